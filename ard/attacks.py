@@ -1,0 +1,235 @@
+"""Adversarial attacks on torch models with inputs in [0, 1].
+
+Two users: training ascends an inner objective for a few steps (`ascend`), and evaluation runs a
+named attack from ATTACKS. An attack never grades itself: callers re-evaluate what it returns.
+To add one: a function and an entry in ATTACKS.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from edge_bench.errors import InputError
+from edge_bench.spec import AttackSpec
+
+Objective = Callable[[Tensor], Tensor]
+"""Logits (B, C) to one value per sample (B,), which the attack increases."""
+
+# The start of the inner maximisation: x + 0.001 N(0, 1), as in TRADES and RSLAD.
+INNER_NOISE = 0.001
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy of each sample, (B,)."""
+    return F.cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Tensor, labels: Tensor) -> Tensor:
+    """Largest other logit minus the label's, (B,): positive exactly where misclassified.
+
+    The L-infinity form of Carlini and Wagner 2017, f_6 without its floor.
+    """
+    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
+    return others.amax(dim=1) - true
+
+
+def kl_to(target: Tensor) -> Objective:
+    """Objective KL(softmax(target) || softmax(logits)) of each sample; target logits (B, C)."""
+    log_target = target.log_softmax(dim=1)
+
+    def objective(logits: Tensor) -> Tensor:
+        log_student = logits.log_softmax(dim=1)
+        return F.kl_div(log_student, log_target, log_target=True, reduction="none").sum(dim=1)
+
+    return objective
+
+
+INNER_OBJECTIVES: dict[str, str] = {
+    "ce": "cross-entropy with the labels",
+    "kl_clean": "KL to the teacher's prediction on the clean image (RSLAD)",
+    "kl_self": "KL to the model's own prediction on the clean image (TRADES)",
+}
+
+
+def project(adversarial: Tensor, images: Tensor, epsilon: float) -> Tensor:
+    """Nearest point inside the L-infinity ball around `images` and inside [0, 1]."""
+    return torch.clamp(
+        torch.clamp(adversarial, images - epsilon, images + epsilon), min=0.0, max=1.0
+    )
+
+
+def gradient_and_logits(
+    model: nn.Module, inputs: Tensor, objective: Objective
+) -> tuple[Tensor, Tensor]:
+    """Gradient of the summed objective to the input alone, and the logits it was taken at.
+
+    Summed, not averaged: the direction of a sample must not depend on the batch, and a mean over
+    it underflows sooner in low precision.
+    """
+    inputs = inputs.detach().requires_grad_()
+    with torch.enable_grad():
+        logits = model(inputs).float()
+        (gradient,) = torch.autograd.grad(objective(logits).sum(), inputs)
+    return gradient, logits.detach()
+
+
+def ascend(
+    model: nn.Module,
+    images: Tensor,
+    objective: Objective,
+    *,
+    epsilon: float,
+    step_size: float,
+    steps: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """The inner maximisation of training: signed steps from a small Gaussian start.
+
+    Args:
+        images: (B, C, H, W) in [0, 1].
+        generator: a CPU generator, so that a run is the same on every device.
+
+    Returns:
+        the last iterate, inside the ball and the box.
+    """
+    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    adversarial = project(images + INNER_NOISE * noise, images, epsilon)
+    for _ in range(steps):
+        gradient, _ = gradient_and_logits(model, adversarial, objective)
+        adversarial = project(adversarial + step_size * gradient.sign(), images, epsilon)
+    return adversarial
+
+
+def fgsm(
+    model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec, generator: torch.Generator
+) -> Tensor:
+    """Goodfellow et al. 2015: one signed step of length epsilon from the clean image."""
+    gradient, _ = gradient_and_logits(model, images, lambda z: cross_entropy(z, labels))
+    return project(images + spec.epsilon * gradient.sign(), images, spec.epsilon)
+
+
+def pgd(
+    model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec, generator: torch.Generator
+) -> Tensor:
+    """Madry et al. 2018: projected signed steps on cross-entropy from uniform random starts."""
+    return _strongest_iterate(model, images, labels, spec, generator, cross_entropy)
+
+
+def cw(
+    model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec, generator: torch.Generator
+) -> Tensor:
+    """Carlini and Wagner's margin loss ascended by projected signed steps (CW-inf)."""
+    return _strongest_iterate(model, images, labels, spec, generator, margin)
+
+
+def autoattack(
+    model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec, generator: torch.Generator
+) -> Tensor:
+    """Croce and Hein 2020: the standard ensemble, through pyautoattack.
+
+    APGD-CE, APGD-T, FAB-T and Square with 5,000 queries, as the package defines `standard`.
+    """
+    from pyautoattack import AutoAttack
+
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    runner = AutoAttack(
+        model, norm="Linf", eps=spec.epsilon, version="standard", seed=seed, device=images.device
+    )
+    adversarial, _ = runner.run_standard_evaluation(images, labels, batch_size=len(images))
+    return project(adversarial.detach(), images, spec.epsilon)
+
+
+def _strongest_iterate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    spec: AttackSpec,
+    generator: torch.Generator,
+    loss: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Projected ascent that returns, per sample, the iterate with the largest margin.
+
+    The last iterate is the usual choice, but an earlier one may fool the model where the last
+    does not, and a set that is replayed on another model should be as far over the boundary as
+    it can.
+    """
+    assert spec.steps is not None and spec.step_size is not None
+    best = images.clone()
+    best_margin = torch.full(labels.shape, -torch.inf, device=images.device)
+    for _ in range(spec.restarts):
+        noise = torch.rand(images.shape, generator=generator).to(images.device) * 2 - 1
+        adversarial = project(images + spec.epsilon * noise, images, spec.epsilon)
+        for _ in range(spec.steps):
+            gradient, logits = gradient_and_logits(model, adversarial, lambda z: loss(z, labels))
+            best, best_margin = _keep_larger(best, best_margin, adversarial, logits, labels)
+            adversarial = project(
+                adversarial + spec.step_size * gradient.sign(), images, spec.epsilon
+            )
+        with torch.no_grad():
+            logits = model(adversarial).float()
+        best, best_margin = _keep_larger(best, best_margin, adversarial, logits, labels)
+    return best
+
+
+def _keep_larger(
+    best: Tensor, best_margin: Tensor, candidate: Tensor, logits: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    candidate_margin = margin(logits, labels)
+    larger = candidate_margin > best_margin
+    mask = larger.view(-1, *[1] * (candidate.dim() - 1))
+    return torch.where(mask, candidate, best), torch.where(larger, candidate_margin, best_margin)
+
+
+Attack = Callable[[nn.Module, Tensor, Tensor, AttackSpec, torch.Generator], Tensor]
+"""(model, images in [0, 1], labels, spec, CPU generator) to adversarial images."""
+
+ATTACKS: dict[str, Attack] = {"fgsm": fgsm, "pgd": pgd, "cw": cw, "autoattack": autoattack}
+DEFAULT_STEPS = {"pgd": 20, "cw": 30}
+
+
+def parse_attack(
+    text: str, *, epsilon: float, step_size: float | None = None, restarts: int = 1, seed: int = 0
+) -> AttackSpec:
+    """Read `fgsm`, `pgd20`, `cw30` or `autoattack` into a specification.
+
+    The step size defaults to epsilon / 4, the field's 2/255 at 8/255.
+
+    Raises:
+        InputError: no such attack, or a number of steps where there are none to choose.
+    """
+    match = re.fullmatch(r"([a-z]+)(\d*)", text)
+    if match is None or match[1] not in ATTACKS or (match[2] and match[1] not in DEFAULT_STEPS):
+        raise InputError(
+            f"attack {text}: expected fgsm, pgdN, cwN (N steps, such as pgd20) or autoattack"
+        )
+    name, steps = match[1], match[2]
+    if name not in DEFAULT_STEPS:
+        return AttackSpec(name=name, epsilon=epsilon, step_size=None, steps=None, seed=seed)
+    return AttackSpec(
+        name=name,
+        epsilon=epsilon,
+        step_size=step_size or float(Fraction(epsilon) / 4),
+        steps=int(steps) if steps else DEFAULT_STEPS[name],
+        restarts=restarts,
+        seed=seed,
+    )
+
+
+def attack_label(spec: AttackSpec) -> str:
+    """The inverse of `parse_attack`: name and steps."""
+    return spec.name if spec.steps is None else f"{spec.name}{spec.steps}"
+
+
+def run_attack(
+    model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec, batch_index: int
+) -> Tensor:
+    """Attack one batch (model in eval mode); the draws depend on the seed and batch alone."""
+    generator = torch.Generator().manual_seed(spec.seed * 1_000_003 + batch_index)
+    return ATTACKS[spec.name](model, images, labels, spec, generator)

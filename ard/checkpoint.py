@@ -1,0 +1,186 @@
+"""Weights on disk: our safetensors with a model card inside, and published `.pt` checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ard.models import Classifier, build_model
+from edge_bench.errors import InputError, first_line
+from edge_bench.spec import ModelCard
+from edge_bench.store import atomic_file, from_json, require_file
+
+CARD_KEY = "ardx_card"
+
+# Where published checkpoints keep their weights, and what they put before every name.
+NESTED_UNDER = ("state_dict", "model_state_dict", "net", "model")
+PREFIXES = ("module.", "model.", "network.", "0.", "1.")
+# Our resnet18 is torchvision's; the field's CIFAR code has other names for two of its parts.
+RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
+MEAN_NAMES = ("mean", "mu", "normalize.mean", "normalise.mean")
+STD_NAMES = ("std", "sigma", "normalize.std", "normalise.std")
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], force: bool
+) -> None:
+    """Write tensors and text metadata as one safetensors file, atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path, force) as partial:
+        partial.write_bytes(save(contiguous, metadata))
+
+
+def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: tensors and metadata.
+
+    Raises:
+        InputError: missing, truncated, or of another format.
+    """
+    require_file(path, what)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path}: expected {what} (safetensors), but it is damaged or of another format "
+            f"({first_line(error)}); make it again"
+        ) from None
+
+
+def save_model(path: Path, model: Classifier, card: ModelCard, force: bool) -> None:
+    """Write a classifier with its card."""
+    save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
+
+
+def load_model(path: Path) -> tuple[Classifier, ModelCard]:
+    """Read what `save_model` wrote, in eval mode.
+
+    Raises:
+        InputError: not such a file, or weights that are not the card's architecture.
+    """
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"{path}: expected weights written by ardx (.safetensors), found a "
+            f"{path.suffix or 'file without suffix'}; a published checkpoint is given as "
+            "--teacher with --teacher-arch"
+        )
+    tensors, metadata = load_tensors(path, "weights written by ardx")
+    if CARD_KEY not in metadata:
+        raise InputError(
+            f"{path}: holds no model card, so it was not written by ardx; give it as --teacher "
+            "with --teacher-arch, or train it here"
+        )
+    try:
+        data = json.loads(metadata[CARD_KEY])
+    except json.JSONDecodeError:
+        raise InputError(f"{path}: its model card is not JSON; make it again") from None
+    card = from_json(data, ModelCard, str(path), "a model card")
+    model = _empty(card.architecture, card.input_shape[0], card.classes)
+    _load_strictly(model, tensors, path, card.architecture)
+    return model.eval(), card
+
+
+def load_published(path: Path, architecture: str, channels: int, classes: int) -> Classifier:
+    """Read a published robust checkpoint (`.pt`, `.pth` or safetensors) into an architecture.
+
+    Wrappers (`state_dict`, `module.`, ...) are removed; a normalisation that the checkpoint holds
+    is kept, otherwise inputs in [0, 1] go in as they are, as in TRADES and most robust models.
+
+    Raises:
+        InputError: not a checkpoint of that architecture or number of classes.
+    """
+    if path.suffix == ".safetensors":
+        state, _ = load_tensors(path, "a teacher's weights")
+    else:
+        state = _load_pt(path)
+    model = _empty(architecture, channels, classes)
+    renamed = {_our_name(name, architecture): tensor for name, tensor in state.items()}
+    _load_strictly(model, _with_normalisation(renamed, model), path, architecture)
+    return model.eval()
+
+
+def _empty(architecture: str, channels: int, classes: int) -> Classifier:
+    return build_model(architecture, channels, classes, torch.zeros(channels), torch.ones(channels))
+
+
+def _load_pt(path: Path) -> dict[str, Tensor]:
+    require_file(path, "a teacher's checkpoint")
+    try:
+        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load raises a dozen unrelated types for damaged or unsafe files.
+        raise InputError(
+            f"{path}: cannot be read as tensors alone ({first_line(error)}); export its state "
+            "dict to safetensors, or give a file that holds nothing else"
+        ) from None
+    for key in NESTED_UNDER:
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+    if not isinstance(data, dict) or not all(isinstance(v, Tensor) for v in data.values()):
+        raise InputError(f"{path}: expected a state dict of tensors, found other values in it")
+    return data
+
+
+def _our_name(name: str, architecture: str) -> str:
+    while name.startswith(PREFIXES) and not name.startswith(MEAN_NAMES + STD_NAMES):
+        name = name.removeprefix(next(p for p in PREFIXES if name.startswith(p)))
+    if architecture == "resnet18":
+        for theirs, ours in RENAMED_FOR_TORCHVISION:
+            name = name.replace(theirs, ours)
+    return name
+
+
+def _with_normalisation(state: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:
+    """Names below `network.`, plus the normalisation that the checkpoint (or nothing) gives."""
+    ours: dict[str, Tensor] = {
+        "normalise.mean": model.normalise.mean,
+        "normalise.std": model.normalise.std,
+    }
+    for name, tensor in state.items():
+        if name in MEAN_NAMES:
+            ours["normalise.mean"] = tensor.reshape(1, -1, 1, 1)
+        elif name in STD_NAMES:
+            ours["normalise.std"] = tensor.reshape(1, -1, 1, 1)
+        # TRADES' WRN carries a stage that its forward pass never calls.
+        elif not name.startswith("sub_block1."):
+            ours[f"network.{name}"] = tensor
+    return ours
+
+
+def _load_strictly(
+    model: nn.Module, tensors: Mapping[str, Tensor], path: Path, architecture: str
+) -> None:
+    """Load a state dict, or say in one sentence which names or shapes do not fit."""
+    own = model.state_dict()
+    counters = re.compile(r"num_batches_tracked$")
+    missing = [n for n in own if n not in tensors and not counters.search(n)]
+    unexpected = [n for n in tensors if n not in own and not counters.search(n)]
+    if missing or unexpected:
+        raise InputError(
+            f"{path}: not a checkpoint of {architecture}: {len(missing)} weights are missing "
+            f"({_some(missing)}) and {len(unexpected)} are unknown ({_some(unexpected)}); "
+            "give the architecture that it was trained as"
+        )
+    for name, tensor in tensors.items():
+        if name in own and own[name].shape != tensor.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(own[name].shape)} for {architecture}; is it of another width or another "
+                "number of classes?"
+            )
+    model.load_state_dict(dict(tensors), strict=False)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3]) or "none"
+    return shown + (", ..." if len(names) > 3 else "")

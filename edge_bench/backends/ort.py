@@ -1,0 +1,129 @@
+"""ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench.backends.base import ImageInput
+from edge_bench.errors import CapabilityError, InputError, first_line
+from edge_bench.spec import BackendInfo, ModelCard
+from edge_bench.store import from_json, require_file
+
+CARD_KEY = "ardx_card"
+"""Key of the model card (JSON) among the ONNX metadata properties."""
+
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+
+
+class OrtBackend:
+    """One ONNX file in one inference session.
+
+    Raises:
+        CapabilityError: onnxruntime is not installed.
+        InputError: not an ONNX model, or not a classifier with one image input.
+    """
+
+    def __init__(self, path: Path, threads: int | None = None) -> None:
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise CapabilityError(
+                f"--backend ort needs onnxruntime ({first_line(error)}); "
+                "install it: pip install 'ardx[edge]'"
+            ) from None
+        require_file(path, "an ONNX model")
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = ort.InferenceSession(
+                str(path), sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            # onnxruntime's own exceptions share no base class narrower than Exception.
+            raise InputError(
+                f"{path}: ONNX Runtime {ort.__version__} cannot load it as an ONNX model "
+                f"({first_line(error)}); export it again"
+            ) from None
+        self._path = path
+        self.input = _image_input(self._session.get_inputs(), path)
+        self.classes, self._output = _logits_output(self._session.get_outputs(), path)
+        self.card = _card(self._session.get_modelmeta().custom_metadata_map, path)
+        self.info = BackendInfo(
+            name="ort",
+            version=ort.__version__,
+            providers=tuple(self._session.get_providers()),
+            threads=threads,
+        )
+
+    def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
+        """(B, ...) in the dtype and layout of `input` to logits (B, C)."""
+        (logits,) = self._session.run([self._output], {self.input.name: batch})
+        return np.asarray(logits)
+
+    def __enter__(self) -> OrtBackend:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        del self._session
+
+
+def _image_input(inputs: list[Any], path: Path) -> ImageInput:
+    if len(inputs) != 1:
+        names = ", ".join(i.name for i in inputs)
+        raise InputError(
+            f"{path}: expected a classifier with one image input, came {len(inputs)} inputs "
+            f"({names}); export the classifier alone"
+        )
+    node = inputs[0]
+    if len(node.shape) != 4 or node.type not in DTYPES:
+        raise InputError(
+            f"{path}: expected an image input (B, C, H, W) or (B, H, W, C) of float32, float16 "
+            f"or uint8, came {node.type} of shape {node.shape}; export the classifier alone"
+        )
+    sizes = [size if isinstance(size, int) and size > 0 else None for size in node.shape]
+    channels_last = sizes[3] in (1, 3) and sizes[1] not in (1, 3)
+    if channels_last:
+        image_shape = (sizes[3], sizes[1], sizes[2])
+    else:
+        image_shape = (sizes[1], sizes[2], sizes[3])
+    return ImageInput(
+        name=node.name,
+        dtype=DTYPES[node.type],
+        channels_last=channels_last,
+        image_shape=image_shape,
+        batch_size=sizes[0],
+    )
+
+
+def _logits_output(outputs: list[Any], path: Path) -> tuple[int | None, str]:
+    for node in outputs:
+        if len(node.shape) == 2:
+            classes = node.shape[1]
+            return (classes if isinstance(classes, int) else None), node.name
+    shapes = ", ".join(f"{o.name} {o.shape}" for o in outputs)
+    raise InputError(
+        f"{path}: expected an output of logits (B, classes), came {shapes}; export a classifier"
+    )
+
+
+def _card(metadata: dict[str, str], path: Path) -> ModelCard | None:
+    if CARD_KEY not in metadata:
+        return None
+    try:
+        data = json.loads(metadata[CARD_KEY])
+    except json.JSONDecodeError:
+        raise InputError(f"{path}: its {CARD_KEY} is not JSON; export it again") from None
+    return from_json(data, ModelCard, str(path), "a model card")

@@ -1,0 +1,248 @@
+"""One benchmark run: replay the sets, time the artefact, return the report."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench import __version__, devices
+from edge_bench.backends import open_backend
+from edge_bench.backends.base import Backend, ImageInput
+from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.errors import InputError
+from edge_bench.metrics import BoolArray, encode_mask
+from edge_bench.sets import AdversarialSet
+from edge_bench.spec import Artifact, Measurement, Report, SetResult
+from edge_bench.store import sha256_file
+from edge_bench.timing import measure
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """How to run a benchmark.
+
+    Attributes:
+        device: key of `devices.DEVICES`, or `auto`.
+        backend: key of `backends.BACKENDS`.
+        threads: runtime threads; None leaves it to the runtime.
+        batch_size: images per call in replay and throughput; latency is always one image.
+        warmup_runs: calls that are dropped before timing.
+        min_runs, min_seconds: both must be reached by each timing.
+        mean, std: per-channel normalisation for graphs that do not hold their own.
+    """
+
+    device: str = "auto"
+    backend: str = "ort"
+    threads: int | None = None
+    batch_size: int = 64
+    warmup_runs: int = 20
+    min_runs: int = 300
+    min_seconds: float = 2.0
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.min_runs < 1 or self.warmup_runs < 0:
+            raise InputError("--batch-size and --runs: expected 1 or more, --warmup 0 or more")
+        if self.threads is not None and self.threads < 1:
+            raise InputError(f"--threads {self.threads}: expected 1 or more")
+        if (self.mean is None) != (self.std is None):
+            raise InputError("--mean and --std: expected both or neither")
+        if self.std is not None and min(self.std) <= 0:
+            raise InputError(f"--std {self.std}: expected values above 0")
+
+
+def run(
+    model: Path,
+    sets: list[AdversarialSet],
+    options: BenchOptions,
+    report_progress: ProgressCallback = no_progress,
+) -> Report:
+    """Measure the artefact `model` on this machine.
+
+    Raises:
+        InputError: the model is no classifier of the sets' images, or gives NaN logits.
+        CapabilityError: the device or the runtime is not here.
+    """
+    profile = devices.probe(options.device)
+    with open_backend(options.backend, model, options.threads) as backend:
+        artifact = Artifact(
+            path=str(model),
+            sha256=sha256_file(model),
+            size_bytes=model.stat().st_size,
+            card=backend.card,
+        )
+        for adversarial_set in sets:
+            _check_fits(adversarial_set, backend, artifact)
+        clean_mask, results = _replay(sets, backend, artifact, options, report_progress)
+        latency = _time(backend, sets, 1, options)
+        throughput = _time(backend, sets, options.batch_size, options)
+        info = backend.info
+    return Report(
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ardx_version=__version__,
+        artifact=artifact,
+        device=profile,
+        backend=info,
+        images_sha256=sets[0].images_sha256 if sets else None,
+        clean_mask=clean_mask,
+        sets=results,
+        latency=latency,
+        throughput=throughput,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+def _replay(
+    sets: list[AdversarialSet],
+    backend: Backend,
+    artifact: Artifact,
+    options: BenchOptions,
+    report_progress: ProgressCallback,
+) -> tuple[str | None, tuple[SetResult, ...]]:
+    """The mask of the clean images, and one of each set."""
+    if not sets:
+        return None, ()
+    total = len(sets) + 1
+    clean = correct_mask(backend, sets[0].clean, sets[0].labels, options)
+    report_progress(1, total, f"clean {clean.mean():.1%}")
+    results: list[SetResult] = []
+    for adversarial_set in sets:
+        mask = correct_mask(backend, adversarial_set.images, adversarial_set.labels, options)
+        results.append(
+            SetResult(
+                name=adversarial_set.name,
+                manifest=adversarial_set.manifest,
+                relation=_relation(adversarial_set, artifact),
+                mask=encode_mask(mask),
+            )
+        )
+        report_progress(len(results) + 1, total, f"{adversarial_set.name} {mask.mean():.1%}")
+    return encode_mask(clean), tuple(results)
+
+
+def correct_mask(
+    backend: Backend, images: NDArray[Any], labels: NDArray[np.int64], options: BenchOptions
+) -> BoolArray:
+    """(N,) booleans: is the largest logit the label's? Images (N, C, H, W), streamed.
+
+    Raises:
+        InputError: NaN or infinite logits, or logits of the wrong shape.
+    """
+    size = backend.input.batch_size or options.batch_size
+    correct = np.zeros(len(labels), dtype=np.bool_)
+    for begin in range(0, len(labels), size):
+        part = slice(begin, begin + size)
+        batch = prepare(images[part], backend.input, options)
+        count = len(batch)
+        if count < size and backend.input.batch_size:
+            padding = np.repeat(batch[-1:], size - count, axis=0)
+            batch = np.concatenate([batch, padding])
+        logits = backend.infer(batch)[:count]
+        if logits.ndim != 2 or len(logits) != count:
+            raise InputError(
+                f"the model's output: expected logits ({count}, classes), came {logits.shape}"
+            )
+        if not np.isfinite(logits).all():
+            raise InputError(
+                f"the model's logits hold NaN or infinity for an image among {begin} to "
+                f"{begin + count - 1} of the set; its accuracy would be meaningless, so export "
+                "or quantise it again"
+            )
+        correct[part] = logits.argmax(axis=1) == labels[part]
+    return correct
+
+
+def prepare(images: NDArray[Any], image_input: ImageInput, options: BenchOptions) -> NDArray[Any]:
+    """(B, C, H, W) uint8 levels or float32 in [0, 1] to what the graph's input declares."""
+    if image_input.dtype == "uint8":
+        if images.dtype != np.uint8:
+            raise InputError(
+                "the model reads uint8 images, but the set is not on the 8-bit grid; craft it "
+                "without --off-grid"
+            )
+        batch: NDArray[Any] = images
+    else:
+        batch = images / np.float32(255) if images.dtype == np.uint8 else images
+        if options.mean is not None and options.std is not None:
+            mean = np.asarray(options.mean, dtype=np.float32).reshape(1, -1, 1, 1)
+            std = np.asarray(options.std, dtype=np.float32).reshape(1, -1, 1, 1)
+            batch = (batch - mean) / std
+        batch = batch.astype(image_input.dtype, copy=False)
+    if image_input.channels_last:
+        batch = batch.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(batch)
+
+
+def _check_fits(adversarial_set: AdversarialSet, backend: Backend, artifact: Artifact) -> None:
+    manifest = adversarial_set.manifest
+    wanted = backend.input.image_shape
+    if any(w is not None and w != s for w, s in zip(wanted, manifest.image_shape, strict=True)):
+        raise InputError(
+            f"{adversarial_set.path}: holds images of shape {manifest.image_shape} (C, H, W), but "
+            f"{artifact.path} reads {wanted}; craft a set from the dataset of that model"
+        )
+    if backend.classes is not None and backend.classes != manifest.classes:
+        raise InputError(
+            f"{adversarial_set.path}: holds {manifest.classes} classes, but {artifact.path} has "
+            f"{backend.classes} logits; craft a set from the dataset of that model"
+        )
+    if artifact.card is not None and artifact.card.dataset != manifest.dataset:
+        raise InputError(
+            f"{adversarial_set.path}: was crafted from {manifest.dataset}, but {artifact.path} "
+            f"was trained on {artifact.card.dataset}; craft a set from that dataset"
+        )
+
+
+def _relation(adversarial_set: AdversarialSet, artifact: Artifact) -> str:
+    source = adversarial_set.manifest.source_sha256
+    if source == artifact.sha256:
+        return "this artefact"
+    if artifact.card is not None and source == artifact.card.parent_sha256:
+        return "its parent"
+    return "another model"
+
+
+def _time(
+    backend: Backend, sets: list[AdversarialSet], batch_size: int, options: BenchOptions
+) -> Measurement:
+    """Time whole calls on real images where there are any, else on uniform noise."""
+    size = backend.input.batch_size or batch_size
+    if sets:
+        images = np.resize(sets[0].clean[:size], (size, *sets[0].manifest.image_shape))
+    else:
+        if any(s is None for s in backend.input.image_shape):
+            raise InputError(
+                "the model leaves its image size open, so without --sets there is nothing to "
+                "time; give --sets"
+            )
+        shape = [s for s in backend.input.image_shape if s is not None]
+        images = np.random.default_rng(0).integers(0, 256, (size, *shape), dtype=np.uint8)
+    batch = prepare(images, backend.input, options)
+    return measure(
+        lambda: backend.infer(batch),
+        batch_size=size,
+        warmup_runs=options.warmup_runs,
+        min_runs=options.min_runs if size == 1 else min(options.min_runs, 10),
+        min_seconds=options.min_seconds,
+    )
+
+
+def peak_memory_bytes() -> int:
+    """Largest resident size of this process so far."""
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def runtime_versions() -> dict[str, str]:
+    """Versions that a set or report should name."""
+    return {"python": platform.python_version(), "numpy": np.__version__, "ardx": __version__}

@@ -1,0 +1,160 @@
+"""The device's commands: `bench` and `gate`. The root `ardx` mounts them beside its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_bench.console import Stages, print_json, print_table, progress, warn
+from edge_bench.errors import EXIT_GATE_FAILED
+
+app = typer.Typer(
+    cls=Stages,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Measure an image classifier on this device, and gate on the result.",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
+Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names.")]
+
+
+def bench(
+    model: Annotated[Path, typer.Argument(help="ONNX classifier with one image input.")],
+    sets: Annotated[
+        Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, local, jetson or rpi.")] = "auto",
+    backend: Annotated[str, typer.Option(help="Runtime: ort.")] = "ort",
+    out: Annotated[Path, typer.Option(help="Report to write.")] = Path("report.json"),
+    threads: Annotated[int | None, typer.Option(help="Runtime threads.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Batch of replay and throughput.")] = 64,
+    warmup: Annotated[int, typer.Option(help="Runs dropped before timing.")] = 20,
+    runs: Annotated[int, typer.Option(help="Least number of timed runs.")] = 300,
+    seconds: Annotated[float, typer.Option(help="Least time of each timing.")] = 2.0,
+    mean: Annotated[
+        str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None,
+    force: Force = False,
+    json_summary: Json = False,
+) -> None:
+    """Replay adversarial sets and time the artefact on this device.
+
+    Example: ardx bench student.onnx --sets sets/ --device local --backend ort --out report.json
+    """
+    from edge_bench import bench as benchmark
+    from edge_bench.sets import open_sets
+    from edge_bench.store import refuse_existing, write_json
+    from edge_bench.summary import accuracy_rows, performance_rows, summarise
+
+    refuse_existing(out, force)
+    options = benchmark.BenchOptions(
+        device=device,
+        backend=backend,
+        threads=threads,
+        batch_size=batch_size,
+        warmup_runs=warmup,
+        min_runs=runs,
+        min_seconds=seconds,
+        mean=_floats(mean, "--mean"),
+        std=_floats(std, "--std"),
+    )
+    opened = open_sets(sets) if sets else []
+    with progress("bench") as report_progress:
+        report = benchmark.run(model, opened, options, report_progress)
+    write_json(out, report, force)
+    if json_summary:
+        print_json(summarise(report) | {"report": str(out)})
+        return
+    if rows := accuracy_rows(report):
+        print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
+        if any(s.relation != "this artefact" for s in report.sets) and _is_int8(report):
+            warn(
+                "these sets were not crafted on this INT8 artefact, so their robust accuracy is an "
+                "upper bound: an attack that adapts to the quantised model may find more"
+            )
+    else:
+        warn("no --sets given: accuracy and robustness were not measured")
+    print_table("performance", ["figure", "value"], performance_rows(report))
+    print(f"report: {out}")
+
+
+def gate(
+    report: Annotated[Path, typer.Argument(help="Report written by bench.")],
+    min_robust_accuracy: Annotated[
+        float | None, typer.Option(help="Least worst-case robust accuracy, a fraction.")
+    ] = None,
+    min_clean_accuracy: Annotated[
+        float | None, typer.Option(help="Least clean accuracy, a fraction.")
+    ] = None,
+    max_latency_p95_ms: Annotated[
+        float | None, typer.Option(help="Largest p95 latency of one image.")
+    ] = None,
+    max_size_bytes: Annotated[int | None, typer.Option(help="Largest artefact.")] = None,
+    baseline: Annotated[Path | None, typer.Option(help="Earlier report to compare with.")] = None,
+    max_robust_drop: Annotated[
+        float | None, typer.Option(help="Largest drop against --baseline, a fraction.")
+    ] = None,
+    json_summary: Json = False,
+) -> None:
+    """Pass (exit 0) or fail (exit 1) a report, with a sentence per violation.
+
+    Example: ardx gate report.json --min-robust-accuracy 0.45 --max-latency-p95-ms 30
+    """
+    from edge_bench.gate import check
+    from edge_bench.spec import Gate, Report
+    from edge_bench.store import read_json
+
+    conditions = Gate(
+        min_clean_accuracy=min_clean_accuracy,
+        min_robust_accuracy=min_robust_accuracy,
+        max_latency_p95_ms=max_latency_p95_ms,
+        max_size_bytes=max_size_bytes,
+        max_robust_drop=max_robust_drop,
+    )
+    what = "a report of ardx bench"
+    old = read_json(baseline, Report, what) if baseline else None
+    violations = check(read_json(report, Report, what), conditions, old)
+    if json_summary:
+        print_json(
+            {
+                "passed": not violations,
+                "violations": [{"condition": v.condition, "sentence": v.sentence}
+                               for v in violations],
+            }
+        )
+    else:
+        for violation in violations:
+            print(f"gate: {violation.sentence}")
+        print("gate: failed" if violations else "gate: passed")
+    if violations:
+        raise typer.Exit(EXIT_GATE_FAILED)
+
+
+def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
+    from edge_bench.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"{option} {text}: expected numbers with commas, one per channel, such as 0.5,0.5,0.5"
+        ) from None
+
+
+def _is_int8(report: object) -> bool:
+    from edge_bench.spec import Report
+
+    assert isinstance(report, Report)
+    card = report.artifact.card
+    return card is not None and card.precision == "int8"
+
+
+app.command("bench")(bench)
+app.command("gate")(gate)

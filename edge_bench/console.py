@@ -1,0 +1,121 @@
+"""What the command lines share: progress, tables, options, and errors as one sentence.
+
+Progress goes to stderr: a bar on a terminal, a plain line per step elsewhere. Results go to
+stdout, so that `--json` can be piped.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError
+
+ProgressCallback = Callable[[int, int, str], None]
+"""Called with (done, total, text): `text` says what the step just found, or is empty."""
+
+
+def no_progress(done: int, total: int, text: str) -> None:
+    """The progress callback of a caller who wants silence."""
+
+
+@contextmanager
+def progress(label: str) -> Iterator[ProgressCallback]:
+    """Yield a progress callback for a long step called `label`."""
+    if not sys.stderr.isatty():
+        yield _plain_progress(label)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(label, total=None, text="")
+
+        def update(done: int, total: int, text: str) -> None:
+            if text:
+                bar.update(task, text=text)
+            bar.update(task, completed=done, total=total)
+
+        yield update
+
+
+def _plain_progress(label: str) -> ProgressCallback:
+    """Print steps that have something to say, and the quarters of those that do not."""
+    said = -1
+
+    def update(done: int, total: int, text: str) -> None:
+        nonlocal said
+        quarter = 4 * done // max(total, 1)
+        if text or (quarter > said and done > 0):
+            print(f"{label} {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+        said = max(said, quarter)
+
+    return update
+
+
+def warn(sentence: str) -> None:
+    """A warning for people, on stderr."""
+    print(f"warning: {sentence}", file=sys.stderr)
+
+
+def print_json(summary: dict[str, Any]) -> None:
+    """The machine-readable summary of a command, on stdout."""
+    print(json.dumps(summary, indent=2, allow_nan=False))
+
+
+def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
+    """A table on stdout: the first column left, figures right, never wrapped in a pipe."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(header):
+        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console = Console()
+    console.print(table, width=console.width if console.is_terminal else 200)
+
+
+class Stages(TyperGroup):
+    """A command group that keeps the order of the stages and ends errors with a sentence."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ArdxError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES,
+                                   errno.EROFS, errno.ENOTDIR):
+                raise
+            where = error.filename or "the output"
+            print(
+                f"error: {where}: cannot write ({error.strerror}); free space or choose another "
+                "--out; what existed before is untouched",
+                file=sys.stderr,
+            )
+            raise typer.Exit(EXIT_ENVIRONMENT) from None
+        except KeyboardInterrupt:
+            print("interrupted; unfinished outputs were removed", file=sys.stderr)
+            raise typer.Exit(130) from None

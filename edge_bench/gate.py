@@ -1,0 +1,141 @@
+"""Decide whether a report may ship. An unmeasured metric is a violation, never a pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edge_bench.errors import InconclusiveError, InputError
+from edge_bench.metrics import accuracy, decode_mask, worst_case_mask
+from edge_bench.spec import Gate, Report, Violation
+from edge_bench.stats import early_stopping_floor, mcnemar_p_value
+from edge_bench.timing import percentile_ms
+
+
+def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Violation]:
+    """Every condition of `gate` that `report` does not meet.
+
+    `max_robust_drop` compares worst cases sample by sample, so `baseline` must have seen the
+    same images under attacks of the same names.
+
+    Raises:
+        InputError: nothing to check, or a baseline that cannot be compared.
+        InconclusiveError: too few latency samples for a percentile.
+    """
+    if gate == Gate():
+        raise InputError(
+            "nothing to check; give a condition such as --min-robust-accuracy 0.45"
+        )
+    if (gate.max_robust_drop is None) != (baseline is None):
+        raise InputError("--baseline and --max-robust-drop: expected both or neither")
+    found = [
+        _check_accuracy(
+            "clean accuracy", report.clean_mask, gate.min_clean_accuracy, "--min-clean-accuracy"
+        ),
+        _check_accuracy(
+            "worst-case robust accuracy",
+            worst_case_mask(report),
+            gate.min_robust_accuracy,
+            "--min-robust-accuracy",
+        ),
+        _check_latency(report, gate),
+        _check_size(report, gate),
+        _check_drop(report, gate, baseline),
+    ]
+    return [violation for violation in found if violation is not None]
+
+
+def _check_accuracy(
+    what: str, mask: str | None, minimum: float | None, option: str
+) -> Violation | None:
+    if minimum is None:
+        return None
+    if mask is None:
+        return Violation(
+            condition=option,
+            sentence=f"{what} was not measured, but {option} asks for {minimum:.4g}; "
+            "run ardx bench with --sets",
+        )
+    value = accuracy(mask)
+    if value >= minimum:
+        return None
+    return Violation(
+        condition=option,
+        sentence=f"{what} is {value:.4f} on {len(mask)} samples, {minimum - value:.4f} below "
+        f"{option} {minimum:.4g}",
+    )
+
+
+def _check_latency(report: Report, gate: Gate) -> Violation | None:
+    limit = gate.max_latency_p95_ms
+    if limit is None:
+        return None
+    floor, came = early_stopping_floor(0.95), len(report.latency.latency_ns)
+    if came < floor:
+        raise InconclusiveError(
+            f"p95 latency needs {floor} samples or more, the report has {came}; "
+            f"run ardx bench with --runs {floor} or more"
+        )
+    value = percentile_ms(report.latency, 0.95)
+    if value <= limit:
+        return None
+    return Violation(
+        condition="--max-latency-p95-ms",
+        sentence=f"p95 latency is {value:.3f} ms over {came} runs, {value - limit:.3f} ms above "
+        f"--max-latency-p95-ms {limit:g}",
+    )
+
+
+def _check_size(report: Report, gate: Gate) -> Violation | None:
+    limit = gate.max_size_bytes
+    if limit is None or report.artifact.size_bytes <= limit:
+        return None
+    return Violation(
+        condition="--max-size-bytes",
+        sentence=f"the artefact has {report.artifact.size_bytes} bytes, "
+        f"{report.artifact.size_bytes - limit} above --max-size-bytes {limit}",
+    )
+
+
+def _check_drop(report: Report, gate: Gate, baseline: Report | None) -> Violation | None:
+    limit = gate.max_robust_drop
+    if limit is None or baseline is None:
+        return None
+    new_mask, old_mask = worst_case_mask(report), worst_case_mask(baseline)
+    if new_mask is None or old_mask is None:
+        which = "the report" if new_mask is None else "the baseline"
+        return Violation(
+            condition="--max-robust-drop",
+            sentence=f"robust accuracy was not measured in {which}, but --max-robust-drop asks "
+            "for a comparison; run ardx bench with --sets",
+        )
+    _check_comparable(report, baseline)
+    new, old = decode_mask(new_mask), decode_mask(old_mask)
+    drop = float(old.mean() - new.mean())
+    # Masks are whole counts: a drop of exactly the limit must not fail by rounding.
+    if drop <= limit + 1e-9:
+        return None
+    lost, won = int(np.sum(old & ~new)), int(np.sum(new & ~old))
+    p_value = mcnemar_p_value(lost, won)
+    verdict = "statistically real" if p_value < 0.05 else "within what chance explains"
+    return Violation(
+        condition="--max-robust-drop",
+        sentence=f"worst-case robust accuracy fell from {old.mean():.4f} to {new.mean():.4f}, by "
+        f"{drop:.4f}, above --max-robust-drop {limit:g} ({lost} samples lost, {won} won; exact "
+        f"McNemar p = {p_value:.2g}: {verdict} at the 5% level)",
+    )
+
+
+def _check_comparable(report: Report, baseline: Report) -> None:
+    if report.images_sha256 != baseline.images_sha256:
+        raise InputError(
+            "--baseline: was measured on other clean images than the report, so a drop per "
+            "sample does not exist; bench both with sets over the same images"
+        )
+    new = {(s.name, s.manifest.attack) for s in report.sets}
+    old = {(s.name, s.manifest.attack) for s in baseline.sets}
+    if new != old:
+        names = ", ".join(sorted({name for name, _ in new ^ old}))
+        raise InputError(
+            f"--baseline: was measured under other attacks than the report (they differ in "
+            f"{names}); bench both with the same attacks"
+        )

@@ -1,0 +1,35 @@
+"""Accuracies as functions of per-sample masks: strings with a '1' for each correct sample."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench.spec import Report
+
+BoolArray = NDArray[np.bool_]
+
+
+def encode_mask(correct: BoolArray) -> str:
+    """(N,) booleans to a string of N characters '0' and '1'."""
+    return (correct.astype(np.uint8) + ord("0")).tobytes().decode("ascii")
+
+
+def decode_mask(mask: str) -> BoolArray:
+    """The inverse of `encode_mask`."""
+    return np.frombuffer(mask.encode("ascii"), dtype=np.uint8) == ord("1")
+
+
+def accuracy(mask: str) -> float:
+    """Fraction of correct samples over all N."""
+    return mask.count("1") / len(mask)
+
+
+def worst_case_mask(report: Report) -> str | None:
+    """Right on the clean image and under every replayed set; None where nothing was replayed."""
+    if report.clean_mask is None or not report.sets:
+        return None
+    worst = decode_mask(report.clean_mask)
+    for result in report.sets:
+        worst = worst & decode_mask(result.mask)
+    return encode_mask(worst)

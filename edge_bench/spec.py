@@ -1,0 +1,264 @@
+"""The domain model: frozen values that every stage reads or writes, with validation only.
+
+Accuracies are never stored, only the per-sample masks they follow from (see `metrics`);
+latencies are raw samples in nanoseconds (see `timing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from edge_bench.errors import InputError
+
+SCHEMA_VERSION = 1
+
+PRECISIONS = ("fp32", "int8")
+NORMS = ("linf",)
+
+
+def parse_epsilon(text: str, option: str = "--epsilon") -> float:
+    """Read an L-infinity budget on images in [0, 1], written as `8/255` or `0.03`.
+
+    Raises:
+        InputError: not a number, not positive, or 1 and more (8 where 8/255 was meant).
+    """
+    try:
+        value = Fraction(text.strip())
+    except (ValueError, ZeroDivisionError):
+        raise InputError(
+            f"{option} {text}: expected a fraction such as 8/255 or a decimal such as 0.03"
+        ) from None
+    if value <= 0:
+        raise InputError(
+            f"{option} {text}: expected a budget above 0 for images in [0, 1], such as 8/255"
+        )
+    if value >= 1:
+        raise InputError(
+            f"{option} {text}: expected a budget below 1, since images lie in [0, 1]; "
+            f"write {text.strip()}/255 if you meant steps of the 8-bit grid"
+        )
+    return float(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSpec:
+    """One attack, completely: what was run with which budget.
+
+    Attributes:
+        name: key of the attack (`fgsm`, `pgd`, `cw`, `autoattack`).
+        norm: norm of the budget; `linf`.
+        epsilon: budget on images in [0, 1].
+        step_size: length of a step on images in [0, 1]; None where the attack chooses it.
+        steps: gradient steps; None where the attack chooses them.
+        restarts: independent random starts.
+        seed: seed of every random draw.
+    """
+
+    name: str
+    norm: str = "linf"
+    epsilon: float
+    step_size: float | None
+    steps: int | None
+    restarts: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise InputError(f"attack norm {self.norm!r}: expected one of {', '.join(NORMS)}")
+        if not 0 < self.epsilon < 1:
+            raise InputError(f"attack epsilon {self.epsilon}: expected a value in (0, 1)")
+        if self.step_size is not None and self.step_size <= 0:
+            raise InputError(f"attack step size {self.step_size}: expected a value above 0")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"attack steps {self.steps}: expected 1 or more")
+        if self.restarts < 1:
+            raise InputError(f"attack restarts {self.restarts}: expected 1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model file is and where it came from; it travels inside the file.
+
+    Attributes:
+        architecture: name with optional width, such as `resnet8:32`.
+        dataset: name of the dataset it was trained on.
+        classes: number of classes C; logits are (B, C).
+        input_shape: (channels, height, width) of one image.
+        precision: `fp32` or `int8`.
+        parent_sha256: file it was made from (student: teacher; ONNX: weights); None for a root.
+        recipe: the settings that made it, as plain JSON values.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    architecture: str
+    dataset: str
+    classes: int
+    input_shape: tuple[int, int, int]
+    precision: str = "fp32"
+    parent_sha256: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise InputError(f"model card: expected 2 or more classes, came {self.classes}")
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            raise InputError(
+                "model card: expected input_shape (channels, height, width), "
+                f"came {self.input_shape}"
+            )
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"model card: expected precision {' or '.join(PRECISIONS)}, came {self.precision!r}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetManifest:
+    """Everything about an adversarial set except its arrays.
+
+    Attributes:
+        samples: number of images N.
+        image_shape: (channels, height, width).
+        classes: number of classes; labels are in [0, classes).
+        dataset: name of the dataset that the clean images come from.
+        attack: what was run.
+        threat: how the set relates to the artefact under test when replayed: `replay`.
+        source_sha256: file the set was crafted on.
+        source_name: its name, for people.
+        on_grid: images are whole 8-bit levels (stored as uint8) rather than float32.
+        arrays: sha256 of each array file, by file name.
+        versions: library versions that crafted it.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    samples: int
+    image_shape: tuple[int, int, int]
+    classes: int
+    dataset: str
+    attack: AttackSpec
+    threat: str = "replay"
+    source_sha256: str
+    source_name: str
+    on_grid: bool
+    arrays: dict[str, str]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A model file under test. `card` is None where ardx did not make it."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    card: ModelCard | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """The machine a measurement was made on; what could not be probed is None."""
+
+    device: str
+    board: str | None
+    cpu: str | None
+    architecture: str
+    cores: int | None
+    memory_bytes: int | None
+    os: str
+    python: str
+    governor: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendInfo:
+    """The runtime a measurement was made with; `providers` are those really in use."""
+
+    name: str
+    version: str
+    providers: tuple[str, ...]
+    threads: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Raw timings: one entry of `latency_ns` per call of `batch_size` images, unclipped.
+
+    `first_ns` is the very first call, kept apart; `warmup_runs` further calls were dropped.
+    """
+
+    batch_size: int
+    warmup_runs: int
+    first_ns: int
+    latency_ns: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetResult:
+    """One replayed set: `mask` has a '1' for each sample that stayed correctly classified.
+
+    `relation` says what the set was crafted on, seen from the artefact: `this artefact`,
+    `its parent` or `another model`.
+    """
+
+    name: str
+    manifest: SetManifest
+    relation: str
+    mask: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One benchmark run. Masks and raw samples only; see `metrics` and `timing` for figures.
+
+    `images_sha256` identifies the clean images and labels, so that two reports are compared
+    sample by sample only where they saw the same samples.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    created: str
+    ardx_version: str
+    artifact: Artifact
+    device: DeviceProfile
+    backend: BackendInfo
+    images_sha256: str | None
+    clean_mask: str | None
+    sets: tuple[SetResult, ...]
+    latency: Measurement
+    throughput: Measurement
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Conditions on a report; None means not asked. Fractions, milliseconds, bytes."""
+
+    min_clean_accuracy: float | None = None
+    min_robust_accuracy: float | None = None
+    max_latency_p95_ms: float | None = None
+    max_size_bytes: int | None = None
+    max_robust_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_clean_accuracy", "min_robust_accuracy", "max_robust_drop"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                option = "--" + name.replace("_", "-")
+                raise InputError(
+                    f"{option} {value:g}: expected a fraction from 0 to 1 (0.45 for 45 percent)"
+                )
+        for name in ("max_latency_p95_ms", "max_size_bytes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise InputError(
+                    f"--{name.replace('_', '-')} {value:g}: expected a value above 0"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One condition that a report does not meet, and the sentence that says so."""
+
+    condition: str
+    sentence: str

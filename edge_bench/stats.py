@@ -1,0 +1,49 @@
+"""The few statistics that a device without scipy needs; checked against scipy in the tests."""
+
+from __future__ import annotations
+
+from math import comb, sqrt
+from statistics import NormalDist
+
+
+def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson score interval of a proportion (Wilson 1927), as fractions.
+
+    Raises:
+        ValueError: no trials, or successes outside [0, trials].
+    """
+    if not 0 <= successes <= trials or trials == 0:
+        raise ValueError(f"{successes} successes of {trials} trials")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    p = successes / trials
+    denominator = 1 + z * z / trials
+    centre = (p + z * z / (2 * trials)) / denominator
+    half = z / denominator * sqrt(p * (1 - p) / trials + z * z / (4 * trials * trials))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def mcnemar_p_value(only_first: int, only_second: int) -> float:
+    """Two-sided exact McNemar test (McNemar 1947) from the two counts of discordant samples.
+
+    `only_first` samples are right under the first model alone, `only_second` under the second
+    alone; under the null hypothesis either is Binomial(sum, 1/2).
+    """
+    discordant = only_first + only_second
+    if discordant == 0:
+        return 1.0
+    tail = sum(comb(discordant, i) for i in range(min(only_first, only_second) + 1))
+    # Whole numbers until the last division: a float 2**-n underflows beyond n = 1074.
+    return min(1.0, 2 * tail / (1 << discordant))
+
+
+def early_stopping_floor(percentile: float, confidence: float = 0.99) -> int:
+    """Least number of samples for which a latency percentile may be claimed.
+
+    The rule of MLPerf Inference: the smallest n with P[Binomial(n, 1 - percentile) <= 1] at
+    most 1 - confidence. Gives 64 at p90 and 662 at p99.
+    """
+    over = 1 - percentile
+    n = 1
+    while percentile**n + n * over * percentile ** (n - 1) > 1 - confidence:
+        n += 1
+    return n
