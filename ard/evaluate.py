@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ard.attacks import attack_label, run_attack
 from ard.data import Split, as_float
-from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray
 from edge_bench.spec import AttackSpec
@@ -67,3 +67,35 @@ def predict(model: nn.Module, images: Tensor) -> Tensor:
             "it again or check the file"
         )
     return logits.argmax(dim=1)
+
+
+def evaluate_all(
+    model: nn.Module,
+    split: Split,
+    specs: list[AttackSpec],
+    *,
+    torch_device: str = "cpu",
+    monitor: Monitor = silent,
+) -> dict[str, BoolArray]:
+    """Masks by attack: `clean`, each attack, and `worst case`, right under all of them."""
+    with monitor("clean") as report_progress:
+        clean = evaluate_attack(
+            model, split, None, torch_device=torch_device, report_progress=report_progress
+        )
+    masks = {"clean": clean}
+    worst = clean.copy()
+    for spec in specs:
+        label = attack_label(spec)
+        with monitor(label) as report_progress:
+            masks[label] = evaluate_attack(
+                model,
+                split,
+                spec,
+                correct=clean,
+                torch_device=torch_device,
+                report_progress=report_progress,
+            )
+        worst &= masks[label]
+    if specs:
+        masks["worst case"] = worst
+    return masks

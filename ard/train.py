@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ard import losses
-from ard.attacks import Objective, ascend, cross_entropy, kl_to, parse_attack
+from ard.attacks import INNER_OBJECTIVES, Objective, ascend, cross_entropy, kl_to, parse_attack
 from ard.checkpoint import load_tensors, save_tensors
 from ard.data import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
 from ard.evaluate import evaluate_attack
@@ -79,9 +79,9 @@ class TrainConfig:
             raise InputError(f"--learning-rate {self.learning_rate:g}: expected a value above 0")
         if self.precision not in PRECISIONS:
             raise InputError(f"--precision {self.precision}: expected {' or '.join(PRECISIONS)}")
-        known = ("ce", "kl_clean", "kl_self")
-        if self.inner is not None and self.inner not in known:
-            raise InputError(f"--inner {self.inner}: expected one of {', '.join(known)}")
+        if self.inner is not None and self.inner not in INNER_OBJECTIVES:
+            known = ", ".join(INNER_OBJECTIVES)
+            raise InputError(f"--inner {self.inner}: expected one of {known}")
         if self.inner == "kl_clean" and not LOSSES[self.method].distils:
             raise InputError(f"--inner kl_clean needs a teacher, which {self.method} has not")
 
@@ -115,15 +115,20 @@ class Run:
             weight_decay=config.weight_decay,
             nesterov=True,
         )
+        self.attacked = config.objective is not None
         self.epochs_done = 0
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
 
     def offer(self, validation: Validation) -> None:
-        """Keep the average's weights where it is the most robust so far (clean breaks ties)."""
+        """Keep the average's weights where it is the best so far.
+
+        The most robust one; where training has no attack to be robust against, the most accurate.
+        """
 
         def key(v: Validation) -> tuple[float, float]:
-            return v.robust_accuracy, v.clean_accuracy
+            both = v.robust_accuracy, v.clean_accuracy
+            return both if self.attacked else both[::-1]
 
         if self.best is None or key(validation) > key(self.best):
             self.best = validation
@@ -422,7 +427,9 @@ def _autocast(config: TrainConfig, images: Tensor) -> AbstractContextManager[obj
     return nullcontext()
 
 
-def _warmed_average(decay: float):  # type: ignore[no-untyped-def]
+def _warmed_average(
+    decay: float,
+) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
     """An exponential average whose memory grows with its age, so that it forgets the start."""
 
     def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:

@@ -10,7 +10,7 @@ import errno
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import typer
@@ -18,12 +18,36 @@ from typer.core import TyperGroup
 
 from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError
 
+MODULE_EXTRAS = {
+    "torch": "train",
+    "torchvision": "train",
+    "sklearn": "train",
+    "safetensors": "train",
+    "pyautoattack": "train",
+    "onnx": "train",
+    "onnxscript": "train",
+    "onnxruntime": "edge",
+}
+"""Which extra of the distribution brings a module that a command may miss."""
+
+WIDTH_OF_PIPES = 160
+
 ProgressCallback = Callable[[int, int, str], None]
 """Called with (done, total, text): `text` says what the step just found, or is empty."""
 
 
+Monitor = Callable[[str], AbstractContextManager[ProgressCallback]]
+"""Called with the name of a long step, for its duration; see `progress`."""
+
+
 def no_progress(done: int, total: int, text: str) -> None:
     """The progress callback of a caller who wants silence."""
+
+
+@contextmanager
+def silent(label: str) -> Iterator[ProgressCallback]:
+    """The monitor of a caller who wants silence."""
+    yield no_progress
 
 
 @contextmanager
@@ -89,8 +113,8 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
-    console = Console()
-    console.print(table, width=console.width if console.is_terminal else 200)
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else WIDTH_OF_PIPES).print(table)
 
 
 class Stages(TyperGroup):
@@ -105,6 +129,16 @@ class Stages(TyperGroup):
         except ArdxError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
+        except ModuleNotFoundError as error:
+            module = (error.name or "").partition(".")[0]
+            if module not in MODULE_EXTRAS:
+                raise
+            print(
+                f"error: this command needs {module}, which is not installed here; install it: "
+                f"pip install 'ardx[{MODULE_EXTRAS[module]}]'",
+                file=sys.stderr,
+            )
+            raise typer.Exit(EXIT_ENVIRONMENT) from None
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES,
                                    errno.EROFS, errno.ENOTDIR):

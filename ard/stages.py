@@ -1,0 +1,193 @@
+"""The stages as functions of files: what `cli` and `demo` run, each from and to the disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from ard.attacks import parse_attack, run_attack
+from ard.checkpoint import load_model, load_published, load_tensors, save_model
+from ard.data import (
+    SPLIT_SEED,
+    Dataset,
+    as_float,
+    hold_out_validation,
+    stratified_subset,
+    take_limit,
+)
+from ard.train import (
+    CHECKPOINT,
+    METRICS,
+    VALIDATION_ATTACK,
+    TrainConfig,
+    Validation,
+    plan_epochs,
+    train,
+)
+from deploy.artifact import ExportPlan, export_artifact
+from deploy.parity import Parity
+from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.errors import InputError
+from edge_bench.spec import ModelCard
+from edge_bench.store import sha256_file
+
+CHECK_IMAGES = 512
+LEAST_AGREEMENT_FP32 = 0.999
+LEAST_AGREEMENT_INT8 = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A teacher that fits the dataset, and the file it came from."""
+
+    model: nn.Module
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """A finished training run."""
+
+    weights: Path
+    sha256: str
+    config: TrainConfig
+    validation: Validation
+
+
+def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teacher:
+    """Load a teacher written by ardx, or a published checkpoint of a given architecture.
+
+    Raises:
+        InputError: unreadable, or of another number of classes or image shape.
+    """
+    channels = dataset.image_shape[0]
+    if architecture is not None:
+        model = load_published(path, architecture, channels, dataset.classes)
+        return Teacher(model=model, sha256=sha256_file(path))
+    if path.suffix in (".pt", ".pth"):
+        raise InputError(
+            f"{path}: a published checkpoint does not say what it is; give --teacher-arch"
+        )
+    model, card = load_model(path)
+    if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
+        raise InputError(
+            f"{path}: a teacher of {card.classes} classes on images {card.input_shape} "
+            f"({card.dataset}), but {dataset.name} has {dataset.classes} classes on "
+            f"{dataset.image_shape}; give a teacher trained on {dataset.name}"
+        )
+    return Teacher(model=model, sha256=sha256_file(path))
+
+
+def learn(
+    config: TrainConfig,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    weights: Path,
+    *,
+    minutes: float | None = None,
+    resume: bool = False,
+    force: bool = False,
+    torch_device: str = "cpu",
+    report_progress: ProgressCallback = no_progress,
+) -> Learned:
+    """Train, keep the most robust weights on validation data, and write them with their card."""
+    out = weights.parent
+    if not (resume or force):
+        for name in (weights.name, CHECKPOINT, METRICS):
+            if (out / name).exists():
+                raise InputError(
+                    f"{out / name} exists already; pass --resume to go on, --force to start over, "
+                    "or choose another --out"
+                )
+    model = teacher.model if teacher else None
+    if resume and not (out / CHECKPOINT).exists():
+        raise InputError(f"{out / CHECKPOINT}: nothing to resume; leave --resume out to start")
+    if minutes is not None:
+        if minutes <= 0:
+            raise InputError(f"--minutes {minutes:g}: expected a value above 0")
+        if resume:
+            # The plan was made, and must stay the same, when the run started.
+            config = replace(config, epochs=_planned_epochs(out / CHECKPOINT))
+        else:
+            config = plan_epochs(config, dataset, model, minutes, torch_device)
+    student, validation = train(
+        config,
+        dataset,
+        model,
+        out,
+        resume=resume,
+        torch_device=torch_device,
+        report_progress=report_progress,
+    )
+    card = ModelCard(
+        architecture=config.architecture,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        input_shape=dataset.image_shape,
+        parent_sha256=teacher.sha256 if teacher else None,
+        recipe=asdict(config) | {"validation": asdict(validation)},
+    )
+    save_model(weights, student, card, force=True)
+    return Learned(
+        weights=weights, sha256=sha256_file(weights), config=config, validation=validation
+    )
+
+
+def _planned_epochs(checkpoint: Path) -> int:
+    _, metadata = load_tensors(checkpoint, "a training checkpoint")
+    return int(json.loads(metadata["config"])["epochs"])
+
+
+def recipe_epsilon(card: ModelCard, fallback: float = 8 / 255) -> float:
+    """The budget that a model was trained against."""
+    value = card.recipe.get("epsilon", fallback)
+    return float(value) if isinstance(value, int | float) else fallback
+
+
+def export(
+    model_path: Path,
+    dataset: Dataset,
+    out: Path,
+    *,
+    int8_target: str | None = None,
+    calibration_images: int = 512,
+    least_agreement: float | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> list[Parity]:
+    """Export weights to ONNX, fp32 or INT8, checked on clean and adversarial held-out images."""
+    model, card = load_model(model_path)
+    check_dataset(model_path, card, dataset)
+    training, validation = hold_out_validation(dataset.train)
+    check = take_limit(validation, CHECK_IMAGES)
+    clean = as_float(check.images)
+    spec = parse_attack(VALIDATION_ATTACK, epsilon=recipe_epsilon(card), seed=seed)
+    adversarial = run_attack(model, clean, check.labels, spec, 0)
+    if calibration_images < len(training):
+        index = stratified_subset(training, calibration_images, SPLIT_SEED + seed, "calibration")
+        training = training.at(index)
+    if least_agreement is None:
+        least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FP32
+    plan = ExportPlan(
+        parent_sha256=sha256_file(model_path),
+        int8_target=int8_target,
+        calibration=as_float(training.images) if int8_target else clean[:0],
+        check_images={"clean": clean, "adversarial": adversarial},
+        check_labels=check.labels,
+        least_agreement=least_agreement,
+    )
+    return export_artifact(model, card, plan, out, force)
+
+
+def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:
+    """Refuse a dataset whose classes or images are not the model's."""
+    if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
+        raise InputError(
+            f"{model_path}: reads images {card.input_shape} of {card.classes} classes, but "
+            f"{dataset.name} has {dataset.image_shape} of {dataset.classes}; give the dataset it "
+            f"was trained on ({card.dataset})"
+        )
+

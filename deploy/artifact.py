@@ -1,0 +1,67 @@
+"""The whole export: graph, INT8, card and parity check, and only then the file."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from deploy.export import export_fp32, write_card
+from deploy.parity import Parity, compare, require_agreement
+from deploy.quantize import quantize_int8, target_named
+from edge_bench.spec import ModelCard
+from edge_bench.store import atomic_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """What to export and what it must live up to.
+
+    Attributes:
+        parent_sha256: of the weights.
+        int8_target: key of `quantize.TARGETS`; None exports fp32.
+        calibration: images (N, C, H, W) in [0, 1] from the training set; for INT8 only.
+        check_images: images (N, C, H, W) in [0, 1] by kind, for the parity check.
+        check_labels: their labels (N,).
+        least_agreement: fraction of equal classes below which nothing is written.
+    """
+
+    parent_sha256: str
+    int8_target: str | None
+    calibration: Tensor
+    check_images: dict[str, Tensor]
+    check_labels: Tensor
+    least_agreement: float
+
+
+def export_artifact(
+    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, force: bool
+) -> list[Parity]:
+    """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
+
+    Raises:
+        InputError: unknown target, or too little agreement; `out` is untouched then.
+    """
+    if plan.int8_target is not None:
+        target_named(plan.int8_target)
+    new_card = replace(card, parent_sha256=plan.parent_sha256)
+    with atomic_file(out, force) as partial, tempfile.TemporaryDirectory() as folder:
+        graph = Path(folder) / "fp32.onnx"
+        export_fp32(model, card.input_shape, graph)
+        if plan.int8_target is not None:
+            int8 = Path(folder) / "int8.onnx"
+            quantize_int8(graph, int8, plan.calibration.numpy(), plan.int8_target)
+            recipe = card.recipe | {
+                "int8_target": plan.int8_target,
+                "calibration_images": len(plan.calibration),
+            }
+            new_card = replace(new_card, precision="int8", recipe=recipe)
+            graph = int8
+        write_card(graph, new_card)
+        parities = compare(model, graph, plan.check_images, plan.check_labels)
+        require_agreement(parities, plan.least_agreement)
+        shutil.copyfile(graph, partial)
+    return parities

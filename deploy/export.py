@@ -1,0 +1,53 @@
+"""nn.Module to one ONNX file: normalisation inside, free batch size, model card in the metadata."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+from edge_bench.backends.ort import CARD_KEY
+from edge_bench.spec import ModelCard
+
+OPSET = 18
+INPUT, OUTPUT = "images", "logits"
+
+
+def export_fp32(model: nn.Module, image_shape: tuple[int, int, int], path: Path) -> None:
+    """Write `model` (eval mode, CPU, images in [0, 1]) as ONNX with a free batch size."""
+    example = torch.zeros(2, *image_shape)
+    with warnings.catch_warnings():
+        # torch's exporter warns about its own internals; the parity check judges the result.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (example,),
+            str(path),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+        )
+
+
+def write_card(path: Path, card: ModelCard) -> None:
+    """Put the model card, and what a reader without ardx needs, into the ONNX metadata."""
+    graph = onnx.load(path)
+    properties = {
+        CARD_KEY: json.dumps(asdict(card)),
+        "classes": str(card.classes),
+        "input_range": "0..1 (float32, NCHW); normalisation is inside the graph",
+        "dataset": card.dataset,
+        "parent_sha256": card.parent_sha256 or "",
+    }
+    onnx.helper.set_model_props(graph, properties)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
