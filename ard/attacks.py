@@ -160,7 +160,8 @@ def _strongest_iterate(
     does not, and a set that is replayed on another model should be as far over the boundary as
     it can.
     """
-    assert spec.steps is not None and spec.step_size is not None
+    assert spec.steps is not None
+    assert spec.step_size is not None
     best = images.clone()
     best_margin = torch.full(labels.shape, -torch.inf, device=images.device)
     for _ in range(spec.restarts):

@@ -46,7 +46,10 @@ def craft_set(
     n, shape = len(split), tuple(split.images.shape[1:])
     with atomic_directory(out, force) as folder:
         images = open_memmap(
-            folder / "images.npy", "w+", dtype=np.uint8 if on_grid else np.float32, shape=(n, *shape)
+            folder / "images.npy",
+            "w+",
+            dtype=np.uint8 if on_grid else np.float32,
+            shape=(n, *shape),
         )
         success = np.zeros(n, dtype=np.bool_)
         for batch_index, begin in enumerate(range(0, n, BATCH_SIZE)):

@@ -8,11 +8,12 @@ from typing import Any
 
 from ard.attacks import parse_attack
 from ard.checkpoint import load_model
+from ard.config import TrainConfig
 from ard.craft import craft_set
-from ard.data import Dataset, load_dataset
+from ard.data import Dataset
+from ard.datasets import load_dataset
 from ard.losses import LossOptions
 from ard.stages import Learned, Teacher, export, learn, load_teacher
-from ard.train import TrainConfig
 from edge_bench.bench import BenchOptions
 from edge_bench.bench import run as run_bench
 from edge_bench.console import Monitor
@@ -107,13 +108,17 @@ def run_demo(
     )
 
 
-def _learn_all(
-    folder: Path, dataset: Dataset, seed: int, monitor: Monitor
-) -> dict[str, Learned]:
+def _learn_all(folder: Path, dataset: Dataset, seed: int, monitor: Monitor) -> dict[str, Learned]:
     """A robust teacher, the student distilled from it, and the same student undefended."""
 
-    def one(name: str, architecture: str, method: str, epochs: int, teacher: Teacher | None,
-            weights: str) -> Learned:
+    def one(
+        name: str,
+        architecture: str,
+        method: str,
+        epochs: int,
+        teacher: Teacher | None,
+        weights: str,
+    ) -> Learned:
         config = TrainConfig(
             dataset=dataset.name,
             architecture=architecture,
@@ -135,14 +140,13 @@ def _learn_all(
     return {
         "teacher": robust,
         "student": one("distill", "resnet8", "ard", 25, teacher, "student/student.safetensors"),
-        "undefended": one("no defence", "resnet8", "natural", 15, None,
-                          "undefended/student.safetensors"),
+        "undefended": one(
+            "no defence", "resnet8", "natural", 15, None, "undefended/student.safetensors"
+        ),
     }
 
 
-def _craft_all(
-    learned: Learned, sets: Path, dataset: Dataset, seed: int, monitor: Monitor
-) -> None:
+def _craft_all(learned: Learned, sets: Path, dataset: Dataset, seed: int, monitor: Monitor) -> None:
     model, _ = load_model(learned.weights)
     for name in ATTACKS:
         with monitor(f"attack {learned.weights.parent.name} {name}") as report_progress:

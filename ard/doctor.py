@@ -75,9 +75,7 @@ def _cuda() -> Finding:
 def _device() -> Finding:
     profile = devices.probe("auto")
     board = profile.board or profile.cpu or "unnamed machine"
-    return Finding(
-        capability="  bench --device", found=f"{profile.device} ({board})", mend=None
-    )
+    return Finding(capability="  bench --device", found=f"{profile.device} ({board})", mend=None)
 
 
 def _vnni() -> Finding:

@@ -80,7 +80,10 @@ class Method:
 def kl_divergence(student: Tensor, target: Tensor) -> Tensor:
     """KL(softmax(target) || softmax(student)) of logits (B, C), mean over the batch."""
     return F.kl_div(
-        student.log_softmax(dim=1), target.log_softmax(dim=1), log_target=True, reduction="batchmean"
+        student.log_softmax(dim=1),
+        target.log_softmax(dim=1),
+        log_target=True,
+        reduction="batchmean",
     )
 
 

@@ -177,9 +177,9 @@ class WideResNet(nn.Module):
 
 def _resnet18(channels: int, classes: int) -> nn.Module:
     """torchvision's ResNet-18 with the CIFAR stem: a 3x3 convolution and no pooling."""
-    network = torchvision_models.resnet18(weights=None, num_classes=classes)
+    network: nn.Module = torchvision_models.resnet18(weights=None, num_classes=classes)
     network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
-    network.maxpool = nn.Identity()  # type: ignore[assignment]
+    network.maxpool = nn.Identity()
     return network
 
 
@@ -195,10 +195,10 @@ def _mobilenet_v2(channels: int, classes: int) -> nn.Module:
         [6, 160, 3, 2],
         [6, 320, 1, 1],
     ]
-    network = torchvision_models.mobilenet_v2(
+    network: nn.Module = torchvision_models.mobilenet_v2(
         weights=None, num_classes=classes, inverted_residual_setting=stages
     )
-    stem = network.features[0]
+    stem = network.get_submodule("features.0")
     assert isinstance(stem, nn.Sequential)
     stem[0] = nn.Conv2d(channels, 32, 3, padding=1, bias=False)
     return network
@@ -264,8 +264,10 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     # A histogram of the 256 levels is exact and needs no float copy of the images.
     levels = torch.arange(256, dtype=torch.float64) / 255
     counts = torch.stack(
-        [torch.bincount(images[:, c].reshape(-1).long(), minlength=256)
-         for c in range(images.shape[1])]
+        [
+            torch.bincount(images[:, c].reshape(-1).long(), minlength=256)
+            for c in range(images.shape[1])
+        ]
     ).double()
     share = counts / counts.sum(dim=1, keepdim=True)
     mean = share @ levels

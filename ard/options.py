@@ -7,6 +7,9 @@ from typing import Annotated
 
 import typer
 
+from edge_bench.errors import CapabilityError, InputError
+from edge_bench.spec import parse_epsilon
+
 Data = "Data"
 Training = "Training"
 Ranking = "Ranking distillation"
@@ -35,9 +38,7 @@ DataDir = Annotated[
 ]
 Download = Annotated[
     bool,
-    typer.Option(
-        "--download", help="Fetch the dataset into --data-dir.", rich_help_panel=Data
-    ),
+    typer.Option("--download", help="Fetch the dataset into --data-dir.", rich_help_panel=Data),
 ]
 ImageSize = Annotated[
     int | None,
@@ -54,9 +55,7 @@ TrainFraction = Annotated[
     typer.Option(help="Stratified part of the training data to use.", rich_help_panel=Data),
 ]
 
-Epsilon = Annotated[
-    str, typer.Option(help="L-inf budget on images in [0, 1], such as 8/255.")
-]
+Epsilon = Annotated[str, typer.Option(help="L-inf budget on images in [0, 1], such as 8/255.")]
 OptionalEpsilon = Annotated[
     str | None,
     typer.Option("--epsilon", help="L-inf budget; default: what the model was trained against."),
@@ -99,15 +98,36 @@ Precision = Annotated[
 ValidateEvery = Annotated[
     int, typer.Option(help="Epochs between validations.", rich_help_panel=Training)
 ]
-TorchDevice = Annotated[
-    str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)
-]
-Resume = Annotated[
-    bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")
-]
+TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
 Out = Annotated[Path, typer.Option(help="What to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 
 DEFAULT_DATA_DIR = Path("data")
+
+
+def resolve_step_size(text: str | None, epsilon: float) -> float:
+    """The value of --step-size: a fraction, or a quarter of epsilon."""
+    return parse_epsilon(text, "--step-size") if text else epsilon / 4
+
+
+def resolve_torch_device(name: str) -> str:
+    """The value of --torch-device: `cpu` or `cuda`."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--torch-device {name}: expected auto, cpu or cuda")
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise CapabilityError(
+            "--torch-device cuda: torch sees no CUDA device here; use --torch-device cpu"
+        )
+    return "cuda" if available and name != "cpu" else "cpu"
+
+
+def render_epsilon(epsilon: float) -> str:
+    """A budget as people write it: in whole 8-bit steps where it is some."""
+    levels = epsilon * 255
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:g}"

@@ -13,8 +13,9 @@ s = 1 .. n // 2, a few shifts at a time, and recomputed in the backward pass: O(
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -195,15 +196,11 @@ def _shift_blocks(rows: int, n: int, shifts: int) -> Iterator[tuple[int, int]]:
         yield first, min(size, shifts + 1 - first)
 
 
-def _recompute(function: object, worthwhile: bool, *arguments: object) -> Tensor:
+def _recompute(function: Callable[..., Tensor], worthwhile: bool, *arguments: Any) -> Tensor:
     """Call `function`; where there are several blocks, drop its pairs until the backward pass."""
     if worthwhile and torch.is_grad_enabled():
-        result: Tensor = checkpoint(
-            function, *arguments, use_reentrant=False, preserve_rng_state=False
-        )
-        return result
-    result = function(*arguments)  # type: ignore[operator]
-    return result
+        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
+    return function(*arguments)
 
 
 def _comparisons(a: Tensor, k: float, first: int, count: int, hard: bool) -> Tensor:
@@ -216,9 +213,7 @@ def _comparisons(a: Tensor, k: float, first: int, count: int, hard: bool) -> Ten
     return difference.sign() if hard else (k * difference).tanh()
 
 
-def _pair_products(
-    a: Tensor, b: Tensor, k: float, first: int, count: int, hard_b: bool
-) -> Tensor:
+def _pair_products(a: Tensor, b: Tensor, k: float, first: int, count: int, hard_b: bool) -> Tensor:
     """(rows, 3): sums over the block's pairs of t_a t_b, t_a^2 and t_b^2."""
     n = a.shape[1]
     t_a = _comparisons(a, k, first, count, hard=False)

@@ -10,6 +10,7 @@ from torch import nn
 
 from ard.attacks import parse_attack, run_attack
 from ard.checkpoint import load_model, load_published, load_tensors, save_model
+from ard.config import TrainConfig
 from ard.data import (
     SPLIT_SEED,
     Dataset,
@@ -18,15 +19,8 @@ from ard.data import (
     stratified_subset,
     take_limit,
 )
-from ard.train import (
-    CHECKPOINT,
-    METRICS,
-    VALIDATION_ATTACK,
-    TrainConfig,
-    Validation,
-    plan_epochs,
-    train,
-)
+from ard.state import Validation
+from ard.train import CHECKPOINT, METRICS, VALIDATION_ATTACK, plan_epochs, train
 from deploy.artifact import ExportPlan, export_artifact
 from deploy.parity import Parity
 from edge_bench.console import ProgressCallback, no_progress
@@ -190,4 +184,3 @@ def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:
             f"{dataset.name} has {dataset.image_shape} of {dataset.classes}; give the dataset it "
             f"was trained on ({card.dataset})"
         )
-

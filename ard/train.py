@@ -9,184 +9,28 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from ard import losses
-from ard.attacks import INNER_OBJECTIVES, Objective, ascend, cross_entropy, kl_to, parse_attack
-from ard.checkpoint import load_tensors, save_tensors
+from ard.attacks import Objective, ascend, cross_entropy, kl_to, parse_attack
+from ard.config import TrainConfig, learning_rate
 from ard.data import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
 from ard.evaluate import evaluate_attack
-from ard.losses import LOSSES, LossOptions
+from ard.losses import LOSSES
 from ard.models import Classifier, build_model, channel_statistics
+from ard.state import Run, Validation
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 VALIDATION_ATTACK = "pgd10"
-WARM_UP = 0.2
-"""Share of the steps in which the learning rate rises; then it falls linearly to zero."""
-
-PRECISIONS = ("fp32", "bf16")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Everything that decides the weights, apart from the data and the teacher.
-
-    Attributes:
-        epsilon, step_size: budget and step of the inner maximisation, on images in [0, 1].
-        inner: objective of the inner maximisation; None takes the method's own.
-        learning_rate: peak of the one-cycle schedule.
-        ema_decay: of the weight average that is validated and kept.
-        train_fraction: stratified part of the training data that is used.
-        precision: of training and its attack; validation is always fp32.
-        validate_every: epochs between validations; the last epoch is always validated.
-    """
-
-    dataset: str
-    architecture: str
-    method: str
-    epsilon: float
-    step_size: float
-    inner_steps: int = 10
-    inner: str | None = None
-    epochs: int = 30
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    ema_decay: float = 0.995
-    train_fraction: float = 1.0
-    seed: int = 0
-    precision: str = "fp32"
-    validate_every: int = 1
-    loss: LossOptions = field(default_factory=LossOptions)
-
-    def __post_init__(self) -> None:
-        for option in ("epochs", "batch_size", "inner_steps", "validate_every"):
-            if getattr(self, option) < 1:
-                name = "--" + option.replace("_", "-")
-                raise InputError(f"{name} {getattr(self, option)}: expected 1 or more")
-        if self.learning_rate <= 0:
-            raise InputError(f"--learning-rate {self.learning_rate:g}: expected a value above 0")
-        if self.precision not in PRECISIONS:
-            raise InputError(f"--precision {self.precision}: expected {' or '.join(PRECISIONS)}")
-        if self.inner is not None and self.inner not in INNER_OBJECTIVES:
-            known = ", ".join(INNER_OBJECTIVES)
-            raise InputError(f"--inner {self.inner}: expected one of {known}")
-        if self.inner == "kl_clean" and not LOSSES[self.method].distils:
-            raise InputError(f"--inner kl_clean needs a teacher, which {self.method} has not")
-
-    @property
-    def objective(self) -> str | None:
-        """The inner objective in force."""
-        return self.inner or LOSSES[self.method].inner
-
-
-@dataclass(frozen=True, kw_only=True)
-class Validation:
-    """Accuracies on the held-out part of the training set, as fractions."""
-
-    epoch: int
-    clean_accuracy: float
-    robust_accuracy: float
-
-
-class Run:
-    """The state of one training run: student, average, optimiser, and the best average so far."""
-
-    def __init__(self, config: TrainConfig, student: Classifier) -> None:
-        self.student = student
-        self.average = AveragedModel(
-            student, multi_avg_fn=_warmed_average(config.ema_decay), use_buffers=True
-        )
-        self.optimizer = torch.optim.SGD(
-            student.parameters(),
-            lr=config.learning_rate,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            nesterov=True,
-        )
-        self.attacked = config.objective is not None
-        self.epochs_done = 0
-        self.best: Validation | None = None
-        self.best_weights: dict[str, Tensor] = {}
-
-    def offer(self, validation: Validation) -> None:
-        """Keep the average's weights where it is the best so far.
-
-        The most robust one; where training has no attack to be robust against, the most accurate.
-        """
-
-        def key(v: Validation) -> tuple[float, float]:
-            both = v.robust_accuracy, v.clean_accuracy
-            return both if self.attacked else both[::-1]
-
-        if self.best is None or key(validation) > key(self.best):
-            self.best = validation
-            state = self.average.module.state_dict()
-            self.best_weights = {name: t.detach().clone() for name, t in state.items()}
-
-    def save(self, path: Path, config: TrainConfig) -> None:
-        """Write everything that the next epoch depends on."""
-        groups = {
-            "student": self.student.state_dict(),
-            "average": self.average.state_dict(),
-            "best": self.best_weights,
-            "momentum": self._momentum(),
-        }
-        tensors = {f"{g}/{name}": t for g, state in groups.items() for name, t in state.items()}
-        metadata = {
-            "config": json.dumps(asdict(config)),
-            "epochs_done": str(self.epochs_done),
-            "best": json.dumps(asdict(self.best) if self.best else None),
-        }
-        save_tensors(path, tensors, metadata, force=True)
-
-    def restore(self, path: Path, config: TrainConfig) -> None:
-        """Read what `save` wrote.
-
-        Raises:
-            InputError: damaged, or of a run with other settings.
-        """
-        tensors, metadata = load_tensors(path, "a training checkpoint")
-        theirs, ours = json.loads(metadata.get("config", "{}")), asdict(config)
-        differing = [k for k in ours if json.dumps(theirs.get(k)) != json.dumps(ours[k])]
-        if differing:
-            name = differing[0]
-            raise InputError(
-                f"{path}: was made with {name} {theirs.get(name)!r}, but now {name} is "
-                f"{ours[name]!r}; resume with the same settings, or start over with --force"
-            )
-        states: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            group, _, name = key.partition("/")
-            states.setdefault(group, {})[name] = tensor
-        self.student.load_state_dict(states["student"])
-        self.average.load_state_dict(states["average"])
-        self.best_weights = states.get("best", {})
-        for name, parameter in self.student.named_parameters():
-            if name in states.get("momentum", {}):
-                buffer = states["momentum"][name].to(parameter.device)
-                self.optimizer.state[parameter]["momentum_buffer"] = buffer
-        self.epochs_done = int(metadata["epochs_done"])
-        best = json.loads(metadata["best"])
-        self.best = Validation(**best) if best else None
-
-    def _momentum(self) -> dict[str, Tensor]:
-        return {
-            name: self.optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self.student.named_parameters()
-            if "momentum_buffer" in self.optimizer.state[parameter]
-        }
 
 
 def train(
@@ -284,9 +128,7 @@ def plan_epochs(
     return replace(config, epochs=max(1, int(minutes * 60 / epoch_seconds)))
 
 
-def _new_run(
-    config: TrainConfig, dataset: Dataset, training: Split, torch_device: str
-) -> Run:
+def _new_run(config: TrainConfig, dataset: Dataset, training: Split, torch_device: str) -> Run:
     mean, std = channel_statistics(training.images)
     # The weights follow the seed without disturbing the caller's random state.
     with torch.random.fork_rng(devices=[]):
@@ -294,7 +136,8 @@ def _new_run(
         student = build_model(
             config.architecture, dataset.image_shape[0], dataset.classes, mean, std
         )
-    return Run(config, student.to(torch_device, memory_format=torch.channels_last))
+    student = student.to(torch_device).to(memory_format=torch.channels_last)
+    return Run(config, student)
 
 
 def _epoch(
@@ -408,14 +251,6 @@ def _validate(
     )
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """One cycle: linear from near zero to the peak, then linear to zero (Smith 2018)."""
-    position = (step + 1) / steps
-    if position < WARM_UP:
-        return config.learning_rate * position / WARM_UP
-    return config.learning_rate * max(1 - position, 0.5 / steps) / (1 - WARM_UP)
-
-
 def _steps_per_epoch(config: TrainConfig, training: Split) -> int:
     # A last short batch is left out: batch statistics of a few images do harm.
     return len(training) // config.batch_size
@@ -425,23 +260,6 @@ def _autocast(config: TrainConfig, images: Tensor) -> AbstractContextManager[obj
     if config.precision == "bf16":
         return torch.autocast(images.device.type, dtype=torch.bfloat16)
     return nullcontext()
-
-
-def _warmed_average(
-    decay: float,
-) -> Callable[[list[Tensor], list[Tensor], Tensor | int], None]:
-    """An exponential average whose memory grows with its age, so that it forgets the start."""
-
-    def update(averages: list[Tensor], current: list[Tensor], count: Tensor | int) -> None:
-        age = int(count)
-        now = min(decay, (1 + age) / (10 + age))
-        for average, value in zip(averages, current, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value.to(average.dtype), 1 - now)
-            else:
-                average.copy_(value)
-
-    return update
 
 
 def _progress_text(line: dict[str, object]) -> str:

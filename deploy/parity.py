@@ -87,5 +87,5 @@ def require_agreement(parities: list[Parity], least: float) -> None:
 
 def _in_batches(function: Any, images: Tensor) -> NDArray[np.float32]:
     with torch.no_grad():
-        parts = [function(part) for part in images.split(BATCH_SIZE)]
+        parts = [function(part) for part in torch.split(images, BATCH_SIZE)]
     return np.concatenate(parts)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
-    CalibrationDataReader,
     CalibrationMethod,
     QuantFormat,
     QuantType,
@@ -72,7 +71,7 @@ TARGETS: dict[str, Target] = {
 }
 
 
-class CalibrationImages(CalibrationDataReader):
+class CalibrationImages:
     """Calibration images (N, C, H, W) float32 in [0, 1], handed out in batches.
 
     `__len__` and `set_range` let calibrators that buffer activations work in strides.
@@ -95,9 +94,7 @@ class CalibrationImages(CalibrationDataReader):
         return None if batch is None else {INPUT: batch}
 
 
-def quantize_int8(
-    fp32: Path, int8: Path, images: NDArray[np.float32], target: str
-) -> None:
+def quantize_int8(fp32: Path, int8: Path, images: NDArray[np.float32], target: str) -> None:
     """Quantise the ONNX file `fp32` into `int8` with ranges from calibration images.
 
     Args:

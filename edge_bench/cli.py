@@ -123,8 +123,9 @@ def gate(
         print_json(
             {
                 "passed": not violations,
-                "violations": [{"condition": v.condition, "sentence": v.sentence}
-                               for v in violations],
+                "violations": [
+                    {"condition": v.condition, "sentence": v.sentence} for v in violations
+                ],
             }
         )
     else:

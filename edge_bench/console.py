@@ -57,8 +57,13 @@ def progress(label: str) -> Iterator[ProgressCallback]:
         yield _plain_progress(label)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     columns = (
         TextColumn("{task.description}"),
@@ -80,12 +85,12 @@ def progress(label: str) -> Iterator[ProgressCallback]:
 
 def _plain_progress(label: str) -> ProgressCallback:
     """Print steps that have something to say, and the quarters of those that do not."""
-    said = -1
+    said = 0
 
     def update(done: int, total: int, text: str) -> None:
         nonlocal said
         quarter = 4 * done // max(total, 1)
-        if text or (quarter > said and done > 0):
+        if text or quarter > said:
             print(f"{label} {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
         said = max(said, quarter)
 
@@ -121,9 +126,11 @@ class Stages(TyperGroup):
     """A command group that keeps the order of the stages and ends errors with a sentence."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """The commands in the order in which a chain runs them."""
         return list(self.commands)
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a command; an error that the user can mend becomes a sentence and an exit code."""
         try:
             return super().invoke(ctx)
         except ArdxError as error:
@@ -140,8 +147,14 @@ class Stages(TyperGroup):
             )
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES,
-                                   errno.EROFS, errno.ENOTDIR):
+            if error.errno not in (
+                errno.ENOSPC,
+                errno.EDQUOT,
+                errno.EFBIG,
+                errno.EACCES,
+                errno.EROFS,
+                errno.ENOTDIR,
+            ):
                 raise
             where = error.filename or "the output"
             print(

@@ -22,9 +22,7 @@ def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Vi
         InconclusiveError: too few latency samples for a percentile.
     """
     if gate == Gate():
-        raise InputError(
-            "nothing to check; give a condition such as --min-robust-accuracy 0.45"
-        )
+        raise InputError("nothing to check; give a condition such as --min-robust-accuracy 0.45")
     if (gate.max_robust_drop is None) != (baseline is None):
         raise InputError("--baseline and --max-robust-drop: expected both or neither")
     found = [

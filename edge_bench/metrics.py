@@ -17,7 +17,8 @@ def encode_mask(correct: BoolArray) -> str:
 
 def decode_mask(mask: str) -> BoolArray:
     """The inverse of `encode_mask`."""
-    return np.frombuffer(mask.encode("ascii"), dtype=np.uint8) == ord("1")
+    levels = np.frombuffer(mask.encode("ascii"), dtype=np.uint8)
+    return np.equal(levels, ord("1"))
 
 
 def accuracy(mask: str) -> float:

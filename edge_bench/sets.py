@@ -36,6 +36,7 @@ class AdversarialSet:
 
     @property
     def name(self) -> str:
+        """The folder's name, such as `pgd20`."""
         return self.path.name
 
     @property

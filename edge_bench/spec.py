@@ -251,9 +251,7 @@ class Gate:
         for name in ("max_latency_p95_ms", "max_size_bytes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
-                raise InputError(
-                    f"--{name.replace('_', '-')} {value:g}: expected a value above 0"
-                )
+                raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,7 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         yield partial
-        os.replace(partial, path)
+        partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -76,8 +76,8 @@ def atomic_directory(path: Path, force: bool) -> Iterator[Path]:
     try:
         yield partial
         if path.exists():
-            os.replace(path, retired)
-        os.replace(partial, path)
+            path.replace(retired)
+        partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
@@ -160,9 +160,7 @@ def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
     if unknown := sorted(value.keys() - known.keys()):
         raise InputError(f"{where}: unknown field {unknown[0]!r}; was it edited by hand?")
     required = {
-        name
-        for name, f in known.items()
-        if f.default is MISSING and f.default_factory is MISSING
+        name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING
     }
     if missing := sorted(required - value.keys()):
         raise InputError(f"{where}: field {missing[0]!r} is missing; make the file again")
