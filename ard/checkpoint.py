@@ -63,7 +63,7 @@ def save_model(path: Path, model: Classifier, card: ModelCard, force: bool) -> N
 
 
 def load_model(path: Path) -> tuple[Classifier, ModelCard]:
-    """Read what `save_model` wrote, in eval mode.
+    """Read what `save_model` wrote, in eval mode and frozen.
 
     Raises:
         InputError: not such a file, or weights that are not the card's architecture.
@@ -87,7 +87,7 @@ def load_model(path: Path) -> tuple[Classifier, ModelCard]:
     card = from_json(data, ModelCard, str(path), "a model card")
     model = _empty(card.architecture, card.input_shape[0], card.classes)
     _load_strictly(model, tensors, path, card.architecture)
-    return model.eval(), card
+    return model.eval().requires_grad_(False), card
 
 
 def load_published(path: Path, architecture: str, channels: int, classes: int) -> Classifier:
@@ -106,7 +106,7 @@ def load_published(path: Path, architecture: str, channels: int, classes: int) -
     model = _empty(architecture, channels, classes)
     renamed = {_our_name(name, architecture): tensor for name, tensor in state.items()}
     _load_strictly(model, _with_normalisation(renamed, model), path, architecture)
-    return model.eval()
+    return model.eval().requires_grad_(False)
 
 
 def _empty(architecture: str, channels: int, classes: int) -> Classifier:

@@ -8,18 +8,19 @@ formulas below are our reading of it.
 
 A comparison of two scores is tanh(k (a_i - a_j)). Written naively the losses hold one value per
 pair, O(B C^2 + C B^2). Here the pairs are visited by cyclic shift, (i, i + s mod n) for
-s = 1 .. n // 2, a few shifts at a time, and recomputed in the backward pass: O(B C) memory.
+s = 1 .. n // 2, a few shifts at a time in reused buffers, and the gradient is taken on the way
+(Kendall) or by a second visit (Spearman): O(B C) memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 from edge_bench.errors import InputError
 
@@ -95,16 +96,15 @@ def kendall_agreement(
     Returns:
         (rows,) in [-1, 1]; differentiable in `a`, and in `b` unless `hard_b`.
     """
-    rows, n = a.shape
-    products = a.new_zeros(rows, 3)
-    for first, count in _shift_blocks(rows, n, n // 2):
-        products = products + _recompute(
-            _pair_products, count < n // 2, a, b, k, first, count, hard_b
-        )
-    ab, aa, bb = products.unbind(dim=1)
-    if normalisation == "cosine":
-        return ab / (aa * bb).clamp_min(TINY).sqrt()
-    return ab * (2 / (n * (n - 1)))
+    n = a.shape[1]
+    cosine = normalisation == "cosine"
+    ab, aa, bb = _PairSums.apply(a, b, k, hard_b, cosine)
+    agreement: Tensor
+    if cosine:
+        agreement = ab / (aa * bb).clamp_min(TINY).sqrt()
+    else:
+        agreement = ab * (2 / (n * (n - 1)))
+    return agreement
 
 
 def spearman_agreement(a: Tensor, b: Tensor, k: float, *, hard_b: bool = False) -> Tensor:
@@ -120,10 +120,7 @@ def spearman_agreement(a: Tensor, b: Tensor, k: float, *, hard_b: bool = False) 
 
 def soft_ranks(a: Tensor, k: float, *, hard: bool = False) -> Tensor:
     """r_i = sum_j tanh(k (a_i - a_j)), (rows, n) to (rows, n) in (1 - n, n - 1)."""
-    rows, n = a.shape
-    ranks = torch.zeros_like(a)
-    for first, count in _shift_blocks(rows, n, n - 1):
-        ranks = ranks + _recompute(_rank_parts, count < n - 1, a, k, first, count, hard)
+    ranks: Tensor = _SoftRanks.apply(a, k, hard)
     return ranks
 
 
@@ -191,41 +188,124 @@ def zscore(scores: Tensor) -> Tensor:
 
 def _shift_blocks(rows: int, n: int, shifts: int) -> Iterator[tuple[int, int]]:
     """Cover the shifts 1 .. `shifts` by (first, count)."""
-    size = max(MIN_SHIFTS, BLOCK_COMPARISONS // max(rows * n, 1))
+    size = _block_size(rows, n)
     for first in range(1, shifts + 1, size):
         yield first, min(size, shifts + 1 - first)
 
 
-def _recompute(function: Callable[..., Tensor], worthwhile: bool, *arguments: Any) -> Tensor:
-    """Call `function`; where there are several blocks, drop its pairs until the backward pass."""
-    if worthwhile and torch.is_grad_enabled():
-        return checkpoint(function, *arguments, use_reentrant=False, preserve_rng_state=False)
-    return function(*arguments)
+def _block_size(rows: int, n: int) -> int:
+    return max(MIN_SHIFTS, BLOCK_COMPARISONS // max(rows * n, 1))
 
 
-def _comparisons(a: Tensor, k: float, first: int, count: int, hard: bool) -> Tensor:
-    """(rows, count, n): entry (s, i) compares a_i with a_{i + first + s mod n}."""
+def _buffers(like: Tensor, shifts: int, count: int) -> list[Tensor]:
+    """`count` reusable blocks (rows, shifts taken at once, n)."""
+    rows, n = like.shape
+    size = min(_block_size(rows, n), shifts)
+    return [like.new_empty(rows, size, n) for _ in range(count)]
+
+
+def _shifted(a: Tensor, first: int, count: int) -> Tensor:
+    """(rows, count, n), a view: entry (s, i) is a_{i + first + s mod n}."""
     n = a.shape[1]
-    # The doubled row turns a cyclic shift into a window, which is a view.
+    # The doubled row turns a cyclic shift into a window.
     doubled = torch.cat((a, a), dim=1)
-    shifted = doubled[:, first : first + count + n - 1].unfold(1, n, 1)
-    difference = a.unsqueeze(1) - shifted
-    return difference.sign() if hard else (k * difference).tanh()
+    return doubled[:, first : first + count + n - 1].unfold(1, n, 1)
 
 
-def _pair_products(a: Tensor, b: Tensor, k: float, first: int, count: int, hard_b: bool) -> Tensor:
-    """(rows, 3): sums over the block's pairs of t_a t_b, t_a^2 and t_b^2."""
-    n = a.shape[1]
-    t_a = _comparisons(a, k, first, count, hard=False)
-    t_b = _comparisons(b, k, first, count, hard=hard_b)
-    weight = torch.ones(count, 1, dtype=a.dtype, device=a.device)
-    if n % 2 == 0 and first + count - 1 == n // 2:
-        weight[-1] = 0.5  # The shift by n / 2 meets each of its pairs twice.
-    return torch.stack(
-        [(weight * x * y).sum(dim=(1, 2)) for x, y in ((t_a, t_b), (t_a, t_a), (t_b, t_b))], dim=1
-    )
+def _compare(a: Tensor, k: float, first: int, count: int, hard: bool, out: Tensor) -> Tensor:
+    """Write into `out` the comparison of a_i with a_{i + first + s mod n} at (s, i)."""
+    torch.sub(a.unsqueeze(1), _shifted(a, first, count), out=out)
+    return out.sign_() if hard else out.mul_(k).tanh_()
 
 
-def _rank_parts(a: Tensor, k: float, first: int, count: int, hard: bool) -> Tensor:
-    """(rows, n): what the block's comparisons add to each soft rank."""
-    return _comparisons(a, k, first, count, hard).sum(dim=1)
+def _add_pair_gradient(total: Tensor, pairs: Tensor, first: int, scratch: Tensor) -> None:
+    """Add d/da of sum(pairs * (a_i - a_{i + first + s})) to `total` (rows, n)."""
+    rows, count, n = pairs.shape
+    shifts = torch.arange(first, first + count, device=pairs.device).unsqueeze(1)
+    origin = (torch.arange(n, device=pairs.device) - shifts) % n
+    torch.gather(pairs, 2, origin.expand(rows, count, n), out=scratch)
+    total.add_(pairs.sum(dim=1)).sub_(scratch.sum(dim=1))
+
+
+class _PairSums(torch.autograd.Function):
+    """Sums over all pairs of t_a t_b, t_a^2 and t_b^2, each (rows,); the squares if asked for."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, a: Tensor, b: Tensor, k: float, hard_b: bool, squares: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        a, b = a.contiguous(), b.contiguous()
+        rows, n = a.shape
+        needs_a, needs_b = ctx.needs_input_grad[:2]  # type: ignore[attr-defined]
+        ab, aa, bb = a.new_zeros(3, rows)
+        # Gradients of (ab, aa) to a and of (ab, bb) to b.
+        ab_a, aa_a, ab_b, bb_b = a.new_zeros(4, rows, n)
+        buffers = _buffers(a, n // 2, 4)
+        for first, count in _shift_blocks(rows, n, n // 2):
+            t_a, t_b, pairs, scratch = (buffer[:, :count] for buffer in buffers)
+            _compare(a, k, first, count, False, out=t_a)
+            _compare(b, k, first, count, hard_b, out=t_b)
+            if n % 2 == 0 and first + count - 1 == n // 2:
+                # The shift by n / 2 meets each of its pairs twice: drop the second time.
+                t_a[:, -1, n // 2 :] = 0
+                t_b[:, -1, n // 2 :] = 0
+            ab += torch.mul(t_a, t_b, out=pairs).sum(dim=(1, 2))
+            if squares:
+                aa += torch.mul(t_a, t_a, out=pairs).sum(dim=(1, 2))
+                bb += torch.mul(t_b, t_b, out=pairs).sum(dim=(1, 2))
+            for needed, own, other, to_product, to_square in (
+                (needs_a, t_a, t_b, ab_a, aa_a),
+                (needs_b and not hard_b, t_b, t_a, ab_b, bb_b),
+            ):
+                if not needed:
+                    continue
+                # d tanh(k d)/dd = k (1 - tanh^2), times the other factor of each product.
+                torch.mul(own, own, out=pairs).neg_().add_(1).mul_(k).mul_(other)
+                _add_pair_gradient(to_product, pairs, first, scratch)
+                if squares:
+                    torch.mul(own, own, out=pairs).neg_().add_(1).mul_(2 * k).mul_(own)
+                    _add_pair_gradient(to_square, pairs, first, scratch)
+        ctx.save_for_backward(ab_a, aa_a, ab_b, bb_b)
+        return ab, aa, bb
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_ab: Tensor, d_aa: Tensor, d_bb: Tensor) -> tuple[Tensor | None, ...]:
+        ab_a, aa_a, ab_b, bb_b = ctx.saved_tensors
+        needs_a, needs_b = ctx.needs_input_grad[:2]
+        d_a = d_ab.unsqueeze(1) * ab_a + d_aa.unsqueeze(1) * aa_a if needs_a else None
+        d_b = d_ab.unsqueeze(1) * ab_b + d_bb.unsqueeze(1) * bb_b if needs_b else None
+        return d_a, d_b, None, None, None
+
+
+class _SoftRanks(torch.autograd.Function):
+    """r_i = sum over all j of the comparison of a_i with a_j."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, k: float, hard: bool) -> Tensor:
+        a = a.contiguous()
+        rows, n = a.shape
+        ranks = torch.zeros_like(a)
+        (buffer,) = _buffers(a, n - 1, 1)
+        for first, count in _shift_blocks(rows, n, n - 1):
+            ranks += _compare(a, k, first, count, hard, out=buffer[:, :count]).sum(dim=1)
+        ctx.save_for_backward(a)
+        ctx.k, ctx.hard = k, hard  # type: ignore[attr-defined]
+        return ranks
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_ranks: Tensor) -> tuple[Tensor | None, ...]:
+        (a,) = ctx.saved_tensors
+        if ctx.hard:
+            return torch.zeros_like(a), None, None
+        rows, n = a.shape
+        d_ranks = d_ranks.contiguous()
+        d_a = torch.zeros_like(a)
+        buffers = _buffers(a, n - 1, 2)
+        for first, count in _shift_blocks(rows, n, n - 1):
+            t, difference = (buffer[:, :count] for buffer in buffers)
+            _compare(a, ctx.k, first, count, False, out=t)
+            torch.sub(d_ranks.unsqueeze(1), _shifted(d_ranks, first, count), out=difference)
+            d_a += t.mul_(t).neg_().add_(1).mul_(ctx.k).mul_(difference).sum(dim=1)
+        return d_a, None, None

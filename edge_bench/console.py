@@ -154,6 +154,8 @@ class Stages(TyperGroup):
                 errno.EACCES,
                 errno.EROFS,
                 errno.ENOTDIR,
+                errno.EEXIST,
+                errno.ENAMETOOLONG,
             ):
                 raise
             where = error.filename or "the output"

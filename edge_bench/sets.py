@@ -37,7 +37,7 @@ class AdversarialSet:
     @property
     def name(self) -> str:
         """The folder's name, such as `pgd20`."""
-        return self.path.name
+        return self.path.absolute().name
 
     @property
     def images_sha256(self) -> str:
@@ -55,8 +55,11 @@ def open_sets(path: Path) -> list[AdversarialSet]:
     if (path / MANIFEST).is_file():
         folders = [path]
     elif path.is_dir():
+        # Found by any of their files: a set that lost its manifest must not just drop out.
         folders = sorted(
-            p.parent for p in path.glob(f"*/{MANIFEST}") if not p.parent.name.startswith(".")
+            p
+            for p in path.iterdir()
+            if not p.name.startswith(".") and any((p / f).is_file() for f in (MANIFEST, *ARRAYS))
         )
     else:
         raise InputError(f"{path}: expected a folder of adversarial sets; craft one: ardx attack")
@@ -116,7 +119,8 @@ def _open_array(path: Path, manifest: SetManifest) -> NDArray[Any]:
     if sha256_file(path) != manifest.arrays[path.name]:
         raise InputError(f"{path}: its sha256 is not the manifest's (torn or changed); craft again")
     try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Not np.load: this reads .npy alone, and has no pickle to be switched on.
+        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except ValueError as error:
         raise InputError(f"{path}: not a numpy array file ({error}); craft again") from None
     return array

@@ -35,9 +35,10 @@ def parse_epsilon(text: str, option: str = "--epsilon") -> float:
             f"{option} {text}: expected a budget above 0 for images in [0, 1], such as 8/255"
         )
     if value >= 1:
+        meant = f"{value}/255" if value < 255 and value.denominator == 1 else "8/255"
         raise InputError(
             f"{option} {text}: expected a budget below 1, since images lie in [0, 1]; "
-            f"write {text.strip()}/255 if you meant steps of the 8-bit grid"
+            f"write {meant} if you meant steps of the 8-bit grid"
         )
     return float(value)
 
@@ -69,7 +70,7 @@ class AttackSpec:
             raise InputError(f"attack norm {self.norm!r}: expected one of {', '.join(NORMS)}")
         if not 0 < self.epsilon < 1:
             raise InputError(f"attack epsilon {self.epsilon}: expected a value in (0, 1)")
-        if self.step_size is not None and self.step_size <= 0:
+        if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"attack step size {self.step_size}: expected a value above 0")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"attack steps {self.steps}: expected 1 or more")
@@ -193,6 +194,13 @@ class Measurement:
     first_ns: int
     latency_ns: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or min(self.latency_ns, default=-1) < 0:
+            raise InputError(
+                "measurement: expected a batch size of 1 or more and one or more timings of 0 ns "
+                f"or more, came batch size {self.batch_size} and {len(self.latency_ns)} timings"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class SetResult:
@@ -229,6 +237,15 @@ class Report:
     throughput: Measurement
     peak_memory_bytes: int
 
+    def __post_init__(self) -> None:
+        masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}
+        lengths = {len(mask) for mask in masks.values() if mask is not None}
+        if lengths and (self.clean_mask is None or len(lengths) > 1):
+            raise InputError("report: expected a clean mask and set masks of one length")
+        for name, mask in masks.items():
+            if mask is not None and (not mask or set(mask) - {"0", "1"}):
+                raise InputError(f"report: expected a mask of '0' and '1' in {name}")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
@@ -250,7 +267,7 @@ class Gate:
                 )
         for name in ("max_latency_p95_ms", "max_size_bytes"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
+            if value is not None and not value > 0:
                 raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")
 
 

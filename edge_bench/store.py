@@ -68,6 +68,8 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
 def atomic_directory(path: Path, force: bool) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; it becomes `path` only when the block succeeds."""
     refuse_existing(path, force)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: expected a folder name for --out, found a file; name a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     retired = path.with_name(f".{path.name}.retired-{os.getpid()}")
@@ -79,6 +81,8 @@ def atomic_directory(path: Path, force: bool) -> Iterator[Path]:
             path.replace(retired)
         partial.replace(path)
     finally:
+        if retired.exists() and not path.exists():
+            retired.replace(path)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
 
@@ -148,8 +152,12 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
         return float(value)
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
-    name = getattr(kind, "__name__", str(kind))
-    raise InputError(f"{where}: expected {name}, found {type(value).__name__}; make the file again")
+    name, found = getattr(kind, "__name__", str(kind)), type(value).__name__
+    if origin is tuple:
+        arguments = get_args(kind)
+        name = "a list" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
+        found = f"a list of {len(value)}" if isinstance(value, list) else found
+    raise InputError(f"{where}: expected {name}, found {found}; make the file again")
 
 
 def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
@@ -164,4 +172,8 @@ def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
     }
     if missing := sorted(required - value.keys()):
         raise InputError(f"{where}: field {missing[0]!r} is missing; make the file again")
-    return kind(**{k: _decode(v, hints[k], f"{where}: {k}") for k, v in value.items()})
+    decoded = {k: _decode(v, hints[k], f"{where}: {k}") for k, v in value.items()}
+    try:
+        return kind(**decoded)
+    except InputError as error:
+        raise InputError(f"{where}: {error}; make the file again") from None

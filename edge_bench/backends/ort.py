@@ -65,7 +65,13 @@ class OrtBackend:
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(B, ...) in the dtype and layout of `input` to logits (B, C)."""
-        (logits,) = self._session.run([self._output], {self.input.name: batch})
+        try:
+            (logits,) = self._session.run([self._output], {self.input.name: batch})
+        except Exception as error:
+            raise InputError(
+                f"{self._path}: ONNX Runtime failed on a batch of shape {batch.shape} "
+                f"({first_line(error)}); export it with a free batch size"
+            ) from None
         return np.asarray(logits)
 
     def __enter__(self) -> OrtBackend:

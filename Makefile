@@ -1,0 +1,26 @@
+# Two commands on a machine that has only Python (3.10 to 3.13) and make:
+#   make demo    the whole chain on small real data, in a few minutes
+#   make test    the tests
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(BIN)/ardx demo --out demo --force
+
+test: .venv/installed
+	$(BIN)/pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable '.[train,dev]'
+	touch $@
+
+clean:
+	rm -rf .venv demo

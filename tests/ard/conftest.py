@@ -1,0 +1,58 @@
+"""A teacher and a student that took seconds to train, on real digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ard.config import TrainConfig
+from ard.data import Dataset
+from ard.datasets import load_dataset
+from ard.stages import Learned, learn, load_teacher
+
+EPSILON = 0.15
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return load_dataset("digits", Path("unused"))
+
+
+def small_config(**changes: object) -> TrainConfig:
+    """A few seconds of adversarial training on digits."""
+    settings: dict[str, object] = {
+        "dataset": "digits",
+        "architecture": "resnet8:8",
+        "method": "pgd_at",
+        "epsilon": EPSILON,
+        "step_size": EPSILON / 2,
+        "inner_steps": 2,
+        "epochs": 3,
+        "batch_size": 64,
+        "learning_rate": 0.2,
+        "ema_decay": 0.9,
+    }
+    return TrainConfig(**(settings | changes))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class SmallModels:
+    """A teacher and the student distilled from it."""
+
+    teacher: Learned
+    student: Learned
+
+
+@pytest.fixture(scope="session")
+def small_models(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> SmallModels:
+    folder = tmp_path_factory.mktemp("models")
+    teacher = learn(small_config(), digits, None, folder / "teacher" / "teacher.safetensors")
+    student = learn(
+        small_config(method="ard"),
+        digits,
+        load_teacher(teacher.weights, None, digits),
+        folder / "student" / "student.safetensors",
+    )
+    return SmallModels(teacher, student)

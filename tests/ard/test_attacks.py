@@ -1,0 +1,213 @@
+"""Attacks on a small trained network: budget, strength, determinism, wiring."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ard.attacks import (
+    ATTACKS,
+    attack_label,
+    cross_entropy,
+    gradient_and_logits,
+    kl_to,
+    margin,
+    parse_attack,
+    project,
+    run_attack,
+)
+from ard.checkpoint import load_model
+from ard.data import Dataset, as_float, take_limit
+from edge_bench.errors import InputError
+from edge_bench.spec import AttackSpec
+
+from .conftest import EPSILON, SmallModels
+
+NAMES = ["fgsm", "pgd5", "cw5", "autoattack"]
+
+
+@pytest.fixture(scope="module")
+def network(small_models: SmallModels) -> nn.Module:
+    model, _ = load_model(small_models.student.weights)
+    return model
+
+
+@pytest.fixture(scope="module")
+def images_and_labels(digits: Dataset) -> tuple[Tensor, Tensor]:
+    split = take_limit(digits.test, 24)
+    return as_float(split.images), split.labels
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        return float((model(images).argmax(1) == labels).float().mean())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("epsilon", [8 / 255, EPSILON])
+def test_an_attack_stays_inside_the_ball_and_the_box(
+    name: str, epsilon: float, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    if name == "autoattack":
+        images, labels = images[:4], labels[:4]
+    adversarial = run_attack(network, images, labels, parse_attack(name, epsilon=epsilon), 0)
+    assert adversarial.shape == images.shape
+    assert float((adversarial.double() - images.double()).abs().max()) <= epsilon + 1e-6
+    assert float(adversarial.min()) >= 0
+    assert float(adversarial.max()) <= 1
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd5", "cw5"])
+def test_an_attack_lowers_accuracy(
+    name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    adversarial = run_attack(network, images, labels, parse_attack(name, epsilon=EPSILON), 0)
+    assert accuracy(network, adversarial, labels) < accuracy(network, images, labels) - 0.1
+
+
+def test_pgd_is_no_weaker_than_fgsm(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    found = {
+        name: accuracy(
+            network,
+            run_attack(network, images, labels, parse_attack(name, epsilon=EPSILON), 0),
+            labels,
+        )
+        for name in ("fgsm", "pgd20")
+    }
+    assert found["pgd20"] <= found["fgsm"]
+
+
+def test_more_steps_and_restarts_never_raise_the_margin_below_the_clean_one(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    spec = parse_attack("pgd3", epsilon=EPSILON, restarts=1)
+    more = parse_attack("pgd3", epsilon=EPSILON, restarts=3)
+    with torch.no_grad():
+        one = margin(network(run_attack(network, images, labels, spec, 0)), labels)
+        three = margin(network(run_attack(network, images, labels, more, 0)), labels)
+    # The first of the three starts is the one start of the other run.
+    assert bool((three >= one - 1e-5).all())
+
+
+def test_fgsm_is_one_signed_step_on_a_linear_model() -> None:
+    weights = torch.tensor([[1.0, -2.0, 0.0], [-3.0, 1.0, 2.0]])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2, bias=False))
+    model[1].weight.data = weights
+    images = torch.full((1, 1, 1, 3), 0.5)
+    found = run_attack(model, images, torch.tensor([0]), parse_attack("fgsm", epsilon=0.1), 0)
+    # For two classes the cross-entropy of class 0 grows along w_1 - w_0 = (-4, 3, 2).
+    torch.testing.assert_close(found, torch.tensor([[[[0.4, 0.6, 0.6]]]]))
+
+
+def test_pgd_reaches_the_corner_of_the_ball_of_a_linear_model() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2, bias=False))
+    model[1].weight.data = torch.tensor([[1.0, -2.0, 0.5], [-3.0, 1.0, 2.0]])
+    images = torch.tensor([[[[0.5, 0.95, 0.5]]]])
+    found = run_attack(model, images, torch.tensor([0]), parse_attack("pgd20", epsilon=0.1), 0)
+    torch.testing.assert_close(found, torch.tensor([[[[0.4, 1.0, 0.6]]]]))
+
+
+def test_the_draws_depend_on_seed_and_batch_alone(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+
+    def run(seed: int, batch: int) -> Tensor:
+        spec = parse_attack("pgd2", epsilon=EPSILON, seed=seed)
+        return run_attack(network, images, labels, spec, batch)
+
+    first = run(0, 0)
+    torch.manual_seed(123)
+    assert torch.equal(first, run(0, 0))
+    assert not torch.equal(first, run(1, 0))
+    assert not torch.equal(first, run(0, 1))
+
+
+def test_an_attack_leaves_the_network_without_gradients(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    run_attack(network, images, labels, parse_attack("pgd2", epsilon=EPSILON), 0)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_autoattack_is_the_standard_ensemble_with_nothing_weakened() -> None:
+    from pyautoattack import AutoAttack
+
+    runner = AutoAttack(nn.Identity(), norm="Linf", eps=0.1, version="standard", seed=0)
+    assert runner.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    # The published settings of Croce and Hein 2020.
+    assert (runner.apgd.n_iter, runner.apgd.n_restarts) == (100, 1)
+    assert (runner.apgd_targeted.n_iter, runner.apgd_targeted.n_target_classes) == (100, 9)
+    assert (runner.fab.n_iter, runner.fab.n_target_classes) == (100, 9)
+    assert runner.square.n_queries == 5000
+
+
+def test_margin_is_positive_exactly_where_misclassified() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
+    torch.testing.assert_close(margin(logits, torch.tensor([0, 2])), torch.tensor([-1.0, 2.0]))
+
+
+def test_objectives_equal_their_formulas() -> None:
+    logits = torch.tensor([[1.0, 2.0, -1.0]], dtype=torch.float64)
+    target = torch.tensor([[0.5, 0.0, 1.0]], dtype=torch.float64)
+    p = [math.exp(x) for x in target[0].tolist()]
+    q = [math.exp(x) for x in logits[0].tolist()]
+    p, q = [x / sum(p) for x in p], [x / sum(q) for x in q]
+    expected = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert float(kl_to(target)(logits)) == pytest.approx(expected)
+    assert float(cross_entropy(logits, torch.tensor([2]))) == pytest.approx(-math.log(q[2]))
+
+
+def test_gradient_is_that_of_the_sum_over_the_batch() -> None:
+    model = nn.Linear(3, 2)
+    inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 1, 0])
+    whole, _ = gradient_and_logits(model, inputs, lambda z: cross_entropy(z, labels))
+    for i in range(4):
+        single, _ = gradient_and_logits(
+            model, inputs[i : i + 1], lambda z, i=i: cross_entropy(z, labels[i : i + 1])
+        )
+        torch.testing.assert_close(whole[i : i + 1], single)
+
+
+def test_project_clamps_to_ball_then_box() -> None:
+    images = torch.tensor([0.0, 0.5, 0.98])
+    found = project(images + torch.tensor([-0.5, 0.5, 0.5]), images, 0.1)
+    torch.testing.assert_close(found, torch.tensor([0.0, 0.6, 1.0]))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("fgsm", ("fgsm", None, None)),
+        ("pgd20", ("pgd", 20, 0.025)),
+        ("pgd", ("pgd", 20, 0.025)),
+        ("cw30", ("cw", 30, 0.025)),
+        ("autoattack", ("autoattack", None, None)),
+    ],
+)
+def test_attack_names_parse(text: str, expected: tuple[str, int | None, float | None]) -> None:
+    spec = parse_attack(text, epsilon=0.1)
+    assert (spec.name, spec.steps, spec.step_size) == expected
+    assert attack_label(spec) == (text if text != "pgd" else "pgd20")
+
+
+@pytest.mark.parametrize("text", ["", "pgd-20", "fgsm3", "autoattack2", "deepfool", "pgd0", "20"])
+def test_other_attack_names_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"attack"):
+        parse_attack(text, epsilon=0.1)
+
+
+def test_every_attack_has_a_name_that_parses() -> None:
+    for name in ATTACKS:
+        assert isinstance(parse_attack(name, epsilon=0.1), AttackSpec)

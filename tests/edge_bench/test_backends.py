@@ -1,0 +1,172 @@
+"""ONNX Runtime opens classifiers of images and says what is wrong with everything else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from edge_bench.backends import open_backend
+from edge_bench.errors import CapabilityError, InputError
+from edge_bench.spec import ModelCard
+
+MakeModel = Callable[..., Path]
+
+
+def open_ort(path: Path) -> Any:
+    return open_backend("ort", path, 1)
+
+
+def test_an_artefact_gives_the_logits_of_its_graph(
+    make_model: MakeModel, weight: NDArray[np.float32], clean: NDArray[np.uint8]
+) -> None:
+    batch = clean.astype(np.float32) / 255
+    with open_ort(make_model()) as backend:
+        logits = backend.infer(batch)
+    np.testing.assert_allclose(logits, batch.reshape(len(batch), -1) @ weight.T, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("how", "dtype", "channels_last", "batch_size"),
+    [
+        ({}, "float32", False, None),
+        ({"batch": 4}, "float32", False, 4),
+        ({"channels_last": True}, "float32", True, None),
+        ({"dtype": "uint8", "channels_last": True}, "uint8", True, None),
+        ({"dtype": "float16"}, "float16", False, None),
+    ],
+)
+def test_an_artefact_s_input_is_read_from_its_graph(
+    make_model: MakeModel,
+    how: dict[str, Any],
+    dtype: str,
+    channels_last: bool,
+    batch_size: int | None,
+) -> None:
+    with open_ort(make_model(**how)) as backend:
+        found = backend.input
+    assert (found.dtype, found.channels_last, found.batch_size) == (
+        dtype,
+        channels_last,
+        batch_size,
+    )
+    assert found.image_shape == (3, 8, 8)
+
+
+def test_sizes_that_the_graph_leaves_open_are_none(make_model: MakeModel) -> None:
+    with open_ort(make_model(shape=(3, "height", "width"), classes="classes")) as backend:
+        assert backend.input.image_shape == (3, None, None)
+        assert backend.classes is None
+
+
+def test_the_runtime_is_named_with_its_version_and_providers(make_model: MakeModel) -> None:
+    with open_ort(make_model()) as backend:
+        info = backend.info
+    assert (info.name, info.version) == ("ort", onnxruntime.__version__)
+    assert (info.providers, info.threads) == (("CPUExecutionProvider",), 1)
+
+
+def test_an_artefact_s_card_is_read(
+    make_model: MakeModel, make_card: Callable[..., ModelCard]
+) -> None:
+    card = make_card(parent_sha256="f" * 64, recipe={"method": "rslad"})
+    with open_ort(make_model(card=card)) as backend:
+        assert backend.card == card
+
+
+def test_an_artefact_without_a_card_has_none(make_model: MakeModel) -> None:
+    with open_ort(make_model()) as backend:
+        assert backend.card is None
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "its ardx_card is not JSON; export it again"),
+        ("{}", "expected a model card, found JSON without a schema_version"),
+        ('{"schema_version": 2}', "schema version 2 of a model card"),
+        ('{"schema_version": 1}', "field 'architecture' is missing"),
+    ],
+)
+def test_a_damaged_card_is_refused(make_model: MakeModel, text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=rf"model\.onnx: {sentence}"):
+        open_ort(make_model(card_text=text))
+
+
+@pytest.mark.parametrize(
+    ("how", "sentence"),
+    [
+        ({"inputs": 2}, r"came 2 inputs \(images, more1\)"),
+        ({"shape": (192,)}, r"expected an image input .*came tensor\(float\) of shape"),
+        ({"output": "cast"}, r"expected an output of logits .*came cast"),
+        ({"dtype": "int64"}, r"expected an image input .*came tensor\(int64\)"),
+    ],
+)
+def test_a_graph_that_is_no_image_classifier_is_refused(
+    make_model: MakeModel, how: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InputError, match=rf"model\.onnx: .*{sentence}.*export"):
+        open_ort(make_model(**how))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"import torch\n",
+        lambda content: bytes(len(content)),
+        lambda content: b"\x89PNG\r\n\x1a\n" + content,
+    ],
+)
+def test_a_file_that_is_no_whole_onnx_model_is_refused_in_one_line(
+    make_model: MakeModel, spoil: Callable[[bytes], bytes]
+) -> None:
+    path = make_model()
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(InputError, match=r"cannot load it as an ONNX model .*export") as caught:
+        open_ort(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_model_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.onnx").touch()
+    with pytest.raises(InputError, match="expected an ONNX model, found an empty file"):
+        open_ort(tmp_path / "empty.onnx")
+
+
+def test_a_missing_model_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected an ONNX model, found no file there"):
+        open_ort(tmp_path / "none.onnx")
+
+
+def test_a_graph_that_fails_on_a_batch_is_named_with_the_batch(
+    make_model: MakeModel, clean: NDArray[np.uint8]
+) -> None:
+    # A reshape that an exporter froze to one image, behind a batch size declared free.
+    with open_ort(make_model(reshape_to=(1, 192))) as backend:
+        assert backend.infer(clean[:1].astype(np.float32)).shape == (1, 4)
+        with pytest.raises(
+            InputError, match=r"failed on a batch of shape \(8, 3, 8, 8\)"
+        ) as caught:
+            backend.infer(clean[:8].astype(np.float32))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_runtime_is_met_with_the_command_that_installs_it(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_model()
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(CapabilityError, match=r"needs onnxruntime .*pip install 'ardx\[edge\]'"):
+        open_ort(path)
+
+
+def test_an_unknown_backend_is_refused_with_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--backend trt: expected one of ort"):
+        open_backend("trt", tmp_path, None)
