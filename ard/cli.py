@@ -40,7 +40,6 @@ def demo(
     out: o.Out = Path("demo"),
     dataset: Annotated[str, typer.Option(help="Dataset to show it on.")] = "digits",
     seed: o.Seed = 0,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
     force: o.Force = False,
     json_summary: o.Json = False,
 ) -> None:
@@ -52,7 +51,7 @@ def demo(
     from edge_bench.store import refuse_existing
 
     refuse_existing(out, force)
-    result = run_demo(out, dataset, data_dir, seed=seed, force=force, monitor=progress)
+    result = run_demo(out, dataset, seed=seed, force=force, monitor=progress)
     if json_summary:
         print_json(result.as_json())
         return

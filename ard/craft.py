@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from torch import Tensor, nn
 
 from ard.attacks import run_attack
@@ -44,25 +45,21 @@ def craft_set(
     after rounding, in a forward pass of their own.
     """
     n, shape = len(split), tuple(split.images.shape[1:])
-    with atomic_directory(out, force) as folder:
-        images = open_memmap(
-            folder / "images.npy",
-            "w+",
-            dtype=np.uint8 if on_grid else np.float32,
-            shape=(n, *shape),
-        )
+    with atomic_directory(out, force, MANIFEST) as folder:
         success = np.zeros(n, dtype=np.bool_)
-        for batch_index, begin in enumerate(range(0, n, BATCH_SIZE)):
-            part = slice(begin, min(begin + BATCH_SIZE, n))
-            levels = split.images[part].to(torch_device)
-            labels = split.labels[part].to(torch_device)
-            adversarial = run_attack(model, as_float(levels), labels, spec, batch_index)
-            stored = round_to_grid(adversarial, levels, spec.epsilon) if on_grid else adversarial
-            judged = as_float(stored) if on_grid else stored
-            success[part] = (predict(model, judged) != labels).cpu().numpy()
-            images[part] = stored.cpu().numpy()
-            report_progress(part.stop, n, "")
-        images.flush()
+        with (folder / "images.npy").open("wb") as file:
+            # Written in order rather than through a memory map, which a full disk would crash.
+            _write_header(file, (n, *shape), "|u1" if on_grid else "<f4")
+            for batch_index, begin in enumerate(range(0, n, BATCH_SIZE)):
+                part = slice(begin, min(begin + BATCH_SIZE, n))
+                levels = split.images[part].to(torch_device)
+                labels = split.labels[part].to(torch_device)
+                found = run_attack(model, as_float(levels), labels, spec, batch_index)
+                stored = round_to_grid(found, levels, spec.epsilon) if on_grid else found
+                judged = as_float(stored) if on_grid else stored
+                success[part] = (predict(model, judged) != labels).cpu().numpy()
+                file.write(stored.cpu().numpy().tobytes())
+                report_progress(part.stop, n, "")
         np.save(folder / "clean.npy", split.images.numpy())
         np.save(folder / "labels.npy", split.labels.numpy())
         np.save(folder / "source_success.npy", success)
@@ -82,6 +79,11 @@ def craft_set(
         write_json(folder / MANIFEST, asdict(manifest), force=True)
     report_progress(n, n, f"fools the source on {success.mean():.1%}")
     return manifest
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...], descr: str) -> None:
+    header = {"descr": descr, "fortran_order": False, "shape": shape}
+    write_array_header_1_0(file, header)
 
 
 def round_to_grid(adversarial: Tensor, levels: Tensor, epsilon: float) -> Tensor:

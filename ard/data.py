@@ -58,7 +58,7 @@ def hold_out_validation(train: Split) -> tuple[Split, Split]:
     images either.
     """
     count = min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(train)))
-    validation = stratified_subset(train, count, SPLIT_SEED, "validation")
+    validation = stratified_subset(train, count, SPLIT_SEED, "the validation split")
     rest = torch.ones(len(train), dtype=torch.bool)
     rest[validation] = False
     return train.at(rest.nonzero().squeeze(1)), train.at(validation)
@@ -70,7 +70,9 @@ def take_fraction(train: Split, fraction: float, seed: int) -> Split:
         raise InputError(f"--train-fraction {fraction:g}: expected a value above 0 and at most 1")
     if fraction == 1:
         return train
-    return train.at(stratified_subset(train, round(fraction * len(train)), seed, "training"))
+    count = round(fraction * len(train))
+    asked = f"--train-fraction {fraction:g}"
+    return train.at(stratified_subset(train, count, seed, asked))
 
 
 def take_limit(split: Split, limit: int | None, seed: int = SPLIT_SEED) -> Split:
@@ -79,22 +81,30 @@ def take_limit(split: Split, limit: int | None, seed: int = SPLIT_SEED) -> Split
         return split
     if limit < 1:
         raise InputError(f"--limit {limit}: expected 1 or more")
-    return split.at(stratified_subset(split, limit, seed, "test"))
+    return split.at(stratified_subset(split, limit, seed, f"--limit {limit}"))
 
 
-def stratified_subset(split: Split, count: int, seed: int, what: str) -> Tensor:
-    """Sorted indices of `count` samples in the classes' proportions."""
+def stratified_subset(split: Split, count: int, seed: int, asked: str) -> Tensor:
+    """Sorted indices of `count` samples in the classes' proportions.
+
+    Raises:
+        InputError: some class would be missing on one side; names `asked`, the option.
+    """
     from sklearn.model_selection import train_test_split
 
-    present = len(torch.unique(split.labels))
-    if count < present or len(split) - count < present:
-        raise InputError(
-            f"{count} {what} images of {len(split)}: expected at least one of each of the "
-            f"{present} classes on both sides; choose a larger --limit or --train-fraction"
+    try:
+        chosen, _ = train_test_split(
+            np.arange(len(split)),
+            train_size=count,
+            random_state=seed,
+            stratify=split.labels.numpy(),
         )
-    chosen, _ = train_test_split(
-        np.arange(len(split)), train_size=count, random_state=seed, stratify=split.labels.numpy()
-    )
+    except ValueError:
+        classes = len(torch.unique(split.labels))
+        raise InputError(
+            f"{asked}: {count} of {len(split)} images cannot be drawn with one or more of each of "
+            f"the {classes} classes drawn and left; choose another number or a larger dataset"
+        ) from None
     return torch.from_numpy(np.sort(chosen))
 
 

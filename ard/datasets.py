@@ -65,7 +65,7 @@ def _digits(data_dir: Path, download: bool) -> Dataset:
     # Their levels 0 .. 16 become the nearest levels of the 8-bit grid.
     levels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
     everything = _split(levels, digits.target)
-    test = stratified_subset(everything, 360, SPLIT_SEED, "test")
+    test = stratified_subset(everything, 360, SPLIT_SEED, "the test split")
     rest = torch.ones(len(everything), dtype=torch.bool)
     rest[test] = False
     return Dataset(

@@ -17,6 +17,7 @@ from ard.stages import Learned, Teacher, export, learn, load_teacher
 from edge_bench.bench import BenchOptions
 from edge_bench.bench import run as run_bench
 from edge_bench.console import Monitor
+from edge_bench.errors import InputError
 from edge_bench.gate import check
 from edge_bench.sets import open_sets
 from edge_bench.spec import Gate, Report
@@ -26,6 +27,7 @@ from edge_bench.summary import summarise
 # On 8x8 digits an undefended network falls to almost nothing at this budget, while an
 # adversarially trained one keeps most of its accuracy.
 EPSILON = 0.15
+DATASETS = ("digits",)
 ATTACKS = ("pgd20", "cw30")
 GATE = Gate(min_robust_accuracy=0.6, max_robust_drop=0.03)
 HEADER = ["model", "clean", "robust", "p50", "size"]
@@ -72,11 +74,20 @@ def table_rows(result: DemoResult) -> list[list[str]]:
 
 
 def run_demo(
-    out: Path, dataset_name: str, data_dir: Path, *, seed: int, force: bool, monitor: Monitor
+    out: Path, dataset_name: str, *, seed: int, force: bool, monitor: Monitor
 ) -> DemoResult:
-    """Train, distil, export, quantise, attack, bench and gate into the folder `out`."""
-    dataset = load_dataset(dataset_name, data_dir)
-    with atomic_directory(out, force) as folder:
+    """Train, distil, export, quantise, attack, bench and gate into the folder `out`.
+
+    Raises:
+        InputError: a dataset that the demo has no settings for.
+    """
+    if dataset_name not in DATASETS:
+        raise InputError(
+            f"--dataset {dataset_name}: the demo knows {', '.join(DATASETS)}; run the stages "
+            "teach, distill, export, attack, bench for others"
+        )
+    dataset = load_dataset(dataset_name, Path("data"))
+    with atomic_directory(out, force, "reports") as folder:
         learned = _learn_all(folder, dataset, seed, monitor)
         for name, model in learned.items():
             _craft_all(model, folder / "sets" / name, dataset, seed, monitor)

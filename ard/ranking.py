@@ -99,11 +99,8 @@ def kendall_agreement(
     n = a.shape[1]
     cosine = normalisation == "cosine"
     ab, aa, bb = _PairSums.apply(a, b, k, hard_b, cosine)
-    agreement: Tensor
-    if cosine:
-        agreement = ab / (aa * bb).clamp_min(TINY).sqrt()
-    else:
-        agreement = ab * (2 / (n * (n - 1)))
+    scale = 1 / (aa * bb).clamp_min(TINY).sqrt() if cosine else 2 / (n * (n - 1))
+    agreement: Tensor = ab * scale
     return agreement
 
 

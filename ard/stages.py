@@ -161,7 +161,8 @@ def export(
     spec = parse_attack(VALIDATION_ATTACK, epsilon=recipe_epsilon(card), seed=seed)
     adversarial = run_attack(model, clean, check.labels, spec, 0)
     if calibration_images < len(training):
-        index = stratified_subset(training, calibration_images, SPLIT_SEED + seed, "calibration")
+        asked = f"--calibration-images {calibration_images}"
+        index = stratified_subset(training, calibration_images, SPLIT_SEED + seed, asked)
         training = training.at(index)
     if least_agreement is None:
         least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FP32

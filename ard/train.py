@@ -27,6 +27,7 @@ from ard.models import Classifier, build_model, channel_statistics
 from ard.state import Run, Validation
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
+from edge_bench.store import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -74,7 +75,8 @@ def train(
         run.epochs_done = epoch + 1
         line["seconds"] = round(time.perf_counter() - begin, 3)
         lines.append(json.dumps(line))
-        (out / METRICS).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        with atomic_file(out / METRICS, force=True) as partial:
+            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         run.save(out / CHECKPOINT, config)
         report_progress((epoch + 1) * steps, config.epochs * steps, _progress_text(line))
     assert run.best is not None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_bench.console import Stages, print_json, print_table, progress, warn
 from edge_bench.errors import EXIT_GATE_FAILED
+
+if TYPE_CHECKING:
+    from edge_bench.spec import Report
 
 app = typer.Typer(
     cls=Stages,
@@ -149,10 +152,7 @@ def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
         ) from None
 
 
-def _is_int8(report: object) -> bool:
-    from edge_bench.spec import Report
-
-    assert isinstance(report, Report)
+def _is_int8(report: Report) -> bool:
     card = report.artifact.card
     return card is not None and card.precision == "int8"
 

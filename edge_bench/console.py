@@ -166,5 +166,8 @@ class Stages(TyperGroup):
             )
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except KeyboardInterrupt:
-            print("interrupted; unfinished outputs were removed", file=sys.stderr)
+            print(
+                "interrupted: unfinished files were removed; a training run goes on with --resume",
+                file=sys.stderr,
+            )
             raise typer.Exit(130) from None

@@ -60,14 +60,27 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+    except OSError as error:
+        raise _naming(error, path) from None
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_directory(path: Path, force: bool) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it becomes `path` only when the block succeeds."""
+def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` only when the block succeeds.
+
+    With `force` an older folder is replaced whole, so it must be empty or hold `marker`, the name
+    of something that only an output of the same kind has.
+    """
     refuse_existing(path, force)
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
+        raise InputError(
+            f"{path}: --force would replace this folder, but without {marker} in it it is no "
+            "earlier output of this command; choose another --out"
+        )
+    if path.is_file():
+        raise InputError(f"{path}: expected a folder name for --out, found a file; name a folder")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: expected a folder name for --out, found a file; name a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +93,20 @@ def atomic_directory(path: Path, force: bool) -> Iterator[Path]:
         if path.exists():
             path.replace(retired)
         partial.replace(path)
+    except OSError as error:
+        raise _naming(error, path) from None
     finally:
         if retired.exists() and not path.exists():
             retired.replace(path)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
+
+
+def _naming(error: OSError, path: Path) -> OSError:
+    """A failed write often names no file; name the one that the user asked for."""
+    if error.errno is None:
+        return error
+    return OSError(error.errno, error.strerror, str(path))
 
 
 def write_json(path: Path, value: Any, force: bool) -> None:

@@ -155,8 +155,9 @@ def test_the_mask_is_that_of_the_attacked_images(
 
 
 def test_nan_logits_are_refused(digits: Dataset) -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    nn.init.constant_(model[1].bias, float("nan"))
+    head = nn.Linear(64, 10)
+    nn.init.constant_(head.bias, float("nan"))
+    model = nn.Sequential(nn.Flatten(), head)
     with pytest.raises(InputError, match="NaN"):
         evaluate_attack(model, take_limit(digits.test, 10), None)
 

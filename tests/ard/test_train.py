@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from ard import train as train_module
 from ard.checkpoint import load_model
 from ard.config import TrainConfig, learning_rate
 from ard.data import Dataset, Split, hold_out_validation
@@ -148,7 +148,7 @@ def test_a_time_budget_becomes_a_number_of_epochs(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ticks = iter(range(10_000))
-    monkeypatch.setattr(train_module.time, "perf_counter", lambda: float(next(ticks)))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
     # Each step and each validation takes one tick, a second: 20 steps and a validation an epoch.
     config = small_config(architecture="resnet8:4", inner_steps=1)
     assert plan_epochs(config, digits, None, minutes=3.6).epochs == int(3.6 * 60 / 21)

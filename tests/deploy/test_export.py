@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from deploy.artifact import ExportPlan, export_artifact
@@ -114,7 +116,7 @@ def test_an_artefact_is_one_file_of_opset_18(name: str, artifacts: dict[str, Pat
     assert {p.suffix for p in artifacts[name].parent.iterdir()} == {".onnx"}
 
 
-def zero_points(path: Path, kind: str) -> list[np.ndarray]:  # type: ignore[type-arg]
+def zero_points(path: Path, kind: str) -> list[NDArray[Any]]:
     """Zero points of the graph's QuantizeLinear or DequantizeLinear nodes."""
     graph = onnx.load(path).graph
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_bench.bench import BenchOptions, run
+from edge_bench.backends.base import ImageInput
+from edge_bench.bench import BenchOptions, prepare, run
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.metrics import accuracy
 from edge_bench.sets import AdversarialSet, open_set, open_sets
@@ -92,6 +93,16 @@ def test_every_layout_of_the_input_gives_the_same_masks(
 ) -> None:
     report = run(make_model(**how), [opened], quick())
     assert masks(report) == (expected_mask(clean), expected_mask(attacked))
+
+
+def test_the_levels_of_the_8_bit_grid_become_fractions_of_255(quick: Quick) -> None:
+    image_input = ImageInput(
+        name="images", dtype="float32", channels_last=False, image_shape=(1, 1, 1), batch_size=None
+    )
+    levels = np.arange(256, dtype=np.uint8).reshape(256, 1, 1, 1)
+    prepared = prepare(levels, image_input, quick())
+    assert prepared.dtype == np.float32
+    np.testing.assert_array_equal(prepared.ravel(), np.arange(256, dtype=np.float32) / 255)
 
 
 def test_a_float16_model_reads_images_rounded_to_float16(

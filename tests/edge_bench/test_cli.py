@@ -101,7 +101,7 @@ def test_a_full_disk_ends_with_one_sentence_and_the_old_report(model: Path, repo
     ended = python("-c", limited, "bench", model, "--out", report, "--force", "--json", *QUICK)
     assert (ended.returncode, ended.stdout) == (3, "")
     assert_one_sentence(ended.stderr)
-    assert "cannot write (File too large)" in ended.stderr
+    assert f"{report}: cannot write (File too large)" in ended.stderr
     assert report.read_bytes() == before
     assert sorted(p.name for p in report.parent.iterdir()) == ["model.onnx", "report.json"]
 

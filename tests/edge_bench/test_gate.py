@@ -219,6 +219,20 @@ def test_a_baseline_under_other_attacks_is_refused(
         check(report, Gate(max_robust_drop=0.1), other)
 
 
+@pytest.mark.parametrize(
+    # By hand: 2 / 2**5 = 0.0625 and 2 / 2**6 = 0.03125.
+    ("lost", "verdict"),
+    [(5, "p = 0.062: within what chance explains"), (6, "p = 0.031: statistically real")],
+)
+def test_a_drop_is_real_at_the_5_percent_level(
+    make_report: MakeReport, lost: int, verdict: str
+) -> None:
+    baseline = make_report("1" * 10, {"pgd": "1" * 10})
+    report = make_report("1" * 10, {"pgd": "0" * lost + "1" * (10 - lost)})
+    (sentence,) = sentences(report, Gate(max_robust_drop=0.1), baseline)
+    assert verdict in sentence
+
+
 # --- a gate that asks for nothing -------------------------------------------------------------
 
 

@@ -126,6 +126,10 @@ def test_json_never_holds_nan() -> None:
             lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon="8/255"),
             "epsilon: expected float, found str",
         ),
+        (
+            lambda d: d["sets"][0]["manifest"]["attack"].update(step_size=True),
+            "step_size: expected float, found bool",
+        ),
         (lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon=8), "attack epsilon 8"),
         (lambda d: d["artifact"]["card"].update(classes=1), "2 or more classes, came 1"),
         (lambda d: d.update(clean_mask=""), "expected a clean mask"),

@@ -16,7 +16,7 @@ MakeReport = Callable[..., Report]
 @pytest.fixture
 def report(make_report: MakeReport) -> Report:
     return make_report(
-        "1110", {"fgsm": "1010", "pgd": "0110"}, latency_ms=[1.0] * 99 + [9.0], size_bytes=2048
+        "1110", {"fgsm": "1010", "pgd": "0110"}, latency_ms=[1.0] * 99 + [9.0], size_bytes=9 * 2**20
     )
 
 
@@ -64,4 +64,4 @@ def test_the_performance_table_names_each_figure_with_its_unit(report: Report) -
     assert rows["first inference"] == "7.000 ms"
     assert rows["throughput (batch 1)"] == "926 images/s"  # 100 images in 108 ms
     assert rows["peak memory of the process"] == "1 MiB"
-    assert rows["size"] == "2 KiB"
+    assert rows["size"] == "9216 KiB"
