@@ -4,7 +4,8 @@
 #   benchmarks/cifar10_chain.sh --minutes 60 --data-dir DIR --out runs/cifar10
 #
 # DIR holds cifar-10-batches-py. The budget goes to training (teacher 50, student 32, undefended
-# 6 percent) and leaves the rest to evaluation. Stages that are done are not done again.
+# 6 percent) and leaves the rest to evaluation. After an interruption the same command goes on:
+# what is trained is not trained again, and a run that was cut off resumes.
 set -euo pipefail
 
 minutes=60 data_dir=data out=runs/cifar10
@@ -20,20 +21,27 @@ ardx=${ARDX:-ardx}
 share() { python3 -c "print($minutes * $1)"; }
 # say COMMAND ...: show a stage, then run it.
 say() { echo; echo "\$ ardx $*"; $ardx "$@"; }
+# learn FILE COMMAND ...: train FILE unless it is there; go on where a checkpoint is.
+learn() {
+  local weights=$1 resume=; shift
+  [ ! -f "$weights" ] || { echo; echo "$weights: trained already"; return; }
+  [ ! -f "$(dirname "$weights")/checkpoint.safetensors" ] || resume=--resume
+  say "$@" --out "$(dirname "$weights")" $resume
+}
 
 mkdir -p "$out"
 data="--data-dir $data_dir"
 train="--dataset cifar10 $data --epsilon 8/255 --inner-steps 5 --step-size 3/255 --precision bf16"
-echo "machine: $(nproc) cores, $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | xargs); $minutes minutes"
+echo "machine: $(nproc) cores, ${OMP_NUM_THREADS:-all} threads, $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | xargs); $minutes minutes"
 $ardx doctor
 
-[ -f "$out/teacher/teacher.safetensors" ] ||
-  say teach $train --arch resnet8:32 --method pgd_at --minutes "$(share 0.50)" --out "$out/teacher"
-[ -f "$out/student/student.safetensors" ] ||
-  say distill $train --teacher "$out/teacher/teacher.safetensors" --student resnet8 --method ard \
-    --minutes "$(share 0.32)" --out "$out/student"
-[ -f "$out/undefended/teacher.safetensors" ] ||
-  say teach $train --arch resnet8 --method natural --minutes "$(share 0.06)" --out "$out/undefended"
+learn "$out/teacher/teacher.safetensors" \
+  teach $train --arch resnet8:32 --method pgd_at --minutes "$(share 0.50)"
+learn "$out/student/student.safetensors" \
+  distill $train --teacher "$out/teacher/teacher.safetensors" --student resnet8 --method ard \
+  --minutes "$(share 0.32)"
+learn "$out/undefended/teacher.safetensors" \
+  teach $train --arch resnet8 --method natural --minutes "$(share 0.06)"
 
 for model in teacher/teacher student/student undefended/teacher; do
   say evaluate "$out/$model.safetensors" $data --attacks clean,fgsm,pgd20,cw30
