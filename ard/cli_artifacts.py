@@ -44,10 +44,10 @@ def evaluate(
     from ard.stages import check_dataset, recipe_epsilon
     from edge_bench.metrics import accuracy, encode_mask
     from edge_bench.stats import wilson_interval
-    from edge_bench.store import refuse_existing, write_json
+    from edge_bench.store import refuse_existing_file, write_json
 
     if out is not None:
-        refuse_existing(out, force)
+        refuse_existing_file(out, force)
     network, card = load_model(model)
     budget = parse_epsilon(epsilon) if epsilon else recipe_epsilon(card)
     names = [name.strip() for name in attacks.split(",")]
@@ -121,11 +121,11 @@ def export_command(
     from ard.checkpoint import load_model
     from ard.datasets import load_dataset
     from ard.stages import export
-    from edge_bench.store import refuse_existing, sha256_file
+    from edge_bench.store import refuse_existing_file, sha256_file
 
     if out.suffix != ".onnx":
         raise InputError(f"--out {out}: expected a file name that ends in .onnx")
-    refuse_existing(out, force)
+    refuse_existing_file(out, force)
     _, card = load_model(model)
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
     parities = export(

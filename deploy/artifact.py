@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from deploy.export import export_fp32, write_card
+from deploy.export import export_fp32, finish
 from deploy.parity import Parity, compare, require_agreement
 from deploy.quantize import quantize_int8, target_named
 from edge_bench.spec import ModelCard
@@ -60,7 +60,7 @@ def export_artifact(
             }
             new_card = replace(new_card, precision="int8", recipe=recipe)
             graph = int8
-        write_card(graph, new_card)
+        finish(graph, new_card)
         parities = compare(model, graph, plan.check_images, plan.check_labels)
         require_agreement(parities, plan.least_agreement)
         shutil.copyfile(graph, partial)

@@ -15,6 +15,8 @@ from edge_bench.backends.ort import CARD_KEY
 from edge_bench.spec import ModelCard
 
 OPSET = 18
+# The newest that onnxruntime 1.17 reads, which is the oldest that boards still run.
+IR_VERSION = 9
 INPUT, OUTPUT = "images", "logits"
 
 
@@ -38,9 +40,15 @@ def export_fp32(model: nn.Module, image_shape: tuple[int, int, int], path: Path)
         )
 
 
-def write_card(path: Path, card: ModelCard) -> None:
-    """Put the model card, and what a reader without ardx needs, into the ONNX metadata."""
+def finish(path: Path, card: ModelCard) -> None:
+    """Make the ONNX file readable for old runtimes, and put the model card into its metadata."""
     graph = onnx.load(path)
+    graph.ir_version = IR_VERSION
+    used = {node.domain for node in graph.graph.node}
+    # A domain that no node uses can still be too new for an old runtime.
+    for entry in [e for e in graph.opset_import if e.domain not in used]:
+        graph.opset_import.remove(entry)
+    _drop_traces(graph.graph)
     properties = {
         CARD_KEY: json.dumps(asdict(card)),
         "classes": str(card.classes),
@@ -51,3 +59,12 @@ def write_card(path: Path, card: ModelCard) -> None:
     onnx.helper.set_model_props(graph, properties)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
+
+
+def _drop_traces(graph: onnx.GraphProto) -> None:
+    """Remove the exporter's notes on each node and value: they came with IR 10, and weigh much."""
+    graph.ClearField("metadata_props")
+    values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)
+    for part in (*graph.node, *values):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

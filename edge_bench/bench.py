@@ -127,11 +127,12 @@ def _replay(
         return None, ()
     total = len(sets) + 1
     labels, classes = sets[0].labels, sets[0].manifest.classes
-    clean = correct_mask(backend, sets[0].clean, labels, classes, options)
+    clean = correct_mask(backend, sets[0].clean, labels, classes, options, "the clean set")
     report_progress(1, total, f"clean {clean.mean():.1%}")
     results: list[SetResult] = []
     for adversarial_set in sets:
-        mask = correct_mask(backend, adversarial_set.images, labels, classes, options)
+        what = f"the set {adversarial_set.name}"
+        mask = correct_mask(backend, adversarial_set.images, labels, classes, options, what)
         results.append(
             SetResult(
                 name=adversarial_set.name,
@@ -150,8 +151,9 @@ def correct_mask(
     labels: NDArray[np.int64],
     classes: int,
     options: BenchOptions,
+    what: str,
 ) -> BoolArray:
-    """(N,) booleans: is the largest logit the label's? Images (N, C, H, W), streamed.
+    """(N,) booleans: is the largest logit the label's? Images (N, C, H, W) of `what`, streamed.
 
     Raises:
         InputError: NaN or infinite logits, or logits of the wrong shape.
@@ -174,7 +176,7 @@ def correct_mask(
         if not np.isfinite(logits).all():
             raise InputError(
                 f"the model's logits hold NaN or infinity for an image among {begin} to "
-                f"{begin + count - 1} of the set; its accuracy would be meaningless, so export "
+                f"{begin + count - 1} of {what}; its accuracy would be meaningless, so export "
                 "or quantise it again"
             )
         correct[part] = logits.argmax(axis=1) == labels[part]
@@ -191,7 +193,7 @@ def prepare(images: NDArray[Any], image_input: ImageInput, options: BenchOptions
             )
         batch: NDArray[Any] = images
     else:
-        batch = images / np.float32(255) if images.dtype == np.uint8 else images
+        batch = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
         if options.mean is not None and options.std is not None:
             mean = np.asarray(options.mean, dtype=np.float32).reshape(1, -1, 1, 1)
             std = np.asarray(options.std, dtype=np.float32).reshape(1, -1, 1, 1)

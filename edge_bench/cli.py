@@ -51,10 +51,10 @@ def bench(
     """
     from edge_bench import bench as benchmark
     from edge_bench.sets import open_sets
-    from edge_bench.store import refuse_existing, write_json
+    from edge_bench.store import refuse_existing_file, write_json
     from edge_bench.summary import accuracy_rows, performance_rows, summarise
 
-    refuse_existing(out, force)
+    refuse_existing_file(out, force)
     options = benchmark.BenchOptions(
         device=device,
         backend=backend,
@@ -70,18 +70,18 @@ def bench(
     with progress("bench") as report_progress:
         report = benchmark.run(model, opened, options, report_progress)
     write_json(out, report, force)
+    if not opened:
+        warn("no --sets given: accuracy and robustness were not measured")
+    elif any(s.relation != "this artefact" for s in report.sets) and _is_int8(report):
+        warn(
+            "these sets were not crafted on this INT8 artefact, so their robust accuracy is an "
+            "upper bound: an attack that adapts to the quantised model may find more"
+        )
     if json_summary:
         print_json(summarise(report) | {"report": str(out)})
         return
     if rows := accuracy_rows(report):
         print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
-        if any(s.relation != "this artefact" for s in report.sets) and _is_int8(report):
-            warn(
-                "these sets were not crafted on this INT8 artefact, so their robust accuracy is an "
-                "upper bound: an attack that adapts to the quantised model may find more"
-            )
-    else:
-        warn("no --sets given: accuracy and robustness were not measured")
     print_table("performance", ["figure", "value"], performance_rows(report))
     print(f"report: {out}")
 

@@ -160,8 +160,8 @@ class Stages(TyperGroup):
                 raise
             where = error.filename or "the output"
             print(
-                f"error: {where}: cannot write ({error.strerror}); free space or choose another "
-                "--out; what existed before is untouched",
+                f"error: {where}: {error.strerror}; free space there or name a place that you may "
+                "read and write; what existed before is untouched",
                 file=sys.stderr,
             )
             raise typer.Exit(EXIT_ENVIRONMENT) from None

@@ -20,6 +20,9 @@ from edge_bench.spec import SetManifest
 from edge_bench.store import read_json, sha256_file
 
 MANIFEST = "manifest.json"
+CHECKED_AT_ONCE = 4096
+# float32 images may miss epsilon by the rounding of one addition near 1.
+ROUNDING = 1e-6
 ARRAYS = ("images.npy", "clean.npy", "labels.npy", "source_success.npy")
 
 
@@ -101,6 +104,7 @@ def open_set(folder: Path) -> AdversarialSet:
             f"{folder / 'labels.npy'}: expected labels from 0 to {manifest.classes - 1}, came "
             f"{labels.min()} to {labels.max()}; craft the set again"
         )
+    _check_budget(folder, manifest, arrays["images.npy"], arrays["clean.npy"])
     return AdversarialSet(
         path=folder,
         manifest=manifest,
@@ -109,6 +113,24 @@ def open_set(folder: Path) -> AdversarialSet:
         labels=labels,
         source_success=arrays["source_success.npy"],
     )
+
+
+def _check_budget(
+    folder: Path, manifest: SetManifest, images: NDArray[Any], clean: NDArray[Any]
+) -> None:
+    """Refuse images outside [0, 1] or farther from the clean ones than the manifest's epsilon."""
+    for begin in range(0, manifest.samples, CHECKED_AT_ONCE):
+        part = slice(begin, begin + CHECKED_AT_ONCE)
+        adversarial = images[part].astype(np.float32) / (255 if manifest.on_grid else 1)
+        distance = np.abs(adversarial - clean[part].astype(np.float32) / 255).max()
+        # Written so that a NaN among the images is refused too.
+        if not (adversarial.min() >= 0 and adversarial.max() <= 1):
+            raise InputError(f"{folder / 'images.npy'}: expected images in [0, 1]; craft again")
+        if not distance <= manifest.attack.epsilon + ROUNDING:
+            raise InputError(
+                f"{folder / 'images.npy'}: an image is {distance:.4f} from its clean one, but the "
+                f"manifest's epsilon is {manifest.attack.epsilon:.4f}; craft the set again"
+            )
 
 
 def _open_array(path: Path, manifest: SetManifest) -> NDArray[Any]:

@@ -7,7 +7,7 @@ latencies are raw samples in nanoseconds (see `timing`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from fractions import Fraction
+from math import inf, isfinite, nan
 from typing import Any
 
 from edge_bench.errors import InputError
@@ -16,6 +16,7 @@ SCHEMA_VERSION = 1
 
 PRECISIONS = ("fp32", "int8")
 NORMS = ("linf",)
+THREATS = ("replay",)
 
 
 def parse_epsilon(text: str, option: str = "--epsilon") -> float:
@@ -24,23 +25,26 @@ def parse_epsilon(text: str, option: str = "--epsilon") -> float:
     Raises:
         InputError: not a number, not positive, or 1 and more (8 where 8/255 was meant).
     """
+    numerator, _, denominator = text.partition("/")
     try:
-        value = Fraction(text.strip())
+        value = float(numerator) / float(denominator or 1)
     except (ValueError, ZeroDivisionError):
+        value = nan
+    if not isfinite(value) or text.endswith("/"):
         raise InputError(
             f"{option} {text}: expected a fraction such as 8/255 or a decimal such as 0.03"
-        ) from None
+        )
     if value <= 0:
         raise InputError(
             f"{option} {text}: expected a budget above 0 for images in [0, 1], such as 8/255"
         )
     if value >= 1:
-        meant = f"{value}/255" if value < 255 and value.denominator == 1 else "8/255"
+        meant = f"{value:g}/255" if value < 255 and value.is_integer() else "8/255"
         raise InputError(
             f"{option} {text}: expected a budget below 1, since images lie in [0, 1]; "
             f"write {meant} if you meant steps of the 8-bit grid"
         )
-    return float(value)
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +149,11 @@ class SetManifest:
     on_grid: bool
     arrays: dict[str, str]
     versions: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if self.threat not in THREATS:
+            known = " or ".join(THREATS)
+            raise InputError(f"set manifest: expected threat {known}, came {self.threat!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,7 +276,7 @@ class Gate:
                 )
         for name in ("max_latency_p95_ms", "max_size_bytes"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < inf:
                 raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")
 
 

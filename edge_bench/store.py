@@ -48,12 +48,17 @@ def refuse_existing(path: Path, force: bool) -> None:
         raise InputError(f"{path} exists already; choose another --out or pass --force")
 
 
+def refuse_existing_file(path: Path, force: bool) -> None:
+    """`refuse_existing` for an output that is a file; a folder is refused with `force` too."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file name for --out, found a folder; name a file")
+    refuse_existing(path, force)
+
+
 @contextmanager
 def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it becomes `path` only when the block succeeds."""
-    refuse_existing(path, force)
-    if path.is_dir():
-        raise InputError(f"{path}: expected a file name for --out, found a folder; name a file")
+    refuse_existing_file(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last: writers such as ONNX's choose their format by it.
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
@@ -61,7 +66,7 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except OSError as error:
-        raise _naming(error, path) from None
+        raise _naming(error, partial, path) from None
     finally:
         partial.unlink(missing_ok=True)
 
@@ -74,13 +79,13 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
     of something that only an output of the same kind has.
     """
     refuse_existing(path, force)
+    if path.name in ("", ".."):
+        raise InputError(f"{path}: expected the name of a folder for --out; name one inside it")
     if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
         raise InputError(
             f"{path}: --force would replace this folder, but without {marker} in it it is no "
             "earlier output of this command; choose another --out"
         )
-    if path.is_file():
-        raise InputError(f"{path}: expected a folder name for --out, found a file; name a folder")
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: expected a folder name for --out, found a file; name a folder")
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +99,7 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
             path.replace(retired)
         partial.replace(path)
     except OSError as error:
-        raise _naming(error, path) from None
+        raise _naming(error, partial, path) from None
     finally:
         if retired.exists() and not path.exists():
             retired.replace(path)
@@ -102,9 +107,11 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
         shutil.rmtree(retired, ignore_errors=True)
 
 
-def _naming(error: OSError, path: Path) -> OSError:
-    """A failed write often names no file; name the one that the user asked for."""
-    if error.errno is None:
+def _naming(error: OSError, partial: Path, path: Path) -> OSError:
+    """A failed write names no file or a temporary one; name the one that the user asked for."""
+    named = error.filename
+    ours = named is None or Path(str(named)).is_relative_to(partial)
+    if error.errno is None or not ours:
         return error
     return OSError(error.errno, error.strerror, str(path))
 

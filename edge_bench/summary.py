@@ -23,6 +23,7 @@ def summarise(report: Report) -> dict[str, Any]:
         "samples": len(report.clean_mask) if report.clean_mask else 0,
         "clean_accuracy": accuracy(report.clean_mask) if report.clean_mask else None,
         "robust_accuracy": {s.name: accuracy(s.mask) for s in report.sets},
+        "threat": {s.name: f"{s.manifest.threat}, crafted on {s.relation}" for s in report.sets},
         "worst_case_accuracy": accuracy(worst) if worst else None,
         "latency_ms": {
             f"p{round(p * 100)}": round(percentile_ms(report.latency, p), 4) for p in PERCENTILES

@@ -37,7 +37,7 @@ def probe(device: str, root: Path = ROOT) -> DeviceProfile:
     if profile is None:
         found = probe("auto", root)
         raise CapabilityError(
-            f"--device {device}: this machine is not one; found {found.board or 'no board name'} "
+            f"--device {device}: this machine is none; found {found.board or 'no board name'} "
             f"({found.architecture}, {found.cpu or 'unknown CPU'}); run there, or use "
             f"--device {found.device}"
         )

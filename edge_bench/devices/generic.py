@@ -56,7 +56,7 @@ def compatible(root: Path) -> str:
 def _cpu_name(root: Path) -> str | None:
     for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
-        if key.strip() in ("model name", "Model") and value.strip():
+        if key.strip() == "model name" and value.strip():
             return value.strip()
     return platform.processor() or None
 

@@ -288,7 +288,11 @@ def test_a_full_disk_gets_a_sentence_and_spares_what_existed(
     old = tmp_path / "out.onnx"
     if command in ("attack", "teach"):
         (tmp_path / "out.onnx").mkdir()
-        old = tmp_path / "out.onnx" / "teacher.safetensors"
+        old = (
+            tmp_path
+            / "out.onnx"
+            / {"attack": "manifest.json", "teach": "teacher.safetensors"}[command]
+        )
     old.write_bytes(b"from before")
     teach = ("--dataset", "digits", "--arch", "resnet8:4", "--method", "natural", "--epochs", "1")
     source: dict[str, tuple[object, ...]] = {
@@ -304,6 +308,17 @@ def test_a_full_disk_gets_a_sentence_and_spares_what_existed(
     assert "free space" in error
     assert old.read_bytes() == b"from before"
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_force_replaces_no_folder_that_is_not_such_an_output(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    weights = small_models.student.weights
+    arguments = ("attack", weights, "--attack", "fgsm", "--out", tmp_path, "--force")
+    assert "no earlier output" in sentence(*arguments)
+    assert "no earlier output" in sentence("demo", "--out", tmp_path, "--force")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 BLOCKED = """

@@ -110,8 +110,9 @@ def test_the_card_and_its_essentials_travel_in_the_metadata(
 @pytest.mark.parametrize("name", ["fp32", *TARGETS])
 def test_an_artefact_is_one_file_of_opset_18(name: str, artifacts: dict[str, Path]) -> None:
     graph = onnx.load(artifacts[name], load_external_data=False)
-    versions = {o.version for o in graph.opset_import if o.domain in ("", "ai.onnx")}
-    assert versions == {18}
+    assert {(o.domain, o.version) for o in graph.opset_import} == {("", 18)}
+    assert graph.ir_version <= 9, "onnxruntime 1.17 reads no newer one"
+    assert not any(node.metadata_props for node in graph.graph.node)
     assert not any(t.external_data for t in graph.graph.initializer)
     assert {p.suffix for p in artifacts[name].parent.iterdir()} == {".onnx"}
 

@@ -72,6 +72,12 @@ def test_the_runtime_is_named_with_its_version_and_providers(make_model: MakeMod
     assert (info.providers, info.threads) == (("CPUExecutionProvider",), 1)
 
 
+def test_the_runtime_takes_the_threads_that_were_asked_for(make_model: MakeModel) -> None:
+    with open_backend("ort", make_model(), 3) as backend:
+        options = vars(backend)["_session"].get_session_options()
+    assert options.intra_op_num_threads == 3
+
+
 def test_an_artefact_s_card_is_read(
     make_model: MakeModel, make_card: Callable[..., ModelCard]
 ) -> None:

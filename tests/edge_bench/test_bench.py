@@ -128,7 +128,9 @@ def test_images_off_the_grid_are_replayed_as_they_are(
     attacked: NDArray[np.uint8],
 ) -> None:
     images = (attacked / np.float32(255) * np.float32(0.999)).astype(np.float32)
-    report = run(make_model(), [open_set(make_set(images=images))], quick())
+    looser = AttackSpec(name="pgd", epsilon=17 / 255, step_size=None, steps=None)
+    folder = make_set(images=images, manifest={"attack": looser})
+    report = run(make_model(), [open_set(folder)], quick())
     assert masks(report)[1] == expected_mask(images.astype(np.float64) * 255)
 
 

@@ -101,7 +101,7 @@ def test_a_full_disk_ends_with_one_sentence_and_the_old_report(model: Path, repo
     ended = python("-c", limited, "bench", model, "--out", report, "--force", "--json", *QUICK)
     assert (ended.returncode, ended.stdout) == (3, "")
     assert_one_sentence(ended.stderr)
-    assert f"{report}: cannot write (File too large)" in ended.stderr
+    assert f"{report}: File too large; free space" in ended.stderr
     assert report.read_bytes() == before
     assert sorted(p.name for p in report.parent.iterdir()) == ["model.onnx", "report.json"]
 
@@ -211,6 +211,13 @@ def test_an_existing_report_is_kept_without_force(
     assert_one_sentence(text)
     assert "--force" in text
     assert report.read_bytes() == before
+
+
+def test_an_existing_report_is_refused_before_anything_is_measured(
+    invoke: Invoke, tmp_path: Path, report: Path
+) -> None:
+    _, _, text = invoke("bench", tmp_path / "none.onnx", "--out", report, *QUICK)
+    assert text.startswith(f"error: {report} exists already")
 
 
 def test_an_existing_report_is_replaced_with_force(

@@ -53,7 +53,7 @@ def test_an_error_of_ardx_becomes_its_sentence_and_its_exit_code(
 def test_a_failed_write_becomes_one_sentence_that_names_the_file(number: int) -> None:
     code, text = ended_by(OSError(number, "reason", "out.json"))
     assert code == 3
-    assert text.startswith("error: out.json: cannot write (reason); ")
+    assert text.startswith("error: out.json: reason; free space")
     assert text.count("\n") == 1
 
 

@@ -135,8 +135,12 @@ def test_bytes_that_are_not_utf8_are_read_all_the_same(tmp_path: Path) -> None:
     assert generic.read_text(tmp_path / "file") == "�board"
 
 
-def test_a_board_of_another_maker_with_a_tegra_like_name_is_local(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "compatible",
+    ["pine64,rockpro64\0rockchip,rk3399\0", "nvidia,p4242\0nvidia,gb10\0", "brcm,bcm958742k\0"],
+)
+def test_another_board_with_a_device_tree_is_local(tmp_path: Path, compatible: str) -> None:
     path = tmp_path / "proc/device-tree/compatible"
     path.parent.mkdir(parents=True)
-    path.write_text("pine64,rockpro64\0rockchip,rk3399\0", encoding="utf-8")
+    path.write_text(compatible, encoding="utf-8")
     assert devices.probe("auto", tmp_path).device == "local"

@@ -55,7 +55,7 @@ def test_the_identity_of_images_depends_on_their_pixels_and_labels_alone(
 ) -> None:
     first = open_set(make_set("a")).images_sha256
     assert open_set(make_set("b", images=clean)).images_sha256 == first
-    assert open_set(make_set("c", clean=255 - clean)).images_sha256 != first
+    assert open_set(make_set("c", clean=255 - clean, images=255 - clean)).images_sha256 != first
     assert open_set(make_set("d", labels=(labels + 1) % 4)).images_sha256 != first
 
 
@@ -236,9 +236,27 @@ def test_sets_over_other_clean_images_are_refused(
     make_set: MakeSet, clean: NDArray[np.uint8]
 ) -> None:
     make_set("fgsm")
-    folder = make_set("pgd", clean=255 - clean)
+    folder = make_set("pgd", clean=255 - clean, images=255 - clean)
     with pytest.raises(InputError, match=r"pgd: holds other clean images or labels than .*fgsm"):
         open_sets(folder.parent)
+
+
+def test_an_image_beyond_epsilon_is_refused(make_set: MakeSet, clean: NDArray[np.uint8]) -> None:
+    images = clean.copy()
+    value = int(clean[3, 0, 0, 0])
+    images[3, 0, 0, 0] = value + 17 if value < 200 else value - 17
+    with pytest.raises(InputError, match=r"images\.npy: an image is 0\.0667 from its clean one"):
+        open_set(make_set(images=images))
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, np.nan])
+def test_float_images_outside_their_range_are_refused(
+    make_set: MakeSet, clean: NDArray[np.uint8], value: float
+) -> None:
+    images = clean.astype(np.float32) / 255
+    images[2, 1, 0, 0] = value
+    with pytest.raises(InputError, match=r"images\.npy: expected images in \[0, 1\]"):
+        open_set(make_set(images=images))
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -202,7 +202,12 @@ def text_of(target: Path) -> str:
     return (target / "content" if target.is_dir() else target).read_text(encoding="utf-8")
 
 
-both = pytest.mark.parametrize("atomic", [atomic_file, atomic_directory])
+def atomic_folder(path: Path, force: bool) -> AbstractContextManager[Path]:
+    """`atomic_directory` for folders that are told by what `write_into` writes."""
+    return atomic_directory(path, force, "content")
+
+
+both = pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
 
 
 @both
@@ -272,11 +277,39 @@ def test_an_existing_target_is_replaced_with_force(folder: Path, atomic: Atomic)
 
 
 def test_replacing_a_folder_drops_its_old_files(folder: Path) -> None:
-    (folder / "set").mkdir()
-    (folder / "set" / "stale.npy").write_text("stale", encoding="utf-8")
-    with atomic_directory(folder / "set", True) as partial:
+    for name in ("content", "stale.npy"):
+        (folder / "set").mkdir(exist_ok=True)
+        (folder / "set" / name).write_text("old", encoding="utf-8")
+    with atomic_folder(folder / "set", True) as partial:
         write_into(partial, "new")
     assert [p.name for p in (folder / "set").iterdir()] == ["content"]
+    assert text_of(folder / "set") == "new"
+
+
+def test_an_empty_folder_is_replaced_with_force(folder: Path) -> None:
+    (folder / "set").mkdir()
+    with atomic_folder(folder / "set", True) as partial:
+        write_into(partial, "new")
+    assert text_of(folder / "set") == "new"
+
+
+@pytest.mark.parametrize("path", [".", ".."])
+def test_the_working_directory_is_never_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (folder / "inner").mkdir()
+    monkeypatch.chdir(folder / "inner")
+    with pytest.raises(InputError, match="expected the name of a folder for --out"):
+        atomic_folder(Path(path), True).__enter__()
+
+
+def test_a_folder_that_is_no_earlier_output_is_never_replaced(folder: Path) -> None:
+    (folder / "home").mkdir()
+    (folder / "home" / "thesis.tex").write_text("years", encoding="utf-8")
+    with pytest.raises(InputError, match=r"home: .*without content in it.*choose another --out"):
+        atomic_folder(folder / "home", True).__enter__()
+    assert (folder / "home" / "thesis.tex").read_text(encoding="utf-8") == "years"
+    assert [p.name for p in folder.iterdir()] == ["home"]
 
 
 def test_a_partial_file_keeps_the_suffix_that_writers_choose_a_format_by(folder: Path) -> None:
@@ -296,5 +329,5 @@ def test_a_folder_is_never_replaced_by_a_file(folder: Path) -> None:
 def test_a_file_is_never_replaced_by_a_folder(folder: Path) -> None:
     (folder / "out").write_text("kept", encoding="utf-8")
     with pytest.raises(InputError, match="expected a folder name for --out, found a file"):
-        atomic_directory(folder / "out", True).__enter__()
+        atomic_folder(folder / "out", True).__enter__()
     assert (folder / "out").read_text(encoding="utf-8") == "kept"
