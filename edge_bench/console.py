@@ -16,7 +16,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError
+from edge_bench.errors import EXIT_ENVIRONMENT, EXIT_USAGE, ArdxError
 
 MODULE_EXTRAS = {
     "torch": "train",
@@ -122,6 +122,10 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     Console(width=None if terminal else WIDTH_OF_PIPES).print(table)
 
 
+# typer does not export the base of its usage errors, only this child of it.
+USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
+
+
 class Stages(TyperGroup):
     """A command group that keeps the order of the stages and ends errors with a sentence."""
 
@@ -136,6 +140,12 @@ class Stages(TyperGroup):
         except ArdxError as error:
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
+        except USAGE_ERROR as error:
+            # One sentence here too, where typer would draw a box of several lines.
+            problem = str(error.format_message()).rstrip(".").replace("\n", " ")
+            where = getattr(error, "ctx", None) or ctx
+            print(f"error: {problem}; see {where.command_path} --help", file=sys.stderr)
+            raise typer.Exit(EXIT_USAGE) from None
         except ModuleNotFoundError as error:
             module = (error.name or "").partition(".")[0]
             if module not in MODULE_EXTRAS:

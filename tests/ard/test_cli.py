@@ -270,6 +270,23 @@ def test_a_device_that_this_is_not_exits_3(shipped: Path, device: str, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["teach", "--epochs", "abc"], "'--epochs'"),
+        (["teach", "--dataset", "digits"], "'--arch'"),
+        (["frobnicate"], "'frobnicate'"),
+        (["bench", "--frobnicate"], "--frobnicate"),
+        (["evaluate"], "'model'"),
+        (["attack", "x", "--out", "y", "--seed", "-1"], "'--seed'"),
+    ],
+)
+def test_a_usage_error_is_one_sentence_too(arguments: list[str], named: str) -> None:
+    error = sentence(*arguments)
+    assert named.lower() in error.lower()
+    assert error.endswith(" --help")
+
+
 @contextmanager
 def full_disk(largest_file: int) -> Iterator[None]:
     """No file may grow beyond this, which fails a write as a full disk does."""
