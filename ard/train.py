@@ -51,13 +51,11 @@ def train(
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device)
+    training, teacher = _place(training, teacher, torch_device)
     lines: list[str] = []
     if resume and (out / CHECKPOINT).exists():
         run.restore(out / CHECKPOINT, config)
         lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
-    if teacher is not None:
-        teacher = teacher.to(torch_device).eval().requires_grad_(False)
-    training = Split(training.images.to(torch_device), training.labels.to(torch_device))
     out.mkdir(parents=True, exist_ok=True)
     steps = _steps_per_epoch(config, training)
     for epoch in range(run.epochs_done, config.epochs):
@@ -89,10 +87,9 @@ def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:
     training, validation = hold_out_validation(dataset.train)
     training = take_fraction(training, config.train_fraction, config.seed)
     if len(training) < config.batch_size:
-        config_hint = f"give --batch-size {len(training)} or less, or a larger --train-fraction"
         raise InputError(
             f"--batch-size {config.batch_size}: more than the {len(training)} training images; "
-            + config_hint
+            f"give {len(training)} or less, or a larger --train-fraction"
         )
     return training, validation
 
@@ -110,9 +107,7 @@ def plan_epochs(
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device)
-    if teacher is not None:
-        teacher = teacher.to(torch_device).eval().requires_grad_(False)
-    training = Split(training.images.to(torch_device), training.labels.to(torch_device))
+    training, teacher = _place(training, teacher, torch_device)
     times: list[float] = []
     begin = time.perf_counter()
     for _ in _epoch(config, dataset, training, run, teacher, 0):
@@ -128,6 +123,16 @@ def plan_epochs(
         validation_seconds / config.validate_every
     )
     return replace(config, epochs=max(1, int(minutes * 60 / epoch_seconds)))
+
+
+def _place(
+    training: Split, teacher: nn.Module | None, torch_device: str
+) -> tuple[Split, nn.Module | None]:
+    """The data on the device, and the teacher there too, frozen and in eval mode."""
+    split = Split(training.images.to(torch_device), training.labels.to(torch_device))
+    if teacher is not None:
+        teacher = teacher.to(torch_device).eval().requires_grad_(False)
+    return split, teacher
 
 
 def _new_run(config: TrainConfig, dataset: Dataset, training: Split, torch_device: str) -> Run:
