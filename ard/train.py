@@ -55,7 +55,8 @@ def train(
     lines: list[str] = []
     if resume and (out / CHECKPOINT).exists():
         run.restore(out / CHECKPOINT, config)
-        lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
+        if (out / METRICS).exists():
+            lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
     out.mkdir(parents=True, exist_ok=True)
     steps = _steps_per_epoch(config, training)
     for epoch in range(run.epochs_done, config.epochs):
