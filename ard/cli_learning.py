@@ -96,7 +96,7 @@ def distill(
     teacher: Annotated[Path, typer.Option(help="Teacher's weights: ours, or a published .pt.")],
     student: Annotated[str, typer.Option(help="Architecture, such as mobilenet_v2 or resnet8.")],
     out: o.Out,
-    method: Annotated[str, typer.Option(help="ard.")] = "ard",
+    method: Annotated[str, typer.Option(help="ard, or rslad to compare with.")] = "ard",
     teacher_arch: Annotated[
         str | None, typer.Option(help="Architecture of a published checkpoint.")
     ] = None,

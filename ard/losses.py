@@ -106,16 +106,21 @@ def trades_terms(logits: Logits, labels: Tensor, options: LossOptions) -> dict[s
     }
 
 
+def rslad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> dict[str, Tensor]:
+    """Zi et al. 2021 (RSLAD), eq. 6: 5/6 KL(T(x) || S(x')) + 1/6 KL(T(x) || S(x))."""
+    return {
+        "kl_adversarial": 5 / 6 * kl_divergence(logits.student_adversarial, logits.teacher_clean),
+        "kl_clean": 1 / 6 * kl_divergence(logits.student_clean, logits.teacher_clean),
+    }
+
+
 def ard_terms(logits: Logits, labels: Tensor, options: LossOptions) -> dict[str, Tensor]:
     """ARD (doi 10.7544/issn1000-1239.202550339): an anchor and three ranking levels.
 
-    The anchor `rslad` is that of Zi et al. 2021 (RSLAD), eq. 6: 5/6 KL(T(x) || S(x')) +
-    1/6 KL(T(x) || S(x)); `ce` is cross-entropy on adversarial images.
+    The anchor `rslad` is the whole of that method; `ce` is cross-entropy on adversarial images.
     """
     if options.anchor == "rslad":
-        adversarial = kl_divergence(logits.student_adversarial, logits.teacher_clean)
-        clean = kl_divergence(logits.student_clean, logits.teacher_clean)
-        terms = {"anchor": 5 / 6 * adversarial + 1 / 6 * clean}
+        terms = {"anchor": total(rslad_terms(logits, labels, options))}
     else:
         terms = {"anchor": F.cross_entropy(logits.student_adversarial, labels)}
     ranking = options.ranking
@@ -152,6 +157,12 @@ LOSSES: dict[str, Method] = {
         terms=trades_terms,
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL}),
         inner="kl_self",
+    ),
+    "rslad": Method(
+        source="Zi et al. 2021",
+        terms=rslad_terms,
+        needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN}),
+        inner="kl_clean",
     ),
     "ard": Method(
         source="doi 10.7544/issn1000-1239.202550339",

@@ -70,6 +70,7 @@ def test_the_rslad_anchor_weighs_adversarial_five_to_one(logits: Logits) -> None
         teacher, logits.student_clean.numpy()
     )
     nothing = RankingOptions(weight_class=0, weight_sample=0, weight_discrepancy=0)
+    assert value("rslad", logits) == pytest.approx(expected)
     assert value("ard", logits, ranking=nothing) == pytest.approx(expected)
 
 
