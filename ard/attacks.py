@@ -134,14 +134,27 @@ def autoattack(
 ) -> Tensor:
     """Croce and Hein 2020: the standard ensemble, through pyautoattack.
 
-    APGD-CE, APGD-T, FAB-T and Square with 5,000 queries, as the package defines `standard`.
+    APGD-CE, APGD-T, FAB-T and Square with 5,000 queries, as the package defines `standard`; with
+    fewer than 10 classes the targeted attacks try every other class instead of nine.
+
+    Raises:
+        InputError: fewer than the 4 classes that the targeted DLR loss needs.
     """
     from pyautoattack import AutoAttack
+
+    with torch.no_grad():
+        classes = model(images[:1]).shape[1]
+    if classes < 4:
+        raise InputError(
+            f"attack autoattack: needs 4 classes or more, the model has {classes}; use pgdN and cwN"
+        )
 
     seed = int(torch.randint(2**31, (1,), generator=generator))
     runner = AutoAttack(
         model, norm="Linf", eps=spec.epsilon, version="standard", seed=seed, device=images.device
     )
+    targets = min(9, classes - 1)
+    runner.apgd_targeted.n_target_classes = runner.fab.n_target_classes = targets
     adversarial, _ = runner.run_standard_evaluation(images, labels, batch_size=len(images))
     return project(adversarial.detach(), images, spec.epsilon)
 
@@ -192,6 +205,7 @@ Attack = Callable[[nn.Module, Tensor, Tensor, AttackSpec, torch.Generator], Tens
 """(model, images in [0, 1], labels, spec, CPU generator) to adversarial images."""
 
 ATTACKS: dict[str, Attack] = {"fgsm": fgsm, "pgd": pgd, "cw": cw, "autoattack": autoattack}
+MOST_DIGITS = 5
 DEFAULT_STEPS = {"pgd": 20, "cw": 30}
 
 
@@ -211,6 +225,8 @@ def parse_attack(
             f"attack {text}: expected fgsm, pgdN, cwN (N steps, such as pgd20) or autoattack"
         )
     name, steps = match[1], match[2]
+    if len(steps) > MOST_DIGITS:
+        raise InputError(f"attack {text}: expected fewer than {10**MOST_DIGITS} steps")
     if name not in DEFAULT_STEPS:
         return AttackSpec(name=name, epsilon=epsilon, step_size=None, steps=None, seed=seed)
     return AttackSpec(

@@ -68,6 +68,11 @@ def load_model(path: Path) -> tuple[Classifier, ModelCard]:
     Raises:
         InputError: not such a file, or weights that are not the card's architecture.
     """
+    if path.is_dir():
+        raise InputError(
+            f"{path}: expected weights written by ardx, found a folder; name the .safetensors file "
+            "in it"
+        )
     if path.suffix != ".safetensors":
         raise InputError(
             f"{path}: expected weights written by ardx (.safetensors), found a "
@@ -75,6 +80,11 @@ def load_model(path: Path) -> tuple[Classifier, ModelCard]:
             "--teacher with --teacher-arch"
         )
     tensors, metadata = load_tensors(path, "weights written by ardx")
+    if "epochs_done" in metadata:
+        raise InputError(
+            f"{path}: expected weights, found a checkpoint to resume from; name the finished "
+            "weights beside it"
+        )
     if CARD_KEY not in metadata:
         raise InputError(
             f"{path}: holds no model card, so it was not written by ardx; give it as --teacher "
@@ -120,8 +130,8 @@ def _load_pt(path: Path) -> dict[str, Tensor]:
     except Exception as error:
         # torch.load raises a dozen unrelated types for damaged or unsafe files.
         raise InputError(
-            f"{path}: cannot be read as tensors alone ({first_line(error)}); export its state "
-            "dict to safetensors, or give a file that holds nothing else"
+            f"{path}: cannot be read as tensors alone ({type(error).__name__}): damaged, or "
+            "it holds other objects; save its state dict by itself or as safetensors"
         ) from None
     for key in NESTED_UNDER:
         if isinstance(data, dict) and isinstance(data.get(key), dict):

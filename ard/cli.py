@@ -72,7 +72,7 @@ def doctor(json_summary: o.Json = False) -> None:
 
     findings = examine()
     if json_summary:
-        print_json({f.capability: {"found": f.found, "mend": f.mend} for f in findings})
+        print_json({f.capability.strip(): {"found": f.found, "mend": f.mend} for f in findings})
         return
     rows = [[f.capability, f.found or "no", f.mend or "-"] for f in findings]
     print_table("this environment", ["capability", "found", "to get it"], rows)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ard import options as o
-from edge_bench.console import print_json, print_table, progress
+from edge_bench.console import print_json, print_table, progress, warn
 from edge_bench.errors import InputError
 from edge_bench.spec import parse_epsilon
 
@@ -95,14 +95,17 @@ def export_command(
     out: o.Out,
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to static INT8 (QDQ).")] = False,
     target: Annotated[
-        str, typer.Option(help="INT8 settings: x86, x86-vnni, arm or tensorrt.")
-    ] = "x86",
+        str | None,
+        typer.Option(help="INT8 settings: x86 (default), x86-vnni, arm or tensorrt."),
+    ] = None,
     calibration_images: Annotated[
         int, typer.Option(help="Training images that set the INT8 ranges.", min=1)
     ] = 512,
     min_agreement: Annotated[
         float | None,
-        typer.Option(help="Least share of equal classes; default 0.999, for INT8 0.9."),
+        typer.Option(
+            help="Least share of equal classes; default 0.999, for INT8 0.9.", min=0, max=1
+        ),
     ] = None,
     dataset: o.OptionalDatasetName = None,
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
@@ -125,6 +128,9 @@ def export_command(
 
     if out.suffix != ".onnx":
         raise InputError(f"--out {out}: expected a file name that ends in .onnx")
+    if target is not None and not int8:
+        raise InputError(f"--target {target}: chooses INT8 settings; add --int8, or leave it out")
+    int8_target = (target or "x86") if int8 else None
     refuse_existing_file(out, force)
     _, card = load_model(model)
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
@@ -132,7 +138,7 @@ def export_command(
         model,
         data,
         out,
-        int8_target=target if int8 else None,
+        int8_target=int8_target,
         calibration_images=calibration_images,
         least_agreement=min_agreement,
         seed=seed,
@@ -154,7 +160,7 @@ def export_command(
         for parity in parities
     ]
     header = ["held-out images", "largest logit difference", "same class", "torch", "onnx", "n"]
-    print_table(f"{out} ({'int8 ' + target if int8 else 'fp32'})", header, rows)
+    print_table(f"{out} ({f'int8 {int8_target}' if int8 else 'fp32'})", header, rows)
 
 
 def attack(
@@ -185,7 +191,7 @@ def attack(
     """
     from ard.attacks import parse_attack
     from ard.checkpoint import load_model
-    from ard.craft import craft_set
+    from ard.craft import craft_set, grid_radius
     from ard.data import take_limit
     from ard.datasets import load_dataset
     from ard.stages import check_dataset, recipe_epsilon
@@ -205,6 +211,11 @@ def attack(
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
     check_dataset(model, card, data)
     device = o.resolve_torch_device(torch_device)
+    if not off_grid and abs(budget * 255 - grid_radius(budget)) > 1e-6:
+        warn(
+            f"--epsilon {budget:g} is {budget * 255:.2f} steps of the 8-bit grid; "
+            f"{grid_radius(budget)} are used (--off-grid keeps them all)"
+        )
     with progress(f"attack {attack_name}") as report_progress:
         craft_set(
             network.to(device),

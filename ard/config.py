@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 from ard.attacks import INNER_OBJECTIVES
 from ard.losses import LOSSES, LossOptions
@@ -25,6 +26,8 @@ class TrainConfig:
         ema_decay: of the weight average that is validated and kept.
         train_fraction: stratified part of the training data that is used.
         precision: of training and its attack; validation is always fp32.
+        teacher_sha256, data_sha256: identity of the teacher's file and of the training images,
+            so that a run is resumed only on what it was started on.
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
@@ -46,19 +49,28 @@ class TrainConfig:
     precision: str = "fp32"
     validate_every: int = 1
     loss: LossOptions = field(default_factory=LossOptions)
+    teacher_sha256: str | None = None
+    data_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        for option in ("epochs", "batch_size", "inner_steps", "validate_every"):
-            if getattr(self, option) < 1:
+        least = {"epochs": 1, "batch_size": 2, "inner_steps": 1, "validate_every": 1}
+        for option, bound in least.items():
+            if getattr(self, option) < bound:
                 name = "--" + option.replace("_", "-")
-                raise InputError(f"{name} {getattr(self, option)}: expected 1 or more")
-        if self.learning_rate <= 0:
+                raise InputError(f"{name} {getattr(self, option)}: expected {bound} or more")
+        if not 0 < self.learning_rate < inf:
             raise InputError(f"--learning-rate {self.learning_rate:g}: expected a value above 0")
+        if not 0 <= self.weight_decay < inf:
+            raise InputError(f"--weight-decay {self.weight_decay:g}: expected 0 or more")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"--ema-decay {self.ema_decay:g}: expected 0 or more and below 1")
         if self.precision not in PRECISIONS:
             raise InputError(f"--precision {self.precision}: expected {' or '.join(PRECISIONS)}")
         if self.inner is not None and self.inner not in INNER_OBJECTIVES:
             known = ", ".join(INNER_OBJECTIVES)
             raise InputError(f"--inner {self.inner}: expected one of {known}")
+        if self.inner is not None and LOSSES[self.method].inner is None:
+            raise InputError(f"--inner {self.inner}: {self.method} trains without an attack")
         if self.inner == "kl_clean" and not LOSSES[self.method].distils:
             raise InputError(f"--inner kl_clean needs a teacher, which {self.method} has not")
 

@@ -16,6 +16,7 @@ from ard.data import Split, as_float
 from ard.evaluate import predict
 from edge_bench.bench import runtime_versions
 from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.errors import InputError
 from edge_bench.sets import ARRAYS, MANIFEST
 from edge_bench.spec import AttackSpec, SetManifest
 from edge_bench.store import atomic_directory, sha256_file, write_json
@@ -45,6 +46,11 @@ def craft_set(
     after rounding, in a forward pass of their own.
     """
     n, shape = len(split), tuple(split.images.shape[1:])
+    if on_grid and grid_radius(spec.epsilon) == 0:
+        raise InputError(
+            f"--epsilon {spec.epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
+            "nothing would be attacked; use 1/255 or more, or --off-grid"
+        )
     with atomic_directory(out, force, MANIFEST) as folder:
         success = np.zeros(n, dtype=np.bool_)
         with (folder / "images.npy").open("wb") as file:
@@ -86,13 +92,18 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], descr: str) -> None:
     write_array_header_1_0(file, header)
 
 
+def grid_radius(epsilon: float) -> int:
+    """Whole 8-bit steps inside epsilon."""
+    # 8/255 as a float times 255 may fall a hair under 8.
+    return int(epsilon * 255 + 1e-6)
+
+
 def round_to_grid(adversarial: Tensor, levels: Tensor, epsilon: float) -> Tensor:
     """Round images in [0, 1] to 8-bit levels without leaving the ball around uint8 `levels`.
 
     In whole levels, so that no rounding error can push a pixel over epsilon.
     """
-    # 8/255 as a float times 255 may fall a hair under 8.
-    radius = int(epsilon * 255 + 1e-6)
+    radius = grid_radius(epsilon)
     clean = levels.to(torch.int16)
     rounded = (adversarial * 255).round().to(torch.int16)
     inside = rounded.clamp(clean - radius, clean + radius)

@@ -5,6 +5,7 @@ Splits, subsets and augmentation; `datasets` loads them by name.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +33,13 @@ class Split:
     def at(self, index: Tensor) -> Split:
         """The samples at `index`."""
         return Split(self.images[index], self.labels[index])
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the images and labels."""
+        digest = hashlib.sha256(self.images.numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +84,12 @@ def take_fraction(train: Split, fraction: float, seed: int) -> Split:
 
 
 def take_limit(split: Split, limit: int | None, seed: int = SPLIT_SEED) -> Split:
-    """`limit` stratified samples of a split, the same ones for one seed; None takes all."""
+    """`limit` samples of a split, the same ones for one seed; None takes all."""
     if limit is None or limit >= len(split):
         return split
     if limit < 1:
         raise InputError(f"--limit {limit}: expected 1 or more")
-    return split.at(stratified_subset(split, limit, seed, f"--limit {limit}"))
+    return split.at(any_subset(split, limit, seed))
 
 
 def stratified_subset(split: Split, count: int, seed: int, asked: str) -> Tensor:
@@ -106,6 +114,17 @@ def stratified_subset(split: Split, count: int, seed: int, asked: str) -> Tensor
             f"the {classes} classes drawn and left; choose another number or a larger dataset"
         ) from None
     return torch.from_numpy(np.sort(chosen))
+
+
+def any_subset(split: Split, count: int, seed: int) -> Tensor:
+    """Like `stratified_subset` where the numbers allow it, and a plain random draw elsewhere."""
+    classes = len(torch.unique(split.labels))
+    smallest = int(torch.bincount(split.labels)[torch.unique(split.labels)].min())
+    if count < classes or len(split) - count < classes or smallest < 2:
+        generator = np.random.default_rng(seed)
+        drawn = generator.choice(len(split), size=count, replace=False)
+        return torch.from_numpy(np.sort(drawn))
+    return stratified_subset(split, count, seed, "the subset")
 
 
 def as_float(images: Tensor) -> Tensor:

@@ -32,7 +32,11 @@ def load_dataset(
         InputError: unknown name, missing, damaged or empty files.
     """
     if name.startswith("imagefolder:"):
-        dataset = _image_folder(Path(name.removeprefix("imagefolder:")), name, image_size)
+        folder = Path(name.removeprefix("imagefolder:"))
+        # A model card names the folder alone, so that no private path travels in it.
+        if not folder.exists() and (data_dir / folder).exists():
+            folder = data_dir / folder
+        dataset = _image_folder(folder, name, image_size)
     elif name in DATASETS:
         dataset = DATASETS[name](data_dir, download)
     else:
@@ -172,7 +176,13 @@ def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
             f"--dataset {name}: pictures of {tuple(train.images.shape[1:])} in train but "
             f"{tuple(test.images.shape[1:])} in {test_root.name}; give --image-size"
         )
-    return Dataset(name=name, train=train, test=test, classes=len(names), flips=True)
+    return Dataset(
+        name=f"imagefolder:{root.resolve().name}",
+        train=train,
+        test=test,
+        classes=len(names),
+        flips=True,
+    )
 
 
 def _pictures(root: Path, image_size: int | None) -> tuple[Split, list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 import torch
 from torch import Tensor
@@ -36,7 +37,7 @@ class LossOptions:
     def __post_init__(self) -> None:
         if self.anchor not in ANCHORS:
             raise InputError(f"--anchor {self.anchor}: expected one of {', '.join(ANCHORS)}")
-        if self.beta <= 0:
+        if not 0 < self.beta < inf:
             raise InputError(f"--beta {self.beta:g}: expected a weight above 0")
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from edge_bench.errors import CapabilityError, InputError
-from edge_bench.spec import parse_epsilon
+from edge_bench.spec import ModelCard, parse_epsilon
 
 Data = "Data"
 Training = "Training"
@@ -52,7 +52,10 @@ Limit = Annotated[
 ]
 TrainFraction = Annotated[
     float,
-    typer.Option(help="Stratified part of the training data to use.", rich_help_panel=Data),
+    typer.Option(
+        help="Stratified part of the training data to use; the held-out part stays whole.",
+        rich_help_panel=Data,
+    ),
 ]
 
 Epsilon = Annotated[str, typer.Option(help="L-inf budget on images in [0, 1], such as 8/255.")]
@@ -100,7 +103,7 @@ ValidateEvery = Annotated[
 ]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0)]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]
 Out = Annotated[Path, typer.Option(help="What to write.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
@@ -125,6 +128,12 @@ def resolve_torch_device(name: str) -> str:
             "--torch-device cuda: torch sees no CUDA device here; use --torch-device cpu"
         )
     return "cuda" if available and name != "cpu" else "cpu"
+
+
+def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
+    """The value of --image-size for a trained model: by default what it was trained at."""
+    _, height, width = card.input_shape
+    return image_size or (height if height == width else None)
 
 
 def render_epsilon(epsilon: float) -> str:

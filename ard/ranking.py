@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import torch
@@ -34,7 +35,9 @@ TEACHER_INPUTS = ("adversarial", "clean")
 MIN_SHIFTS = 8
 BLOCK_COMPARISONS = 1 << 20
 
-# Below this variance a row of scores has no order to speak of; its z-scores and gradients are 0.
+# Below this variance (a deviation of 1e-4) a row of scores has no order worth learning: its
+# z-scores and their gradients are 0, where dividing by the deviation would blow both up.
+FLAT = 1e-8
 TINY = 1e-12
 
 
@@ -72,10 +75,10 @@ class RankingOptions:
         ):
             if value not in known:
                 raise InputError(f"{option} {value}: expected one of {', '.join(known)}")
-        if self.k <= 0:
+        if not 0 < self.k < inf:
             raise InputError(f"--k {self.k:g}: expected a steepness above 0")
         weights = (self.weight_class, self.weight_sample, self.weight_discrepancy)
-        if min(weights) < 0:
+        if not all(0 <= weight < inf for weight in weights):
             raise InputError(f"ranking weights {weights}: expected 0 or more for every level")
 
 
@@ -99,8 +102,13 @@ def kendall_agreement(
     n = a.shape[1]
     cosine = normalisation == "cosine"
     ab, aa, bb = _PairSums.apply(a, b, k, hard_b, cosine)
-    scale = 1 / (aa * bb).clamp_min(TINY).sqrt() if cosine else 2 / (n * (n - 1))
-    agreement: Tensor = ab * scale
+    agreement: Tensor
+    if cosine:
+        # Equal scores in a row have no comparison to agree with: 0, without a gradient.
+        squares = aa * bb
+        agreement = torch.where(squares > TINY, ab / squares.clamp_min(TINY).sqrt(), 0.0)
+    else:
+        agreement = ab * (2 / (n * (n - 1)))
     return agreement
 
 
@@ -111,8 +119,9 @@ def spearman_agreement(a: Tensor, b: Tensor, k: float, *, hard_b: bool = False) 
     cosine of the angle between them.
     """
     ranks_a, ranks_b = soft_ranks(a, k), soft_ranks(b, k, hard=hard_b)
-    norms = (ranks_a.square().sum(1) * ranks_b.square().sum(1)).clamp_min(TINY).sqrt()
-    return (ranks_a * ranks_b).sum(1) / norms
+    squares = ranks_a.square().sum(1) * ranks_b.square().sum(1)
+    product = (ranks_a * ranks_b).sum(1)
+    return torch.where(squares > TINY, product / squares.clamp_min(TINY).sqrt(), 0.0)
 
 
 def soft_ranks(a: Tensor, k: float, *, hard: bool = False) -> Tensor:
@@ -180,7 +189,7 @@ def zscore(scores: Tensor) -> Tensor:
     """Each row (rows, n) shifted to mean 0 and scaled to (population) variance 1."""
     centred = scores - scores.mean(dim=1, keepdim=True)
     variance = centred.square().mean(dim=1, keepdim=True)
-    return centred / variance.clamp_min(TINY).sqrt()
+    return torch.where(variance > FLAT, centred / variance.clamp_min(FLAT).sqrt(), 0.0)
 
 
 def _shift_blocks(rows: int, n: int, shifts: int) -> Iterator[tuple[int, int]]:

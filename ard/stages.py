@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
+from math import inf
 from pathlib import Path
 
 from torch import nn
@@ -14,13 +15,13 @@ from ard.config import TrainConfig
 from ard.data import (
     SPLIT_SEED,
     Dataset,
+    any_subset,
     as_float,
     hold_out_validation,
-    stratified_subset,
     take_limit,
 )
 from ard.state import Validation
-from ard.train import CHECKPOINT, METRICS, VALIDATION_ATTACK, plan_epochs, train
+from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
 from deploy.artifact import ExportPlan, export_artifact
 from deploy.parity import Parity
 from edge_bench.console import ProgressCallback, no_progress
@@ -89,8 +90,15 @@ def learn(
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card."""
     out = weights.parent
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for --out, found a file; name a folder")
+    config = replace(
+        config,
+        teacher_sha256=teacher.sha256 if teacher else None,
+        data_sha256=dataset.train.sha256,
+    )
     if not (resume or force):
-        for name in (weights.name, CHECKPOINT, METRICS):
+        for name in (weights.name, CHECKPOINT):
             if (out / name).exists():
                 raise InputError(
                     f"{out / name} exists already; pass --resume to go on, --force to start over, "
@@ -100,7 +108,7 @@ def learn(
     if resume and not (out / CHECKPOINT).exists():
         raise InputError(f"{out / CHECKPOINT}: nothing to resume; leave --resume out to start")
     if minutes is not None:
-        if minutes <= 0:
+        if not 0 < minutes < inf:
             raise InputError(f"--minutes {minutes:g}: expected a value above 0")
         if resume:
             # The plan was made, and must stay the same, when the run started.
@@ -132,6 +140,8 @@ def learn(
 
 def _planned_epochs(checkpoint: Path) -> int:
     _, metadata = load_tensors(checkpoint, "a training checkpoint")
+    if "config" not in metadata:
+        raise InputError(f"{checkpoint}: holds no settings, so it is no training checkpoint")
     return int(json.loads(metadata["config"])["epochs"])
 
 
@@ -161,9 +171,7 @@ def export(
     spec = parse_attack(VALIDATION_ATTACK, epsilon=recipe_epsilon(card), seed=seed)
     adversarial = run_attack(model, clean, check.labels, spec, 0)
     if calibration_images < len(training):
-        asked = f"--calibration-images {calibration_images}"
-        index = stratified_subset(training, calibration_images, SPLIT_SEED + seed, asked)
-        training = training.at(index)
+        training = training.at(any_subset(training, calibration_images, SPLIT_SEED + seed))
     if least_agreement is None:
         least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FP32
     plan = ExportPlan(

@@ -144,8 +144,25 @@ def _new_run(config: TrainConfig, dataset: Dataset, training: Split, torch_devic
         student = build_model(
             config.architecture, dataset.image_shape[0], dataset.classes, mean, std
         )
-    student = student.to(torch_device).to(memory_format=torch.channels_last)
+    student = student.to(torch_device).to(memory_format=_memory_format(student))
     return Run(config, student)
+
+
+def _memory_format(model: nn.Module) -> torch.memory_format:
+    """channels_last, unless a narrow strided 1x1 convolution is among the layers.
+
+    The backward pass of such a convolution (under 16 channels, large images) ends torch 2.15's
+    process on the CPU when it is laid out in channels_last.
+    """
+    for layer in model.modules():
+        if (
+            isinstance(layer, nn.Conv2d)
+            and layer.kernel_size == (1, 1)
+            and layer.stride != (1, 1)
+            and layer.in_channels < 16
+        ):
+            return torch.contiguous_format
+    return torch.channels_last
 
 
 def _epoch(
@@ -164,7 +181,7 @@ def _epoch(
         index = order[step * config.batch_size : (step + 1) * config.batch_size]
         batch = training.at(index.to(training.labels.device))
         images = as_float(augment(batch.images, flips=dataset.flips, generator=generator))
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=_memory_format(run.student))
         rate = learning_rate(config, epoch * steps + step, config.epochs * steps)
         for group in run.optimizer.param_groups:
             group["lr"] = rate

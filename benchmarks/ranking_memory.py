@@ -40,7 +40,7 @@ def measure(agreement: str, rows: int, classes: int) -> str:
     pairs = 4 * (rows * classes**2 + classes * rows**2) / 1e6
     return (
         f"{agreement:9} B={rows:5} C={classes:5}: {growth:8.1f} MB, {seconds:7.3f} s "
-        f"(one value per pair of a level: {pairs:.0f} MB)"
+        f"(one value per pair: {pairs:.0f} MB)"
     )
 
 

@@ -17,11 +17,12 @@ from edge_bench import __version__, devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend, ImageInput
 from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.devices.generic import read_text
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray, encode_mask
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Artifact, Measurement, Report, SetResult
-from edge_bench.store import sha256_file
+from edge_bench.store import identity, model_files
 from edge_bench.timing import measure
 
 THROUGHPUT_RUNS = 10
@@ -85,11 +86,9 @@ def run(
     """
     profile = devices.probe(options.device)
     with open_backend(options.backend, model, options.threads) as backend:
+        sha256, size_bytes = identity(model_files(model))
         artifact = Artifact(
-            path=str(model),
-            sha256=sha256_file(model),
-            size_bytes=model.stat().st_size,
-            card=backend.card,
+            path=str(model), sha256=sha256, size_bytes=size_bytes, card=backend.card
         )
         _check_preprocessing(backend, options)
         for adversarial_set in sets:
@@ -269,17 +268,30 @@ def _time(
         shape = [s for s in backend.input.image_shape if s is not None]
         images = np.random.default_rng(0).integers(0, 256, (size, *shape), dtype=np.uint8)
     batch = prepare(images, backend.input, options)
-    return measure(
+    measurement = measure(
         lambda: backend.infer(batch),
         batch_size=size,
         warmup_runs=options.warmup_runs,
         min_runs=min_runs,
         min_seconds=options.min_seconds,
     )
+    if not np.isfinite(backend.infer(batch)).all():
+        raise InputError(
+            "the model's logits hold NaN or infinity on the images that were timed; export or "
+            "quantise it again"
+        )
+    return measurement
 
 
 def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far."""
+    """Largest resident size of this process so far.
+
+    Linux's getrusage carries over the size of the process that started this one, so the kernel's
+    own high-water mark of this address space comes first.
+    """
+    for line in (read_text(Path("/proc/self/status")) or "").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

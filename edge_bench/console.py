@@ -6,7 +6,6 @@ stdout, so that `--json` can be piped.
 
 from __future__ import annotations
 
-import errno
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -126,12 +125,30 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
 USAGE_ERROR: Any = typer.BadParameter.__mro__[1]
 
 
+def _usage_exit(error: Any, command_path: str) -> typer.Exit:
+    """One sentence for a usage error, where typer would draw a box of several lines."""
+    problem = str(error.format_message()).rstrip(".").replace("\n", " ")
+    where = error.ctx.command_path if error.ctx else command_path
+    print(f"error: {problem}; see {where} --help", file=sys.stderr)
+    return typer.Exit(EXIT_USAGE)
+
+
 class Stages(TyperGroup):
     """A command group that keeps the order of the stages and ends errors with a sentence."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The commands in the order in which a chain runs them."""
         return list(self.commands)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the group's own options; a wrong one ends like any other usage error."""
+        bare = not args
+        try:
+            return super().parse_args(ctx, args)
+        except USAGE_ERROR as error:
+            if bare:
+                raise  # No command at all: typer shows the help.
+            raise _usage_exit(error, ctx.command_path) from None
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; an error that the user can mend becomes a sentence and an exit code."""
@@ -141,11 +158,7 @@ class Stages(TyperGroup):
             print(f"error: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from None
         except USAGE_ERROR as error:
-            # One sentence here too, where typer would draw a box of several lines.
-            problem = str(error.format_message()).rstrip(".").replace("\n", " ")
-            where = getattr(error, "ctx", None) or ctx
-            print(f"error: {problem}; see {where.command_path} --help", file=sys.stderr)
-            raise typer.Exit(EXIT_USAGE) from None
+            raise _usage_exit(error, ctx.command_path) from None
         except ModuleNotFoundError as error:
             module = (error.name or "").partition(".")[0]
             if module not in MODULE_EXTRAS:
@@ -157,17 +170,6 @@ class Stages(TyperGroup):
             )
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except OSError as error:
-            if error.errno not in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-                errno.EFBIG,
-                errno.EACCES,
-                errno.EROFS,
-                errno.ENOTDIR,
-                errno.EEXIST,
-                errno.ENAMETOOLONG,
-            ):
-                raise
             where = error.filename or "the output"
             print(
                 f"error: {where}: {error.strerror}; free space there or name a place that you may "

@@ -6,7 +6,7 @@ from typing import Any
 
 from edge_bench.metrics import accuracy, worst_case_mask
 from edge_bench.spec import Report
-from edge_bench.stats import wilson_interval
+from edge_bench.stats import early_stopping_floor, wilson_interval
 from edge_bench.timing import images_per_second, percentile_ms
 
 PERCENTILES = (0.5, 0.9, 0.95, 0.99)
@@ -29,6 +29,7 @@ def summarise(report: Report) -> dict[str, Any]:
             f"p{round(p * 100)}": round(percentile_ms(report.latency, p), 4) for p in PERCENTILES
         },
         "latency_samples": len(report.latency.latency_ns),
+        "latency_batch_size": report.latency.batch_size,
         "images_per_second": round(images_per_second(report.throughput), 1),
         "throughput_batch_size": report.throughput.batch_size,
         "peak_memory_bytes": report.peak_memory_bytes,
@@ -53,10 +54,13 @@ def accuracy_rows(report: Report) -> list[list[str]]:
 def performance_rows(report: Report) -> list[list[str]]:
     """Latency, throughput, memory and size with their units."""
     figures = summarise(report)
-    rows = [
-        [f"latency {name} (batch {report.latency.batch_size})", f"{value:.3f} ms"]
-        for name, value in figures["latency_ms"].items()
-    ]
+    rows = []
+    for percentile, value in zip(PERCENTILES, figures["latency_ms"].values(), strict=True):
+        name = f"latency p{round(percentile * 100)} (batch {report.latency.batch_size})"
+        floor = early_stopping_floor(percentile)
+        if figures["latency_samples"] < floor:
+            name += f", of too few samples: {figures['latency_samples']} of {floor}"
+        rows.append([name, f"{value:.3f} ms"])
     rows.append(["first inference", f"{report.latency.first_ns / 1e6:.3f} ms"])
     rows.append(
         [

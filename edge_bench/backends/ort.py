@@ -115,13 +115,14 @@ def _image_input(inputs: list[Any], path: Path) -> ImageInput:
 
 
 def _logits_output(outputs: list[Any], path: Path) -> tuple[int | None, str]:
-    for node in outputs:
-        if len(node.shape) == 2:
-            classes = node.shape[1]
-            return (classes if isinstance(classes, int) else None), node.name
+    candidates = [node for node in outputs if len(node.shape) == 2]
+    if len(candidates) == 1:
+        classes = candidates[0].shape[1]
+        return (classes if isinstance(classes, int) else None), candidates[0].name
     shapes = ", ".join(f"{o.name} {o.shape}" for o in outputs)
     raise InputError(
-        f"{path}: expected an output of logits (B, classes), came {shapes}; export a classifier"
+        f"{path}: expected one output of logits (B, classes), came {shapes}; export the classifier "
+        "with its logits alone"
     )
 
 

@@ -153,6 +153,24 @@ def test_autoattack_is_the_standard_ensemble_with_nothing_weakened() -> None:
     assert runner.square.n_queries == 5000
 
 
+def test_autoattack_tries_every_other_class_where_there_are_few() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+    images = torch.rand(6, 1, 4, 4)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    spec = parse_attack("autoattack", epsilon=0.3)
+    adversarial = run_attack(model.requires_grad_(False), images, labels, spec, 0)
+    assert accuracy(model, adversarial, labels) < 0.5
+
+
+def test_autoattack_on_too_few_classes_is_a_sentence() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    spec = parse_attack("autoattack", epsilon=0.1)
+    with pytest.raises(InputError, match="needs 4 classes or more, the model has 3"):
+        run_attack(model, torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), spec, 0)
+
+
 def test_margin_is_positive_exactly_where_misclassified() -> None:
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
     torch.testing.assert_close(margin(logits, torch.tensor([0, 2])), torch.tensor([-1.0, 2.0]))
@@ -203,7 +221,9 @@ def test_attack_names_parse(text: str, expected: tuple[str, int | None, float | 
     assert attack_label(spec) == (text if text != "pgd" else "pgd20")
 
 
-@pytest.mark.parametrize("text", ["", "pgd-20", "fgsm3", "autoattack2", "deepfool", "pgd0", "20"])
+@pytest.mark.parametrize(
+    "text", ["", "pgd-20", "fgsm3", "autoattack2", "deepfool", "pgd0", "20", "pgd999999"]
+)
 def test_other_attack_names_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"attack"):
         parse_attack(text, epsilon=0.1)

@@ -58,8 +58,15 @@ def test_a_limit_is_stratified_and_beyond_the_end_takes_all(digits: Dataset) -> 
     assert take_limit(digits.test, None) is digits.test
 
 
-@pytest.mark.parametrize("limit", [0, -1, 3])
-def test_a_limit_too_small_for_the_classes_is_refused(digits: Dataset, limit: int) -> None:
+@pytest.mark.parametrize("limit", [3, 355])
+def test_a_limit_that_cannot_be_stratified_is_drawn_at_random(digits: Dataset, limit: int) -> None:
+    drawn = take_limit(digits.test, limit)
+    assert len(keys(drawn)) == limit
+    assert torch.equal(drawn.images, take_limit(digits.test, limit).images)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one_is_refused(digits: Dataset, limit: int) -> None:
     with pytest.raises(InputError, match="--limit"):
         take_limit(digits.test, limit)
 
@@ -178,6 +185,13 @@ def test_a_broken_picture_is_named(folder: Path) -> None:
     (folder / "train" / "dog" / "3.png").write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"3\.png: not a readable picture"):
         load_dataset(f"imagefolder:{folder}", Path("unused"))
+
+
+def test_an_image_folder_is_named_without_its_path_and_found_in_the_data_dir(folder: Path) -> None:
+    dataset = load_dataset(f"imagefolder:{folder}", Path("unused"))
+    assert dataset.name == f"imagefolder:{folder.name}"
+    again = load_dataset(dataset.name, folder.parent)
+    assert again.train.sha256 == dataset.train.sha256 != dataset.test.sha256
 
 
 def test_classes_that_differ_between_train_and_test_are_refused(folder: Path) -> None:

@@ -273,6 +273,21 @@ def test_equal_scores_give_finite_losses_and_gradients() -> None:
         assert all(math.isfinite(v.item()) for v in losses.values())
 
 
+@pytest.mark.parametrize("agreement", ["kendall", "spearman"])
+@pytest.mark.parametrize("normalisation", ["pairs", "cosine"])
+def test_rows_without_an_order_pull_at_nothing(agreement: str, normalisation: str) -> None:
+    """Clean and adversarial logits that hardly differ leave no discrepancy to rank."""
+    options = RankingOptions(
+        agreement=agreement, normalisation=normalisation, weight_class=0, weight_sample=0
+    )
+    clean, noise, t_clean, t_adv = logits(4, 4, 6)
+    for scale in (0.0, 1e-6):
+        adversarial = (clean + scale * noise).requires_grad_()
+        loss = ranking_losses(clean, adversarial, t_clean, t_adv, options)["discrepancy"]
+        (gradient,) = torch.autograd.grad(loss, adversarial)
+        assert float(gradient.abs().max()) == 0
+
+
 def test_a_level_of_weight_zero_is_left_out() -> None:
     four = logits(4, 3, 4)
     options = RankingOptions(weight_class=0, weight_discrepancy=0)
@@ -287,11 +302,9 @@ def test_zscore_has_mean_zero_and_variance_one() -> None:
 
 
 MEMORY_PROBE = """
-import resource, torch
+import torch
 from ard.ranking import RankingOptions, ranking_losses
-
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+from edge_bench.bench import peak_memory_bytes as peak
 
 def step(rows, classes, options):
     clean, adversarial, *teacher = (torch.randn(rows, classes) for _ in range(4))
@@ -327,6 +340,8 @@ def test_memory_at_1000_classes_is_far_from_one_value_per_pair() -> None:
         ({"teacher_input": "noise"}, "--teacher-input noise"),
         ({"k": 0.0}, "--k 0"),
         ({"k": -1.0}, "--k -1"),
+        ({"k": math.nan}, "--k nan"),
+        ({"weight_sample": math.nan}, "ranking weights"),
         ({"weight_class": -1.0}, "ranking weights"),
     ],
 )

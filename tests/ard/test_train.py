@@ -110,6 +110,37 @@ def test_resuming_with_other_settings_names_the_setting(digits: Dataset, tmp_pat
     assert (tmp_path / "w.safetensors").read_bytes() == before
 
 
+def test_resuming_with_another_teacher_or_other_data_is_refused(
+    digits: Dataset, small_models: SmallModels, tmp_path: Path
+) -> None:
+    config = small_config(epochs=1, method="ard", architecture="resnet8:4", inner_steps=1)
+    teacher = load_teacher(small_models.teacher.weights, None, digits)
+    other_teacher = load_teacher(small_models.student.weights, None, digits)
+    weights = tmp_path / "w.safetensors"
+    learn(config, digits, teacher, weights)
+    with pytest.raises(InputError, match="was made with teacher_sha256"):
+        learn(config, digits, other_teacher, weights, resume=True)
+    other_data = replace(digits, train=Split(255 - digits.train.images, digits.train.labels))
+    with pytest.raises(InputError, match="was made with data_sha256"):
+        learn(config, other_data, teacher, weights, resume=True)
+
+
+def test_a_run_resumes_without_its_metrics(digits: Dataset, tmp_path: Path) -> None:
+    config = small_config(epochs=1, method="natural", architecture="resnet8:4")
+    first = learn(config, digits, None, tmp_path / "w.safetensors")
+    (tmp_path / "metrics.jsonl").unlink()
+    again = learn(config, digits, None, tmp_path / "w.safetensors", resume=True)
+    assert again.sha256 == first.sha256
+
+
+def test_narrow_networks_train_on_large_images(digits: Dataset, tmp_path: Path) -> None:
+    """torch 2.15 on the CPU dies of a narrow strided 1x1 convolution in channels_last."""
+    images = digits.train.images[:200].repeat(1, 1, 8, 8)
+    large = replace(digits, train=Split(images, digits.train.labels[:200]))
+    config = small_config(epochs=1, inner_steps=1, batch_size=32)
+    assert learn(config, large, None, tmp_path / "w.safetensors").weights.is_file()
+
+
 def test_existing_runs_are_not_overwritten(digits: Dataset, tmp_path: Path) -> None:
     config = small_config(epochs=1, method="natural", architecture="resnet8:4")
     learn(config, digits, None, tmp_path / "w.safetensors")
@@ -203,7 +234,12 @@ def test_the_learning_rate_rises_to_its_peak_and_falls_to_nothing() -> None:
         ({"epochs": 0}, "--epochs 0"),
         ({"batch_size": 0}, "--batch-size 0"),
         ({"inner_steps": 0}, "--inner-steps 0"),
+        ({"batch_size": 1}, "--batch-size 1"),
         ({"learning_rate": 0.0}, "--learning-rate 0"),
+        ({"learning_rate": float("nan")}, "--learning-rate nan"),
+        ({"weight_decay": -1.0}, "--weight-decay -1"),
+        ({"ema_decay": 1.5}, "--ema-decay 1.5"),
+        ({"method": "natural", "inner": "ce"}, "trains without an attack"),
         ({"precision": "fp16"}, "--precision fp16"),
         ({"inner": "kl"}, "--inner kl"),
         ({"inner": "kl_clean"}, "needs a teacher"),

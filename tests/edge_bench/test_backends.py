@@ -110,7 +110,7 @@ def test_a_damaged_card_is_refused(make_model: MakeModel, text: str, sentence: s
     [
         ({"inputs": 2}, r"came 2 inputs \(images, more1\)"),
         ({"shape": (192,)}, r"expected an image input .*came tensor\(float\) of shape"),
-        ({"output": "cast"}, r"expected an output of logits .*came cast"),
+        ({"output": "cast"}, r"expected one output of logits .*came cast"),
         ({"dtype": "int64"}, r"expected an image input .*came tensor\(int64\)"),
     ],
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.bench import BenchOptions, prepare, run
+from edge_bench.bench import BenchOptions, peak_memory_bytes, prepare, run
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.metrics import accuracy
 from edge_bench.sets import AdversarialSet, open_set, open_sets
@@ -421,3 +424,46 @@ def test_a_manifest_is_compared_with_the_graph_for_every_set(
     manifest: SetManifest = replace(opened.manifest, dataset="toy", classes=7)
     with pytest.raises(InputError, match="holds 7 classes"):
         run(make_model(), [opened, replace(opened, manifest=manifest)], quick())
+
+
+def test_external_weights_count_in_size_and_identity(
+    make_model: MakeModel, quick: Quick, tmp_path: Path
+) -> None:
+    plain = make_model("plain.onnx")
+    hashes = set()
+    for name, factor in (("a.onnx", 1), ("b.onnx", 2)):
+        graph = onnx.load(plain)
+        for tensor in graph.graph.initializer:
+            array = onnx.numpy_helper.to_array(tensor)
+            if array.dtype == np.float32:
+                scaled = onnx.numpy_helper.from_array(factor * array, tensor.name)
+                tensor.CopyFrom(scaled)
+        onnx.save(
+            graph,
+            tmp_path / name,
+            save_as_external_data=True,
+            location=f"{name}.data",
+            size_threshold=0,
+        )
+        report = run(tmp_path / name, [], quick())
+        files = [tmp_path / name, tmp_path / f"{name}.data"]
+        assert report.artifact.size_bytes == sum(f.stat().st_size for f in files)
+        hashes.add(report.artifact.sha256)
+    assert len(hashes) == 2
+
+
+def test_peak_memory_is_this_process_own(tmp_path: Path) -> None:
+    """A small child of a large parent is small: getrusage alone would say otherwise."""
+    code = "from edge_bench.bench import peak_memory_bytes; print(peak_memory_bytes())"
+    ballast = np.ones(60_000_000)  # 480 MB
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    assert peak_memory_bytes() > ballast.nbytes
+    assert 10_000_000 < int(done.stdout) < 200_000_000
+
+
+def test_nan_logits_are_refused_without_sets_too(make_model: MakeModel, quick: Quick) -> None:
+    broken = make_model(weight=np.full((4, 192), np.nan, dtype=np.float32))
+    with pytest.raises(InputError, match="NaN or infinity on the images that were timed"):
+        run(broken, [], quick())

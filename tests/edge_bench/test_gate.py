@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -88,8 +89,8 @@ def test_every_condition_that_is_not_met_is_told(report: Report) -> None:
     )
     assert [v.condition for v in check(report, gate)] == [
         "--min-clean-accuracy",
-        "--max-latency-p95-ms",
         "--max-size-bytes",
+        "--max-latency-p95-ms",
     ]
 
 
@@ -129,6 +130,19 @@ def test_too_few_latency_samples_decide_nothing(make_report: MakeReport, samples
     sentence = f"needs 130 samples or more, the report has {samples}; run .*--runs 130"
     with pytest.raises(InconclusiveError, match=sentence):
         check(report, Gate(max_latency_p95_ms=100))
+
+
+def test_what_cannot_be_decided_does_not_hide_what_fails(make_report: MakeReport) -> None:
+    report = make_report("1100", {"pgd": "1000"}, latency_ms=[1.0] * 20)
+    found = check(report, Gate(max_latency_p95_ms=100, min_robust_accuracy=0.5))
+    assert [v.condition for v in found] == ["--min-robust-accuracy"]
+
+
+def test_the_latency_of_a_bound_batch_is_not_that_of_one_image(make_report: MakeReport) -> None:
+    report = make_report(latency_ms=[1.0] * 200)
+    bound = replace(report, latency=replace(report.latency, batch_size=4))
+    (violation,) = check(bound, Gate(max_latency_p95_ms=100))
+    assert "batches of 4" in violation.sentence
 
 
 def test_the_least_number_of_latency_samples_decides(make_report: MakeReport) -> None:
