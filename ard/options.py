@@ -123,6 +123,8 @@ def resolve_torch_device(name: str) -> str:
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"--torch-device {name}: expected auto, cpu or cuda")
     available = torch.cuda.is_available()
+    # cuDNN would otherwise compute "fp32" convolutions in TF32, and evaluation says fp32.
+    torch.backends.cudnn.allow_tf32 = False
     if name == "cuda" and not available:
         raise CapabilityError(
             "--torch-device cuda: torch sees no CUDA device here; use --torch-device cpu"
