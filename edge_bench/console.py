@@ -111,14 +111,18 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
         table.add_row(*row)
     terminal = sys.stdout.isatty()
-    Console(width=None if terminal else WIDTH_OF_PIPES).print(table)
+    console = Console(width=None if terminal else WIDTH_OF_PIPES)
+    # A title of the table's own would be wrapped to the table's width.
+    console.print(Text(title, style="bold"))
+    console.print(table)
 
 
 # typer does not export the base of its usage errors, only this child of it.
