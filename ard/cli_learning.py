@@ -12,6 +12,7 @@ from edge_bench.console import print_json, progress
 from edge_bench.spec import parse_epsilon
 
 if TYPE_CHECKING:
+    from ard.config import TrainConfig
     from ard.stages import Learned
 
 
@@ -51,9 +52,7 @@ def teach(
     """
     budget = parse_epsilon(epsilon)
     from ard.config import TrainConfig
-    from ard.datasets import load_dataset
     from ard.losses import LossOptions, method_named
-    from ard.stages import learn
 
     method_named(method, distils=False)
     config = TrainConfig(
@@ -75,20 +74,20 @@ def teach(
         validate_every=validate_every,
         loss=LossOptions(beta=beta),
     )
-    data = load_dataset(dataset, data_dir, download=download, image_size=image_size)
-    with progress("teach") as report_progress:
-        learned = learn(
-            config,
-            data,
-            None,
-            out / "teacher.safetensors",
-            minutes=minutes,
-            resume=resume,
-            force=force,
-            torch_device=o.resolve_torch_device(torch_device),
-            report_progress=report_progress,
-        )
-    _print_learned(learned, json_summary)
+    _learn(
+        "teach",
+        config,
+        out / "teacher.safetensors",
+        None,
+        data_dir=data_dir,
+        download=download,
+        image_size=image_size,
+        minutes=minutes,
+        resume=resume,
+        force=force,
+        torch_device=torch_device,
+        json_summary=json_summary,
+    )
 
 
 def distill(
@@ -159,10 +158,8 @@ def distill(
     """
     budget = parse_epsilon(epsilon)
     from ard.config import TrainConfig
-    from ard.datasets import load_dataset
     from ard.losses import LossOptions, method_named
     from ard.ranking import RankingOptions
-    from ard.stages import learn, load_teacher
 
     method_named(method, distils=True)
     ranking = RankingOptions(
@@ -195,13 +192,48 @@ def distill(
         validate_every=validate_every,
         loss=LossOptions(anchor=anchor, ranking=ranking),
     )
-    data = load_dataset(dataset, data_dir, download=download, image_size=image_size)
-    with progress("distill") as report_progress:
+    _learn(
+        "distill",
+        config,
+        out / "student.safetensors",
+        (teacher, teacher_arch),
+        data_dir=data_dir,
+        download=download,
+        image_size=image_size,
+        minutes=minutes,
+        resume=resume,
+        force=force,
+        torch_device=torch_device,
+        json_summary=json_summary,
+    )
+
+
+def _learn(
+    label: str,
+    config: TrainConfig,
+    weights: Path,
+    teacher: tuple[Path, str | None] | None,
+    *,
+    data_dir: Path,
+    download: bool,
+    image_size: int | None,
+    minutes: float | None,
+    resume: bool,
+    force: bool,
+    torch_device: str,
+    json_summary: bool,
+) -> None:
+    """Run what both commands share; `teacher` is a file and, if published, its architecture."""
+    from ard.datasets import load_dataset
+    from ard.stages import learn, load_teacher
+
+    data = load_dataset(config.dataset, data_dir, download=download, image_size=image_size)
+    with progress(label) as report_progress:
         learned = learn(
             config,
             data,
-            load_teacher(teacher, teacher_arch, data),
-            out / "student.safetensors",
+            load_teacher(*teacher, data) if teacher else None,
+            weights,
             minutes=minutes,
             resume=resume,
             force=force,
