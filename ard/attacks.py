@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ard.losses import kl_divergence_each
+from ard.ranking import RankingOptions, disagreement
 from edge_bench.errors import InputError
 from edge_bench.spec import AttackSpec
 
@@ -42,11 +44,39 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
 
 def kl_to(target: Tensor) -> Objective:
     """Objective KL(softmax(target) || softmax(logits)) of each sample; target logits (B, C)."""
-    log_target = target.log_softmax(dim=1)
+    return lambda logits: kl_divergence_each(logits, target)
+
+
+def moving_kl(both: Tensor) -> Tensor:
+    """Objective of AdaAD: KL(softmax(T(x')) || softmax(S(x'))) where the teacher moves too.
+
+    Args:
+        both: logits (B, 2 C), the student's and then the teacher's; see `SideBySide`.
+    """
+    student, teacher = both.chunk(2, dim=1)
+    return kl_divergence_each(student, teacher)
+
+
+class SideBySide(nn.Module):
+    """The logits of two models on the same images, (B, 2 C): an attack on both at once."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) to both models' logits, the first model's first."""
+        return torch.cat((self.first(images), self.second(images)), dim=1)
+
+
+def ranking_disagreement(target: Tensor, options: RankingOptions) -> Objective:
+    """Objective of our own: 1 - agreement with the class ranking of target logits (B, C)."""
+    if options.space == "probabilities":
+        target = target.softmax(dim=1)
 
     def objective(logits: Tensor) -> Tensor:
-        log_student = logits.log_softmax(dim=1)
-        return F.kl_div(log_student, log_target, log_target=True, reduction="none").sum(dim=1)
+        scores = logits.softmax(dim=1) if options.space == "probabilities" else logits
+        return disagreement(scores, target, options)
 
     return objective
 
@@ -55,7 +85,10 @@ INNER_OBJECTIVES: dict[str, str] = {
     "ce": "cross-entropy with the labels",
     "kl_clean": "KL to the teacher's prediction on the clean image (RSLAD)",
     "kl_self": "KL to the model's own prediction on the clean image (TRADES)",
+    "adaad": "KL to the teacher's prediction on the same adversarial image (AdaAD)",
+    "ranking": "disagreement with the teacher's class ranking of the clean image",
 }
+INNER_WITH_TEACHER = ("kl_clean", "adaad", "ranking")
 
 
 def project(adversarial: Tensor, images: Tensor, epsilon: float) -> Tensor:

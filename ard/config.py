@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from ard.attacks import INNER_OBJECTIVES
+from ard.attacks import INNER_OBJECTIVES, INNER_WITH_TEACHER
 from ard.losses import LOSSES, LossOptions
 from edge_bench.errors import InputError
 
 PRECISIONS = ("fp32", "bf16")
+SCHEDULES = ("one-cycle", "steps")
 
 WARM_UP = 0.2
 """Share of the steps in which the learning rate rises; then it falls linearly to zero."""
@@ -22,12 +23,18 @@ class TrainConfig:
     Attributes:
         epsilon, step_size: budget and step of the inner maximisation, on images in [0, 1].
         inner: objective of the inner maximisation; None takes the method's own.
-        learning_rate: peak of the one-cycle schedule.
+        learning_rate: peak of the one-cycle schedule, or the first one of the schedule of steps.
+        schedule: `one-cycle`, or `steps`: times 0.1 after each of `milestones`, in epochs.
+        nesterov: whether the momentum looks ahead.
+        clip_norm: the gradient is scaled down to this norm where it is larger; 0 is off.
+        patience: validations without a better one after which the run stops, against robust
+            overfitting; 0 is off. The best weights are kept either way.
         ema_decay: of the weight average that is validated and kept.
         train_fraction: stratified part of the training data that is used.
         precision: of training and its attack; validation is always fp32.
-        teacher_sha256, data_sha256: identity of the teacher's file and of the training images,
-            so that a run is resumed only on what it was started on.
+        compile: whether torch.compile compiles the student.
+        teacher_sha256, clean_teacher_sha256, data_sha256: identity of the teachers' files and of
+            the training images, so that a run is resumed only on what it was started on.
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
@@ -42,18 +49,25 @@ class TrainConfig:
     batch_size: int = 128
     learning_rate: float = 0.1
     momentum: float = 0.9
+    nesterov: bool = True
+    schedule: str = "one-cycle"
+    milestones: tuple[int, ...] = ()
     weight_decay: float = 5e-4
+    clip_norm: float = 0.0
     ema_decay: float = 0.995
     train_fraction: float = 1.0
     seed: int = 0
     precision: str = "fp32"
+    compile: bool = False
     validate_every: int = 1
+    patience: int = 0
     loss: LossOptions = field(default_factory=LossOptions)
     teacher_sha256: str | None = None
+    clean_teacher_sha256: str | None = None
     data_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 2, "inner_steps": 1, "validate_every": 1}
+        least = {"epochs": 1, "batch_size": 2, "inner_steps": 1, "validate_every": 1, "patience": 0}
         for option, bound in least.items():
             if getattr(self, option) < bound:
                 name = "--" + option.replace("_", "-")
@@ -64,6 +78,9 @@ class TrainConfig:
             raise InputError(f"--weight-decay {self.weight_decay:g}: expected 0 or more")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"--ema-decay {self.ema_decay:g}: expected 0 or more and below 1")
+        if not 0 <= self.clip_norm < inf:
+            raise InputError(f"--clip-norm {self.clip_norm:g}: expected 0 (off) or more")
+        self._check_schedule()
         if self.precision not in PRECISIONS:
             raise InputError(f"--precision {self.precision}: expected {' or '.join(PRECISIONS)}")
         if self.inner is not None and self.inner not in INNER_OBJECTIVES:
@@ -71,8 +88,22 @@ class TrainConfig:
             raise InputError(f"--inner {self.inner}: expected one of {known}")
         if self.inner is not None and LOSSES[self.method].inner is None:
             raise InputError(f"--inner {self.inner}: {self.method} trains without an attack")
-        if self.inner == "kl_clean" and not LOSSES[self.method].distils:
-            raise InputError(f"--inner kl_clean needs a teacher, which {self.method} has not")
+        if self.inner in INNER_WITH_TEACHER and not LOSSES[self.method].distils:
+            raise InputError(f"--inner {self.inner} needs a teacher, which {self.method} has not")
+
+    def _check_schedule(self) -> None:
+        if self.schedule not in SCHEDULES:
+            known = " or ".join(SCHEDULES)
+            raise InputError(f"schedule {self.schedule}: expected {known}")
+        if (self.schedule == "steps") != bool(self.milestones):
+            raise InputError(
+                f"milestones {list(self.milestones)} with schedule {self.schedule}: the schedule "
+                "steps needs milestones, and no other takes them"
+            )
+        if any(m < 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
+            raise InputError(
+                f"milestones {list(self.milestones)}: expected epochs of 1 or more, rising"
+            )
 
     @property
     def objective(self) -> str | None:
@@ -81,7 +112,13 @@ class TrainConfig:
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """One cycle: linear from near zero to the peak, then linear to zero (Smith 2018)."""
+    """The learning rate of step `step` (from 0) of `steps`.
+
+    One cycle is linear from near zero to the peak, then linear to zero (Smith 2018).
+    """
+    if config.schedule == "steps":
+        epoch = step * config.epochs // steps
+        return config.learning_rate * 0.1 ** sum(epoch >= m for m in config.milestones)
     position = (step + 1) / steps
     if position < WARM_UP:
         return config.learning_rate * position / WARM_UP

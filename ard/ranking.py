@@ -15,7 +15,7 @@ s = 1 .. n // 2, a few shifts at a time in reused buffers, and the gradient is t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
 
@@ -29,6 +29,13 @@ AGREEMENTS = ("kendall", "spearman")
 SPACES = ("zscore", "logits", "probabilities")
 NORMALISATIONS = ("pairs", "cosine")
 TEACHER_INPUTS = ("adversarial", "clean")
+WEIGHTS = (
+    "weight_class",
+    "weight_sample",
+    "weight_discrepancy",
+    "weight_class_clean",
+    "weight_sample_clean",
+)
 
 # At least this many shifts are taken at once, and more while the block stays small: a block
 # holds at most max(8 n, 2^20 / rows) comparisons of a row.
@@ -49,22 +56,29 @@ class RankingOptions:
         agreement: `kendall` (pairs) or `spearman` (correlation of soft ranks).
         space: scores that are ranked: `zscore` of the logits, `logits`, or `probabilities`.
         k: steepness of the comparison, above 0; it must fit the space.
+        k_end: steepness at the end of training, reached geometrically; None keeps k.
         normalisation: of kendall: `pairs` divides by the number of pairs; `cosine` by the norms
             of both comparison vectors, so that equal scores agree by exactly 1 at any k.
         hard_teacher: compare the teacher's scores by sign, not by tanh.
         teacher_input: whether the teacher ranks the `adversarial` or the `clean` images.
         weight_class, weight_sample, weight_discrepancy: weights of the three levels.
+        weight_class_clean, weight_sample_clean: of the same two levels on clean images.
+        warm_up: share of the training in which the weights rise linearly from 0.
     """
 
     agreement: str = "kendall"
     space: str = "zscore"
     k: float = 2.0
+    k_end: float | None = None
     normalisation: str = "pairs"
     hard_teacher: bool = False
     teacher_input: str = "adversarial"
     weight_class: float = 1.0
     weight_sample: float = 1.0
     weight_discrepancy: float = 0.5
+    weight_class_clean: float = 0.0
+    weight_sample_clean: float = 0.0
+    warm_up: float = 0.0
 
     def __post_init__(self) -> None:
         for option, value, known in (
@@ -75,11 +89,23 @@ class RankingOptions:
         ):
             if value not in known:
                 raise InputError(f"{option} {value}: expected one of {', '.join(known)}")
-        if not 0 < self.k < inf:
-            raise InputError(f"--k {self.k:g}: expected a steepness above 0")
-        weights = (self.weight_class, self.weight_sample, self.weight_discrepancy)
-        if not all(0 <= weight < inf for weight in weights):
-            raise InputError(f"ranking weights {weights}: expected 0 or more for every level")
+        for option, k in (("--k", self.k), ("ranking.k_end", self.k_end)):
+            if k is not None and not 0 < k < inf:
+                raise InputError(f"{option} {k:g}: expected a steepness above 0")
+        if not all(0 <= getattr(self, name) < inf for name in WEIGHTS):
+            given = ", ".join(f"{name} {getattr(self, name):g}" for name in WEIGHTS)
+            raise InputError(f"ranking weights: expected 0 or more for every level, got {given}")
+        if not 0 <= self.warm_up <= 1:
+            raise InputError(f"ranking.warm_up {self.warm_up:g}: expected a share from 0 to 1")
+
+    def at(self, progress: float) -> RankingOptions:
+        """The options in force when this share (0 to 1) of the training is done."""
+        if self.k_end is None and self.warm_up == 0:
+            return self
+        k = self.k if self.k_end is None else self.k * (self.k_end / self.k) ** progress
+        share = min(1.0, progress / self.warm_up) if self.warm_up else 1.0
+        weights = {name: share * getattr(self, name) for name in WEIGHTS}
+        return replace(self, k=k, k_end=None, warm_up=0.0, **weights)
 
 
 def kendall_agreement(
@@ -143,13 +169,14 @@ def ranking_losses(
         sample:       mean over classes of 1 - agree over samples
         discrepancy:  mean over samples of 1 - agree over classes of Z(x) - Z(x')
 
-    Levels of weight 0 are left out.
+    and `class_clean` and `sample_clean`, the first two on clean images, where the teacher ranks
+    the clean images too. Levels of weight 0 are left out.
 
     Args:
         student_clean, student_adversarial, teacher_clean, teacher_adversarial: logits (B, C).
 
     Returns:
-        scalars under `class`, `sample`, `discrepancy`.
+        scalars under the names of the levels.
     """
     s_clean, s_adversarial, t_clean, t_adversarial = (
         logits.softmax(dim=1) if options.space == "probabilities" else logits
@@ -158,18 +185,25 @@ def ranking_losses(
     teacher = t_adversarial if options.teacher_input == "adversarial" else t_clean
     terms: dict[str, Tensor] = {}
     if options.weight_class:
-        terms["class"] = _disagreement(s_adversarial, teacher, options)
+        terms["class"] = disagreement(s_adversarial, teacher, options).mean()
     if options.weight_sample:
-        terms["sample"] = _disagreement(s_adversarial.t(), teacher.t(), options)
+        terms["sample"] = disagreement(s_adversarial.t(), teacher.t(), options).mean()
     if options.weight_discrepancy:
-        terms["discrepancy"] = _disagreement(
+        terms["discrepancy"] = disagreement(
             s_clean - s_adversarial, t_clean - t_adversarial, options
-        )
+        ).mean()
+    if options.weight_class_clean:
+        terms["class_clean"] = disagreement(s_clean, t_clean, options).mean()
+    if options.weight_sample_clean:
+        terms["sample_clean"] = disagreement(s_clean.t(), t_clean.t(), options).mean()
     return terms
 
 
-def _disagreement(student: Tensor, teacher: Tensor, options: RankingOptions) -> Tensor:
-    """Mean over rows of 1 - agreement, in the chosen score space."""
+def disagreement(student: Tensor, teacher: Tensor, options: RankingOptions) -> Tensor:
+    """1 - agreement of each row of scores (rows, n), (rows,) in [0, 2].
+
+    The scores are z-scored where the options say so; probabilities are the caller's to take.
+    """
     if options.space == "zscore":
         student, teacher = zscore(student), zscore(teacher)
     if options.agreement == "kendall":
@@ -182,7 +216,7 @@ def _disagreement(student: Tensor, teacher: Tensor, options: RankingOptions) -> 
         )
     else:
         agreement = spearman_agreement(student, teacher, options.k, hard_b=options.hard_teacher)
-    return 1 - agreement.mean()
+    return 1 - agreement
 
 
 def zscore(scores: Tensor) -> Tensor:

@@ -20,7 +20,9 @@ from ard.data import (
     hold_out_validation,
     take_limit,
 )
+from ard.losses import LOSSES
 from ard.state import Validation
+from ard.step import Teachers
 from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
 from deploy.artifact import ExportPlan, export_artifact
 from deploy.parity import Parity
@@ -82,6 +84,7 @@ def learn(
     teacher: Teacher | None,
     weights: Path,
     *,
+    clean_teacher: Teacher | None = None,
     minutes: float | None = None,
     resume: bool = False,
     force: bool = False,
@@ -92,9 +95,18 @@ def learn(
     out = weights.parent
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for --out, found a file; name a folder")
+    needs_clean = LOSSES[config.method].needs_second_teacher
+    if needs_clean != (clean_teacher is not None):
+        raise InputError(
+            f"--clean-teacher: {config.method} needs the weights of a teacher trained on clean "
+            "images; make one with ardx teach --method natural"
+            if needs_clean
+            else f"--clean-teacher: {config.method} has one teacher only; leave it out"
+        )
     config = replace(
         config,
         teacher_sha256=teacher.sha256 if teacher else None,
+        clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
         data_sha256=dataset.train.sha256,
     )
     if not (resume or force):
@@ -104,7 +116,10 @@ def learn(
                     f"{out / name} exists already; pass --resume to go on, --force to start over, "
                     "or choose another --out"
                 )
-    model = teacher.model if teacher else None
+    teachers = Teachers(
+        robust=teacher.model if teacher else None,
+        clean=clean_teacher.model if clean_teacher else None,
+    )
     if resume and not (out / CHECKPOINT).exists():
         raise InputError(f"{out / CHECKPOINT}: nothing to resume; leave --resume out to start")
     if minutes is not None:
@@ -114,11 +129,11 @@ def learn(
             # The plan was made, and must stay the same, when the run started.
             config = replace(config, epochs=_planned_epochs(out / CHECKPOINT))
         else:
-            config = plan_epochs(config, dataset, model, minutes, torch_device)
+            config = plan_epochs(config, dataset, teachers, minutes, torch_device)
     student, validation = train(
         config,
         dataset,
-        model,
+        teachers,
         out,
         resume=resume,
         torch_device=torch_device,

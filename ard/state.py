@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ard.checkpoint import load_tensors, save_tensors
 from ard.config import TrainConfig
+from ard.folding import FoldedTwin
 from ard.models import Classifier
 from edge_bench.errors import InputError
 
@@ -31,6 +33,8 @@ class Run:
 
     def __init__(self, config: TrainConfig, student: Classifier) -> None:
         self.student = student
+        self.forward: Any = torch.compile(student) if config.compile else student
+        self.twin = FoldedTwin(student, compiled=config.compile)
         self.average = AveragedModel(
             student, multi_avg_fn=_warmed_average(config.ema_decay), use_buffers=True
         )
@@ -39,10 +43,11 @@ class Run:
             lr=config.learning_rate,
             momentum=config.momentum,
             weight_decay=config.weight_decay,
-            nesterov=True,
+            nesterov=config.nesterov,
         )
         self.attacked = config.objective is not None
         self.epochs_done = 0
+        self.memory = torch.empty(0)
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
 
@@ -61,6 +66,12 @@ class Run:
             state = self.average.module.state_dict()
             self.best_weights = {name: t.detach().clone() for name, t in state.items()}
 
+    def overfits(self, config: TrainConfig) -> bool:
+        """Whether `patience` validations have passed without a better one."""
+        if not config.patience or self.best is None:
+            return False
+        return self.epochs_done - self.best.epoch >= config.patience * config.validate_every
+
     def save(self, path: Path, config: TrainConfig) -> None:
         """Write everything that the next epoch depends on."""
         groups = {
@@ -68,6 +79,7 @@ class Run:
             "average": self.average.state_dict(),
             "best": self.best_weights,
             "momentum": self._momentum(),
+            "memory": {"values": self.memory},
         }
         tensors = {f"{g}/{name}": t for g, state in groups.items() for name, t in state.items()}
         metadata = {
@@ -103,6 +115,7 @@ class Run:
             if name in states.get("momentum", {}):
                 buffer = states["momentum"][name].to(parameter.device)
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.memory = states.get("memory", {}).get("values", self.memory)
         self.epochs_done = int(metadata["epochs_done"])
         best = json.loads(metadata["best"])
         self.best = Validation(**best) if best else None

@@ -7,24 +7,22 @@ its last finished epoch to the very weights that it would have had.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ard import losses
-from ard.attacks import Objective, ascend, cross_entropy, kl_to, parse_attack
+from ard.attacks import parse_attack
 from ard.config import TrainConfig, learning_rate
 from ard.data import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
 from ard.evaluate import evaluate_attack
-from ard.losses import LOSSES
-from ard.models import Classifier, build_model, channel_statistics
+from ard.folding import FoldedTwin
+from ard.models import Classifier, build_model, channel_statistics, memory_format
 from ard.state import Run, Validation
+from ard.step import Teachers, update
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
 from edge_bench.store import atomic_file
@@ -37,7 +35,7 @@ VALIDATION_ATTACK = "pgd10"
 def train(
     config: TrainConfig,
     dataset: Dataset,
-    teacher: nn.Module | None,
+    teachers: Teachers,
     out: Path,
     *,
     resume: bool = False,
@@ -51,7 +49,7 @@ def train(
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device)
-    training, teacher = _place(training, teacher, torch_device)
+    training, teachers = _place(training, teachers, torch_device)
     lines: list[str] = []
     if resume and (out / CHECKPOINT).exists():
         run.restore(out / CHECKPOINT, config)
@@ -59,10 +57,11 @@ def train(
             lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
     out.mkdir(parents=True, exist_ok=True)
     steps = _steps_per_epoch(config, training)
-    for epoch in range(run.epochs_done, config.epochs):
+    while run.epochs_done < config.epochs and not run.overfits(config):
+        epoch = run.epochs_done
         begin = time.perf_counter()
         terms: dict[str, float] = {}
-        for step, batch_terms in enumerate(_epoch(config, dataset, training, run, teacher, epoch)):
+        for step, batch_terms in enumerate(_epoch(config, dataset, training, run, teachers, epoch)):
             for name, value in batch_terms.items():
                 terms[name] = terms.get(name, 0.0) + value / steps
             report_progress(epoch * steps + step + 1, config.epochs * steps, "")
@@ -78,6 +77,9 @@ def train(
             partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
         run.save(out / CHECKPOINT, config)
         report_progress((epoch + 1) * steps, config.epochs * steps, _progress_text(line))
+    if run.epochs_done < config.epochs:
+        total = config.epochs * steps
+        report_progress(total, total, f"stopped after epoch {run.epochs_done}: robust overfitting")
     assert run.best is not None
     run.student.load_state_dict(run.best_weights)
     return run.student.cpu().eval(), run.best
@@ -98,7 +100,7 @@ def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:
 def plan_epochs(
     config: TrainConfig,
     dataset: Dataset,
-    teacher: nn.Module | None,
+    teachers: Teachers,
     minutes: float,
     torch_device: str = "cpu",
 ) -> TrainConfig:
@@ -108,10 +110,10 @@ def plan_epochs(
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device)
-    training, teacher = _place(training, teacher, torch_device)
+    training, teachers = _place(training, teachers, torch_device)
     times: list[float] = []
     begin = time.perf_counter()
-    for _ in _epoch(config, dataset, training, run, teacher, 0):
+    for _ in _epoch(config, dataset, training, run, teachers, 0):
         times.append(time.perf_counter() - begin)
         if len(times) == 6:
             break
@@ -126,14 +128,17 @@ def plan_epochs(
     return replace(config, epochs=max(1, int(minutes * 60 / epoch_seconds)))
 
 
-def _place(
-    training: Split, teacher: nn.Module | None, torch_device: str
-) -> tuple[Split, nn.Module | None]:
-    """The data on the device, and the teacher there too, frozen and in eval mode."""
+def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Split, Teachers]:
+    """The data on the device, and the teachers there too, frozen and folded."""
     split = Split(training.images.to(torch_device), training.labels.to(torch_device))
-    if teacher is not None:
-        teacher = teacher.to(torch_device).eval().requires_grad_(False)
-    return split, teacher
+
+    def placed(model: nn.Module | None) -> nn.Module | None:
+        if model is None:
+            return None
+        model = model.to(torch_device).eval()
+        return FoldedTwin(model.to(memory_format=memory_format(model))).module
+
+    return split, Teachers(robust=placed(teachers.robust), clean=placed(teachers.clean))
 
 
 def _new_run(config: TrainConfig, dataset: Dataset, training: Split, torch_device: str) -> Run:
@@ -144,25 +149,8 @@ def _new_run(config: TrainConfig, dataset: Dataset, training: Split, torch_devic
         student = build_model(
             config.architecture, dataset.image_shape[0], dataset.classes, mean, std
         )
-    student = student.to(torch_device).to(memory_format=_memory_format(student))
+    student = student.to(torch_device).to(memory_format=memory_format(student))
     return Run(config, student)
-
-
-def _memory_format(model: nn.Module) -> torch.memory_format:
-    """channels_last, unless a narrow strided 1x1 convolution is among the layers.
-
-    The backward pass of such a convolution (under 16 channels, large images) ends torch 2.15's
-    process on the CPU when it is laid out in channels_last.
-    """
-    for layer in model.modules():
-        if (
-            isinstance(layer, nn.Conv2d)
-            and layer.kernel_size == (1, 1)
-            and layer.stride != (1, 1)
-            and layer.in_channels < 16
-        ):
-            return torch.contiguous_format
-    return torch.channels_last
 
 
 def _epoch(
@@ -170,7 +158,7 @@ def _epoch(
     dataset: Dataset,
     training: Split,
     run: Run,
-    teacher: nn.Module | None,
+    teachers: Teachers,
     epoch: int,
 ) -> Iterator[dict[str, float]]:
     """One pass over the data; yields the loss terms of every step."""
@@ -181,82 +169,13 @@ def _epoch(
         index = order[step * config.batch_size : (step + 1) * config.batch_size]
         batch = training.at(index.to(training.labels.device))
         images = as_float(augment(batch.images, flips=dataset.flips, generator=generator))
-        images = images.contiguous(memory_format=_memory_format(run.student))
-        rate = learning_rate(config, epoch * steps + step, config.epochs * steps)
+        images = images.contiguous(memory_format=memory_format(run.student))
+        done = epoch * steps + step
         for group in run.optimizer.param_groups:
-            group["lr"] = rate
-        terms = _step(config, run, teacher, images, batch.labels, generator)
+            group["lr"] = learning_rate(config, done, config.epochs * steps)
+        progress = done / (config.epochs * steps)
+        terms = update(config, run, teachers, images, batch.labels, generator, progress)
         yield {name: float(term.detach()) for name, term in terms.items()}
-
-
-def _step(
-    config: TrainConfig,
-    run: Run,
-    teacher: nn.Module | None,
-    images: Tensor,
-    labels: Tensor,
-    generator: torch.Generator,
-) -> dict[str, Tensor]:
-    """Attack the batch, update the weights once, update the average."""
-    method = LOSSES[config.method]
-    with _autocast(config, images):
-        teacher_clean = _without_gradient(teacher, images)
-        adversarial = images
-        if config.objective is not None:
-            # Batch statistics stay frozen in the attack: it is not training data.
-            run.student.eval()
-            objective = _inner_objective(config, run.student, images, labels, teacher_clean)
-            adversarial = ascend(
-                run.student,
-                images,
-                objective,
-                epsilon=config.epsilon,
-                step_size=config.step_size,
-                steps=config.inner_steps,
-                generator=generator,
-            )
-            run.student.train()
-        nothing = images.new_empty(0)
-        needs = method.needs
-        logits = losses.Logits(
-            run.student(images).float() if losses.STUDENT_CLEAN in needs else nothing,
-            run.student(adversarial).float() if losses.STUDENT_ADVERSARIAL in needs else nothing,
-            teacher_clean,
-            _without_gradient(teacher, adversarial)
-            if losses.TEACHER_ADVERSARIAL in needs
-            else nothing,
-        )
-    terms = method.terms(logits, labels, config.loss)
-    loss = losses.total(terms)
-    if not math.isfinite(float(loss.detach())):
-        raise InputError(
-            f"the training loss became {float(loss.detach())}; lower --learning-rate (now "
-            f"{config.learning_rate:g}) or use --precision fp32"
-        )
-    run.optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    run.optimizer.step()
-    run.average.update_parameters(run.student)
-    return terms
-
-
-def _inner_objective(
-    config: TrainConfig, student: nn.Module, images: Tensor, labels: Tensor, teacher_clean: Tensor
-) -> Objective:
-    if config.objective == "kl_clean":
-        return kl_to(teacher_clean)
-    if config.objective == "kl_self":
-        return kl_to(_without_gradient(student, images))
-    return lambda logits: cross_entropy(logits, labels)
-
-
-def _without_gradient(model: nn.Module | None, images: Tensor) -> Tensor:
-    """Logits (B, C) in fp32, or an empty tensor where there is no model."""
-    if model is None:
-        return images.new_empty(0)
-    with torch.no_grad():
-        logits: Tensor = model(images).float()
-        return logits
 
 
 def _validate(
@@ -279,12 +198,6 @@ def _validate(
 def _steps_per_epoch(config: TrainConfig, training: Split) -> int:
     # A last short batch is left out: batch statistics of a few images do harm.
     return len(training) // config.batch_size
-
-
-def _autocast(config: TrainConfig, images: Tensor) -> AbstractContextManager[object]:
-    if config.precision == "bf16":
-        return torch.autocast(images.device.type, dtype=torch.bfloat16)
-    return nullcontext()
 
 
 def _progress_text(line: dict[str, object]) -> str:

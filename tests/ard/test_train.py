@@ -16,6 +16,7 @@ from ard.config import TrainConfig, learning_rate
 from ard.data import Dataset, Split, hold_out_validation
 from ard.stages import learn, load_teacher
 from ard.state import Run, Validation
+from ard.step import Teachers
 from ard.train import plan_epochs, training_data
 from edge_bench.errors import InputError
 
@@ -182,8 +183,8 @@ def test_a_time_budget_becomes_a_number_of_epochs(
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
     # Each step and each validation takes one tick, a second: 20 steps and a validation an epoch.
     config = small_config(architecture="resnet8:4", inner_steps=1)
-    assert plan_epochs(config, digits, None, minutes=3.6).epochs == int(3.6 * 60 / 21)
-    assert plan_epochs(config, digits, None, minutes=0.01).epochs == 1
+    assert plan_epochs(config, digits, Teachers(), minutes=3.6).epochs == int(3.6 * 60 / 21)
+    assert plan_epochs(config, digits, Teachers(), minutes=0.01).epochs == 1
 
 
 def test_a_batch_larger_than_the_data_is_refused(digits: Dataset) -> None:
