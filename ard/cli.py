@@ -87,6 +87,7 @@ for name, command in (
     ("bench", edge_cli.bench),
     ("gate", edge_cli.gate),
     ("demo", demo),
+    ("recipes", cli_learning.recipes),
     ("doctor", doctor),
 ):
     app.command(name)(command)

@@ -1,7 +1,9 @@
-"""The commands that learn: `teach` and `distill`."""
+"""The commands that learn, `teach` and `distill`, and the `recipes` that they take."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,243 +11,247 @@ import typer
 
 from ard import options as o
 from edge_bench.console import print_json, progress
-from edge_bench.spec import parse_epsilon
+from edge_bench.errors import InputError
 
 if TYPE_CHECKING:
-    from ard.config import TrainConfig
-    from ard.stages import Learned
+    from ard.data import Dataset
+    from ard.recipes import Layer
+    from ard.stages import Learned, Teacher
+
+# What a command chooses where the config has no default; a recipe may choose otherwise.
+TEACH_DEFAULTS = {"method": "trades", "epsilon": 8 / 255}
+DISTILL_DEFAULTS = {"method": "ard", "epsilon": 8 / 255}
 
 
-def teach(
-    dataset: o.DatasetName,
-    arch: Annotated[str, typer.Option(help="Architecture, such as resnet18 or resnet8:32.")],
-    out: o.Out,
-    method: Annotated[
-        str, typer.Option(help="pgd_at, trades, or natural (no defence).")
-    ] = "trades",
-    epsilon: o.Epsilon = "8/255",
-    step_size: o.StepSize = None,
-    inner_steps: o.InnerSteps = 10,
-    inner: o.Inner = None,
-    beta: Annotated[float, typer.Option(help="Robust weight of TRADES.")] = 6.0,
-    epochs: o.Epochs = 30,
-    minutes: o.Minutes = None,
-    batch_size: o.BatchSize = 128,
-    learning_rate: o.LearningRate = 0.1,
-    weight_decay: o.WeightDecay = 5e-4,
-    ema_decay: o.EmaDecay = 0.995,
-    train_fraction: o.TrainFraction = 1.0,
-    validate_every: o.ValidateEvery = 1,
-    precision: o.Precision = "fp32",
-    torch_device: o.TorchDevice = "auto",
-    seed: o.Seed = 0,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
-    download: o.Download = False,
-    image_size: o.ImageSize = None,
-    resume: o.Resume = False,
-    force: o.Force = False,
-    json_summary: o.Json = False,
-) -> None:
+@dataclass(frozen=True, kw_only=True)
+class LearningFlags:
+    """What `teach` and `distill` both take; a setting that is None is left to the recipe."""
+
+    out: o.Out
+    config: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="Recipe: a TOML file, or a preset that `ardx recipes` lists; flags win over it.",
+        ),
+    ] = None
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A setting by its name in a recipe, such as loss.ranking.k=5; may be repeated.",
+        ),
+    ] = None
+    epsilon: str | None = o.setting(
+        "epsilon", "L-inf budget on images in [0, 1].", "8/255", panel=None
+    )
+    step_size: str | None = o.setting(
+        "step_size", "Attack step on images in [0, 1].", "epsilon / 4", panel=None
+    )
+    seed: int | None = o.setting(
+        "seed", "Seed of every random draw.", "0", panel=None, bounds=(0, 2**31 - 1)
+    )
+    inner_steps: int | None = o.setting("inner_steps", "Attack steps in training.", "10")
+    inner: str | None = o.setting(
+        "inner",
+        "What that attack ascends: ce, kl_self, or of a teacher kl_clean, adaad, ranking.",
+        "the method's",
+    )
+    epochs: int | None = o.setting("epochs", "Passes over the data.", "30")
+    minutes: float | None = o.setting(
+        "minutes", "Choose --epochs to fit this time, by timing a few steps.", "not used"
+    )
+    batch_size: int | None = o.setting("batch_size", "Images per update.", "128")
+    learning_rate: float | None = o.setting(
+        "learning_rate", "Largest learning rate of the schedule.", "0.1"
+    )
+    weight_decay: float | None = o.setting("weight_decay", "L2 penalty.", "0.0005")
+    clip_norm: float | None = o.setting(
+        "clip_norm", "Scale gradients down to this norm where larger; 0 is off.", "0"
+    )
+    ema_decay: float | None = o.setting(
+        "ema_decay", "Decay of the weight average that is kept.", "0.995"
+    )
+    validate_every: int | None = o.setting("validate_every", "Epochs between validations.", "1")
+    patience: int | None = o.setting(
+        "patience", "Stop after so many validations without a better one; 0 is off.", "0"
+    )
+    precision: str | None = o.setting(
+        "precision",
+        "fp32, or bf16 where the processor is fast at it; validation is fp32 always.",
+        "fp32",
+    )
+    compile: bool | None = o.setting("compile", "Compile the student by torch.compile.", "no")
+    torch_device: o.TorchDevice = "auto"
+    dataset: str | None = o.setting("dataset", o.DATASETS, "the recipe's", panel=o.Data)
+    train_fraction: float | None = o.setting(
+        "train_fraction",
+        "Stratified part of the training data to use; the held-out part stays whole.",
+        "1",
+        panel=o.Data,
+    )
+    data_dir: o.DataDir = o.DEFAULT_DATA_DIR
+    download: o.Download = False
+    image_size: o.ImageSize = None
+    resume: o.Resume = False
+    force: o.Force = False
+    json_summary: o.Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeachFlags(LearningFlags):
+    """What `teach` takes."""
+
+    arch: str | None = o.setting(
+        "architecture",
+        "Architecture, such as resnet18 or resnet8:32.",
+        "the recipe's",
+        panel=None,
+    )
+    method: str | None = o.setting(
+        "method", "pgd_at, trades, mart, or natural (no defence).", "trades", panel=None
+    )
+    beta: float | None = o.setting(
+        "loss.beta", "Robust weight of trades and mart.", "the method's", panel=None
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillFlags(LearningFlags):
+    """What `distill` takes."""
+
+    teacher: Annotated[Path, typer.Option(help="Teacher's weights: ours, or a published .pt.")]
+    teacher_arch: Annotated[
+        str | None, typer.Option(help="Architecture of a published checkpoint.")
+    ] = None
+    student: str | None = o.setting(
+        "architecture", "Architecture, such as mobilenet_v2 or resnet8.", "the recipe's", panel=None
+    )
+    method: str | None = o.setting(
+        "method",
+        "ard; to compare with: rslad, goldblum_ard, iad, adaad, mtard, igdm, dist_adv.",
+        "ard",
+        panel=None,
+    )
+    agreement: str | None = o.setting(
+        "loss.ranking.agreement", "kendall or spearman.", "kendall", panel=o.Ranking
+    )
+    score_space: str | None = o.setting(
+        "loss.ranking.space", "zscore, logits or probabilities.", "zscore", panel=o.Ranking
+    )
+    k: float | None = o.setting(
+        "loss.ranking.k", "Steepness of the soft comparison.", "2", panel=o.Ranking
+    )
+    normalisation: str | None = o.setting(
+        "loss.ranking.normalisation", "Of kendall: pairs or cosine.", "pairs", panel=o.Ranking
+    )
+    hard_teacher: bool | None = o.setting(
+        "loss.ranking.hard_teacher", "Compare the teacher by sign.", "no", panel=o.Ranking
+    )
+    teacher_input: str | None = o.setting(
+        "loss.ranking.teacher_input", "adversarial or clean.", "adversarial", panel=o.Ranking
+    )
+    weight_class: float | None = o.setting(
+        "loss.ranking.weight_class", "Weight of the class level.", "1", panel=o.Ranking
+    )
+    weight_sample: float | None = o.setting(
+        "loss.ranking.weight_sample", "Weight of the sample level.", "1", panel=o.Ranking
+    )
+    weight_discrepancy: float | None = o.setting(
+        "loss.ranking.weight_discrepancy",
+        "Weight of the discrepancy level.",
+        "0.5",
+        panel=o.Ranking,
+    )
+    anchor: str | None = o.setting(
+        "loss.anchor", "What fixes the scale: rslad, adaad or ce.", "rslad", panel=o.Ranking
+    )
+
+
+def _teach(flags: TeachFlags) -> None:
     """Train a teacher adversarially; writes OUT/teacher.safetensors.
 
     Example: ardx teach --dataset cifar10 --arch resnet18 --method trades --out runs/teacher
     """
-    budget = parse_epsilon(epsilon)
-    from ard.config import TrainConfig
-    from ard.losses import LossOptions, method_named
-
-    method_named(method, distils=False)
-    config = TrainConfig(
-        dataset=dataset,
-        architecture=arch,
-        method=method,
-        epsilon=budget,
-        step_size=o.resolve_step_size(step_size, budget),
-        inner_steps=inner_steps,
-        inner=inner,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        ema_decay=ema_decay,
-        train_fraction=train_fraction,
-        seed=seed,
-        precision=precision,
-        validate_every=validate_every,
-        loss=LossOptions(beta=beta),
-    )
-    _learn(
-        "teach",
-        config,
-        out / "teacher.safetensors",
-        None,
-        data_dir=data_dir,
-        download=download,
-        image_size=image_size,
-        minutes=minutes,
-        resume=resume,
-        force=force,
-        torch_device=torch_device,
-        json_summary=json_summary,
-    )
+    settings = _settings(flags, TEACH_DEFAULTS, distils=False)
+    _learn("teach", flags, settings, flags.out / "teacher.safetensors", None)
 
 
-def distill(
-    dataset: o.DatasetName,
-    teacher: Annotated[Path, typer.Option(help="Teacher's weights: ours, or a published .pt.")],
-    student: Annotated[str, typer.Option(help="Architecture, such as mobilenet_v2 or resnet8.")],
-    out: o.Out,
-    method: Annotated[str, typer.Option(help="ard, or rslad to compare with.")] = "ard",
-    teacher_arch: Annotated[
-        str | None, typer.Option(help="Architecture of a published checkpoint.")
-    ] = None,
-    epsilon: o.Epsilon = "8/255",
-    step_size: o.StepSize = None,
-    inner_steps: o.InnerSteps = 10,
-    inner: o.Inner = None,
-    agreement: Annotated[
-        str, typer.Option(help="kendall or spearman.", rich_help_panel=o.Ranking)
-    ] = "kendall",
-    score_space: Annotated[
-        str, typer.Option(help="zscore, logits or probabilities.", rich_help_panel=o.Ranking)
-    ] = "zscore",
-    k: Annotated[
-        float, typer.Option(help="Steepness of the soft comparison.", rich_help_panel=o.Ranking)
-    ] = 2.0,
-    normalisation: Annotated[
-        str, typer.Option(help="Of kendall: pairs or cosine.", rich_help_panel=o.Ranking)
-    ] = "pairs",
-    hard_teacher: Annotated[
-        bool, typer.Option(help="Compare the teacher by sign.", rich_help_panel=o.Ranking)
-    ] = False,
-    teacher_input: Annotated[
-        str, typer.Option(help="adversarial or clean.", rich_help_panel=o.Ranking)
-    ] = "adversarial",
-    weight_class: Annotated[
-        float, typer.Option(help="Weight of the class level.", rich_help_panel=o.Ranking)
-    ] = 1.0,
-    weight_sample: Annotated[
-        float, typer.Option(help="Weight of the sample level.", rich_help_panel=o.Ranking)
-    ] = 1.0,
-    weight_discrepancy: Annotated[
-        float, typer.Option(help="Weight of the discrepancy level.", rich_help_panel=o.Ranking)
-    ] = 0.5,
-    anchor: Annotated[
-        str, typer.Option(help="What fixes the scale: rslad or ce.", rich_help_panel=o.Ranking)
-    ] = "rslad",
-    epochs: o.Epochs = 30,
-    minutes: o.Minutes = None,
-    batch_size: o.BatchSize = 128,
-    learning_rate: o.LearningRate = 0.1,
-    weight_decay: o.WeightDecay = 5e-4,
-    ema_decay: o.EmaDecay = 0.995,
-    train_fraction: o.TrainFraction = 1.0,
-    validate_every: o.ValidateEvery = 1,
-    precision: o.Precision = "fp32",
-    torch_device: o.TorchDevice = "auto",
-    seed: o.Seed = 0,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
-    download: o.Download = False,
-    image_size: o.ImageSize = None,
-    resume: o.Resume = False,
-    force: o.Force = False,
-    json_summary: o.Json = False,
-) -> None:
+def _distill(flags: DistillFlags) -> None:
     """Distil a robust student from a robust teacher; writes OUT/student.safetensors.
 
-    Example: ardx distill --dataset cifar10 --teacher runs/teacher/teacher.safetensors
-    --student mobilenet_v2 --out runs/student
+    Example: ardx distill --config cifar10-resnet18 --teacher runs/teacher/teacher.safetensors
+    --set loss.ranking.k=3 --out runs/student
     """
-    budget = parse_epsilon(epsilon)
-    from ard.config import TrainConfig
-    from ard.losses import LossOptions, method_named
-    from ard.ranking import RankingOptions
+    settings = _settings(flags, DISTILL_DEFAULTS, distils=True)
 
-    method_named(method, distils=True)
-    ranking = RankingOptions(
-        agreement=agreement,
-        space=score_space,
-        k=k,
-        normalisation=normalisation,
-        hard_teacher=hard_teacher,
-        teacher_input=teacher_input,
-        weight_class=weight_class,
-        weight_sample=weight_sample,
-        weight_discrepancy=weight_discrepancy,
-    )
-    config = TrainConfig(
-        dataset=dataset,
-        architecture=student,
-        method=method,
-        epsilon=budget,
-        step_size=o.resolve_step_size(step_size, budget),
-        inner_steps=inner_steps,
-        inner=inner,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        weight_decay=weight_decay,
-        ema_decay=ema_decay,
-        train_fraction=train_fraction,
-        seed=seed,
-        precision=precision,
-        validate_every=validate_every,
-        loss=LossOptions(anchor=anchor, ranking=ranking),
-    )
-    _learn(
-        "distill",
-        config,
-        out / "student.safetensors",
-        (teacher, teacher_arch),
-        data_dir=data_dir,
-        download=download,
-        image_size=image_size,
-        minutes=minutes,
-        resume=resume,
-        force=force,
-        torch_device=torch_device,
-        json_summary=json_summary,
-    )
+    def teacher(data: Dataset) -> Teacher:
+        from ard.stages import load_teacher
+
+        return load_teacher(flags.teacher, flags.teacher_arch, data)
+
+    _learn("distill", flags, settings, flags.out / "student.safetensors", teacher)
+
+
+teach = o.command("teach", TeachFlags, _teach)
+distill = o.command("distill", DistillFlags, _distill)
+
+
+def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
+    """All settings that were given, the most explicit last."""
+    from ard.losses import method_named
+    from ard.recipes import convert, find_recipe, merge, parse_sets, read_recipe
+
+    given = {
+        key: convert(key, value, option)
+        for key, option, value in o.settings_of(flags)
+        if value is not None
+    }
+    recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
+    settings = merge(defaults, recipe, parse_sets(flags.sets or []), given)
+    for key, option, _ in o.settings_of(flags):
+        if key in ("dataset", "architecture") and key not in settings:
+            raise InputError(
+                f"{option}: neither given nor in a recipe; give {option}, or a recipe with "
+                f"{key} in it by --config"
+            )
+    method_named(settings["method"], distils)
+    return settings
 
 
 def _learn(
     label: str,
-    config: TrainConfig,
+    flags: LearningFlags,
+    settings: Layer,
     weights: Path,
-    teacher: tuple[Path, str | None] | None,
-    *,
-    data_dir: Path,
-    download: bool,
-    image_size: int | None,
-    minutes: float | None,
-    resume: bool,
-    force: bool,
-    torch_device: str,
-    json_summary: bool,
+    teacher: Callable[[Dataset], Teacher] | None,
 ) -> None:
-    """Run what both commands share; `teacher` is a file and, if published, its architecture."""
+    """Run what both commands share; `teacher` loads one that fits the dataset."""
     from ard.datasets import load_dataset
-    from ard.stages import learn, load_teacher
+    from ard.recipes import build_config
+    from ard.stages import learn
 
-    data = load_dataset(config.dataset, data_dir, download=download, image_size=image_size)
+    config = build_config(settings)
+    data = load_dataset(
+        config.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
+    )
     with progress(label) as report_progress:
         learned = learn(
             config,
             data,
-            load_teacher(*teacher, data) if teacher else None,
+            teacher(data) if teacher else None,
             weights,
-            minutes=minutes,
-            resume=resume,
-            force=force,
-            torch_device=o.resolve_torch_device(torch_device),
+            minutes=settings.get("minutes"),
+            resume=flags.resume,
+            force=flags.force,
+            torch_device=o.resolve_torch_device(flags.torch_device),
             report_progress=report_progress,
         )
-    _print_learned(learned, json_summary)
+    _print_learned(learned, flags.json_summary)
 
 
 def _print_learned(learned: Learned, json_summary: bool) -> None:
-    from dataclasses import asdict
-
     config = learned.config
     found = learned.validation
     if json_summary:
@@ -264,3 +270,20 @@ def _print_learned(learned: Learned, json_summary: bool) -> None:
         f"epochs at {found.epoch}; held-out training images: clean "
         f"{100 * found.clean_accuracy:.1f} %, pgd10 {100 * found.robust_accuracy:.1f} %"
     )
+
+
+def recipes(json_summary: o.Json = False) -> None:
+    """List the recipes that come with ardx, for teach and distill --config.
+
+    Example: ardx recipes
+    """
+    from ard.recipes import presets, read_toml
+
+    tables = {name: read_toml(path) for name, path in presets().items()}
+    if json_summary:
+        files = {name: {"file": str(path)} for name, path in presets().items()}
+        print_json({name: files[name] | {"settings": table} for name, table in tables.items()})
+        return
+    width = max(map(len, tables), default=0)
+    for name, table in tables.items():
+        print(f"{name:{width}}  {table.get('description', '')}".rstrip())

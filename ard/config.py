@@ -74,6 +74,12 @@ class TrainConfig:
                 raise InputError(f"{name} {getattr(self, option)}: expected {bound} or more")
         if not 0 < self.learning_rate < inf:
             raise InputError(f"--learning-rate {self.learning_rate:g}: expected a value above 0")
+        if not 0 <= self.seed < 2**31:
+            raise InputError(f"--seed {self.seed}: expected 0 or more and below 2**31")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum {self.momentum:g}: expected 0 or more and below 1")
+        if self.nesterov and not self.momentum:
+            raise InputError("momentum 0 has nothing to look ahead with; set nesterov to false")
         if not 0 <= self.weight_decay < inf:
             raise InputError(f"--weight-decay {self.weight_decay:g}: expected 0 or more")
         if not 0 <= self.ema_decay < 1:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, field, fields
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -14,14 +17,8 @@ Data = "Data"
 Training = "Training"
 Ranking = "Ranking distillation"
 
-DatasetName = Annotated[
-    str,
-    typer.Option(
-        "--dataset",
-        help="digits, fashion-mnist, cifar10, cifar100, tiny-imagenet or imagefolder:PATH.",
-        rich_help_panel=Data,
-    ),
-]
+DATASETS = "digits, fashion-mnist, cifar10, cifar100, tiny-imagenet or imagefolder:PATH."
+
 OptionalDatasetName = Annotated[
     str | None,
     typer.Option(
@@ -50,56 +47,12 @@ Limit = Annotated[
     int | None,
     typer.Option(help="Use N stratified test images instead of all.", rich_help_panel=Data),
 ]
-TrainFraction = Annotated[
-    float,
-    typer.Option(
-        help="Stratified part of the training data to use; the held-out part stays whole.",
-        rich_help_panel=Data,
-    ),
-]
-
-Epsilon = Annotated[str, typer.Option(help="L-inf budget on images in [0, 1], such as 8/255.")]
 OptionalEpsilon = Annotated[
     str | None,
     typer.Option("--epsilon", help="L-inf budget; default: what the model was trained against."),
 ]
 StepSize = Annotated[
     str | None, typer.Option(help="Attack step on images in [0, 1]; default: epsilon / 4.")
-]
-InnerSteps = Annotated[
-    int, typer.Option(help="Attack steps in training.", rich_help_panel=Training)
-]
-Inner = Annotated[
-    str | None,
-    typer.Option(
-        help="What the attack in training ascends: ce, kl_clean or kl_self; default: the method's.",
-        rich_help_panel=Training,
-    ),
-]
-Epochs = Annotated[int, typer.Option(help="Passes over the data.", rich_help_panel=Training)]
-Minutes = Annotated[
-    float | None,
-    typer.Option(
-        help="Choose --epochs to fit this time, by timing a few steps.", rich_help_panel=Training
-    ),
-]
-BatchSize = Annotated[int, typer.Option(help="Images per update.", rich_help_panel=Training)]
-LearningRate = Annotated[
-    float, typer.Option(help="Peak of the one-cycle schedule.", rich_help_panel=Training)
-]
-WeightDecay = Annotated[float, typer.Option(help="L2 penalty.", rich_help_panel=Training)]
-EmaDecay = Annotated[
-    float, typer.Option(help="Decay of the weight average that is kept.", rich_help_panel=Training)
-]
-Precision = Annotated[
-    str,
-    typer.Option(
-        help="fp32, or bf16 where the processor is fast at it; validation is fp32 always.",
-        rich_help_panel=Training,
-    ),
-]
-ValidateEvery = Annotated[
-    int, typer.Option(help="Epochs between validations.", rich_help_panel=Training)
 ]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
@@ -109,6 +62,61 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 
 DEFAULT_DATA_DIR = Path("data")
+
+
+def setting(
+    key: str,
+    text: str,
+    default: str,
+    *,
+    panel: str | None = Training,
+    bounds: tuple[int | None, int | None] = (None, None),
+) -> Any:
+    """A field of a dataclass of flags that gives the setting `key` (see `ard.recipes`).
+
+    Its value is None unless the flag was given, so that a recipe can have its say; `default` is
+    what the help says of that case.
+    """
+    least, most = bounds
+    option = typer.Option(
+        None, help=f"{text} Default: {default}.", rich_help_panel=panel, min=least, max=most
+    )
+    return field(default=None, metadata={"key": key, "option": option})
+
+
+def settings_of(flags: Any) -> Iterator[tuple[str, str, Any]]:
+    """(setting, option, value) of every flag that gives a setting."""
+    for flag in fields(flags):
+        if "key" in flag.metadata:
+            option = "--" + flag.name.replace("_", "-")
+            yield flag.metadata["key"], option, getattr(flags, flag.name)
+
+
+def command(name: str, flags: type[Any], run: Callable[[Any], None]) -> Callable[..., None]:
+    """`run` as a command whose options are the fields of the dataclass `flags`.
+
+    typer reads options from a signature; commands that share them would have to repeat it.
+    """
+    hints = get_type_hints(flags, include_extras=True)
+
+    def invoke(**values: Any) -> None:
+        run(flags(**values))
+
+    def parameter(flag: Any) -> inspect.Parameter:
+        default = inspect.Parameter.empty if flag.default is MISSING else flag.default
+        return inspect.Parameter(
+            flag.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=flag.metadata.get("option", default),
+            annotation=hints[flag.name],
+        )
+
+    # A command's own options are what it is about: help shows them before the shared ones.
+    ordered = sorted(fields(flags), key=lambda flag: flag.name not in flags.__annotations__)
+    signature = inspect.Signature([parameter(flag) for flag in ordered])
+    invoke.__name__, invoke.__doc__ = name, run.__doc__
+    invoke.__signature__ = signature  # type: ignore[attr-defined]
+    return invoke
 
 
 def resolve_step_size(text: str | None, epsilon: float) -> float:

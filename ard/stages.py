@@ -21,6 +21,7 @@ from ard.data import (
     take_limit,
 )
 from ard.losses import LOSSES
+from ard.recipes import CONFIG, write_config
 from ard.state import Validation
 from ard.step import Teachers
 from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
@@ -91,7 +92,10 @@ def learn(
     torch_device: str = "cpu",
     report_progress: ProgressCallback = no_progress,
 ) -> Learned:
-    """Train, keep the most robust weights on validation data, and write them with their card."""
+    """Train, keep the most robust weights on validation data, and write them with their card.
+
+    The config that was used lies beside them as a recipe, `config.toml`.
+    """
     out = weights.parent
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder for --out, found a file; name a folder")
@@ -110,7 +114,7 @@ def learn(
         data_sha256=dataset.train.sha256,
     )
     if not (resume or force):
-        for name in (weights.name, CHECKPOINT):
+        for name in (weights.name, CHECKPOINT, CONFIG):
             if (out / name).exists():
                 raise InputError(
                     f"{out / name} exists already; pass --resume to go on, --force to start over, "
@@ -148,6 +152,7 @@ def learn(
         recipe=asdict(config) | {"validation": asdict(validation)},
     )
     save_model(weights, student, card, force=True)
+    write_config(out / CONFIG, config)
     return Learned(
         weights=weights, sha256=sha256_file(weights), config=config, validation=validation
     )

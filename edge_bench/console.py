@@ -23,6 +23,8 @@ MODULE_EXTRAS = {
     "sklearn": "train",
     "safetensors": "train",
     "pyautoattack": "train",
+    "tomli": "train",
+    "tomli_w": "train",
     "onnx": "train",
     "onnxscript": "train",
     "onnxruntime": "edge",

@@ -90,7 +90,8 @@ def test_teach_then_distill_write_what_they_say(tmp_path: Path) -> None:
         )
     )
     names = {p.name for p in (tmp_path / "student").iterdir()}
-    assert names == {"student.safetensors", "metrics.jsonl", "checkpoint.safetensors"}
+    files = {"student.safetensors", "config.toml", "metrics.jsonl", "checkpoint.safetensors"}
+    assert names == files
     assert 0 <= distilled["validation"]["robust_accuracy"] <= 1
     again = sentence(
         "distill",
@@ -240,6 +241,8 @@ def test_bad_input_names_the_file_and_leaves_outputs_alone(
         ((*distill, "--dataset", "digits", "--teacher", weights, "--minutes", "0"), "--minutes"),
         ((*distill, "--dataset", "digits", "--teacher", weights, "--student", "vgg"), "vgg"),
         ((*distill, "--dataset", "digits", "--teacher", "t.pt"), "--teacher-arch"),
+        ((*distill, "--teacher", weights), "give --dataset"),
+        (("teach", "--dataset", "digits", "--out", tmp_path / "d"), "give --arch"),
     ]
     before = sorted(p.name for p in tmp_path.iterdir())
     for arguments, named in cases:
@@ -278,7 +281,7 @@ def test_a_device_that_this_is_not_exits_3(shipped: Path, device: str, tmp_path:
     ("arguments", "named"),
     [
         (["teach", "--epochs", "abc"], "'--epochs'"),
-        (["teach", "--dataset", "digits"], "'--arch'"),
+        (["teach", "--dataset", "digits"], "'--out'"),
         (["frobnicate"], "'frobnicate'"),
         (["--frobnicate"], "--frobnicate"),
         (["bench", "--frobnicate"], "--frobnicate"),
@@ -392,6 +395,7 @@ def test_every_command_shows_an_example_in_its_help() -> None:
         "bench",
         "gate",
         "demo",
+        "recipes",
         "doctor",
     ):
         assert f"Example: ardx {name}" in ardx(name, "--help"), name
