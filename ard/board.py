@@ -1,0 +1,50 @@
+"""The metrics of a run as TensorBoard scalars, beside metrics.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from edge_bench.errors import CapabilityError
+
+FOLDER = "tensorboard"
+
+
+@contextmanager
+def scalars(out: Path | None, epochs_done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield a function that takes the line of an epoch; `out` None takes it and does nothing.
+
+    What an interrupted run wrote after its last checkpoint is hidden by what is written anew.
+
+    Raises:
+        CapabilityError: tensorboard is not installed.
+    """
+    if out is None:
+        yield lambda line: None
+        return
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise CapabilityError(
+            "--tensorboard: the package tensorboard is not installed; pip install tensorboard, or "
+            "read metrics.jsonl, which has the same figures"
+        ) from None
+    with SummaryWriter(str(out / FOLDER), purge_step=epochs_done + 1) as writer:  # type: ignore[no-untyped-call]
+
+        def write(line: dict[str, Any]) -> None:
+            for name, value in _scalars(line):
+                writer.add_scalar(name, value, line["epoch"])  # type: ignore[no-untyped-call]
+            writer.flush()  # type: ignore[no-untyped-call]
+
+        yield write
+
+
+def _scalars(line: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a line under its path, such as `terms/class`."""
+    for name, value in line.items():
+        if isinstance(value, dict):
+            yield from _scalars(value, f"{prefix}{name}/")
+        elif isinstance(value, int | float) and name != "epoch":
+            yield prefix + name, float(value)

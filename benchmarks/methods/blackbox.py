@@ -1,0 +1,127 @@
+"""Judge trained students without their gradients; one JSON line per student.
+
+    python benchmarks/methods/blackbox.py --data-dir DIR --teacher TEACHER --work runs/methods \
+        --independent runs/methods/trades-0-.../student.safetensors
+
+Square asks the student for scores alone; the transferred images were crafted on the teacher and on
+an independent model. Students whose line is there already are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from run import HERE, append, claim, commit, finished, machine, pack
+from torch import nn
+
+from ard.attacks import parse_attack, run_attack
+from ard.checkpoint import load_model
+from ard.data import Split, as_float, take_limit
+from ard.datasets import load_dataset
+from ard.evaluate import evaluate_attack
+from ard.stages import recipe_epsilon
+from edge_bench.console import progress
+from edge_bench.errors import ArdxError
+from edge_bench.metrics import BoolArray
+
+DEFAULT_LINES = HERE.parent.parent / "docs/results/methods.jsonl"
+CRAFTED_WITH = ("pgd20", "cw30")
+BATCH = 250
+
+
+def main(
+    teacher: Annotated[Path, typer.Option(help="The robust teacher's weights.")],
+    independent: Annotated[Path, typer.Option(help="Weights that no student learnt from.")],
+    work: Annotated[Path, typer.Option(help="Folder with the students, as run.py left it.")],
+    lines: Annotated[Path, typer.Option(help="Lines to read and to add to.")] = DEFAULT_LINES,
+    data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
+    stage: Annotated[str, typer.Option(help="Whose students.")] = "main",
+    images: Annotated[int, typer.Option(help="Stratified test images.")] = 500,
+    queries: Annotated[int, typer.Option(help="Of Square.")] = 5000,
+    labels: Annotated[str, typer.Option(help="Methods, separated by commas; all if empty.")] = "",
+) -> None:
+    """Add a line of stage `blackbox` for every student that has none."""
+    torch.set_num_threads(1)
+    wanted = set(filter(None, labels.split(",")))
+    students = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    students = [s for s in students if s["stage"] == stage and (not wanted or s["label"] in wanted)]
+    split: Split | None = None
+    for student in students:
+        weights = work / student["id"] / "student.safetensors"
+        if weights.resolve() == independent.resolve():
+            continue
+        with claim(work / f"blackbox-{student['id']}") as is_ours:
+            name = f"blackbox-{student['id']}"
+            if not is_ours or name in finished(lines):
+                continue
+            if split is None:
+                dataset = load_dataset(student["settings"]["dataset"], data_dir)
+                split = take_limit(dataset.test, images)
+                sources = {"teacher": teacher, "independent": independent}
+                sets = {n: crafted(load_model(path)[0], split) for n, path in sources.items()}
+            begin = time.perf_counter()
+            masks = judged(weights, split, sets, queries)
+            append(
+                lines,
+                {
+                    "id": name,
+                    "stage": "blackbox",
+                    "label": student["label"],
+                    "seed": student["seed"],
+                    "settings": student["settings"],
+                    "weights_sha256": student["weights_sha256"],
+                    "test": {name: float(mask.mean()) for name, mask in masks.items()},
+                    "masks": {name: pack(mask) for name, mask in masks.items()},
+                    "images": images,
+                    "seconds": {"judging": round(time.perf_counter() - begin, 1)},
+                    "commit": commit(),
+                    "machine": machine(),
+                },
+            )
+
+
+def crafted(model: nn.Module, split: Split) -> list[torch.Tensor]:
+    """Adversarial images for the model, one tensor (N, C, H, W) per attack."""
+    sets = []
+    for name in CRAFTED_WITH:
+        spec = parse_attack(name, epsilon=8 / 255)
+        batches = [
+            run_attack(model, as_float(split.images[i : i + BATCH]), split.labels[i : i + BATCH], spec, i)
+            for i in range(0, len(split), BATCH)
+        ]
+        sets.append(torch.cat(batches))
+    return sets
+
+
+def judged(
+    weights: Path, split: Split, sets: dict[str, list[torch.Tensor]], queries: int
+) -> dict[str, BoolArray]:
+    """Masks: clean, right under every transferred set of a source, right after Square."""
+    model, card = load_model(weights)
+    clean = evaluate_attack(model, split, None)
+    masks: dict[str, BoolArray] = {"clean": clean}
+    for source, tensors in sets.items():
+        mask = clean.copy()
+        for images in tensors:
+            with torch.no_grad():
+                mask &= (model(images).argmax(dim=1) == split.labels).numpy()
+        masks[f"transfer from {source}"] = mask
+    spec = parse_attack(f"square{queries}", epsilon=recipe_epsilon(card))
+    with progress(f"{weights.parent.name} square") as report_progress:
+        masks[f"Square {queries}"] = evaluate_attack(
+            model, split, spec, correct=clean, report_progress=report_progress
+        )
+    return masks
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except ArdxError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,226 @@
+"""Make the tables and the picture of docs/results/methods.md from the lines of finished runs.
+
+    python benchmarks/methods/report.py            writes both
+    python benchmarks/methods/report.py --check    exits 1 where the tables are not what they say
+
+Tables replace what stands between `<!-- table NAME -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from scipy.stats import ttest_rel
+
+from edge_bench.metrics import BoolArray
+from edge_bench.stats import mcnemar_p_value
+
+RESULTS = Path(__file__).parent.parent.parent / "docs/results"
+OURS = "ard"
+
+Line = dict[str, Any]
+Groups = dict[str, list[Line]]
+"""Lines of one stage by label, each list in the order of its seeds."""
+
+
+def main(
+    lines: Annotated[Path, typer.Option(help="Lines of finished runs.")] = (
+        RESULTS / "methods.jsonl"
+    ),
+    document: Annotated[Path, typer.Option(help="Document with the tables.")] = (
+        RESULTS / "methods.md"
+    ),
+    picture: Annotated[Path, typer.Option(help="Picture of the main table.")] = (
+        RESULTS / "methods.svg"
+    ),
+    check: Annotated[bool, typer.Option("--check", help="Compare, write nothing.")] = False,
+) -> None:
+    """Fill in the tables of the document."""
+    stages = read(lines)
+    before = document.read_text(encoding="utf-8")
+    after = fill(before, stages)
+    if check:
+        raise typer.Exit(int(before != after))
+    document.write_text(after, encoding="utf-8")
+    if "main" in stages:
+        draw(stages["main"], picture)
+
+
+def read(path: Path) -> dict[str, Groups]:
+    """Lines by stage and label."""
+    stages: dict[str, Groups] = defaultdict(lambda: defaultdict(list))
+    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for line in sorted(found, key=lambda line: int(line["seed"])):
+        stages[line["stage"]][line["label"]].append(line)
+    return stages
+
+
+def fill(text: str, stages: dict[str, Groups]) -> str:
+    """The document with its tables made anew."""
+
+    def table(match: re.Match[str]) -> str:
+        name = match[1]
+        kind, _, stage = name.partition(" ")
+        rows = TABLES[kind](stages.get(stage or kind, {}))
+        return f"<!-- table {name} -->\n{markdown(rows)}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (.+?) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def markdown(rows: list[list[str]]) -> str:
+    """A table in Markdown; the first row is the header."""
+    header, *body = rows
+    ruler = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ruler, *body])
+
+
+def main_table(groups: Groups) -> list[list[str]]:
+    """Mean and SD over seeds on test images, each rival compared with ours by pairs."""
+    rows = [["method", "seeds", "clean", "APGD-CE", "APGD-CE + T", "ours minus it", "p", "min"]]
+    for label, runs in sorted(groups.items(), key=lambda item: -mean(item[1], robust)):
+        compared = ["", ""] if label == OURS else versus(groups.get(OURS, []), runs)
+        rows.append(
+            [
+                f"**{label}**" if label == OURS else label,
+                str(len(runs)),
+                spread(runs, lambda line: line["test"]["clean"]),
+                spread(runs, lambda line: line["test"].get("apgd_ce", line["test"]["clean"])),
+                spread(runs, robust),
+                *compared,
+                f"{statistics.fmean(line['seconds']['training'] for line in runs) / 60:.1f}",
+            ]
+        )
+    return rows
+
+
+def search_table(groups: Groups) -> list[list[str]]:
+    """Validation figures of the search, the best robust accuracy first."""
+    rows = [["setting", "seeds", "clean", "PGD-10", "training min"]]
+    for label, runs in sorted(groups.items(), key=lambda item: -mean(item[1], validated)):
+        rows.append(
+            [
+                label,
+                str(len(runs)),
+                spread(runs, lambda line: line["validation"]["clean"]),
+                spread(runs, validated),
+                f"{statistics.fmean(line['seconds']['training'] for line in runs) / 60:.1f}",
+            ]
+        )
+    return rows
+
+
+def blackbox_table(groups: Groups) -> list[list[str]]:
+    """Robust accuracy under attacks without gradients of the student."""
+    attacks = sorted({name for runs in groups.values() for line in runs for name in line["test"]})
+    attacks.sort(key=lambda name: (name != "clean", name))
+    rows = [["method", "seeds", *attacks]]
+    for label, runs in groups.items():
+        cells = [spread(runs, lambda line, name=name: line["test"][name]) for name in attacks]
+        rows.append([label, str(len(runs)), *cells])
+    return rows
+
+
+TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
+    "main": main_table,
+    "search": search_table,
+    "blackbox": blackbox_table,
+}
+
+
+def robust(line: Line) -> float:
+    """Accuracy that all attacks of the line left: the last one attacked what the others left."""
+    return float(min(line["test"].values()))
+
+
+def validated(line: Line) -> float:
+    """Robust accuracy on the validation images."""
+    return float(line["validation"]["pgd10"])
+
+
+def mean(runs: list[Line], figure: Callable[[Line], float]) -> float:
+    """Mean over seeds."""
+    return statistics.fmean(figure(line) for line in runs)
+
+
+def spread(runs: list[Line], figure: Callable[..., float]) -> str:
+    """Mean and SD over seeds in percent."""
+    values = [100 * figure(line) for line in runs]
+    text = f"{statistics.fmean(values):.1f}"
+    return text + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def versus(ours: list[Line], theirs: list[Line]) -> list[str]:
+    """Difference in robust accuracy over common seeds, and the paired tests over it.
+
+    p is the larger one of McNemar's exact test on the pooled images (the spread of images) and of
+    the paired t-test on the seeds' accuracies (the spread of seeds).
+    """
+    pairs = [(a, b) for a in ours for b in theirs if a["seed"] == b["seed"]]
+    if not pairs:
+        return ["", ""]
+    first = np.concatenate([survivors(a) for a, _ in pairs])
+    second = np.concatenate([survivors(b) for _, b in pairs])
+    difference = 100 * float(first.mean() - second.mean())
+    p = mcnemar_p_value(int((first & ~second).sum()), int((second & ~first).sum()))
+    if len(pairs) > 1:
+        seeds = ttest_rel([robust(a) for a, _ in pairs], [robust(b) for _, b in pairs])
+        p = max(p, float(seeds.pvalue)) if np.isfinite(seeds.pvalue) else p
+    return [f"{difference:+.1f}", f"{p:.3f}" if p >= 0.001 else "< 0.001"]
+
+
+def survivors(line: Line) -> BoolArray:
+    """The mask of the images that all attacks left right."""
+    name = min(line["test"], key=lambda attack: line["test"][attack])
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(line["masks"][name]), dtype=np.uint8))
+    return bits[: line["images"]].astype(np.bool_)
+
+
+def draw(groups: Groups, path: Path) -> None:
+    """Clean against robust accuracy, one cross of mean and SD for each method."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    # The same lines make the same file.
+    matplotlib.rcParams["svg.hashsalt"] = "methods"
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 5))
+    for label, runs in groups.items():
+        if mean(runs, robust) < 0.05:
+            continue
+        clean = [100 * line["test"]["clean"] for line in runs]
+        left = [100 * robust(line) for line in runs]
+        deviation = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in (clean, left)]
+        axes.errorbar(
+            statistics.fmean(clean),
+            statistics.fmean(left),
+            xerr=deviation[0],
+            yerr=deviation[1],
+            fmt="D" if label == OURS else "o",
+            color="#c0392b" if label == OURS else "#34495e",
+            capsize=2,
+        )
+        axes.annotate(
+            label,
+            (statistics.fmean(clean), statistics.fmean(left)),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes.set_xlabel("clean accuracy, %")
+    axes.set_ylabel("accuracy under APGD-CE and APGD-T, %")
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    typer.run(main)
