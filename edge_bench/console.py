@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import typer
@@ -52,10 +54,10 @@ def silent(label: str) -> Iterator[ProgressCallback]:
 
 
 @contextmanager
-def progress(label: str) -> Iterator[ProgressCallback]:
+def progress(label: str, clock: Callable[[], float] = time.monotonic) -> Iterator[ProgressCallback]:
     """Yield a progress callback for a long step called `label`."""
     if not sys.stderr.isatty():
-        yield _plain_progress(label)
+        yield _plain_progress(label, clock)
         return
     from rich.console import Console
     from rich.progress import (
@@ -84,15 +86,27 @@ def progress(label: str) -> Iterator[ProgressCallback]:
         yield update
 
 
-def _plain_progress(label: str) -> ProgressCallback:
-    """Print steps that have something to say, and the quarters of those that do not."""
+def _plain_progress(label: str, clock: Callable[[], float] = time.monotonic) -> ProgressCallback:
+    """Print steps that have something to say, and the quarters of those that do not.
+
+    From the second call on there is a pace to judge the time left by; a resumed step counts from
+    where it went on.
+    """
     said = 0
+    start: tuple[int, float] | None = None
 
     def update(done: int, total: int, text: str) -> None:
-        nonlocal said
+        nonlocal said, start
+        now = clock()
+        start = start or (done, now)
         quarter = 4 * done // max(total, 1)
         if text or quarter > said:
-            print(f"{label} {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+            left = ""
+            if start[0] < done < total:
+                seconds = (now - start[1]) * (total - done) / (done - start[0])
+                left = f"({timedelta(seconds=round(seconds))} left)"
+            words = (label, f"{done}/{total}", text, left)
+            print(" ".join(filter(None, words)), file=sys.stderr, flush=True)
         said = max(said, quarter)
 
     return update

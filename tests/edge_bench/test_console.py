@@ -99,15 +99,26 @@ def test_progress_off_a_terminal_is_a_line_per_finding(capsys: pytest.CaptureFix
 def test_progress_off_a_terminal_is_a_line_per_quarter_of_the_rest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with progress("train") as report:
+    ticks = iter(range(0, 3000, 2))
+    with progress("train", clock=lambda: float(next(ticks))) as report:
         for done in range(1, 101):
             report(done, 100, "")
     assert capsys.readouterr().err.splitlines() == [
-        "train 25/100",
-        "train 50/100",
-        "train 75/100",
+        "train 25/100 (0:02:30 left)",
+        "train 50/100 (0:01:40 left)",
+        "train 75/100 (0:00:50 left)",
         "train 100/100",
     ]
+
+
+def test_the_time_left_of_a_resumed_step_is_judged_by_its_own_pace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ticks = iter([0.0, 10.0])
+    with progress("train", clock=lambda: next(ticks)) as report:
+        report(90, 100, "")
+        report(95, 100, "epoch 9")
+    assert capsys.readouterr().err.splitlines()[-1] == "train 95/100 epoch 9 (0:00:10 left)"
 
 
 def test_silent_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
