@@ -15,16 +15,18 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ard.models import Classifier, build_model
+from ard.teachers import CLASSES, KnownTeacher, check_digest
 from edge_bench.errors import InputError, first_line
 from edge_bench.spec import ModelCard
-from edge_bench.store import atomic_file, from_json, require_file
+from edge_bench.store import atomic_file, from_json, require_file, sha256_file
 
 CARD_KEY = "ardx_card"
 
 # Where published checkpoints keep their weights, and what they put before every name.
 NESTED_UNDER = ("state_dict", "model_state_dict", "net", "model")
 PREFIXES = ("module.", "model.", "network.", "0.", "1.")
-# Our resnet18 is torchvision's; the field's CIFAR code has other names for two of its parts.
+# These are torchvision's; the field's CIFAR code has other names for two of their parts.
+FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
 RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
 MEAN_NAMES = ("mean", "mu", "normalize.mean", "normalise.mean")
 STD_NAMES = ("std", "sigma", "normalize.std", "normalise.std")
@@ -100,11 +102,41 @@ def load_model(path: Path) -> tuple[Classifier, ModelCard]:
     return model.eval().requires_grad_(False), card
 
 
-def load_published(path: Path, architecture: str, channels: int, classes: int) -> Classifier:
+def load_known(path: Path, teacher: KnownTeacher) -> tuple[Classifier, str]:
+    """Read a downloaded file of a known teacher; give the classifier and the file's sha256.
+
+    Raises:
+        InputError: missing, not what was published, or of another architecture.
+    """
+    require_file(path, f"the checkpoint {teacher.name}")
+    sha256 = sha256_file(path)
+    check_digest(path, teacher, sha256)
+    model = load_published(
+        path,
+        teacher.architecture,
+        len(teacher.mean),
+        CLASSES[teacher.dataset],
+        normalisation=(torch.tensor(teacher.mean), torch.tensor(teacher.std)),
+        unused=teacher.unused,
+    )
+    return model, sha256
+
+
+def load_published(
+    path: Path,
+    architecture: str,
+    channels: int,
+    classes: int,
+    *,
+    normalisation: tuple[Tensor, Tensor] | None = None,
+    unused: tuple[str, ...] = (),
+) -> Classifier:
     """Read a published robust checkpoint (`.pt`, `.pth` or safetensors) into an architecture.
 
-    Wrappers (`state_dict`, `module.`, ...) are removed; a normalisation that the checkpoint holds
-    is kept, otherwise inputs in [0, 1] go in as they are, as in TRADES and most robust models.
+    Wrappers (`state_dict`, `module.`, ...) are removed, and names that begin with one of `unused`
+    are left out. A normalisation that the checkpoint holds is kept; otherwise `normalisation` (mean
+    and standard deviation) stands in, and without it inputs in [0, 1] go in as they are, as in
+    TRADES and most robust models.
 
     Raises:
         InputError: not a checkpoint of that architecture or number of classes.
@@ -113,14 +145,21 @@ def load_published(path: Path, architecture: str, channels: int, classes: int) -
         state, _ = load_tensors(path, "a teacher's weights")
     else:
         state = _load_pt(path)
-    model = _empty(architecture, channels, classes)
+    model = _empty(architecture, channels, classes, normalisation)
     renamed = {_our_name(name, architecture): tensor for name, tensor in state.items()}
-    _load_strictly(model, _with_normalisation(renamed, model), path, architecture)
+    kept = {name: t for name, t in renamed.items() if not name.startswith(unused)}
+    _load_strictly(model, _with_normalisation(kept, model), path, architecture)
     return model.eval().requires_grad_(False)
 
 
-def _empty(architecture: str, channels: int, classes: int) -> Classifier:
-    return build_model(architecture, channels, classes, torch.zeros(channels), torch.ones(channels))
+def _empty(
+    architecture: str,
+    channels: int,
+    classes: int,
+    normalisation: tuple[Tensor, Tensor] | None = None,
+) -> Classifier:
+    mean, std = normalisation or (torch.zeros(channels), torch.ones(channels))
+    return build_model(architecture, channels, classes, mean, std)
 
 
 def _load_pt(path: Path) -> dict[str, Tensor]:
@@ -144,7 +183,7 @@ def _load_pt(path: Path) -> dict[str, Tensor]:
 def _our_name(name: str, architecture: str) -> str:
     while name.startswith(PREFIXES) and not name.startswith(MEAN_NAMES + STD_NAMES):
         name = name.removeprefix(next(p for p in PREFIXES if name.startswith(p)))
-    if architecture == "resnet18":
+    if architecture in FROM_TORCHVISION:
         for theirs, ours in RENAMED_FOR_TORCHVISION:
             name = name.replace(theirs, ours)
     return name

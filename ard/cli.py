@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ard import cli_artifacts, cli_learning
+from ard import cli_artifacts, cli_learning, cli_teachers
 from ard import options as o
 from edge_bench import __version__
 from edge_bench import cli as edge_cli
@@ -80,6 +80,7 @@ def doctor(json_summary: o.Json = False) -> None:
 
 for name, command in (
     ("teach", cli_learning.teach),
+    ("teachers", cli_teachers.teachers),
     ("distill", cli_learning.distill),
     ("evaluate", cli_artifacts.evaluate),
     ("export", cli_artifacts.export_command),

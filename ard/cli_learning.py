@@ -123,7 +123,10 @@ class DistillFlags(LearningFlags):
 
     teacher: Annotated[Path, typer.Option(help="Teacher's weights: ours, or a published .pt.")]
     teacher_arch: Annotated[
-        str | None, typer.Option(help="Architecture of a published checkpoint.")
+        str | None,
+        typer.Option(
+            help="What a published file is: its name in `ardx teachers`, or architecture."
+        ),
     ] = None
     student: str | None = o.setting(
         "architecture", "Architecture, such as mobilenet_v2 or resnet8.", "the recipe's", panel=None

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from torchvision import models as torchvision_models
 from torchvision.models.resnet import BasicBlock
 
+from ard.swish_resnets import SwishPreActResNet18, SwishWideResNet
+from ard.wide_resnets import WideResNet
 from edge_bench.errors import InputError
 
 
@@ -75,10 +77,15 @@ def _basic_stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequ
 
 
 class PreActBlock(nn.Module):
-    """Pre-activation residual block (He et al. 2016, "Identity mappings", fig. 4e)."""
+    """Pre-activation residual block (He et al. 2016, "Identity mappings", fig. 4e).
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    Where a projection stands in for the identity, it reads the activated input, or (`projects_raw`)
+    the block's input as it is: both are published under the same names and shapes.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int, projects_raw: bool) -> None:
         super().__init__()
+        self.projects_raw = projects_raw
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
@@ -89,95 +96,55 @@ class PreActBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         active = F.relu(self.bn1(x))
-        skip = self.shortcut(active) if self.projects else x
+        skip = x
+        if self.projects:
+            skip = self.shortcut(x if self.projects_raw else active)
         out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active)))) + skip
         return out
 
 
 class PreActResNet18(nn.Module):
-    """PreAct ResNet-18 with a CIFAR stem, under the names that published checkpoints use."""
+    """PreAct ResNet-18 with a CIFAR stem, under the names that published checkpoints use.
 
-    def __init__(self, channels: int, classes: int) -> None:
+    As the paper has it, a normalisation and a ReLU end the last stage (`ends_activated`); a widely
+    copied version leaves them out.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        *,
+        projects_raw: bool = False,
+        ends_activated: bool = False,
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         widths = (64, 128, 256, 512)
         inputs = 64
         for index, outputs in enumerate(widths, start=1):
             stage = nn.Sequential(
-                PreActBlock(inputs, outputs, 1 if index == 1 else 2),
-                PreActBlock(outputs, outputs, 1),
+                PreActBlock(inputs, outputs, 1 if index == 1 else 2, projects_raw),
+                PreActBlock(outputs, outputs, 1, projects_raw),
             )
             self.add_module(f"layer{index}", stage)
             inputs = outputs
+        self.bn = nn.BatchNorm2d(512) if ends_activated else None
         self.linear = nn.Linear(512, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)
         for index in range(1, 5):
             x = self.get_submodule(f"layer{index}")(x)
+        if self.bn is not None:
+            x = F.relu(self.bn(x))
         logits: Tensor = self.linear(x.mean(dim=(2, 3)))
         return logits
 
 
-class WideBlock(nn.Module):
-    """Block of WideResNet (Zagoruyko and Komodakis 2016), named as in TRADES' checkpoints."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(inputs)
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.widens = inputs != outputs
-        if self.widens:
-            self.convShortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        active = F.relu(self.bn1(x))
-        skip = self.convShortcut(active) if self.widens else x
-        out: Tensor = self.conv2(F.relu(self.bn2(self.conv1(active)))) + skip
-        return out
-
-
-class WideStage(nn.Module):
-    """Blocks under the name `layer`, as in TRADES' checkpoints."""
-
-    def __init__(self, blocks: int, inputs: int, outputs: int, stride: int) -> None:
-        super().__init__()
-        first = WideBlock(inputs, outputs, stride)
-        self.layer = nn.Sequential(
-            first, *(WideBlock(outputs, outputs, 1) for _ in range(blocks - 1))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.layer(x)
-        return out
-
-
-class WideResNet(nn.Module):
-    """WRN-depth-widen for CIFAR."""
-
-    def __init__(self, depth: int, widen: int, channels: int, classes: int) -> None:
-        super().__init__()
-        blocks = (depth - 4) // 6
-        widths = (16 * widen, 32 * widen, 64 * widen)
-        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
-        self.block1 = WideStage(blocks, 16, widths[0], 1)
-        self.block2 = WideStage(blocks, widths[0], widths[1], 2)
-        self.block3 = WideStage(blocks, widths[1], widths[2], 2)
-        self.bn1 = nn.BatchNorm2d(widths[2])
-        self.fc = nn.Linear(widths[2], classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.block3(self.block2(self.block1(self.conv1(x))))
-        x = F.relu(self.bn1(x))
-        logits: Tensor = self.fc(x.mean(dim=(2, 3)))
-        return logits
-
-
-def _resnet18(channels: int, classes: int) -> nn.Module:
-    """torchvision's ResNet-18 with the CIFAR stem: a 3x3 convolution and no pooling."""
-    network: nn.Module = torchvision_models.resnet18(weights=None, num_classes=classes)
+def _cifar_resnet(name: str, channels: int, classes: int) -> nn.Module:
+    """torchvision's ResNet with the CIFAR stem: a 3x3 convolution and no pooling."""
+    network: nn.Module = torchvision_models.get_model(name, weights=None, num_classes=classes)
     network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network
@@ -210,11 +177,28 @@ Builder = Callable[[int, int, int], nn.Module]
 ARCHITECTURES: dict[str, Builder] = {
     "resnet8": lambda channels, classes, width: SmallResNet(1, channels, classes, width),
     "resnet20": lambda channels, classes, width: SmallResNet(3, channels, classes, width),
-    "resnet18": lambda channels, classes, _: _resnet18(channels, classes),
+    "resnet18": lambda channels, classes, _: _cifar_resnet("resnet18", channels, classes),
+    # Plain resnet50 is torchvision's, with the stem for large images.
+    "resnet50_cifar": lambda channels, classes, _: _cifar_resnet("resnet50", channels, classes),
     "preact_resnet18": lambda channels, classes, _: PreActResNet18(channels, classes),
+    "preact_resnet18_raw": lambda channels, classes, _: PreActResNet18(
+        channels, classes, projects_raw=True
+    ),
+    "preact_resnet18_bn": lambda channels, classes, _: PreActResNet18(
+        channels, classes, ends_activated=True
+    ),
+    "preact_resnet18_swish": lambda channels, classes, _: SwishPreActResNet18(channels, classes),
     "mobilenet_v2": lambda channels, classes, _: _mobilenet_v2(channels, classes),
     "wrn_28_10": lambda channels, classes, _: WideResNet(28, 10, channels, classes),
     "wrn_34_10": lambda channels, classes, _: WideResNet(34, 10, channels, classes),
+    "wrn_34_20": lambda channels, classes, _: WideResNet(34, 20, channels, classes),
+    "wrn_70_16": lambda channels, classes, _: WideResNet(70, 16, channels, classes),
+    "wrn_28_10_swish": lambda channels, classes, _: SwishWideResNet(28, 10, channels, classes),
+    "wrn_34_10_swish": lambda channels, classes, _: SwishWideResNet(34, 10, channels, classes),
+    "wrn_34_20_swish": lambda channels, classes, _: SwishWideResNet(34, 20, channels, classes),
+    "wrn_70_16_swish": lambda channels, classes, _: SwishWideResNet(70, 16, channels, classes),
+    "wrn_82_8_swish": lambda channels, classes, _: SwishWideResNet(82, 8, channels, classes),
+    "wrn_94_16_swish": lambda channels, classes, _: SwishWideResNet(94, 16, channels, classes),
 }
 DEFAULT_WIDTHS = {"resnet8": 16, "resnet20": 16}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import nn
 
 from ard.attacks import parse_attack, run_attack
-from ard.checkpoint import load_model, load_published, load_tensors, save_model
+from ard.checkpoint import load_known, load_model, load_published, load_tensors, save_model
 from ard.config import TrainConfig
 from ard.data import (
     SPLIT_SEED,
@@ -24,6 +24,7 @@ from ard.losses import LOSSES
 from ard.recipes import CONFIG, write_config
 from ard.state import Validation
 from ard.step import Teachers
+from ard.teachers import teacher_for
 from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
 from deploy.artifact import ExportPlan, export_artifact
 from deploy.parity import Parity
@@ -56,18 +57,26 @@ class Learned:
 
 
 def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teacher:
-    """Load a teacher written by ardx, or a published checkpoint of a given architecture.
+    """Load a teacher written by ardx, or a published checkpoint.
+
+    `architecture` is needed where the file is published under a name that `ard.teachers` does not
+    know; it is an architecture, or the name of the known teacher that the file is.
 
     Raises:
         InputError: unreadable, or of another number of classes or image shape.
     """
+    known = teacher_for(path, architecture, dataset.name)
+    if known is not None:
+        model, sha256 = load_known(path, known)
+        return Teacher(model=model, sha256=sha256)
     channels = dataset.image_shape[0]
     if architecture is not None:
         model = load_published(path, architecture, channels, dataset.classes)
         return Teacher(model=model, sha256=sha256_file(path))
     if path.suffix in (".pt", ".pth"):
         raise InputError(
-            f"{path}: a published checkpoint does not say what it is; give --teacher-arch"
+            f"{path}: a published checkpoint does not say what it is; give --teacher-arch, an "
+            "architecture or a name that `ardx teachers` lists"
         )
     model, card = load_model(path)
     if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
