@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ard.losses import kl_divergence_each
-from ard.ranking import RankingOptions, disagreement
+from ard.ranking import RankingOptions, class_priority, disagreement
 from edge_bench.errors import InputError
 from edge_bench.spec import AttackSpec
 
@@ -74,12 +74,13 @@ class SideBySide(nn.Module):
 
 def ranking_disagreement(target: Tensor, options: RankingOptions) -> Objective:
     """Objective of our own: 1 - agreement with the class ranking of target logits (B, C)."""
+    priority = class_priority(target, options)
     if options.space == "probabilities":
         target = target.softmax(dim=1)
 
     def objective(logits: Tensor) -> Tensor:
         scores = logits.softmax(dim=1) if options.space == "probabilities" else logits
-        return disagreement(scores, target, options)
+        return disagreement(scores, target, options, priority)
 
     return objective
 

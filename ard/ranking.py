@@ -29,6 +29,7 @@ AGREEMENTS = ("kendall", "spearman")
 SPACES = ("zscore", "logits", "probabilities")
 NORMALISATIONS = ("pairs", "cosine")
 TEACHER_INPUTS = ("adversarial", "clean")
+PRIORITIES = ("uniform", "teacher")
 WEIGHTS = (
     "weight_class",
     "weight_sample",
@@ -60,6 +61,9 @@ class RankingOptions:
         normalisation: of kendall: `pairs` divides by the number of pairs; `cosine` by the norms
             of both comparison vectors, so that equal scores agree by exactly 1 at any k.
         hard_teacher: compare the teacher's scores by sign, not by tanh.
+        priority: of kendall between classes: `uniform` counts every pair of classes alike;
+            `teacher` weighs a pair by the teacher's probabilities of both, so that the order at
+            the top counts most.
         teacher_input: whether the teacher ranks the `adversarial` or the `clean` images.
         weight_class, weight_sample, weight_discrepancy: weights of the three levels.
         weight_class_clean, weight_sample_clean: of the same two levels on clean images.
@@ -72,6 +76,7 @@ class RankingOptions:
     k_end: float | None = None
     normalisation: str = "pairs"
     hard_teacher: bool = False
+    priority: str = "uniform"
     teacher_input: str = "adversarial"
     weight_class: float = 1.0
     weight_sample: float = 1.0
@@ -86,9 +91,14 @@ class RankingOptions:
             ("--score-space", self.space, SPACES),
             ("--normalisation", self.normalisation, NORMALISATIONS),
             ("--teacher-input", self.teacher_input, TEACHER_INPUTS),
+            ("ranking.priority", self.priority, PRIORITIES),
         ):
             if value not in known:
                 raise InputError(f"{option} {value}: expected one of {', '.join(known)}")
+        if self.priority == "teacher" and self.agreement != "kendall":
+            raise InputError(
+                f"ranking.priority teacher: {self.agreement} has no pairs to weigh; use kendall"
+            )
         for option, k in (("--k", self.k), ("ranking.k_end", self.k_end)):
             if k is not None and not 0 < k < inf:
                 raise InputError(f"{option} {k:g}: expected a steepness above 0")
@@ -109,30 +119,42 @@ class RankingOptions:
 
 
 def kendall_agreement(
-    a: Tensor, b: Tensor, k: float, *, normalisation: str = "pairs", hard_b: bool = False
+    a: Tensor,
+    b: Tensor,
+    k: float,
+    *,
+    normalisation: str = "pairs",
+    hard_b: bool = False,
+    priority: Tensor | None = None,
 ) -> Tensor:
     """Soft Kendall correlation of the scores in each row.
 
         tau_k(a, b) = 2 / (n (n - 1)) sum_{i<j} tanh(k (a_i - a_j)) tanh(k (b_i - b_j))
 
     With `normalisation="cosine"` the sum is divided by sqrt(sum tanh_a^2 sum tanh_b^2) instead.
+    With a priority each pair counts w_i + w_j times.
 
     Args:
         a, b: scores, (rows, n) with n of 2 or more.
         k: steepness, above 0.
         hard_b: compare b by sign.
+        priority: weights w of the elements, (rows, n), 0 or more with a positive sum in each row;
+            constants to the gradient.
 
     Returns:
         (rows,) in [-1, 1]; differentiable in `a`, and in `b` unless `hard_b`.
     """
     n = a.shape[1]
     cosine = normalisation == "cosine"
-    ab, aa, bb = _PairSums.apply(a, b, k, hard_b, cosine)
+    ab, aa, bb = _PairSums.apply(a, b, k, hard_b, cosine, priority)
     agreement: Tensor
     if cosine:
         # Equal scores in a row have no comparison to agree with: 0, without a gradient.
         squares = aa * bb
         agreement = torch.where(squares > TINY, ab / squares.clamp_min(TINY).sqrt(), 0.0)
+    elif priority is not None:
+        # Every element is in n - 1 pairs.
+        agreement = ab / ((n - 1) * priority.sum(dim=1))
     else:
         agreement = ab * (2 / (n * (n - 1)))
     return agreement
@@ -183,23 +205,33 @@ def ranking_losses(
         for logits in (student_clean, student_adversarial, teacher_clean, teacher_adversarial)
     )
     teacher = t_adversarial if options.teacher_input == "adversarial" else t_clean
+    ranked = teacher_adversarial if options.teacher_input == "adversarial" else teacher_clean
+    priority = class_priority(ranked, options)
     terms: dict[str, Tensor] = {}
     if options.weight_class:
-        terms["class"] = disagreement(s_adversarial, teacher, options).mean()
+        terms["class"] = disagreement(s_adversarial, teacher, options, priority).mean()
     if options.weight_sample:
         terms["sample"] = disagreement(s_adversarial.t(), teacher.t(), options).mean()
     if options.weight_discrepancy:
         terms["discrepancy"] = disagreement(
-            s_clean - s_adversarial, t_clean - t_adversarial, options
+            s_clean - s_adversarial, t_clean - t_adversarial, options, priority
         ).mean()
     if options.weight_class_clean:
-        terms["class_clean"] = disagreement(s_clean, t_clean, options).mean()
+        clean_priority = class_priority(teacher_clean, options)
+        terms["class_clean"] = disagreement(s_clean, t_clean, options, clean_priority).mean()
     if options.weight_sample_clean:
         terms["sample_clean"] = disagreement(s_clean.t(), t_clean.t(), options).mean()
     return terms
 
 
-def disagreement(student: Tensor, teacher: Tensor, options: RankingOptions) -> Tensor:
+def class_priority(teacher: Tensor, options: RankingOptions) -> Tensor | None:
+    """Weights of the classes (B, C) by the teacher's logits, where the options ask for them."""
+    return teacher.detach().softmax(dim=1) if options.priority == "teacher" else None
+
+
+def disagreement(
+    student: Tensor, teacher: Tensor, options: RankingOptions, priority: Tensor | None = None
+) -> Tensor:
     """1 - agreement of each row of scores (rows, n), (rows,) in [0, 2].
 
     The scores are z-scored where the options say so; probabilities are the caller's to take.
@@ -213,6 +245,7 @@ def disagreement(student: Tensor, teacher: Tensor, options: RankingOptions) -> T
             options.k,
             normalisation=options.normalisation,
             hard_b=options.hard_teacher,
+            priority=priority,
         )
     else:
         agreement = spearman_agreement(student, teacher, options.k, hard_b=options.hard_teacher)
@@ -267,12 +300,25 @@ def _add_pair_gradient(total: Tensor, pairs: Tensor, first: int, scratch: Tensor
     total.add_(pairs.sum(dim=1)).sub_(scratch.sum(dim=1))
 
 
+def _weighed(pairs: Tensor, weights: Tensor | None) -> Tensor:
+    return pairs if weights is None else pairs.mul_(weights)
+
+
 class _PairSums(torch.autograd.Function):
-    """Sums over all pairs of t_a t_b, t_a^2 and t_b^2, each (rows,); the squares if asked for."""
+    """Sums over all pairs of t_a t_b, t_a^2 and t_b^2, each (rows,); the squares if asked for.
+
+    With a priority w every pair (i, j) counts w_i + w_j times.
+    """
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, a: Tensor, b: Tensor, k: float, hard_b: bool, squares: bool
+        ctx: FunctionCtx,
+        a: Tensor,
+        b: Tensor,
+        k: float,
+        hard_b: bool,
+        squares: bool,
+        priority: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         a, b = a.contiguous(), b.contiguous()
         rows, n = a.shape
@@ -289,10 +335,13 @@ class _PairSums(torch.autograd.Function):
                 # The shift by n / 2 meets each of its pairs twice: drop the second time.
                 t_a[:, -1, n // 2 :] = 0
                 t_b[:, -1, n // 2 :] = 0
-            ab += torch.mul(t_a, t_b, out=pairs).sum(dim=(1, 2))
+            weights = None
+            if priority is not None:
+                weights = priority.unsqueeze(1) + _shifted(priority, first, count)
+            ab += _weighed(torch.mul(t_a, t_b, out=pairs), weights).sum(dim=(1, 2))
             if squares:
-                aa += torch.mul(t_a, t_a, out=pairs).sum(dim=(1, 2))
-                bb += torch.mul(t_b, t_b, out=pairs).sum(dim=(1, 2))
+                aa += _weighed(torch.mul(t_a, t_a, out=pairs), weights).sum(dim=(1, 2))
+                bb += _weighed(torch.mul(t_b, t_b, out=pairs), weights).sum(dim=(1, 2))
             for needed, own, other, to_product, to_square in (
                 (needs_a, t_a, t_b, ab_a, aa_a),
                 (needs_b and not hard_b, t_b, t_a, ab_b, bb_b),
@@ -301,9 +350,12 @@ class _PairSums(torch.autograd.Function):
                     continue
                 # d tanh(k d)/dd = k (1 - tanh^2), times the other factor of each product.
                 torch.mul(own, own, out=pairs).neg_().add_(1).mul_(k).mul_(other)
+                _weighed(pairs, weights)
                 _add_pair_gradient(to_product, pairs, first, scratch)
                 if squares:
-                    torch.mul(own, own, out=pairs).neg_().add_(1).mul_(2 * k).mul_(own)
+                    torch.mul(own, own, out=pairs).neg_().add_(1).mul_(2 * k).mul_(own).mul_(
+                        weights
+                    )
                     _add_pair_gradient(to_square, pairs, first, scratch)
         ctx.save_for_backward(ab_a, aa_a, ab_b, bb_b)
         return ab, aa, bb
@@ -315,7 +367,7 @@ class _PairSums(torch.autograd.Function):
         needs_a, needs_b = ctx.needs_input_grad[:2]
         d_a = d_ab.unsqueeze(1) * ab_a + d_aa.unsqueeze(1) * aa_a if needs_a else None
         d_b = d_ab.unsqueeze(1) * ab_b + d_bb.unsqueeze(1) * bb_b if needs_b else None
-        return d_a, d_b, None, None, None
+        return d_a, d_b, None, None, None, None
 
 
 class _SoftRanks(torch.autograd.Function):
