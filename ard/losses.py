@@ -8,7 +8,7 @@ all. A constant that is left at None takes the value published for CIFAR-10.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from math import inf
 
 import torch
@@ -28,14 +28,17 @@ PROBABILITY_EPS = 1e-7
 MTARD_RATE = 0.025
 """How fast MTARD's weights follow the losses, per step (its published value)."""
 
+IAD_WARM_UP = 0.3
+"""Share of the training in which IAD trusts its teacher alone: 60 of the authors' 200 epochs."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossOptions:
     """Settings of the objectives; each method reads its own. None is the published value.
 
     Attributes:
-        alpha: weight of the distillation term: goldblum_ard (1), adaad (1), igdm's module (20),
-            dist_adv's cross-entropy (1).
+        alpha: weight of the distillation term: goldblum_ard (1), adaad (1), igdm's module (1; for
+            CIFAR-100 its authors take 20), dist_adv's cross-entropy (1).
         beta: weight of the robust term of trades (6) and mart (5); exponent of iad (0.1); weight
             of dist_adv's relations within a sample (2).
         gamma: weight of dist_adv's relations between samples (2).
@@ -63,9 +66,22 @@ class LossOptions:
         if self.temperature is not None and not 0 < self.temperature < inf:
             raise InputError(f"--temperature {self.temperature:g}: expected a value above 0")
 
+    @property
+    def progress(self) -> float:
+        """Share of the training that is done: all of it, unless `at` says otherwise."""
+        return 1.0
+
     def at(self, progress: float) -> LossOptions:
         """The options in force when this share (0 to 1) of the training is done."""
-        return replace(self, ranking=self.ranking.at(progress))
+        given = {each.name: getattr(self, each.name) for each in fields(LossOptions)}
+        return _OptionsAt(**given | {"ranking": self.ranking.at(progress), "progress": progress})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OptionsAt(LossOptions):
+    """Options at one moment of a training. The moment is no setting, so no field of the above."""
+
+    progress: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +175,7 @@ def pgd_at_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
 
 def trades_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Zhang et al. 2019 (TRADES), eq. 5: CE(x) + beta KL(S(x) || S(x'))."""
+    """Zhang et al. 2019 (TRADES): CE(x) + beta KL(S(x) || S(x'))."""
     robust = kl_divergence(logits.student_adversarial, logits.student_clean)
     return {
         "ce": F.cross_entropy(logits.student_clean, labels),
@@ -168,9 +184,9 @@ def trades_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
 
 def mart_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Wang et al. 2020 (MART), eq. 11: boosted CE(x') + beta KL(S(x) || S(x')) (1 - p_y(x)).
+    """Wang et al. 2020 (MART): boosted CE(x') + beta KL(S(x) || S(x')) (1 - p_y(x)).
 
-    The boost adds -log(1 - max_{c != y} p_c(x')), eq. 8.
+    The boost adds -log(1 - max_{c != y} p_c(x')).
     """
     probabilities = logits.student_adversarial.softmax(dim=1)
     others = probabilities.scatter(1, labels.unsqueeze(1), 0.0).amax(dim=1)
@@ -184,7 +200,7 @@ def mart_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
 
 def goldblum_ard_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Goldblum et al. 2020 (Adversarially Robust Distillation), eq. 4.
+    """Goldblum et al. 2020 (Adversarially Robust Distillation).
 
     alpha t^2 KL(T(x) / t || S(x') / t) + (1 - alpha) CE(S(x)), with alpha 1 and t 30.
     """
@@ -197,24 +213,25 @@ def goldblum_ard_terms(logits: Logits, labels: Tensor, options: LossOptions) -> 
 
 
 def iad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Zhu et al. 2022 (IAD-I), eq. 4: the teacher is trusted as far as it is right.
+    """Zhu et al. 2022 (IAD-I): where the teacher is wrong, the student heeds itself as well.
 
-    w KL(T(x') || S(x')) + (1 - w) KL(S(x) || S(x')), with w = p_T(y | x')^beta of each sample.
+    t^2 KL(T(x) / t || S(x') / t) + (1 - p_T(y | x')^beta) KL(S(x) || S(x')), the second term after
+    a warm-up, with beta 0.1 and t 1. As in the authors' code, the first term has the same weight
+    for every sample, and a temperature does not touch the second.
     """
     temperature = published(options.temperature, 1.0)
-    truth = logits.teacher_adversarial.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
-    trust = truth.pow(published(options.beta, 0.1))
     student = logits.student_adversarial
-    teacher = kl_divergence_each(student, logits.teacher_adversarial, temperature)
-    own = kl_divergence_each(student, logits.student_clean, temperature)
+    truth = logits.teacher_adversarial.softmax(dim=1).gather(1, labels.unsqueeze(1)).squeeze(1)
+    distrust = 1 - truth.pow(published(options.beta, 0.1))
+    own = (distrust * kl_divergence_each(student, logits.student_clean)).mean()
     return {
-        "kl_teacher": temperature**2 * (trust * teacher).mean(),
-        "kl_self": temperature**2 * ((1 - trust) * own).mean(),
+        "kl_teacher": temperature**2 * kl_divergence(student, logits.teacher_clean, temperature),
+        "kl_self": float(options.progress >= IAD_WARM_UP) * own,
     }
 
 
 def rslad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Zi et al. 2021 (RSLAD), eq. 6: 5/6 KL(T(x) || S(x')) + 1/6 KL(T(x) || S(x))."""
+    """Zi et al. 2021 (RSLAD): 5/6 KL(T(x) || S(x')) + 1/6 KL(T(x) || S(x))."""
     return {
         "kl_adversarial": 5 / 6 * kl_divergence(logits.student_adversarial, logits.teacher_clean),
         "kl_clean": 1 / 6 * kl_divergence(logits.student_clean, logits.teacher_clean),
@@ -222,7 +239,7 @@ def rslad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
 
 def adaad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Huang et al. 2023 (AdaAD), eq. 7: alpha KL(T(x') || S(x')) + (1 - alpha) KL(T(x) || S(x)).
+    """Huang et al. 2023 (AdaAD): alpha KL(T(x') || S(x')) + (1 - alpha) KL(T(x) || S(x)).
 
     With alpha 1; its inner maximisation ascends KL(T(x') || S(x')) through both networks.
     """
@@ -235,20 +252,22 @@ def adaad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
 
 def igdm_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Lee et al. 2025 (IGDM) on AdaAD: differences across the ball stand for input gradients.
+    """Lee et al. 2025 (IGDM), eqs. 8 and 9, on AdaAD: output differences for input gradients.
 
-    KL(T(x') || S(x')) + alpha KL(T(x') - T(2x - x') || S(x') - S(2x - x')), with alpha 20.
+    KL(T(x') || S(x')) + alpha p KL(T(x') - T(2x - x') || S(x') - S(2x - x')) of logits, where p
+    rises from 0 to 1 over the training as in the authors' code, with alpha 1.
     """
     student = logits.student_adversarial - logits.student_mirrored
     teacher = logits.teacher_adversarial - logits.teacher_mirrored
+    weight = published(options.alpha, 1.0) * options.progress
     return {
         "kl_adversarial": kl_divergence(logits.student_adversarial, logits.teacher_adversarial),
-        "gradient": published(options.alpha, 20.0) * kl_divergence(student, teacher),
+        "gradient": weight * kl_divergence(student, teacher),
     }
 
 
 def mtard_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Zhao et al. 2022 (MTARD), eqs. 2 and 3: a robust teacher on x', a clean one on x."""
+    """Zhao et al. 2022 (MTARD): a robust teacher on x', a clean one on x."""
     return {
         "kl_adversarial": kl_divergence(logits.student_adversarial, logits.teacher_adversarial),
         "kl_clean": kl_divergence(logits.student_clean, logits.second_teacher_clean),
@@ -256,9 +275,10 @@ def mtard_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
 
 def mtard_balance(memory: Tensor, terms: Terms) -> tuple[dict[str, float], Tensor]:
-    """Zhao et al. 2022, eqs. 5 to 7: the term that has fallen less since the start weighs more.
+    """Zhao et al. 2022: the term that has fallen less since the start comes to weigh more.
 
-    Memory: the first values of both terms, and the weights (half each at first).
+    Memory: the first values of both terms, and the weights (half each at first). The authors
+    lower the rate together with their learning rate; here it stays.
     """
     values = torch.stack([term.detach().double().cpu() for term in terms.values()])
     first, weights = (values, torch.full((2,), 0.5)) if memory.numel() == 0 else memory.chunk(2)
@@ -268,7 +288,7 @@ def mtard_balance(memory: Tensor, terms: Terms) -> tuple[dict[str, float], Tenso
 
 
 def dist_adv_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Huang et al. 2022 (DIST), eqs. 6 to 10, on adversarial logits.
+    """Huang et al. 2022 (DIST), on adversarial logits.
 
     alpha CE(x') + t^2 (beta (1 - Pearson over classes) + gamma (1 - Pearson over samples)) of
     softmax(Z(x') / t), with alpha 1, beta and gamma 2 and t 4.
@@ -357,7 +377,7 @@ LOSSES: dict[str, Method] = {
     "iad": Method(
         source="Zhu et al. 2022, arXiv 2106.04928",
         terms=iad_terms,
-        needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_ADVERSARIAL}),
+        needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN, TEACHER_ADVERSARIAL}),
         inner="ce",
     ),
     "rslad": Method(
