@@ -353,9 +353,8 @@ class _PairSums(torch.autograd.Function):
                 _weighed(pairs, weights)
                 _add_pair_gradient(to_product, pairs, first, scratch)
                 if squares:
-                    torch.mul(own, own, out=pairs).neg_().add_(1).mul_(2 * k).mul_(own).mul_(
-                        weights
-                    )
+                    torch.mul(own, own, out=pairs).neg_().add_(1).mul_(2 * k).mul_(own)
+                    _weighed(pairs, weights)
                     _add_pair_gradient(to_square, pairs, first, scratch)
         ctx.save_for_backward(ab_a, aa_a, ab_b, bb_b)
         return ab, aa, bb
