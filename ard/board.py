@@ -31,12 +31,12 @@ def scalars(out: Path | None, epochs_done: int) -> Iterator[Callable[[dict[str, 
             "--tensorboard: the package tensorboard is not installed; pip install tensorboard, or "
             "read metrics.jsonl, which has the same figures"
         ) from None
-    with SummaryWriter(str(out / FOLDER), purge_step=epochs_done + 1) as writer:  # type: ignore[no-untyped-call]
+    with SummaryWriter(str(out / FOLDER), purge_step=epochs_done + 1) as writer:
 
         def write(line: dict[str, Any]) -> None:
             for name, value in _scalars(line):
-                writer.add_scalar(name, value, line["epoch"])  # type: ignore[no-untyped-call]
-            writer.flush()  # type: ignore[no-untyped-call]
+                writer.add_scalar(name, value, line["epoch"])
+            writer.flush()
 
         yield write
 

@@ -1,6 +1,6 @@
 """Judge trained students without their gradients; one JSON line per student.
 
-    python benchmarks/methods/blackbox.py --data-dir DIR --teacher TEACHER --work runs/methods \
+    python -m benchmarks.methods.blackbox --data-dir DIR --teacher TEACHER --work runs/methods \
         --independent runs/methods/trades-0-.../student.safetensors
 
 Square asks the student for scores alone; the transferred images were crafted on the teacher and on
@@ -13,11 +13,10 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
 import typer
-from run import HERE, append, claim, commit, finished, machine, pack
 from torch import nn
 
 from ard.attacks import parse_attack, run_attack
@@ -26,11 +25,11 @@ from ard.data import Split, as_float, take_limit
 from ard.datasets import load_dataset
 from ard.evaluate import evaluate_attack
 from ard.stages import recipe_epsilon
+from benchmarks.methods.lines import LINES, append, claim, commit, finished, machine, pack
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError
 from edge_bench.metrics import BoolArray
 
-DEFAULT_LINES = HERE.parent.parent / "docs/results/methods.jsonl"
 CRAFTED_WITH = ("pgd20", "cw30")
 BATCH = 250
 
@@ -39,7 +38,7 @@ def main(
     teacher: Annotated[Path, typer.Option(help="The robust teacher's weights.")],
     independent: Annotated[Path, typer.Option(help="Weights that no student learnt from.")],
     work: Annotated[Path, typer.Option(help="Folder with the students, as run.py left it.")],
-    lines: Annotated[Path, typer.Option(help="Lines to read and to add to.")] = DEFAULT_LINES,
+    lines: Annotated[Path, typer.Option(help="Lines to read and to add to.")] = LINES,
     data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
     stage: Annotated[str, typer.Option(help="Whose students.")] = "main",
     images: Annotated[int, typer.Option(help="Stratified test images.")] = 500,
@@ -91,9 +90,10 @@ def crafted(model: nn.Module, split: Split) -> list[torch.Tensor]:
     sets = []
     for name in CRAFTED_WITH:
         spec = parse_attack(name, epsilon=8 / 255)
+        parts = zip(torch.split(split.images, BATCH), torch.split(split.labels, BATCH), strict=True)
         batches = [
-            run_attack(model, as_float(split.images[i : i + BATCH]), split.labels[i : i + BATCH], spec, i)
-            for i in range(0, len(split), BATCH)
+            run_attack(model, as_float(images), labels, spec, index)
+            for index, (images, labels) in enumerate(parts)
         ]
         sets.append(torch.cat(batches))
     return sets

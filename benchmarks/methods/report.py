@@ -1,7 +1,7 @@
 """Make the tables and the picture of docs/results/methods.md from the lines of finished runs.
 
-    python benchmarks/methods/report.py            writes both
-    python benchmarks/methods/report.py --check    exits 1 where the tables are not what they say
+    python -m benchmarks.methods.report            writes both
+    python -m benchmarks.methods.report --check    exits 1 where the tables are not what they say
 
 Tables replace what stands between `<!-- table NAME -->` and `<!-- end -->`.
 """
@@ -14,27 +14,24 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import typer
 from scipy.stats import ttest_rel
 
+from benchmarks.methods.lines import LINES, RESULTS, Line, unpack
 from edge_bench.metrics import BoolArray
 from edge_bench.stats import mcnemar_p_value
 
-RESULTS = Path(__file__).parent.parent.parent / "docs/results"
 OURS = "ard"
 
-Line = dict[str, Any]
 Groups = dict[str, list[Line]]
 """Lines of one stage by label, each list in the order of its seeds."""
 
 
 def main(
-    lines: Annotated[Path, typer.Option(help="Lines of finished runs.")] = (
-        RESULTS / "methods.jsonl"
-    ),
+    lines: Annotated[Path, typer.Option(help="Lines of finished runs.")] = (LINES),
     document: Annotated[Path, typer.Option(help="Document with the tables.")] = (
         RESULTS / "methods.md"
     ),
@@ -179,8 +176,7 @@ def versus(ours: list[Line], theirs: list[Line]) -> list[str]:
 def survivors(line: Line) -> BoolArray:
     """The mask of the images that all attacks left right."""
     name = min(line["test"], key=lambda attack: line["test"][attack])
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(line["masks"][name]), dtype=np.uint8))
-    return bits[: line["images"]].astype(np.bool_)
+    return unpack(line, name)
 
 
 def draw(groups: Groups, path: Path) -> None:

@@ -1,6 +1,6 @@
 """Train and judge every run of a grid file; one JSON line per finished run.
 
-    python benchmarks/methods/run.py benchmarks/methods/cifar10.toml --data-dir DIR \
+    python -m benchmarks.methods.run benchmarks/methods/cifar10.toml --data-dir DIR \
         --teacher TEACHER --clean-teacher CLEAN --work runs/methods
 
 Runs whose line is there already are skipped, so the same command goes on after an interruption
@@ -10,36 +10,33 @@ ones. Several processes may share one grid: each takes what no other is at.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import platform
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 
 from ard.attacks import parse_attack
+from ard.checkpoint import load_model
 from ard.config import TrainConfig
 from ard.data import Dataset, Split, take_limit
 from ard.datasets import load_dataset
 from ard.evaluate import evaluate_attack
+from ard.losses import LOSSES
 from ard.models import Classifier
 from ard.recipes import build_config, convert, merge, read_toml
 from ard.stages import Teacher, learn, load_teacher
 from ard.train import CHECKPOINT
+from benchmarks.methods.lines import LINES, append, claim, commit, finished, machine, pack
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError
 from edge_bench.metrics import BoolArray
 
-HERE = Path(__file__).parent
 SELECTION = "validation"
 JUDGED = "test"
 
@@ -48,9 +45,7 @@ def main(
     grid: Annotated[Path, typer.Argument(help="The grid file.")],
     teacher: Annotated[Path, typer.Option(help="The robust teacher's weights.")],
     work: Annotated[Path, typer.Option(help="Folder for weights and checkpoints.")],
-    lines: Annotated[Path, typer.Option(help="Where finished runs are written.")] = (
-        HERE.parent.parent / "docs/results/methods.jsonl"
-    ),
+    lines: Annotated[Path, typer.Option(help="Where finished runs are written.")] = LINES,
     data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
     clean_teacher: Annotated[Path | None, typer.Option(help="For methods with two.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only the runs of this stage.")] = None,
@@ -112,33 +107,6 @@ def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-@contextmanager
-def claim(folder: Path) -> Iterator[bool]:
-    """Whether this process may work on the run; a process that dies gives its claims back."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "claim").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
-
-
-def finished(lines: Path) -> set[str]:
-    """Identifiers of the runs that have a line."""
-    if not lines.exists():
-        return set()
-    return {json.loads(line)["id"] for line in lines.read_text(encoding="utf-8").splitlines()}
-
-
-def append(lines: Path, line: dict[str, Any]) -> None:
-    """Add one line; a single short write, so that processes do not mix theirs."""
-    lines.parent.mkdir(parents=True, exist_ok=True)
-    with lines.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, sort_keys=True) + "\n")
-
-
 def one_run(
     run: dict[str, Any],
     judge: dict[str, Any],
@@ -164,8 +132,6 @@ def one_run(
             report_progress=report_progress,
         )
     training_seconds = time.perf_counter() - begin
-    from ard.checkpoint import load_model
-
     model, _ = load_model(learned.weights)
     begin = time.perf_counter()
     attacks = run["attacks"] if run["attacks"] is not None else judge["attacks"]
@@ -197,15 +163,11 @@ def one_run(
 
 def teacher_of(config: TrainConfig, path: Path, dataset: Dataset) -> Teacher | None:
     """The robust teacher, where the method distils."""
-    from ard.losses import LOSSES
-
     return load_teacher(path, None, dataset) if LOSSES[config.method].distils else None
 
 
 def second_teacher_of(config: TrainConfig, path: Path | None, dataset: Dataset) -> Teacher | None:
     """The clean teacher, where the method has two."""
-    from ard.losses import LOSSES
-
     if not LOSSES[config.method].needs_second_teacher:
         return None
     if path is None:
@@ -224,30 +186,6 @@ def judged(
         survivors = evaluate_attack(model, split, spec, correct=survivors)
         masks[name] = survivors
     return masks
-
-
-def pack(mask: BoolArray) -> str:
-    """The bits of a mask as hexadecimal text; the whole bytes come from `unpack` in report.py."""
-    return np.packbits(mask).tobytes().hex()
-
-
-def commit() -> str:
-    """The commit of the code, with a plus where files were changed."""
-    done = subprocess.run(
-        ["git", "-C", str(HERE), "describe", "--always", "--dirty=+", "--abbrev=10"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip() or "unknown"
-
-
-def machine() -> str:
-    """What computed, in words."""
-    device = platform.processor() or platform.machine()
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    return f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,81 @@
+"""The lines of finished runs: how they are claimed, written and read."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_bench.metrics import BoolArray
+
+ROOT = Path(__file__).parent.parent.parent
+RESULTS = ROOT / "docs/results"
+LINES = RESULTS / "methods.jsonl"
+
+Line = dict[str, Any]
+
+
+@contextmanager
+def claim(folder: Path) -> Iterator[bool]:
+    """Whether this process may work on the run; a process that dies gives its claims back."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "claim").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def finished(lines: Path) -> set[str]:
+    """Identifiers of the runs that have a line."""
+    if not lines.exists():
+        return set()
+    return {json.loads(line)["id"] for line in lines.read_text(encoding="utf-8").splitlines()}
+
+
+def append(lines: Path, line: Line) -> None:
+    """Add one line; a single short write, so that processes do not mix theirs."""
+    lines.parent.mkdir(parents=True, exist_ok=True)
+    with lines.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line, sort_keys=True) + "\n")
+
+
+def pack(mask: BoolArray) -> str:
+    """The bits of a mask as hexadecimal text."""
+    return np.packbits(mask).tobytes().hex()
+
+
+def commit() -> str:
+    """The commit of the code, with a plus where files were changed."""
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "describe", "--always", "--dirty=+", "--abbrev=10"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "unknown"
+
+
+def machine() -> str:
+    """What computed, in words."""
+    device = platform.processor() or platform.machine()
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    return f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"
+
+
+def unpack(line: Line, attack: str) -> BoolArray:
+    """The mask of an attack, (images,)."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(line["masks"][attack]), dtype=np.uint8))
+    mask: BoolArray = bits[: line["images"]].astype(np.bool_)
+    return mask
