@@ -77,10 +77,9 @@ def _conv_then_norm(model: nn.Module) -> dict[str, str]:
     for node in graph.nodes:
         if node.op != "call_module" or not _is_foldable(modules[str(node.target)]):
             continue
-        before = node.args[0]
+        (before,) = node.all_input_nodes
         if (
-            isinstance(before, fx.Node)
-            and before.op == "call_module"
+            before.op == "call_module"
             and isinstance(modules[str(before.target)], nn.Conv2d)
             and len(before.users) == 1
             and calls.count(str(before.target)) == calls.count(str(node.target)) == 1
