@@ -83,6 +83,17 @@ def take_fraction(train: Split, fraction: float, seed: int) -> Split:
     return train.at(stratified_subset(train, count, seed, asked))
 
 
+def rest_of(train: Split, fraction: float, seed: int) -> Split:
+    """What `take_fraction` leaves: training images that such a run never sees."""
+    if fraction == 1:
+        return train.at(torch.arange(0))
+    count = round(fraction * len(train))
+    drawn = stratified_subset(train, count, seed, f"--train-fraction {fraction:g}")
+    rest = torch.ones(len(train), dtype=torch.bool)
+    rest[drawn] = False
+    return train.at(rest.nonzero().squeeze(1))
+
+
 def take_limit(split: Split, limit: int | None, seed: int = SPLIT_SEED) -> Split:
     """`limit` samples of a split, the same ones for one seed; None takes all."""
     if limit is None or limit >= len(split):

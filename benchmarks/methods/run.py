@@ -24,7 +24,7 @@ import typer
 from ard.attacks import parse_attack
 from ard.checkpoint import load_model
 from ard.config import TrainConfig
-from ard.data import Dataset, Split, take_limit
+from ard.data import Dataset, Split, hold_out_validation, rest_of, take_limit
 from ard.datasets import load_dataset
 from ard.evaluate import evaluate_attack
 from ard.losses import LOSSES
@@ -36,9 +36,6 @@ from benchmarks.methods.lines import LINES, append, claim, commit, finished, mac
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError
 from edge_bench.metrics import BoolArray
-
-SELECTION = "validation"
-JUDGED = "test"
 
 
 def main(
@@ -135,7 +132,8 @@ def one_run(
     model, _ = load_model(learned.weights)
     begin = time.perf_counter()
     attacks = run["attacks"] if run["attacks"] is not None else judge["attacks"]
-    masks = judged(model, take_limit(dataset.test, judge["images"]), attacks, config)
+    split = take_limit(judged_images(judge["part"], dataset, config), judge["images"])
+    masks = judged(model, split, attacks, config)
     return {
         "id": run["id"],
         "stage": run["stage"],
@@ -144,14 +142,14 @@ def one_run(
         "settings": run["settings"],
         "teacher_sha256": teacher.sha256 if teacher else None,
         "weights_sha256": learned.sha256,
-        SELECTION: {
+        "validation": {
             "clean": learned.validation.clean_accuracy,
             "pgd10": learned.validation.robust_accuracy,
             "epoch": learned.validation.epoch,
         },
-        JUDGED: {name: float(mask.mean()) for name, mask in masks.items()},
+        judge["part"]: {name: float(mask.mean()) for name, mask in masks.items()},
         "masks": {name: pack(mask) for name, mask in masks.items()},
-        "images": judge["images"],
+        "images": len(split),
         "seconds": {
             "training": round(training_seconds, 1),
             "judging": round(time.perf_counter() - begin, 1),
@@ -173,6 +171,17 @@ def second_teacher_of(config: TrainConfig, path: Path | None, dataset: Dataset) 
     if path is None:
         raise typer.BadParameter(f"{config.method} needs --clean-teacher")
     return load_teacher(path, None, dataset)
+
+
+def judged_images(part: str, dataset: Dataset, config: TrainConfig) -> Split:
+    """The `test` images, or those of the training set that this run leaves `unused`.
+
+    What is decided on the unused ones may be reported on the test images later.
+    """
+    if part == "test":
+        return dataset.test
+    training, _ = hold_out_validation(dataset.train)
+    return rest_of(training, config.train_fraction, config.seed)
 
 
 def judged(

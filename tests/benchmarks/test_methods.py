@@ -1,0 +1,169 @@
+"""The comparison of methods: a resumable runner, and tables made from its lines alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from scipy.stats import binomtest, ttest_rel
+from typer.testing import CliRunner
+
+from ard.checkpoint import load_model
+from ard.datasets import load_dataset
+from ard.recipes import build_config
+from ard.train import training_data
+from benchmarks.methods import report, run
+from benchmarks.methods.lines import LINES, RESULTS, finished, pack, unpack
+
+GRID = """
+[common]
+dataset = "digits"
+architecture = "resnet8:4"
+epsilon = "16/255"
+inner_steps = 1
+epochs = 1
+train_fraction = 0.3
+
+[judge]
+part = "test"
+images = 60
+attacks = ["pgd2", "cw2"]
+
+[[runs]]
+stage = "main"
+label = "pgd_at"
+seeds = [0, 1]
+set = { method = "pgd_at" }
+
+[[runs]]
+stage = "later"
+label = "trades"
+set = { method = "trades", loss.beta = 2.0 }
+"""
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> Path:
+    path = tmp_path / "grid.toml"
+    path.write_text(GRID, encoding="utf-8")
+    return path
+
+
+def launch(grid: Path, *more: str) -> Path:
+    import typer
+
+    app = typer.Typer()
+    app.command()(run.main)
+    folder = grid.parent
+    teacher = ["--teacher", "none.safetensors", "--data-dir", str(folder)]
+    work = ["--work", str(folder / "work"), "--lines", str(folder / "lines.jsonl")]
+    result = CliRunner().invoke(app, [str(grid), *teacher, *work, *more])
+    assert result.exit_code == 0, result.output
+    return folder / "lines.jsonl"
+
+
+def test_a_line_tells_config_seed_commit_machine_and_masks(grid: Path) -> None:
+    lines = launch(grid, "--stage", "main")
+    first, second = (json.loads(text) for text in lines.read_text().splitlines())
+    assert [first["seed"], second["seed"]] == [0, 1]
+    assert first["settings"]["epsilon"] == pytest.approx(16 / 255)
+    assert first["weights_sha256"] != second["weights_sha256"]
+    assert {"commit", "machine", "validation", "seconds"} <= first.keys()
+    assert unpack(first, "cw2").mean() == pytest.approx(first["test"]["cw2"])
+    assert first["test"]["cw2"] <= first["test"]["pgd2"] <= first["test"]["clean"]
+
+
+def test_finished_runs_are_not_run_again_and_later_ones_add_lines(grid: Path) -> None:
+    lines = launch(grid, "--stage", "main")
+    before = lines.read_text()
+    launch(grid, "--stage", "main")
+    assert lines.read_text() == before
+    launch(grid)
+    assert lines.read_text().startswith(before)
+    assert len(finished(lines)) == 3
+
+
+def test_unused_images_are_training_images_that_the_run_never_sees() -> None:
+    digits = load_dataset("digits", Path("unused"))
+    config = build_config(
+        {"dataset": "digits", "architecture": "resnet8:4", "method": "pgd_at", "epsilon": 0.1}
+        | {"train_fraction": 0.3}
+    )
+    seen, validation = training_data(config, digits)
+    unused = run.judged_images("unused", digits, config)
+    assert len(unused) + len(seen) + len(validation) == len(digits.train)
+    images = torch.cat((seen.images, validation.images, unused.images)).flatten(1).sum(dim=1)
+    assert int(images.sum()) == int(digits.train.images.sum())
+
+
+def test_a_run_that_lost_its_line_goes_on_from_its_checkpoint(grid: Path) -> None:
+    lines = launch(grid, "--stage", "later")
+    line = json.loads(lines.read_text())
+    lines.unlink()
+    launch(grid, "--stage", "later")
+    again = json.loads(lines.read_text())
+    assert again["weights_sha256"] == line["weights_sha256"]
+    assert again["masks"] == line["masks"]
+    _, card = load_model(grid.parent / "work" / line["id"] / "student.safetensors")
+    assert card.recipe["loss"]["beta"] == 2.0
+
+
+def line(label: str, seed: int, mask: NDArray[np.bool_], clean: float = 0.9) -> dict[str, Any]:
+    return {
+        "stage": "main",
+        "label": label,
+        "seed": seed,
+        "images": len(mask),
+        "test": {
+            "clean": clean,
+            "apgd_ce": float(mask.mean()) + 0.01,
+            "apgd_t": float(mask.mean()),
+        },
+        "masks": {"apgd_t": pack(mask)},
+        "seconds": {"training": 120.0},
+    }
+
+
+def test_the_table_gives_mean_deviation_difference_and_the_weaker_test(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    ours = [rng.random(203) < 0.6 for _ in range(3)]
+    theirs = [mask & (rng.random(203) < 0.8) for mask in ours]
+    lines = [line("ard", seed, mask) for seed, mask in enumerate(ours)]
+    lines += [line("rslad", seed, mask) for seed, mask in enumerate(theirs)]
+    path = tmp_path / "lines.jsonl"
+    path.write_text("\n".join(json.dumps(each) for each in lines), encoding="utf-8")
+    rows = report.main_table(report.read(path)["main"])
+    assert [row[0] for row in rows] == ["method", "**ard**", "rslad"]
+    means = [100 * mask.mean() for mask in theirs]
+    assert rows[2][4] == f"{np.mean(means):.1f} ± {np.std(means, ddof=1):.1f}"
+    first, second = np.concatenate(ours), np.concatenate(theirs)
+    assert rows[2][5] == f"{100 * (first.mean() - second.mean()):+.1f}"
+    lost, won = int((first & ~second).sum()), int((second & ~first).sum())
+    images = binomtest(min(lost, won), lost + won).pvalue
+    seeds = ttest_rel([m.mean() for m in ours], [m.mean() for m in theirs]).pvalue
+    p = max(images, seeds)
+    assert rows[2][6] == (f"{p:.3f}" if p >= 0.001 else "< 0.001")
+
+
+def test_seeds_that_only_one_method_has_are_not_compared() -> None:
+    mask = np.ones(8, dtype=np.bool_)
+    assert report.versus([line("ard", 0, mask)], [line("rslad", 1, mask)]) == ["", ""]
+
+
+def test_tables_fill_only_their_places() -> None:
+    text = "a\n<!-- table main -->\nold\n<!-- end -->\nb\n"
+    mask = np.ones(8, dtype=np.bool_)
+    filled = report.fill(text, {"main": {"ard": [line("ard", 0, mask)]}})
+    assert filled.startswith("a\n<!-- table main -->\n| method |")
+    assert filled.endswith("<!-- end -->\nb\n")
+    assert "old" not in filled
+
+
+def test_the_published_tables_are_what_the_lines_say() -> None:
+    text = (RESULTS / "methods.md").read_text(encoding="utf-8")
+    assert report.fill(text, report.read(LINES)) == text
