@@ -52,11 +52,11 @@ def main(
     students = [s for s in students if s["stage"] == stage and (not wanted or s["label"] in wanted)]
     split: Split | None = None
     for student in students:
-        weights = work / student["id"] / "student.safetensors"
+        weights = work / student["weights"] / "student.safetensors"
         if weights.resolve() == independent.resolve():
             continue
-        with claim(work / f"blackbox-{student['id']}") as is_ours:
-            name = f"blackbox-{student['id']}"
+        name = f"blackbox {student['id']}"
+        with claim(weights.parent) as is_ours:
             if not is_ours or name in finished(lines):
                 continue
             if split is None:
@@ -72,6 +72,7 @@ def main(
                     "id": name,
                     "stage": "blackbox",
                     "label": student["label"],
+                    "weights": student["weights"],
                     "seed": student["seed"],
                     "settings": student["settings"],
                     "weights_sha256": student["weights_sha256"],

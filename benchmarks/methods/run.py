@@ -59,7 +59,7 @@ def main(
             continue
         if minutes is not None and time.monotonic() - begin > 60 * minutes:
             break
-        folder = work / run["id"]
+        folder = work / run["weights"]
         with claim(folder) as is_ours:
             if not is_ours or run["id"] in finished(lines):
                 continue
@@ -83,8 +83,11 @@ def expand(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
                 },
             )
             key = json.dumps(settings, sort_keys=True, default=str)
+            digest = hashlib.sha256(key.encode()).hexdigest()[:12]
             yield {
-                "id": f"{entry['label']}-{seed}-{hashlib.sha256(key.encode()).hexdigest()[:8]}",
+                "id": f"{entry['stage']} {entry['label']} {seed} {digest}",
+                # Stages that differ only in how they judge share the weights.
+                "weights": f"{settings['method']}-{seed}-{digest}",
                 "stage": entry["stage"],
                 "label": entry["label"],
                 "seed": seed,
@@ -138,6 +141,7 @@ def one_run(
         "id": run["id"],
         "stage": run["stage"],
         "label": run["label"],
+        "weights": run["weights"],
         "seed": run["seed"],
         "settings": run["settings"],
         "teacher_sha256": teacher.sha256 if teacher else None,

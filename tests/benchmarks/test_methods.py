@@ -109,7 +109,7 @@ def test_a_run_that_lost_its_line_goes_on_from_its_checkpoint(grid: Path) -> Non
     again = json.loads(lines.read_text())
     assert again["weights_sha256"] == line["weights_sha256"]
     assert again["masks"] == line["masks"]
-    _, card = load_model(grid.parent / "work" / line["id"] / "student.safetensors")
+    _, card = load_model(grid.parent / "work" / line["weights"] / "student.safetensors")
     assert card.recipe["loss"]["beta"] == 2.0
 
 
