@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ard import attacks
 from ard.attacks import (
     ATTACKS,
     attack_label,
@@ -27,7 +28,7 @@ from edge_bench.spec import AttackSpec
 
 from .conftest import EPSILON, SmallModels
 
-NAMES = ["fgsm", "pgd5", "cw5", "autoattack"]
+NAMES = ["fgsm", "pgd5", "cw5", "apgd_ce", "apgd_t", "square50", "autoattack"]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +51,15 @@ def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("epsilon", [8 / 255, EPSILON])
 def test_an_attack_stays_inside_the_ball_and_the_box(
-    name: str, epsilon: float, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+    name: str,
+    epsilon: float,
+    network: nn.Module,
+    images_and_labels: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(attacks, "SQUARE_QUERIES", 50)
     images, labels = images_and_labels
-    if name == "autoattack":
+    if name not in ("fgsm", "pgd5", "cw5"):
         images, labels = images[:4], labels[:4]
     adversarial = run_attack(network, images, labels, parse_attack(name, epsilon=epsilon), 0)
     assert adversarial.shape == images.shape
@@ -164,11 +170,72 @@ def test_autoattack_tries_every_other_class_where_there_are_few() -> None:
     assert accuracy(model, adversarial, labels) < 0.5
 
 
-def test_autoattack_on_too_few_classes_is_a_sentence() -> None:
+@pytest.mark.parametrize("name", ["autoattack", "apgd_t"])
+def test_a_targeted_attack_on_too_few_classes_is_a_sentence(name: str) -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
-    spec = parse_attack("autoattack", epsilon=0.1)
-    with pytest.raises(InputError, match="needs 4 classes or more, the model has 3"):
+    spec = parse_attack(name, epsilon=0.1)
+    with pytest.raises(InputError, match=f"{name}: needs 4 classes or more, the model has 3"):
         run_attack(model, torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), spec, 0)
+
+
+@pytest.mark.parametrize("name", ["apgd_ce", "square20"])
+def test_the_other_parts_of_the_ensemble_need_no_fourth_class(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).requires_grad_(False)
+    images = torch.rand(6, 1, 4, 4)
+    labels = model(images).argmax(1)
+    found = run_attack(model, images, labels, parse_attack(name, epsilon=0.3), 0)
+    assert accuracy(model, found, labels) < 1
+
+
+@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "square20"])
+def test_a_part_of_the_ensemble_attacks_only_what_is_still_right(
+    name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (each[:6] for each in images_and_labels)
+    with torch.no_grad():
+        predicted = network(images).argmax(1)
+    wrong = torch.tensor([True, False, True, False, False, False])
+    labels = torch.where(wrong, (predicted + 1) % 10, predicted)
+    found = run_attack(network, images, labels, parse_attack(name, epsilon=EPSILON), 0)
+    changed = (found != images).flatten(1).any(dim=1)
+    assert not bool((changed & wrong).any())
+    assert bool(changed.any())
+
+
+def test_the_ensemble_is_no_weaker_than_any_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attacks, "SQUARE_QUERIES", 30)
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 5)
+    model = nn.Sequential(*layers).requires_grad_(False)
+    images = torch.rand(16, 1, 4, 4)
+    labels = model(images).argmax(1)
+    found = {}
+    for name in ("apgd_ce", "apgd_t", "square30", "autoattack"):
+        adversarial = run_attack(model, images, labels, parse_attack(name, epsilon=0.05), 0)
+        found[name] = accuracy(model, adversarial, labels)
+    assert 0 < found["autoattack"] < 1
+    assert found["autoattack"] <= min(found.values())
+
+
+def test_square_asks_as_often_as_its_name_says(
+    images_and_labels: tuple[Tensor, Tensor], network: nn.Module
+) -> None:
+    images, labels = (each[:1] for each in images_and_labels)
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    handle = network.register_forward_hook(count)
+    # So small a budget that the image stays right to the end.
+    run_attack(network, images, labels, parse_attack("square40", epsilon=1e-4), 0)
+    handle.remove()
+    # And a few to look at the image before and after.
+    assert 40 <= calls < 80
 
 
 def test_margin_is_positive_exactly_where_misclassified() -> None:
@@ -213,16 +280,32 @@ def test_project_clamps_to_ball_then_box() -> None:
         ("pgd", ("pgd", 20, 0.025)),
         ("cw30", ("cw", 30, 0.025)),
         ("autoattack", ("autoattack", None, None)),
+        ("apgd_ce", ("apgd_ce", None, None)),
+        ("apgd_t", ("apgd_t", None, None)),
+        ("square", ("square", 5000, None)),
+        ("square100", ("square", 100, None)),
     ],
 )
 def test_attack_names_parse(text: str, expected: tuple[str, int | None, float | None]) -> None:
     spec = parse_attack(text, epsilon=0.1)
     assert (spec.name, spec.steps, spec.step_size) == expected
-    assert attack_label(spec) == (text if text != "pgd" else "pgd20")
+    assert attack_label(spec) == {"pgd": "pgd20", "square": "square5000"}.get(text, text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "pgd-20", "fgsm3", "autoattack2", "deepfool", "pgd0", "20", "pgd999999"]
+    "text",
+    [
+        "",
+        "pgd-20",
+        "fgsm3",
+        "autoattack2",
+        "deepfool",
+        "pgd0",
+        "20",
+        "pgd999999",
+        "apgd_ce5",
+        "square0",
+    ],
 )
 def test_other_attack_names_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"attack"):

@@ -29,16 +29,19 @@ def sign(x: float) -> float:
     return float((x > 0) - (x < 0))
 
 
-def reference_kendall(a: Row, b: Row, k: float, normalisation: str, hard: bool) -> float:
-    ab = aa = bb = 0.0
+def reference_kendall(
+    a: Row, b: Row, k: float, normalisation: str, hard: bool, weights: Row | None = None
+) -> float:
+    """Every pair (i, j) counts w_i + w_j times; once where there are no weights."""
+    w = weights or [0.5] * len(a)
+    ab = aa = bb = count = 0.0
     for i in range(len(a)):
         for j in range(i + 1, len(a)):
             t_a = math.tanh(k * (a[i] - a[j]))
             t_b = sign(b[i] - b[j]) if hard else math.tanh(k * (b[i] - b[j]))
-            ab, aa, bb = ab + t_a * t_b, aa + t_a * t_a, bb + t_b * t_b
-    if normalisation == "cosine":
-        return ab / math.sqrt(aa * bb)
-    return 2 / (len(a) * (len(a) - 1)) * ab
+            c = w[i] + w[j]
+            ab, aa, bb, count = ab + c * t_a * t_b, aa + c * t_a**2, bb + c * t_b**2, count + c
+    return ab / (math.sqrt(aa * bb) if normalisation == "cosine" else count)
 
 
 def reference_ranks(a: Row, k: float, hard: bool) -> Row:
@@ -68,25 +71,34 @@ def reference_softmax(a: Row) -> Row:
     return [math.exp(x) / total for x in a]
 
 
+def reference_disagreement(
+    student: Row, teacher: Row, o: RankingOptions, weights: Row | None = None
+) -> float:
+    """1 - agreement of one row; in the space of probabilities it holds them already."""
+    a, b = student, teacher
+    if o.space == "zscore":
+        a, b = reference_zscore(a), reference_zscore(b)
+    if o.agreement == "kendall":
+        return 1 - reference_kendall(a, b, o.k, o.normalisation, o.hard_teacher, weights)
+    return 1 - reference_spearman(a, b, o.k, o.hard_teacher)
+
+
 def reference_losses(four: list[list[Row]], o: RankingOptions) -> dict[str, float]:
     """Levels 1 to 3 of the method, one sample, class and pair at a time."""
-    s_clean, s_adv, t_clean, t_adv = four
-    if o.space == "probabilities":
-        s_clean, s_adv, t_clean, t_adv = (
-            [reference_softmax(row) for row in z] for z in (s_clean, s_adv, t_clean, t_adv)
-        )
+    ranked = four[3] if o.teacher_input == "adversarial" else four[2]
+    priority = [reference_softmax(row) for row in ranked] if o.priority == "teacher" else None
+    s_clean, s_adv, t_clean, t_adv = (
+        [reference_softmax(row) for row in z] if o.space == "probabilities" else z for z in four
+    )
 
-    def disagreement(student: list[Row], teacher: list[Row]) -> float:
-        losses = []
-        for a, b in zip(student, teacher, strict=True):
-            if o.space == "zscore":
-                a, b = reference_zscore(a), reference_zscore(b)
-            if o.agreement == "kendall":
-                agreement = reference_kendall(a, b, o.k, o.normalisation, o.hard_teacher)
-            else:
-                agreement = reference_spearman(a, b, o.k, o.hard_teacher)
-            losses.append(1 - agreement)
-        return sum(losses) / len(losses)
+    def disagreement(
+        student: list[Row], teacher: list[Row], weights: list[Row] | None = None
+    ) -> float:
+        each = [
+            reference_disagreement(a, b, o, weights[i] if weights else None)
+            for i, (a, b) in enumerate(zip(student, teacher, strict=True))
+        ]
+        return sum(each) / len(each)
 
     def columns(z: list[Row]) -> list[Row]:
         return [list(column) for column in zip(*z, strict=True)]
@@ -96,9 +108,9 @@ def reference_losses(four: list[list[Row]], o: RankingOptions) -> dict[str, floa
 
     teacher = t_adv if o.teacher_input == "adversarial" else t_clean
     return {
-        "class": disagreement(s_adv, teacher),
+        "class": disagreement(s_adv, teacher, priority),
         "sample": disagreement(columns(s_adv), columns(teacher)),
-        "discrepancy": disagreement(minus(s_clean, s_adv), minus(t_clean, t_adv)),
+        "discrepancy": disagreement(minus(s_clean, s_adv), minus(t_clean, t_adv), priority),
     }
 
 
@@ -122,15 +134,19 @@ OPTIONS = [
         normalisation=normalisation,
         hard_teacher=hard,
         teacher_input=teacher_input,
+        priority=priority,
     )
-    for agreement, space, k, normalisation, hard, teacher_input in [
-        ("kendall", "zscore", 2.0, "pairs", False, "adversarial"),
-        ("kendall", "zscore", 2.0, "cosine", False, "adversarial"),
-        ("kendall", "logits", 0.7, "pairs", True, "adversarial"),
-        ("kendall", "probabilities", 30.0, "cosine", True, "clean"),
-        ("spearman", "zscore", 2.0, "pairs", False, "clean"),
-        ("spearman", "logits", 0.5, "pairs", False, "adversarial"),
-        ("spearman", "probabilities", 20.0, "pairs", True, "adversarial"),
+    for agreement, space, k, normalisation, hard, teacher_input, priority in [
+        ("kendall", "zscore", 2.0, "pairs", False, "adversarial", "uniform"),
+        ("kendall", "zscore", 2.0, "cosine", False, "adversarial", "uniform"),
+        ("kendall", "logits", 0.7, "pairs", True, "adversarial", "uniform"),
+        ("kendall", "probabilities", 30.0, "cosine", True, "clean", "uniform"),
+        ("kendall", "zscore", 2.0, "pairs", False, "adversarial", "teacher"),
+        ("kendall", "logits", 0.7, "cosine", False, "clean", "teacher"),
+        ("kendall", "probabilities", 30.0, "pairs", True, "adversarial", "teacher"),
+        ("spearman", "zscore", 2.0, "pairs", False, "clean", "uniform"),
+        ("spearman", "logits", 0.5, "pairs", False, "adversarial", "uniform"),
+        ("spearman", "probabilities", 20.0, "pairs", True, "adversarial", "uniform"),
     ]
 ]
 
@@ -343,6 +359,8 @@ def test_memory_at_1000_classes_is_far_from_one_value_per_pair() -> None:
         ({"k": math.nan}, "--k nan"),
         ({"weight_sample": math.nan}, "ranking weights"),
         ({"weight_class": -1.0}, "ranking weights"),
+        ({"priority": "student"}, "ranking.priority student"),
+        ({"priority": "teacher", "agreement": "spearman"}, "no pairs to weigh"),
     ],
 )
 def test_bad_options_are_named(changes: dict[str, object], named: str) -> None:
