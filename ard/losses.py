@@ -59,12 +59,12 @@ class LossOptions:
     def __post_init__(self) -> None:
         if self.anchor not in ANCHORS:
             raise InputError(f"--anchor {self.anchor}: expected one of {', '.join(ANCHORS)}")
-        for name in ("alpha", "beta", "gamma"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < inf:
-                raise InputError(f"--{name} {value:g}: expected a weight of 0 or more")
+        weights = (("loss.alpha", self.alpha), ("--beta", self.beta), ("loss.gamma", self.gamma))
+        for option, weight in weights:
+            if weight is not None and not 0 <= weight < inf:
+                raise InputError(f"{option} {weight:g}: expected a weight of 0 or more")
         if self.temperature is not None and not 0 < self.temperature < inf:
-            raise InputError(f"--temperature {self.temperature:g}: expected a value above 0")
+            raise InputError(f"loss.temperature {self.temperature:g}: expected a value above 0")
 
     @property
     def progress(self) -> float:

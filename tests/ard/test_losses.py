@@ -366,11 +366,11 @@ def test_a_method_of_the_other_command_is_refused(name: str, distils: bool) -> N
     ("changes", "named"),
     [
         ({"anchor": "kl"}, "--anchor kl"),
-        ({"alpha": -1.0}, "--alpha -1"),
+        ({"alpha": -1.0}, "loss.alpha -1"),
         ({"beta": -0.5}, "--beta -0.5"),
-        ({"gamma": float("inf")}, "--gamma inf"),
-        ({"temperature": 0.0}, "--temperature 0"),
-        ({"temperature": float("nan")}, "--temperature nan"),
+        ({"gamma": float("inf")}, "loss.gamma inf"),
+        ({"temperature": 0.0}, "loss.temperature 0"),
+        ({"temperature": float("nan")}, "loss.temperature nan"),
     ],
 )
 def test_bad_options_are_named(changes: dict[str, object], named: str) -> None:
