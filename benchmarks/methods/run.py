@@ -68,9 +68,13 @@ def main(
 
 
 def expand(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The runs of a grid, one per seed, in the file's order."""
-    for entry in table["runs"]:
-        for seed in entry.get("seeds", [0]):
+    """The runs of a grid, one per seed: every method's first seed, then every second one."""
+    longest = max(len(entry.get("seeds", [0])) for entry in table["runs"])
+    for index in range(longest):
+        for entry in table["runs"]:
+            if index >= len(entry.get("seeds", [0])):
+                continue
+            seed = entry.get("seeds", [0])[index]
             where = f"{entry['stage']} {entry['label']}"
             settings = merge(
                 {
