@@ -143,7 +143,7 @@ OPTIONS = [
         ("kendall", "probabilities", 30.0, "cosine", True, "clean", "uniform"),
         ("kendall", "zscore", 2.0, "pairs", False, "adversarial", "teacher"),
         ("kendall", "logits", 0.7, "cosine", False, "clean", "teacher"),
-        ("kendall", "probabilities", 30.0, "pairs", True, "adversarial", "teacher"),
+        ("kendall", "probabilities", 30.0, "pairs", False, "adversarial", "teacher"),
         ("spearman", "zscore", 2.0, "pairs", False, "clean", "uniform"),
         ("spearman", "logits", 0.5, "pairs", False, "adversarial", "uniform"),
         ("spearman", "probabilities", 20.0, "pairs", True, "adversarial", "uniform"),
