@@ -122,22 +122,22 @@ def ascend(
     images: Tensor,
     objective: Objective,
     *,
+    noise: Tensor,
     epsilon: float,
     step_size: float,
     steps: int,
-    generator: torch.Generator,
 ) -> Tensor:
     """The inner maximisation of training: signed steps from a small Gaussian start.
 
     Args:
         images: (B, C, H, W) in [0, 1].
-        generator: a CPU generator, so that a run is the same on every device.
+        noise: standard normal, of the images' shape; drawn on the CPU, so that a run is the same
+            on every device.
 
     Returns:
         the last iterate, inside the ball and the box.
     """
-    noise = torch.randn(images.shape, generator=generator).to(images.device)
-    adversarial = project(images + INNER_NOISE * noise, images, epsilon)
+    adversarial = project(images + INNER_NOISE * noise.to(images.device), images, epsilon)
     for _ in range(steps):
         gradient, _ = gradient_and_logits(model, adversarial, objective)
         adversarial = project(adversarial + step_size * gradient.sign(), images, epsilon)

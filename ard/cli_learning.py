@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard import options as o
-from edge_bench.console import print_json, progress
+from edge_bench.console import print_json, progress, silent
 from edge_bench.errors import InputError
 
 if TYPE_CHECKING:
     from ard.data import Dataset
+    from ard.distributed import World
     from ard.recipes import Layer
     from ard.stages import Learned, Teacher
 
@@ -177,8 +178,11 @@ def _teach(flags: TeachFlags) -> None:
 
     Example: ardx teach --dataset cifar10 --arch resnet18 --method trades --out runs/teacher
     """
-    settings = _settings(flags, TEACH_DEFAULTS, distils=False)
-    _learn("teach", flags, settings, flags.out / "teacher.safetensors", None)
+    from ard.distributed import joined
+
+    with joined() as world:
+        settings = _settings(flags, TEACH_DEFAULTS, distils=False)
+        _learn("teach", flags, settings, flags.out / "teacher.safetensors", None, world)
 
 
 def _distill(flags: DistillFlags) -> None:
@@ -187,14 +191,16 @@ def _distill(flags: DistillFlags) -> None:
     Example: ardx distill --config cifar10-resnet18 --teacher runs/teacher/teacher.safetensors
     --set loss.ranking.k=3 --out runs/student
     """
-    settings = _settings(flags, DISTILL_DEFAULTS, distils=True)
+    from ard.distributed import joined
 
     def teacher(data: Dataset) -> Teacher:
         from ard.stages import load_teacher
 
         return load_teacher(flags.teacher, flags.teacher_arch, data)
 
-    _learn("distill", flags, settings, flags.out / "student.safetensors", teacher)
+    with joined() as world:
+        settings = _settings(flags, DISTILL_DEFAULTS, distils=True)
+        _learn("distill", flags, settings, flags.out / "student.safetensors", teacher, world)
 
 
 teach = o.command("teach", TeachFlags, _teach)
@@ -229,6 +235,7 @@ def _learn(
     settings: Layer,
     weights: Path,
     teacher: Callable[[Dataset], Teacher] | None,
+    world: World,
 ) -> None:
     """Run what both commands share; `teacher` loads one that fits the dataset."""
     from ard.datasets import load_dataset
@@ -236,10 +243,13 @@ def _learn(
     from ard.stages import learn
 
     config = build_config(settings)
-    data = load_dataset(
-        config.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
+    data = world.first_here(
+        lambda: load_dataset(
+            config.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
+        )
     )
-    with progress(label) as report_progress:
+    torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
+    with progress(label) if world.leads else silent(label) as report_progress:
         learned = learn(
             config,
             data,
@@ -248,10 +258,12 @@ def _learn(
             minutes=settings.get("minutes"),
             resume=flags.resume,
             force=flags.force,
-            torch_device=o.resolve_torch_device(flags.torch_device),
+            torch_device=torch_device,
+            world=world,
             report_progress=report_progress,
         )
-    _print_learned(learned, flags.json_summary)
+    if world.leads:
+        _print_learned(learned, flags.json_summary)
 
 
 def _print_learned(learned: Learned, json_summary: bool) -> None:

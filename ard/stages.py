@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from ard.attacks import parse_attack, run_attack
@@ -20,6 +21,7 @@ from ard.data import (
     hold_out_validation,
     take_limit,
 )
+from ard.distributed import ALONE, World
 from ard.losses import LOSSES
 from ard.recipes import CONFIG, write_config
 from ard.state import Validation
@@ -99,6 +101,7 @@ def learn(
     resume: bool = False,
     force: bool = False,
     torch_device: str = "cpu",
+    world: World = ALONE,
     report_progress: ProgressCallback = no_progress,
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
@@ -106,8 +109,6 @@ def learn(
     The config that was used lies beside them as a recipe, `config.toml`.
     """
     out = weights.parent
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: expected a folder for --out, found a file; name a folder")
     needs_clean = LOSSES[config.method].needs_second_teacher
     if needs_clean != (clean_teacher is not None):
         raise InputError(
@@ -122,27 +123,23 @@ def learn(
         clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
         data_sha256=dataset.train.sha256,
     )
-    if not (resume or force):
-        for name in (weights.name, CHECKPOINT, CONFIG):
-            if (out / name).exists():
-                raise InputError(
-                    f"{out / name} exists already; pass --resume to go on, --force to start over, "
-                    "or choose another --out"
-                )
+    command = {"minutes": minutes, "resume": resume, "force": force}
+    environment = {"torch": torch.__version__, "device": torch_device.partition(":")[0]}
+    world.check_agreement(asdict(config) | command | environment)
+    world.from_first(lambda: _check_out(weights, resume, force))
     teachers = Teachers(
         robust=teacher.model if teacher else None,
         clean=clean_teacher.model if clean_teacher else None,
     )
-    if resume and not (out / CHECKPOINT).exists():
-        raise InputError(f"{out / CHECKPOINT}: nothing to resume; leave --resume out to start")
     if minutes is not None:
         if not 0 < minutes < inf:
             raise InputError(f"--minutes {minutes:g}: expected a value above 0")
         if resume:
             # The plan was made, and must stay the same, when the run started.
-            config = replace(config, epochs=_planned_epochs(out / CHECKPOINT))
+            epochs = world.from_first(lambda: _planned_epochs(out / CHECKPOINT))
+            config = replace(config, epochs=epochs)
         else:
-            config = plan_epochs(config, dataset, teachers, minutes, torch_device)
+            config = plan_epochs(config, dataset, teachers, minutes, torch_device, world)
     student, validation = train(
         config,
         dataset,
@@ -150,6 +147,7 @@ def learn(
         out,
         resume=resume,
         torch_device=torch_device,
+        world=world,
         report_progress=report_progress,
     )
     card = ModelCard(
@@ -160,11 +158,30 @@ def learn(
         parent_sha256=teacher.sha256 if teacher else None,
         recipe=asdict(config) | {"validation": asdict(validation)},
     )
-    save_model(weights, student, card, force=True)
-    write_config(out / CONFIG, config)
-    return Learned(
-        weights=weights, sha256=sha256_file(weights), config=config, validation=validation
-    )
+
+    def write() -> str:
+        save_model(weights, student, card, force=True)
+        write_config(out / CONFIG, config)
+        return sha256_file(weights)
+
+    sha256 = world.from_first(write)
+    return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+
+
+def _check_out(weights: Path, resume: bool, force: bool) -> None:
+    """Refuse to overwrite a run, or to resume where there is none."""
+    out = weights.parent
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a folder for --out, found a file; name a folder")
+    if not (resume or force):
+        for name in (weights.name, CHECKPOINT, CONFIG):
+            if (out / name).exists():
+                raise InputError(
+                    f"{out / name} exists already; pass --resume to go on, --force to start over, "
+                    "or choose another --out"
+                )
+    if resume and not (out / CHECKPOINT).exists():
+        raise InputError(f"{out / CHECKPOINT}: nothing to resume; leave --resume out to start")
 
 
 def _planned_epochs(checkpoint: Path) -> int:

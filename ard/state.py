@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ard.checkpoint import load_tensors, save_tensors
 from ard.config import TrainConfig
+from ard.distributed import ALONE, World, in_parallel
 from ard.folding import FoldedTwin
 from ard.models import Classifier
 from edge_bench.errors import InputError
@@ -31,13 +32,16 @@ class Validation:
 class Run:
     """The state of one training run: student, average, optimiser, and the best average so far."""
 
-    def __init__(self, config: TrainConfig, student: Classifier) -> None:
+    def __init__(self, config: TrainConfig, student: Classifier, world: World = ALONE) -> None:
+        self.world = world
         self.student = student
-        self.forward: Any = torch.compile(student) if config.compile else student
         self.twin = FoldedTwin(student, compiled=config.compile)
         self.average = AveragedModel(
             student, multi_avg_fn=_warmed_average(config.ema_decay), use_buffers=True
         )
+        # After the copies above, which never see batch statistics and stay as they were built.
+        forward = in_parallel(student, world)
+        self.forward: Any = torch.compile(forward) if config.compile else forward
         self.optimizer = torch.optim.SGD(
             student.parameters(),
             lr=config.learning_rate,
@@ -95,7 +99,9 @@ class Run:
         Raises:
             InputError: damaged, or of a run with other settings.
         """
-        tensors, metadata = load_tensors(path, "a training checkpoint")
+        tensors, metadata = self.world.from_first(
+            lambda: load_tensors(path, "a training checkpoint")
+        )
         theirs, ours = json.loads(metadata.get("config", "{}")), asdict(config)
         differing = [k for k in ours if json.dumps(theirs.get(k)) != json.dumps(ours[k])]
         if differing:

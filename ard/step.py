@@ -22,6 +22,7 @@ from ard.attacks import (
     ranking_disagreement,
 )
 from ard.config import TrainConfig
+from ard.distributed import World
 from ard.losses import LOSSES, NOTHING, Logits, LossOptions, Method, Terms
 from ard.state import Run
 from edge_bench.errors import InputError
@@ -47,7 +48,8 @@ def update(
     """Attack the batch, update the weights once, update the average.
 
     Args:
-        images: (B, C, H, W) in [0, 1].
+        images: (B, C, H, W) in [0, 1]; of several processes, each has the whole batch, attacks its
+            part of it, and computes the loss on the logits of all.
         generator: a CPU generator, for the attack's start.
         progress: share of the training that is done, from 0 to 1.
 
@@ -59,15 +61,16 @@ def update(
     """
     method = LOSSES[config.method]
     options = config.loss.at(progress)
+    images, own_labels = run.world.part(images), run.world.part(labels)
     with _autocast(config, images):
         teacher_clean = NOTHING
         if losses.TEACHER_CLEAN in method.needs or config.objective in INNER_WITH_TEACHER:
             teacher_clean = _without_gradient(teachers.robust, images)
         adversarial = _attack(
-            config, options, run, teachers, images, labels, teacher_clean, generator
+            config, options, run, teachers, images, own_labels, teacher_clean, generator
         )
         logits = _logits(method, run, teachers, images, adversarial, teacher_clean)
-    terms = method.terms(logits, labels, options)
+    terms = method.terms(_of_the_whole_batch(run.world, logits), labels, options)
     if method.balance is not None:
         weights, run.memory = method.balance(run.memory, terms)
         terms = {name: weights[name] * term for name, term in terms.items()}
@@ -116,14 +119,16 @@ def _attack(
         def objective(logits: Tensor) -> Tensor:
             return cross_entropy(logits, labels)
 
+    # Drawn for the whole batch, so that the number of processes does not change a sample's start.
+    shape = (run.world.size * len(images), *images.shape[1:])
     return ascend(
         model,
         images,
         objective,
+        noise=run.world.part(torch.randn(shape, generator=generator)),
         epsilon=config.epsilon,
         step_size=config.step_size,
         steps=config.inner_steps,
-        generator=generator,
     )
 
 
@@ -147,6 +152,16 @@ def _logits(
         losses.SECOND_TEACHER_CLEAN: lambda: _without_gradient(clean, images),
     }
     return Logits(**{name: compute() for name, compute in wanted.items() if name in method.needs})
+
+
+def _of_the_whole_batch(world: World, logits: Logits) -> Logits:
+    """The logits of every process's part; rankings and correlations compare samples."""
+    if world.size == 1:
+        return logits
+    present = {name: part for name, part in vars(logits).items() if part.numel()}
+    whole = world.whole(torch.cat(list(present.values()), dim=1))
+    widths = [part.shape[1] for part in present.values()]
+    return Logits(**dict(zip(present, torch.split(whole, widths, dim=1), strict=True)))
 
 
 def _without_gradient(model: nn.Module | None, images: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import nn
 from ard.attacks import parse_attack
 from ard.config import TrainConfig, learning_rate
 from ard.data import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
+from ard.distributed import ALONE, World
 from ard.evaluate import evaluate_attack
 from ard.folding import FoldedTwin
 from ard.models import Classifier, build_model, channel_statistics, memory_format
@@ -40,25 +41,28 @@ def train(
     *,
     resume: bool = False,
     torch_device: str = "cpu",
+    world: World = ALONE,
     report_progress: ProgressCallback = no_progress,
 ) -> tuple[Classifier, Validation]:
     """Train and return the most robust weight average (on validation data) with its accuracies.
 
     Writes `metrics.jsonl` and a checkpoint into the folder `out` after every epoch; `resume`
-    goes on from that checkpoint.
+    goes on from that checkpoint. Of several processes, only the first reads and writes files; a
+    checkpoint can be resumed by another number of processes.
     """
     training, validation = training_data(config, dataset)
-    run = _new_run(config, dataset, training, torch_device)
+    run = _new_run(config, dataset, training, torch_device, world)
     training, teachers = _place(training, teachers, torch_device)
     lines: list[str] = []
-    if resume and (out / CHECKPOINT).exists():
+    if resume and world.from_first((out / CHECKPOINT).exists):
         run.restore(out / CHECKPOINT, config)
-        if (out / METRICS).exists():
+        if world.leads and (out / METRICS).exists():
             lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
-    out.mkdir(parents=True, exist_ok=True)
+    world.from_first(lambda: out.mkdir(parents=True, exist_ok=True))
     steps = _steps_per_epoch(config, training)
     while run.epochs_done < config.epochs and not run.overfits(config):
         epoch = run.epochs_done
+        world.place.enter(epoch + 1, resumable=epoch > 0)
         begin = time.perf_counter()
         terms: dict[str, float] = {}
         for step, batch_terms in enumerate(_epoch(config, dataset, training, run, teachers, epoch)):
@@ -67,15 +71,17 @@ def train(
             report_progress(epoch * steps + step + 1, config.epochs * steps, "")
         line: dict[str, object] = {"epoch": epoch + 1, "loss": sum(terms.values()), "terms": terms}
         if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
+            world.check_weights(run.student.parameters())
             found = _validate(config, run, validation, epoch + 1, torch_device)
             run.offer(found)
             line |= {"validation": asdict(found)}
         run.epochs_done = epoch + 1
         line["seconds"] = round(time.perf_counter() - begin, 3)
         lines.append(json.dumps(line))
-        with atomic_file(out / METRICS, force=True) as partial:
-            partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        run.save(out / CHECKPOINT, config)
+        if world.leads:
+            with atomic_file(out / METRICS, force=True) as partial:
+                partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            run.save(out / CHECKPOINT, config)
         report_progress((epoch + 1) * steps, config.epochs * steps, _progress_text(line))
     if run.epochs_done < config.epochs:
         total = config.epochs * steps
@@ -103,13 +109,14 @@ def plan_epochs(
     teachers: Teachers,
     minutes: float,
     torch_device: str = "cpu",
+    world: World = ALONE,
 ) -> TrainConfig:
     """Choose the number of epochs that fits into `minutes` on this machine, by timing a few steps.
 
     The plan becomes part of the config, so that the run itself stays deterministic.
     """
     training, validation = training_data(config, dataset)
-    run = _new_run(config, dataset, training, torch_device)
+    run = _new_run(config, dataset, training, torch_device, world)
     training, teachers = _place(training, teachers, torch_device)
     times: list[float] = []
     begin = time.perf_counter()
@@ -125,7 +132,9 @@ def plan_epochs(
     epoch_seconds = step_seconds * _steps_per_epoch(config, training) + (
         validation_seconds / config.validate_every
     )
-    return replace(config, epochs=max(1, int(minutes * 60 / epoch_seconds)))
+    # Every process has timed the same steps, but one plan must hold for all.
+    epochs = world.from_first(lambda: max(1, int(minutes * 60 / epoch_seconds)))
+    return replace(config, epochs=epochs)
 
 
 def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Split, Teachers]:
@@ -141,7 +150,10 @@ def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Spli
     return split, Teachers(robust=placed(teachers.robust), clean=placed(teachers.clean))
 
 
-def _new_run(config: TrainConfig, dataset: Dataset, training: Split, torch_device: str) -> Run:
+def _new_run(
+    config: TrainConfig, dataset: Dataset, training: Split, torch_device: str, world: World
+) -> Run:
+    world.check_batch(config.batch_size)
     mean, std = channel_statistics(training.images)
     # The weights follow the seed without disturbing the caller's random state.
     with torch.random.fork_rng(devices=[]):
@@ -150,7 +162,7 @@ def _new_run(config: TrainConfig, dataset: Dataset, training: Split, torch_devic
             config.architecture, dataset.image_shape[0], dataset.classes, mean, std
         )
     student = student.to(torch_device).to(memory_format=memory_format(student))
-    return Run(config, student)
+    return Run(config, student, world)
 
 
 def _epoch(
@@ -163,6 +175,9 @@ def _epoch(
 ) -> Iterator[dict[str, float]]:
     """One pass over the data; yields the loss terms of every step."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    if run.world.size > 1:
+        # Dropout draws from torch's own state, which no two processes should have alike.
+        torch.manual_seed((config.seed * 1_000_003 + epoch) * run.world.size + run.world.rank)
     order = torch.randperm(len(training), generator=generator)
     steps = _steps_per_epoch(config, training)
     for step in range(steps):
@@ -186,8 +201,11 @@ def _validate(
     spec = parse_attack(
         VALIDATION_ATTACK, epsilon=config.epsilon, step_size=config.step_size, seed=config.seed
     )
-    clean = evaluate_attack(model, validation, None, torch_device=torch_device)
-    robust = evaluate_attack(model, validation, spec, correct=clean, torch_device=torch_device)
+    world = run.world
+    clean = evaluate_attack(model, validation, None, torch_device=torch_device, world=world)
+    robust = evaluate_attack(
+        model, validation, spec, correct=clean, torch_device=torch_device, world=world
+    )
     return Validation(
         epoch=epoch,
         clean_accuracy=float(clean.mean()),

@@ -7,6 +7,7 @@ stdout, so that `--json` can be piped.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -149,7 +150,9 @@ def _usage_exit(error: Any, command_path: str) -> typer.Exit:
     """One sentence for a usage error, where typer would draw a box of several lines."""
     problem = str(error.format_message()).rstrip(".").replace("\n", " ")
     where = error.ctx.command_path if error.ctx else command_path
-    print(f"error: {problem}; see {where} --help", file=sys.stderr)
+    # torchrun starts one command many times, and numbers the processes.
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0":
+        print(f"error: {problem}; see {where} --help", file=sys.stderr)
     return typer.Exit(EXIT_USAGE)
 
 

@@ -1,0 +1,437 @@
+"""Several processes that train one student together, started by torchrun.
+
+Each process attacks and forwards its part of every batch. What compares samples with each other,
+the batch statistics and the loss, is computed on the whole batch from values that all processes
+gather, so N processes follow the curve of one up to rounding.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, InputError, first_line
+from edge_bench.metrics import BoolArray
+
+T = TypeVar("T")
+
+# A worker that vanishes closes its connections, which the others notice at once; this is for one
+# that hangs, or whose machine went dark. The longest wait in a sound run is for rank 0 to read or
+# write a checkpoint.
+TIMEOUT = timedelta(minutes=10)
+# torchrun kills 30 seconds after it asked to end; nobody should wait for a sentence until then.
+GRACE_SECONDS = 5
+STORE_TIMEOUT = timedelta(seconds=5)
+# Weights of one kind of machine agree to the bit; those of several may round differently.
+MOST_APART = 1e-3
+
+# gloo and NCCL report a lost peer as a RuntimeError without a type of its own.
+LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
+# What of their many words is fit for a sentence.
+CAUSE = re.compile(r"connection (closed|reset|refused)[a-z ]*|broken pipe|timed out", re.IGNORECASE)
+
+
+class Store(Protocol):
+    """What torch's key-value stores have, as far as it is used here."""
+
+    def add(self, key: str, amount: int) -> int:
+        """Add to a counter, atomically over all processes, and return it."""
+        ...
+
+    def set_timeout(self, timeout: timedelta) -> None:
+        """Bound the wait for the store's machine."""
+        ...
+
+
+class Place:
+    """How far the run is, for the sentence that ends it."""
+
+    def __init__(self) -> None:
+        self.epoch: int | None = None
+        self.resumable = False
+
+    def enter(self, epoch: int, resumable: bool) -> None:
+        """Note that `epoch` (from 1) begins, and whether there is a checkpoint to resume from."""
+        self.epoch, self.resumable = epoch, resumable
+
+    def __str__(self) -> str:
+        where = "before the first epoch" if self.epoch is None else f"in epoch {self.epoch}"
+        again = "start the same command again" + (" with --resume" if self.resumable else "")
+        return f"{where}; {again}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Which of how many processes this is. One process alone never calls torch.distributed."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    place: Place = field(default_factory=Place)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process is the one that speaks and writes."""
+        return self.rank == 0
+
+    def part(self, batch: Tensor) -> Tensor:
+        """This process's samples of a batch that all processes have drawn alike."""
+        if self.size == 1:
+            return batch
+        part: Tensor = batch.chunk(self.size)[self.rank]
+        return part
+
+    def check_batch(self, batch_size: int) -> None:
+        """Refuse a batch that cannot be cut into equal parts: means of means would be wrong."""
+        if batch_size % self.size:
+            nearest = max(1, round(batch_size / self.size)) * self.size
+            raise InputError(
+                f"--batch-size {batch_size}: expected a multiple of the {self.size} processes "
+                f"that share a batch; give {nearest}, or start another number of processes"
+            )
+
+    def gather(self, part: Tensor) -> Tensor:
+        """The parts of all processes, (size, ...), with gradient to the own one."""
+        parts: Tensor = _gather(part, self)
+        return parts
+
+    def whole(self, part: Tensor) -> Tensor:
+        """The whole batch (B, ...) from this process's part of it, with gradient to the part."""
+        return part if self.size == 1 else self.gather(part).flatten(0, 1)
+
+    def all_of(self, mask: BoolArray) -> BoolArray:
+        """(N,) booleans: true where the mask of every process is."""
+        if self.size == 1:
+            return mask
+        merged = torch.from_numpy(mask.astype(np.uint8))
+        dist.all_reduce(merged, op=dist.ReduceOp.MIN)
+        return merged.numpy().astype(np.bool_)
+
+    def from_first(self, compute: Callable[[], T]) -> T:
+        """What `compute` gives or raises on rank 0, for all; the others wait and do not call it.
+
+        Files are read and written this way: machines need not share a disk.
+        """
+        if self.size == 1:
+            return compute()
+        outcome: list[Any] = [None, None]
+        if self.leads:
+            try:
+                outcome[0] = compute()
+            except (ArdxError, OSError) as error:
+                outcome[1] = error
+        dist.broadcast_object_list(outcome, src=0)
+        if outcome[1] is not None:
+            raise outcome[1]
+        result: T = outcome[0]
+        return result
+
+    def first_here(self, load: Callable[[], T]) -> T:
+        """What `load` gives, called on one process of each machine before the others there."""
+        if self.size == 1:
+            return load()
+        if self.local_rank == 0:
+            loaded = load()
+            dist.barrier()
+            return loaded
+        dist.barrier()
+        return load()
+
+    def check_agreement(self, settings: Mapping[str, object]) -> None:
+        """Refuse processes that were started with other settings, data or versions than rank 0."""
+        if self.size == 1:
+            return
+        everyone: list[Any] = [None] * self.size
+        dist.all_gather_object(everyone, dict(settings))
+        for rank, theirs in enumerate(everyone):
+            for name, ours in everyone[0].items():
+                if theirs[name] != ours:
+                    raise InputError(
+                        f"process {rank} has {name} {theirs[name]!r}, but process 0 has {ours!r}; "
+                        "give every machine the same command, files and versions"
+                    )
+
+    def check_weights(self, tensors: Iterable[Tensor]) -> None:
+        """Refuse to go on with processes whose students have come apart."""
+        if self.size == 1:
+            return
+        scaled = [t.detach() / t.detach().abs().max().clamp_min(1e-12) for t in tensors]
+        ours = torch.cat([tensor.flatten() for tensor in scaled])
+        first = ours.clone()
+        dist.broadcast(first, src=0)
+        apart = (ours - first).abs().max()
+        dist.all_reduce(apart, op=dist.ReduceOp.MAX)
+        if not float(apart) <= MOST_APART:
+            raise CapabilityError(
+                f"the processes' weights differ by up to {float(apart):.1e} of a layer's largest, "
+                f"but must be equal; use one version of torch and one kind of device, and "
+                f"go back to an earlier run: this happened {self.place}"
+            )
+
+    def own_device(self, torch_device: str) -> str:
+        """`cpu`, or this process's own of the machine's CUDA devices."""
+        if self.size == 1 or torch_device != "cuda":
+            return torch_device
+        count = torch.cuda.device_count()
+        if self.local_rank >= count:
+            raise CapabilityError(
+                f"torchrun started more processes on this machine than it has CUDA devices "
+                f"({count}); give --nproc-per-node {count}, or --torch-device cpu"
+            )
+        torch.cuda.set_device(self.local_rank)
+        return f"cuda:{self.local_rank}"
+
+
+ALONE = World()
+
+
+class _Gather(torch.autograd.Function):
+    """(...) of each process to (size, ...) on all.
+
+    Backward is the true adjoint: the sum over processes of the gradients to the own part. Every
+    process computes the same global loss L, so what is differentiated is size * L, summed over
+    the processes; DDP's mean over processes then gives the gradient of L itself.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, part: Tensor, world: World) -> Tensor:
+        ctx.world = world  # type: ignore[attr-defined]
+        parts = [torch.empty_like(part) for _ in range(world.size)]
+        dist.all_gather(parts, part)
+        return torch.stack(parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_parts: Tensor) -> tuple[Tensor, None]:
+        d_parts = d_parts.contiguous()
+        dist.all_reduce(d_parts)
+        return d_parts[ctx.world.rank], None
+
+
+# Dynamo would look into the collectives; a break of the graph here is all that is needed.
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _gather(part: Tensor, world: World) -> Tensor:
+    gathered: Tensor = _Gather.apply(part.contiguous(), world)
+    return gathered
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation by statistics of the whole batch, where each process has a part of it.
+
+    torch's SyncBatchNorm does this on CUDA alone, and is no BatchNorm2d to code that looks for
+    one. In eval mode this is a BatchNorm2d.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d, world: World) -> None:
+        super().__init__(
+            norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
+        )
+        self.world = world
+        # The same tensors, not copies: names and identities in the model stay as they were.
+        self._parameters, self._buffers = norm._parameters, norm._buffers
+        self.training = norm.training
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """(B, C, H, W) to the same shape."""
+        if not self.training:
+            return super().forward(inputs)
+        values = inputs.float()
+        variances, means = torch.var_mean(values, dim=(0, 2, 3), correction=0)
+        # Parts are equal in size, so the variance of all is the mean within plus that between.
+        variances, means = self.world.gather(torch.stack((variances, means))).unbind(dim=1)
+        mean = means.mean(dim=0)
+        variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
+        self._track(mean.detach(), variance.detach(), values.numel() * self.world.size)
+        scale = (variance + self.eps).rsqrt()
+        if self.weight is not None:
+            scale = scale * self.weight
+        shift = -mean * scale
+        if self.bias is not None:
+            shift = shift + self.bias
+        per_channel = (-1, 1, 1)
+        return torch.addcmul(shift.view(per_channel), values, scale.view(per_channel)).to(
+            inputs.dtype
+        )
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, values: int) -> None:
+        if self.running_mean is None or self.running_var is None:
+            return
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        share = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
+        count = values // self.num_features
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * (count / max(count - 1, 1)), share)
+
+
+def normalise_globally(model: nn.Module, world: World) -> None:
+    """Put a GlobalBatchNorm2d in the place of every BatchNorm2d, with its weights."""
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is nn.BatchNorm2d:
+                setattr(parent, name, GlobalBatchNorm2d(child, world))
+
+
+def in_parallel(model: nn.Module, world: World) -> nn.Module:
+    """The forward pass of training: DDP averages the gradients over the processes.
+
+    Several forward passes before one backward are sound under DDP as long as nothing writes to
+    the model in between, so it must not broadcast the buffers; they agree without.
+    """
+    if world.size == 1:
+        return model
+    normalise_globally(model, world)
+    ddp = nn.parallel.DistributedDataParallel
+    # torch 2.15 gave the option another name and warns of the old one.
+    names = inspect.signature(ddp).parameters
+    option = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
+    options: dict[str, Any] = {option: False}
+    return ddp(model, **options)
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM came; a BaseException, as KeyboardInterrupt is, so that nothing takes it for less."""
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Join the processes that torchrun started, for the duration; without torchrun, be alone.
+
+    An error is told by one process only: the first that meets it.
+    """
+    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
+        yield ALONE
+        return
+    world = World(
+        rank=int(os.environ["RANK"]),
+        size=int(os.environ["WORLD_SIZE"]),
+        local_rank=int(os.environ["LOCAL_RANK"]),
+    )
+    store = _store()
+
+    def end_unheard() -> None:
+        if _is_first_to_speak(store):
+            print(f"error: {_terminated(world)}", file=sys.stderr, flush=True)
+        os._exit(EXIT_ENVIRONMENT)
+
+    try:
+        with _terminable(end_unheard), warnings.catch_warnings():
+            # DDP says so of 1x1 convolutions in channels_last, whose strides mean nothing.
+            warnings.filterwarnings("ignore", message="Grad strides do not match")
+            _join(world, store)
+            yield world
+            dist.destroy_process_group()
+    except BaseException as error:
+        # torchrun ends the others as soon as one ends; what is being said must not be cut off.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        told = _as_told(error, world)
+        if isinstance(told, SystemExit) or _is_first_to_speak(store):
+            raise told from None if told is not error else error.__cause__
+        raise SystemExit(told.exit_code if isinstance(told, ArdxError) else 1) from None
+
+
+def _store() -> Store:
+    """The key-value store that torchrun keeps for its processes; it outlives them."""
+    try:
+        store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
+    except RuntimeError as error:
+        raise CapabilityError(
+            f"the processes that torchrun started cannot reach each other ({first_line(error)}); "
+            "check --rdzv-endpoint and the network between the machines"
+        ) from None
+    ours: Store = _prefixed("ardx", store)
+    return ours
+
+
+def _prefixed(prefix: str, store: Any) -> Any:
+    return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
+
+
+def _join(world: World, store: Store) -> None:
+    cuda = torch.cuda.is_available() and dist.is_nccl_available()
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if cuda else "gloo",
+        store=_prefixed("group", store),
+        rank=world.rank,
+        world_size=world.size,
+        timeout=TIMEOUT,
+    )
+
+
+def _is_first_to_speak(store: Store) -> bool:
+    """Whether no process has told an error yet; from now on one has."""
+    try:
+        store.set_timeout(STORE_TIMEOUT)
+        return store.add("told", 1) == 1
+    except RuntimeError:
+        # The store is gone, with the machine that kept it: better twice than not at all.
+        return True
+
+
+def _as_told(error: BaseException, world: World) -> BaseException:
+    """The sentence for what only happens between processes; other errors as they are."""
+    if isinstance(error, _TerminatedError):
+        return _terminated(world)
+    if isinstance(error, RuntimeError) and (
+        isinstance(error, dist.DistError) or LOST.search(str(error))
+    ):
+        cause = CAUSE.search(str(error))
+        text = cause[0].strip().lower() if cause else first_line(error)
+        return CapabilityError(f"a worker was lost ({text}) {world.place}")
+    return error
+
+
+def _terminated(world: World) -> CapabilityError:
+    return CapabilityError(f"a worker was lost, or the job was told to end, {world.place}")
+
+
+@contextmanager
+def _terminable(end_unheard: Callable[[], None]) -> Iterator[None]:
+    """Raise _TerminatedError on SIGTERM, with which torchrun ends the survivors of a lost worker.
+
+    A process that waits inside a collective or for its GPU does not come to raise anything; then
+    a thread calls `end_unheard` after a moment of grace.
+    """
+    over = threading.Event()
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+
+    def watch() -> None:
+        while received := reader.recv(1):
+            if received[0] == signal.SIGTERM and not over.wait(GRACE_SECONDS):
+                end_unheard()
+
+    def terminate(number: int, frame: object) -> None:
+        raise _TerminatedError
+
+    handler = signal.signal(signal.SIGTERM, terminate)
+    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(wakeup)
+        signal.signal(signal.SIGTERM, handler)
+        writer.close()
+        thread.join()
+        reader.close()
