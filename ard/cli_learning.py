@@ -178,7 +178,7 @@ def _teach(flags: TeachFlags) -> None:
 
     Example: ardx teach --dataset cifar10 --arch resnet18 --method trades --out runs/teacher
     """
-    from ard.distributed import joined
+    from ard.torchrun import joined
 
     with joined() as world:
         settings = _settings(flags, TEACH_DEFAULTS, distils=False)
@@ -191,7 +191,7 @@ def _distill(flags: DistillFlags) -> None:
     Example: ardx distill --config cifar10-resnet18 --teacher runs/teacher/teacher.safetensors
     --set loss.ranking.k=3 --out runs/student
     """
-    from ard.distributed import joined
+    from ard.torchrun import joined
 
     def teacher(data: Dataset) -> Teacher:
         from ard.stages import load_teacher

@@ -1,4 +1,4 @@
-"""Several processes that train one student together, started by torchrun.
+"""Several processes that train one student together; `torchrun` says how they come and go.
 
 Each process attacks and forwards its part of every batch. What compares samples with each other,
 the batch statistics and the loss, is computed on the whole batch from values that all processes
@@ -8,18 +8,9 @@ gather, so N processes follow the curve of one up to rounding.
 from __future__ import annotations
 
 import inspect
-import os
-import re
-import signal
-import socket
-import sys
-import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,37 +18,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, InputError, first_line
+from edge_bench.errors import ArdxError, CapabilityError, InputError
 from edge_bench.metrics import BoolArray
 
 T = TypeVar("T")
 
-# A worker that vanishes closes its connections, which the others notice at once; this is for one
-# that hangs, or whose machine went dark. The longest wait in a sound run is for rank 0 to read or
-# write a checkpoint.
-TIMEOUT = timedelta(minutes=10)
-# torchrun kills 30 seconds after it asked to end; nobody should wait for a sentence until then.
-GRACE_SECONDS = 5
-STORE_TIMEOUT = timedelta(seconds=5)
 # Weights of one kind of machine agree to the bit; those of several may round differently.
 MOST_APART = 1e-3
-
-# gloo and NCCL report a lost peer as a RuntimeError without a type of its own.
-LOST = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe", re.IGNORECASE)
-# What of their many words is fit for a sentence.
-CAUSE = re.compile(r"connection (closed|reset|refused)[a-z ]*|broken pipe|timed out", re.IGNORECASE)
-
-
-class Store(Protocol):
-    """What torch's key-value stores have, as far as it is used here."""
-
-    def add(self, key: str, amount: int) -> int:
-        """Add to a counter, atomically over all processes, and return it."""
-        ...
-
-    def set_timeout(self, timeout: timedelta) -> None:
-        """Bound the wait for the store's machine."""
-        ...
 
 
 class Place:
@@ -71,10 +38,15 @@ class Place:
         """Note that `epoch` (from 1) begins, and whether there is a checkpoint to resume from."""
         self.epoch, self.resumable = epoch, resumable
 
-    def __str__(self) -> str:
-        where = "before the first epoch" if self.epoch is None else f"in epoch {self.epoch}"
-        again = "start the same command again" + (" with --resume" if self.resumable else "")
-        return f"{where}; {again}"
+    @property
+    def where(self) -> str:
+        """In words."""
+        return "before the first epoch" if self.epoch is None else f"in epoch {self.epoch}"
+
+    @property
+    def remedy(self) -> str:
+        """How to go on."""
+        return "start the same command again" + (" with --resume" if self.resumable else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,9 +152,9 @@ class World:
         dist.all_reduce(apart, op=dist.ReduceOp.MAX)
         if not float(apart) <= MOST_APART:
             raise CapabilityError(
-                f"the processes' weights differ by up to {float(apart):.1e} of a layer's largest, "
-                f"but must be equal; use one version of torch and one kind of device, and "
-                f"go back to an earlier run: this happened {self.place}"
+                f"the processes' weights, which must be equal, differ by up to {float(apart):.1e} "
+                f"of a layer's largest {self.place.where}; use one version of torch and one kind "
+                f"of device, and {self.place.remedy}"
             )
 
     def own_device(self, torch_device: str) -> str:
@@ -305,133 +277,3 @@ def in_parallel(model: nn.Module, world: World) -> nn.Module:
     option = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
     options: dict[str, Any] = {option: False}
     return ddp(model, **options)
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM came; a BaseException, as KeyboardInterrupt is, so that nothing takes it for less."""
-
-
-@contextmanager
-def joined() -> Iterator[World]:
-    """Join the processes that torchrun started, for the duration; without torchrun, be alone.
-
-    An error is told by one process only: the first that meets it.
-    """
-    if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
-        yield ALONE
-        return
-    world = World(
-        rank=int(os.environ["RANK"]),
-        size=int(os.environ["WORLD_SIZE"]),
-        local_rank=int(os.environ["LOCAL_RANK"]),
-    )
-    store = _store()
-
-    def end_unheard() -> None:
-        if _is_first_to_speak(store):
-            print(f"error: {_terminated(world)}", file=sys.stderr, flush=True)
-        os._exit(EXIT_ENVIRONMENT)
-
-    try:
-        with _terminable(end_unheard), warnings.catch_warnings():
-            # DDP says so of 1x1 convolutions in channels_last, whose strides mean nothing.
-            warnings.filterwarnings("ignore", message="Grad strides do not match")
-            _join(world, store)
-            yield world
-            dist.destroy_process_group()
-    except BaseException as error:
-        # torchrun ends the others as soon as one ends; what is being said must not be cut off.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        told = _as_told(error, world)
-        if isinstance(told, SystemExit) or _is_first_to_speak(store):
-            raise told from None if told is not error else error.__cause__
-        raise SystemExit(told.exit_code if isinstance(told, ArdxError) else 1) from None
-
-
-def _store() -> Store:
-    """The key-value store that torchrun keeps for its processes; it outlives them."""
-    try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=TIMEOUT))  # type: ignore[attr-defined]
-    except RuntimeError as error:
-        raise CapabilityError(
-            f"the processes that torchrun started cannot reach each other ({first_line(error)}); "
-            "check --rdzv-endpoint and the network between the machines"
-        ) from None
-    ours: Store = _prefixed("ardx", store)
-    return ours
-
-
-def _prefixed(prefix: str, store: Any) -> Any:
-    return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
-
-
-def _join(world: World, store: Store) -> None:
-    cuda = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if cuda else "gloo",
-        store=_prefixed("group", store),
-        rank=world.rank,
-        world_size=world.size,
-        timeout=TIMEOUT,
-    )
-
-
-def _is_first_to_speak(store: Store) -> bool:
-    """Whether no process has told an error yet; from now on one has."""
-    try:
-        store.set_timeout(STORE_TIMEOUT)
-        return store.add("told", 1) == 1
-    except RuntimeError:
-        # The store is gone, with the machine that kept it: better twice than not at all.
-        return True
-
-
-def _as_told(error: BaseException, world: World) -> BaseException:
-    """The sentence for what only happens between processes; other errors as they are."""
-    if isinstance(error, _TerminatedError):
-        return _terminated(world)
-    if isinstance(error, RuntimeError) and (
-        isinstance(error, dist.DistError) or LOST.search(str(error))
-    ):
-        cause = CAUSE.search(str(error))
-        text = cause[0].strip().lower() if cause else first_line(error)
-        return CapabilityError(f"a worker was lost ({text}) {world.place}")
-    return error
-
-
-def _terminated(world: World) -> CapabilityError:
-    return CapabilityError(f"a worker was lost, or the job was told to end, {world.place}")
-
-
-@contextmanager
-def _terminable(end_unheard: Callable[[], None]) -> Iterator[None]:
-    """Raise _TerminatedError on SIGTERM, with which torchrun ends the survivors of a lost worker.
-
-    A process that waits inside a collective or for its GPU does not come to raise anything; then
-    a thread calls `end_unheard` after a moment of grace.
-    """
-    over = threading.Event()
-    reader, writer = socket.socketpair()
-    writer.setblocking(False)
-
-    def watch() -> None:
-        while received := reader.recv(1):
-            if received[0] == signal.SIGTERM and not over.wait(GRACE_SECONDS):
-                end_unheard()
-
-    def terminate(number: int, frame: object) -> None:
-        raise _TerminatedError
-
-    handler = signal.signal(signal.SIGTERM, terminate)
-    wakeup = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGTERM, handler)
-        writer.close()
-        thread.join()
-        reader.close()

@@ -22,11 +22,12 @@ from ard.cli import app
 from ard.config import TrainConfig
 from ard.data import Dataset, Split, as_float
 from ard.datasets import load_dataset
-from ard.distributed import World, joined
+from ard.distributed import World
 from ard.models import Classifier, build_model
 from ard.stages import learn
 from ard.state import Run
 from ard.step import Teachers, update
+from ard.torchrun import joined
 from edge_bench.errors import ArdxError
 
 METHODS = ("natural", "ard", "mtard", "dist_adv", "mart")
