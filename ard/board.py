@@ -28,8 +28,8 @@ def scalars(out: Path | None, epochs_done: int) -> Iterator[Callable[[dict[str, 
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise CapabilityError(
-            "--tensorboard: the package tensorboard is not installed; pip install tensorboard, or "
-            "read metrics.jsonl, which has the same figures"
+            "--tensorboard: the package tensorboard is not installed; run pip install "
+            "'ardx[tensorboard]', or read metrics.jsonl, which has the same figures"
         ) from None
     with SummaryWriter(str(out / FOLDER), purge_step=epochs_done + 1) as writer:
 

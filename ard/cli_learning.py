@@ -84,6 +84,14 @@ class LearningFlags:
         "fp32",
     )
     compile: bool | None = o.setting("compile", "Compile the student by torch.compile.", "no")
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard",
+            help="Write the metrics for TensorBoard too, into OUT/tensorboard.",
+            rich_help_panel=o.Training,
+        ),
+    ] = False
     torch_device: o.TorchDevice = "auto"
     dataset: str | None = o.setting("dataset", o.DATASETS, "the recipe's", panel=o.Data)
     train_fraction: float | None = o.setting(
@@ -128,6 +136,10 @@ class DistillFlags(LearningFlags):
         typer.Option(
             help="What a published file is: its name in `ardx teachers`, or architecture."
         ),
+    ] = None
+    clean_teacher: Annotated[
+        Path | None,
+        typer.Option(help="Of mtard: weights of a second teacher, trained on clean images."),
     ] = None
     student: str | None = o.setting(
         "architecture", "Architecture, such as mobilenet_v2 or resnet8.", "the recipe's", panel=None
@@ -193,14 +205,15 @@ def _distill(flags: DistillFlags) -> None:
     """
     from ard.torchrun import joined
 
-    def teacher(data: Dataset) -> Teacher:
+    def teachers(data: Dataset) -> tuple[Teacher, Teacher | None]:
         from ard.stages import load_teacher
 
-        return load_teacher(flags.teacher, flags.teacher_arch, data)
+        clean = load_teacher(flags.clean_teacher, None, data) if flags.clean_teacher else None
+        return load_teacher(flags.teacher, flags.teacher_arch, data), clean
 
     with joined() as world:
         settings = _settings(flags, DISTILL_DEFAULTS, distils=True)
-        _learn("distill", flags, settings, flags.out / "student.safetensors", teacher, world)
+        _learn("distill", flags, settings, flags.out / "student.safetensors", teachers, world)
 
 
 teach = o.command("teach", TeachFlags, _teach)
@@ -234,10 +247,10 @@ def _learn(
     flags: LearningFlags,
     settings: Layer,
     weights: Path,
-    teacher: Callable[[Dataset], Teacher] | None,
+    teachers: Callable[[Dataset], tuple[Teacher, Teacher | None]] | None,
     world: World,
 ) -> None:
-    """Run what both commands share; `teacher` loads one that fits the dataset."""
+    """Run what both commands share; `teachers` loads those that fit the dataset."""
     from ard.datasets import load_dataset
     from ard.recipes import build_config
     from ard.stages import learn
@@ -249,17 +262,20 @@ def _learn(
         )
     )
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
+    teacher, clean_teacher = teachers(data) if teachers else (None, None)
     with progress(label) if world.leads else silent(label) as report_progress:
         learned = learn(
             config,
             data,
-            teacher(data) if teacher else None,
+            teacher,
             weights,
+            clean_teacher=clean_teacher,
             minutes=settings.get("minutes"),
             resume=flags.resume,
             force=flags.force,
             torch_device=torch_device,
             world=world,
+            tensorboard=flags.tensorboard,
             report_progress=report_progress,
         )
     if world.leads:

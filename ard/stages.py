@@ -102,6 +102,7 @@ def learn(
     force: bool = False,
     torch_device: str = "cpu",
     world: World = ALONE,
+    tensorboard: bool = False,
     report_progress: ProgressCallback = no_progress,
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
@@ -148,6 +149,7 @@ def learn(
         resume=resume,
         torch_device=torch_device,
         world=world,
+        tensorboard=tensorboard,
         report_progress=report_progress,
     )
     card = ModelCard(

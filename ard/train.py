@@ -11,11 +11,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ard.attacks import parse_attack
+from ard.board import scalars
 from ard.config import TrainConfig, learning_rate
 from ard.data import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
 from ard.distributed import ALONE, World
@@ -42,13 +44,14 @@ def train(
     resume: bool = False,
     torch_device: str = "cpu",
     world: World = ALONE,
+    tensorboard: bool = False,
     report_progress: ProgressCallback = no_progress,
 ) -> tuple[Classifier, Validation]:
     """Train and return the most robust weight average (on validation data) with its accuracies.
 
-    Writes `metrics.jsonl` and a checkpoint into the folder `out` after every epoch; `resume`
-    goes on from that checkpoint. Of several processes, only the first reads and writes files; a
-    checkpoint can be resumed by another number of processes.
+    Writes `metrics.jsonl` (and TensorBoard's files, if asked to) and a checkpoint into the folder
+    `out` after every epoch; `resume` goes on from that checkpoint. Of several processes, only the
+    first reads and writes files; a checkpoint can be resumed by another number of processes.
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device, world)
@@ -59,36 +62,51 @@ def train(
         if world.leads and (out / METRICS).exists():
             lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
     world.from_first(lambda: out.mkdir(parents=True, exist_ok=True))
-    steps = _steps_per_epoch(config, training)
-    while run.epochs_done < config.epochs and not run.overfits(config):
-        epoch = run.epochs_done
-        world.place.enter(epoch + 1, resumable=epoch > 0)
-        begin = time.perf_counter()
-        terms: dict[str, float] = {}
-        for step, batch_terms in enumerate(_epoch(config, dataset, training, run, teachers, epoch)):
-            for name, value in batch_terms.items():
-                terms[name] = terms.get(name, 0.0) + value / steps
-            report_progress(epoch * steps + step + 1, config.epochs * steps, "")
-        line: dict[str, object] = {"epoch": epoch + 1, "loss": sum(terms.values()), "terms": terms}
-        if (epoch + 1) % config.validate_every == 0 or epoch + 1 == config.epochs:
-            world.check_weights(run.student.parameters())
-            found = _validate(config, run, validation, epoch + 1, torch_device)
-            run.offer(found)
-            line |= {"validation": asdict(found)}
-        run.epochs_done = epoch + 1
-        line["seconds"] = round(time.perf_counter() - begin, 3)
-        lines.append(json.dumps(line))
-        if world.leads:
-            with atomic_file(out / METRICS, force=True) as partial:
-                partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-            run.save(out / CHECKPOINT, config)
-        report_progress((epoch + 1) * steps, config.epochs * steps, _progress_text(line))
+    total = config.epochs * _steps_per_epoch(config, training)
+    with scalars(out if tensorboard and world.leads else None, run.epochs_done) as board:
+        while run.epochs_done < config.epochs and not run.overfits(config):
+            world.place.enter(run.epochs_done + 1, resumable=run.epochs_done > 0)
+            begin = time.perf_counter()
+            line = _trained_epoch(config, dataset, training, run, teachers, report_progress)
+            if line["epoch"] % config.validate_every == 0 or line["epoch"] == config.epochs:
+                world.check_weights(run.student.parameters())
+                found = _validate(config, run, validation, line["epoch"], torch_device)
+                run.offer(found)
+                line |= {"validation": asdict(found)}
+            line["seconds"] = round(time.perf_counter() - begin, 3)
+            lines.append(json.dumps(line))
+            if world.leads:
+                with atomic_file(out / METRICS, force=True) as partial:
+                    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                run.save(out / CHECKPOINT, config)
+            board(line)
+            done = line["epoch"] * total // config.epochs
+            report_progress(done, total, _progress_text(line))
     if run.epochs_done < config.epochs:
-        total = config.epochs * steps
         report_progress(total, total, f"stopped after epoch {run.epochs_done}: robust overfitting")
     assert run.best is not None
     run.student.load_state_dict(run.best_weights)
     return run.student.cpu().eval(), run.best
+
+
+def _trained_epoch(
+    config: TrainConfig,
+    dataset: Dataset,
+    training: Split,
+    run: Run,
+    teachers: Teachers,
+    report_progress: ProgressCallback,
+) -> dict[str, Any]:
+    """Train one epoch; its number and the means of the loss terms."""
+    steps = _steps_per_epoch(config, training)
+    terms: dict[str, float] = {}
+    epoch = _epoch(config, dataset, training, run, teachers, run.epochs_done)
+    for step, batch_terms in enumerate(epoch):
+        for name, value in batch_terms.items():
+            terms[name] = terms.get(name, 0.0) + value / steps
+        report_progress(run.epochs_done * steps + step + 1, config.epochs * steps, "")
+    run.epochs_done += 1
+    return {"epoch": run.epochs_done, "loss": sum(terms.values()), "terms": terms}
 
 
 def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:

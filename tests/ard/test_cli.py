@@ -53,6 +53,19 @@ def shipped(small_models: SmallModels, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+def test_two_teachers_distil_with_scalars_for_tensorboard(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    weights = small_models.teacher.weights
+    quick = ("--dataset", "digits", "--epsilon", "0.15", "--inner-steps", "1", "--epochs", "1")
+    student = ("--student", "resnet8:4", "--tensorboard", "--out", tmp_path)
+    two = ("--method", "mtard", "--teacher", weights, "--clean-teacher", weights)
+    ardx("distill", *quick, *two, *student)
+    line = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert line["terms"].keys() == {"kl_adversarial", "kl_clean"}
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
 def test_teach_then_distill_write_what_they_say(tmp_path: Path) -> None:
     quick = ("--dataset", "digits", "--epsilon", "0.15", "--inner-steps", "1", "--epochs", "1")
     taught = json.loads(
@@ -241,6 +254,7 @@ def test_bad_input_names_the_file_and_leaves_outputs_alone(
         ((*distill, "--dataset", "digits", "--teacher", weights, "--minutes", "0"), "--minutes"),
         ((*distill, "--dataset", "digits", "--teacher", weights, "--student", "vgg"), "vgg"),
         ((*distill, "--dataset", "digits", "--teacher", "t.pt"), "--teacher-arch"),
+        ((*distill, "--dataset", "digits", "--teacher", weights, "--method", "mtard"), "--clean-"),
         ((*distill, "--teacher", weights), "give --dataset"),
         (("teach", "--dataset", "digits", "--out", tmp_path / "d"), "give --arch"),
     ]
