@@ -13,6 +13,7 @@ from ard.board import FOLDER
 from ard.data import Dataset
 from ard.stages import learn
 from edge_bench.errors import CapabilityError
+
 from .conftest import small_config
 
 
