@@ -1,8 +1,7 @@
-"""Adversarial attacks on torch models with inputs in [0, 1].
+"""Adversarial attacks on torch models with inputs in [0, 1], by name.
 
-Two users: training ascends an inner objective for a few steps (`ascend`), and evaluation runs a
-named attack from ATTACKS. An attack never grades itself: callers re-evaluate what it returns.
-To add one: a function and an entry in ATTACKS.
+An attack never grades itself: callers re-evaluate what it returns. To add one: a function and an
+entry in ATTACKS. What training ascends is in `inner`.
 """
 
 from __future__ import annotations
@@ -14,25 +13,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ard.losses import kl_divergence_each
-from ard.ranking import RankingOptions, class_priority, disagreement
+from ard.inner import cross_entropy, gradient_and_logits, project
 from edge_bench.errors import InputError
 from edge_bench.spec import AttackSpec
 
-Objective = Callable[[Tensor], Tensor]
-"""Logits (B, C) to one value per sample (B,), which the attack increases."""
-
 AutoAttackName = Literal["apgd-ce", "apgd-dlr", "apgd-t", "fab", "fab-t", "square"]
-
-# The start of the inner maximisation: x + 0.001 N(0, 1), as in TRADES and RSLAD.
-INNER_NOISE = 0.001
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample, (B,)."""
-    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,105 +29,6 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
     others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
     return others.amax(dim=1) - true
-
-
-def kl_to(target: Tensor) -> Objective:
-    """Objective KL(softmax(target) || softmax(logits)) of each sample; target logits (B, C)."""
-    return lambda logits: kl_divergence_each(logits, target)
-
-
-def moving_kl(both: Tensor) -> Tensor:
-    """Objective of AdaAD: KL(softmax(T(x')) || softmax(S(x'))) where the teacher moves too.
-
-    Args:
-        both: logits (B, 2 C), the student's and then the teacher's; see `SideBySide`.
-    """
-    student, teacher = both.chunk(2, dim=1)
-    return kl_divergence_each(student, teacher)
-
-
-class SideBySide(nn.Module):
-    """The logits of two models on the same images, (B, 2 C): an attack on both at once."""
-
-    def __init__(self, first: nn.Module, second: nn.Module) -> None:
-        super().__init__()
-        self.first, self.second = first, second
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) to both models' logits, the first model's first."""
-        return torch.cat((self.first(images), self.second(images)), dim=1)
-
-
-def ranking_disagreement(target: Tensor, options: RankingOptions) -> Objective:
-    """Objective of our own: 1 - agreement with the class ranking of target logits (B, C)."""
-    priority = class_priority(target, options)
-    if options.space == "probabilities":
-        target = target.softmax(dim=1)
-
-    def objective(logits: Tensor) -> Tensor:
-        scores = logits.softmax(dim=1) if options.space == "probabilities" else logits
-        return disagreement(scores, target, options, priority)
-
-    return objective
-
-
-INNER_OBJECTIVES: dict[str, str] = {
-    "ce": "cross-entropy with the labels",
-    "kl_clean": "KL to the teacher's prediction on the clean image (RSLAD)",
-    "kl_self": "KL to the model's own prediction on the clean image (TRADES)",
-    "adaad": "KL to the teacher's prediction on the same adversarial image (AdaAD)",
-    "ranking": "disagreement with the teacher's class ranking of the clean image",
-}
-INNER_WITH_TEACHER = ("kl_clean", "adaad", "ranking")
-
-
-def project(adversarial: Tensor, images: Tensor, epsilon: float) -> Tensor:
-    """Nearest point inside the L-infinity ball around `images` and inside [0, 1]."""
-    return torch.clamp(
-        torch.clamp(adversarial, images - epsilon, images + epsilon), min=0.0, max=1.0
-    )
-
-
-def gradient_and_logits(
-    model: nn.Module, inputs: Tensor, objective: Objective
-) -> tuple[Tensor, Tensor]:
-    """Gradient of the summed objective to the input alone, and the logits it was taken at.
-
-    Summed, not averaged: the direction of a sample must not depend on the batch, and a mean over
-    it underflows sooner in low precision.
-    """
-    inputs = inputs.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = model(inputs).float()
-        (gradient,) = torch.autograd.grad(objective(logits).sum(), inputs)
-    return gradient, logits.detach()
-
-
-def ascend(
-    model: nn.Module,
-    images: Tensor,
-    objective: Objective,
-    *,
-    noise: Tensor,
-    epsilon: float,
-    step_size: float,
-    steps: int,
-) -> Tensor:
-    """The inner maximisation of training: signed steps from a small Gaussian start.
-
-    Args:
-        images: (B, C, H, W) in [0, 1].
-        noise: standard normal, of the images' shape; drawn on the CPU, so that a run is the same
-            on every device.
-
-    Returns:
-        the last iterate, inside the ball and the box.
-    """
-    adversarial = project(images + INNER_NOISE * noise.to(images.device), images, epsilon)
-    for _ in range(steps):
-        gradient, _ = gradient_and_logits(model, adversarial, objective)
-        adversarial = project(adversarial + step_size * gradient.sign(), images, epsilon)
-    return adversarial
 
 
 def fgsm(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf
 
-from ard.attacks import INNER_OBJECTIVES, INNER_WITH_TEACHER
+from ard.inner import INNER_OBJECTIVES, INNER_WITH_TEACHER
 from ard.losses import LOSSES, LossOptions
 from edge_bench.errors import InputError
 

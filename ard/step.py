@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ard import losses
-from ard.attacks import (
+from ard.config import TrainConfig
+from ard.distributed import World
+from ard.inner import (
     INNER_WITH_TEACHER,
     Objective,
     SideBySide,
@@ -21,8 +23,6 @@ from ard.attacks import (
     moving_kl,
     ranking_disagreement,
 )
-from ard.config import TrainConfig
-from ard.distributed import World
 from ard.losses import LOSSES, NOTHING, Logits, LossOptions, Method, Terms
 from ard.state import Run
 from edge_bench.errors import InputError

@@ -13,16 +13,13 @@ from ard import attacks
 from ard.attacks import (
     ATTACKS,
     attack_label,
-    cross_entropy,
-    gradient_and_logits,
-    kl_to,
     margin,
     parse_attack,
-    project,
     run_attack,
 )
 from ard.checkpoint import load_model
 from ard.data import Dataset, as_float, take_limit
+from ard.inner import cross_entropy, gradient_and_logits, kl_to, project
 from edge_bench.errors import InputError
 from edge_bench.spec import AttackSpec
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.attacks import (
+from ard.inner import (
     Objective,
     SideBySide,
     ascend,

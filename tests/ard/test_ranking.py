@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ard import ranking
+from ard import pairs
+from ard.pairs import soft_ranks
 from ard.ranking import (
     RankingOptions,
     kendall_agreement,
     ranking_losses,
-    soft_ranks,
     spearman_agreement,
     zscore,
 )
@@ -167,8 +167,8 @@ def test_losses_equal_the_written_out_formulas(options: RankingOptions, rows: in
 def test_the_block_size_changes_nothing(
     shifts: int, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranking, "MIN_SHIFTS", shifts)
-    monkeypatch.setattr(ranking, "BLOCK_COMPARISONS", 0)
+    monkeypatch.setattr(pairs, "MIN_SHIFTS", shifts)
+    monkeypatch.setattr(pairs, "BLOCK_COMPARISONS", 0)
     a, b = logits(2, 3, n)
     rows = list(zip(a.tolist(), b.tolist(), strict=True))
     kendall = [reference_kendall(x, y, 1.5, "cosine", False) for x, y in rows]
@@ -187,8 +187,8 @@ def test_the_block_size_changes_nothing(
 def test_gradients_are_those_of_the_values(
     agreement: str, hard: bool, n: int, shifts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranking, "MIN_SHIFTS", shifts)
-    monkeypatch.setattr(ranking, "BLOCK_COMPARISONS", 0)
+    monkeypatch.setattr(pairs, "MIN_SHIFTS", shifts)
+    monkeypatch.setattr(pairs, "BLOCK_COMPARISONS", 0)
     a, b = (z.requires_grad_() for z in logits(2, 3, n, seed=1))
 
     def value(x: Tensor, y: Tensor) -> Tensor:
