@@ -8,6 +8,7 @@ gather, so N processes follow the curve of one up to rounding.
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,13 +16,18 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from edge_bench.errors import ArdxError, CapabilityError, InputError
+from edge_bench.errors import ArdxError, CapabilityError, InconclusiveError, InputError
 from edge_bench.metrics import BoolArray
 
 T = TypeVar("T")
+
+Tensors = tuple[dict[str, Tensor], dict[str, str]]
+"""Tensors by name, and metadata."""
 
 # Weights of one kind of machine agree to the bit; those of several may round differently.
 MOST_APART = 1e-3
@@ -99,21 +105,45 @@ class World:
     def from_first(self, compute: Callable[[], T]) -> T:
         """What `compute` gives or raises on rank 0, for all; the others wait and do not call it.
 
-        Files are read and written this way: machines need not share a disk.
+        Files are read and written this way: machines need not share a disk. The value must be one
+        that JSON keeps; see `tensors_from_first` for tensors.
         """
         if self.size == 1:
             return compute()
-        outcome: list[Any] = [None, None]
+        result: T = json.loads(self._bytes_from_first(lambda: json.dumps(compute()).encode()))
+        return result
+
+    def tensors_from_first(self, load: Callable[[], Tensors]) -> Tensors:
+        """The same for tensors by name and their metadata."""
+        if self.size == 1:
+            return load()
+
+        def packed() -> bytes:
+            tensors, metadata = load()
+            return save({n: t.contiguous() for n, t in tensors.items()}, metadata)
+
+        data = self._bytes_from_first(packed)
+        # safetensors' own reader of bytes leaves the metadata out: a header in JSON, after its
+        # length in eight bytes.
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        return load_bytes(data), header.get("__metadata__", {})
+
+    def _bytes_from_first(self, compute: Callable[[], bytes]) -> bytes:
+        error: ArdxError | OSError | None = None
+        data = b""
         if self.leads:
             try:
-                outcome[0] = compute()
-            except (ArdxError, OSError) as error:
-                outcome[1] = error
-        dist.broadcast_object_list(outcome, src=0)
-        if outcome[1] is not None:
-            raise outcome[1]
-        result: T = outcome[0]
-        return result
+                data = compute()
+            except (ArdxError, OSError) as raised:
+                error, data = raised, json.dumps(_told(raised)).encode()
+        failed = torch.tensor([int(error is not None)])
+        dist.broadcast(failed, src=0)
+        received = _broadcast(data, src=0)
+        if error is not None:
+            raise error
+        if int(failed):
+            raise _retold(json.loads(received))
+        return received
 
     def first_here(self, load: Callable[[], T]) -> T:
         """What `load` gives, called on one process of each machine before the others there."""
@@ -130,15 +160,21 @@ class World:
         """Refuse processes that were started with other settings, data or versions than rank 0."""
         if self.size == 1:
             return
-        everyone: list[Any] = [None] * self.size
-        dist.all_gather_object(everyone, dict(settings))
-        for rank, theirs in enumerate(everyone):
-            for name, ours in everyone[0].items():
-                if theirs[name] != ours:
-                    raise InputError(
-                        f"process {rank} has {name} {theirs[name]!r}, but process 0 has {ours!r}; "
-                        "give every machine the same command, files and versions"
-                    )
+        ours = json.loads(json.dumps(dict(settings)))
+        first = self.from_first(lambda: ours)
+        message = ""
+        for name in first:
+            if ours.get(name) != first[name]:
+                message = (
+                    f"process {self.rank} has {name} {ours.get(name)!r}, but process 0 has "
+                    f"{first[name]!r}; give every machine the same command, files and versions"
+                )
+                break
+        # All refuse, with one sentence: those that agree would wait for ever.
+        refuses = torch.tensor([self.rank if message else self.size])
+        dist.all_reduce(refuses, op=dist.ReduceOp.MIN)
+        if int(refuses) < self.size:
+            raise InputError(_broadcast(message.encode(), src=int(refuses)).decode())
 
     def check_weights(self, tensors: Iterable[Tensor]) -> None:
         """Refuse to go on with processes whose students have come apart."""
@@ -171,7 +207,34 @@ class World:
         return f"cuda:{self.local_rank}"
 
 
+def _broadcast(data: bytes, src: int) -> bytes:
+    """The bytes that rank `src` has, on all; the others' `data` is only a placeholder."""
+    size = torch.tensor([len(data)])
+    dist.broadcast(size, src=src)
+    buffer = torch.zeros(int(size), dtype=torch.uint8)
+    if dist.get_rank() == src and data:
+        buffer = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    dist.broadcast(buffer, src=src)
+    return buffer.numpy().tobytes()
+
+
 ALONE = World()
+
+ERRORS: dict[str, type[ArdxError]] = {
+    kind.__name__: kind for kind in (InputError, CapabilityError, InconclusiveError)
+}
+
+
+def _told(error: ArdxError | OSError) -> list[Any]:
+    """An error as JSON, so that other processes can raise it too."""
+    if isinstance(error, OSError):
+        return [None, error.errno, error.strerror or str(error), str(error.filename or "")]
+    return [type(error).__name__, str(error)]
+
+
+def _retold(told: list[Any]) -> ArdxError | OSError:
+    name, *arguments = told
+    return OSError(*arguments) if name is None else ERRORS.get(name, InputError)(*arguments)
 
 
 class _Gather(torch.autograd.Function):

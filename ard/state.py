@@ -99,7 +99,7 @@ class Run:
         Raises:
             InputError: damaged, or of a run with other settings.
         """
-        tensors, metadata = self.world.from_first(
+        tensors, metadata = self.world.tensors_from_first(
             lambda: load_tensors(path, "a training checkpoint")
         )
         theirs, ours = json.loads(metadata.get("config", "{}")), asdict(config)

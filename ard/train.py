@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ard.attacks import parse_attack
 from ard.board import scalars
@@ -193,9 +194,6 @@ def _epoch(
 ) -> Iterator[dict[str, float]]:
     """One pass over the data; yields the loss terms of every step."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-    if run.world.size > 1:
-        # Dropout draws from torch's own state, which no two processes should have alike.
-        torch.manual_seed((config.seed * 1_000_003 + epoch) * run.world.size + run.world.rank)
     order = torch.randperm(len(training), generator=generator)
     steps = _steps_per_epoch(config, training)
     for step in range(steps):
@@ -207,8 +205,21 @@ def _epoch(
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(config, done, config.epochs * steps)
         progress = done / (config.epochs * steps)
-        terms = update(config, run, teachers, images, batch.labels, generator, progress)
+        with _seeded(config, run, images, done):
+            terms = update(config, run, teachers, images, batch.labels, generator, progress)
         yield {name: float(term.detach()) for name, term in terms.items()}
+
+
+@contextmanager
+def _seeded(config: TrainConfig, run: Run, images: Tensor, step: int) -> Iterator[None]:
+    """Torch's own state, of which dropout draws: it follows the step, and no two processes agree.
+
+    The caller's state is as before afterwards.
+    """
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed((config.seed * 1_000_003 + step) * run.world.size + run.world.rank)
+        yield
 
 
 def _validate(

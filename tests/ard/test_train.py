@@ -92,6 +92,24 @@ def test_a_run_killed_in_any_epoch_resumes_to_the_same_bits(
     assert [line["loss"] for line in first] == [line["loss"] for line in second]
 
 
+def test_dropout_resumes_to_the_same_bits(digits: Dataset, tmp_path: Path) -> None:
+    config = small_config(
+        method="natural", architecture="mobilenet_v2", epochs=2, train_fraction=0.1
+    )
+    whole = learn(config, digits, None, tmp_path / "whole" / "w.safetensors")
+
+    def kill_after_first_epoch(done: int, total: int, text: str) -> None:
+        if text:
+            raise KilledError
+
+    weights = tmp_path / "cut" / "w.safetensors"
+    torch.manual_seed(5)
+    with pytest.raises(KilledError):
+        learn(config, digits, None, weights, report_progress=kill_after_first_epoch)
+    torch.manual_seed(99)
+    assert learn(config, digits, None, weights, resume=True).sha256 == whole.sha256
+
+
 def test_the_seed_decides_the_weights(digits: Dataset, tmp_path: Path) -> None:
     config = small_config(epochs=1, architecture="resnet8:4", inner_steps=1)
     found = [
