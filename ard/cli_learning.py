@@ -80,7 +80,7 @@ class LearningFlags:
     )
     precision: str | None = o.setting(
         "precision",
-        "fp32, or bf16 where the processor is fast at it; validation is fp32 always.",
+        "fp32, bf16, or auto: bf16 where the device is fast at it; validation is fp32 always.",
         "fp32",
     )
     compile: bool | None = o.setting("compile", "Compile the student by torch.compile.", "no")

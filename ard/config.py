@@ -9,7 +9,7 @@ from ard.inner import INNER_OBJECTIVES, INNER_WITH_TEACHER
 from ard.losses import LOSSES, LossOptions
 from edge_bench.errors import InputError
 
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "auto")
 SCHEDULES = ("one-cycle", "steps")
 
 WARM_UP = 0.2
@@ -31,7 +31,8 @@ class TrainConfig:
             overfitting; 0 is off. The best weights are kept either way.
         ema_decay: of the weight average that is validated and kept.
         train_fraction: stratified part of the training data that is used.
-        precision: of training and its attack; validation is always fp32.
+        precision: of training and its attack, `fp32` or `bf16` (autocast); `auto` is settled when
+            a run begins, as bf16 where the device is fast at it. Validation is always fp32.
         compile: whether torch.compile compiles the student.
         teacher_sha256, clean_teacher_sha256, data_sha256: identity of the teachers' files and of
             the training images, so that a run is resumed only on what it was started on.
@@ -88,7 +89,9 @@ class TrainConfig:
             raise InputError(f"--clip-norm {self.clip_norm:g}: expected 0 (off) or more")
         self._check_schedule()
         if self.precision not in PRECISIONS:
-            raise InputError(f"--precision {self.precision}: expected {' or '.join(PRECISIONS)}")
+            raise InputError(
+                f"--precision {self.precision}: expected one of {', '.join(PRECISIONS)}"
+            )
         if self.inner is not None and self.inner not in INNER_OBJECTIVES:
             known = ", ".join(INNER_OBJECTIVES)
             raise InputError(f"--inner {self.inner}: expected one of {known}")

@@ -25,7 +25,7 @@ from ard.distributed import ALONE, World
 from ard.losses import LOSSES
 from ard.recipes import CONFIG, write_config
 from ard.state import Validation
-from ard.step import Teachers
+from ard.step import Teachers, fast_precision
 from ard.teachers import teacher_for
 from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
 from deploy.artifact import ExportPlan, export_artifact
@@ -118,8 +118,10 @@ def learn(
             if needs_clean
             else f"--clean-teacher: {config.method} has one teacher only; leave it out"
         )
+    precision = config.precision
     config = replace(
         config,
+        precision=fast_precision(torch_device) if precision == "auto" else precision,
         teacher_sha256=teacher.sha256 if teacher else None,
         clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
         data_sha256=dataset.train.sha256,

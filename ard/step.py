@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from ard.inner import (
 )
 from ard.losses import LOSSES, NOTHING, Logits, LossOptions, Method, Terms
 from ard.state import Run
+from edge_bench.devices.generic import read_text
 from edge_bench.errors import InputError
 
 
@@ -170,6 +172,15 @@ def _without_gradient(model: nn.Module | None, images: Tensor) -> Tensor:
     with torch.no_grad():
         logits: Tensor = model(images).float()
         return logits
+
+
+def fast_precision(torch_device: str) -> str:
+    """`bf16` where the device multiplies it in hardware, else `fp32`."""
+    if torch_device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    # AVX512-BF16 and AMX, or BF16 on Arm; elsewhere bf16 is emulated, and slower than fp32.
+    words = set((read_text(Path("/proc/cpuinfo")) or "").split())
+    return "bf16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "fp32"
 
 
 def _autocast(config: TrainConfig, images: Tensor) -> AbstractContextManager[object]:

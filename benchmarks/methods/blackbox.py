@@ -47,6 +47,7 @@ def main(
 ) -> None:
     """Add a line of stage `blackbox` for every student that has none."""
     torch.set_num_threads(1)
+    origin = {"commit": commit(), "machine": machine()}
     wanted = set(filter(None, labels.split(",")))
     students = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
     students = [s for s in students if s["stage"] == stage and (not wanted or s["label"] in wanted)]
@@ -80,9 +81,8 @@ def main(
                     "masks": {name: pack(mask) for name, mask in masks.items()},
                     "images": images,
                     "seconds": {"judging": round(time.perf_counter() - begin, 1)},
-                    "commit": commit(),
-                    "machine": machine(),
-                },
+                }
+                | origin,
             )
 
 

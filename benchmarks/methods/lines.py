@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from edge_bench import devices
 from edge_bench.metrics import BoolArray
 
 ROOT = Path(__file__).parent.parent.parent
@@ -68,7 +69,7 @@ def commit() -> str:
 
 def machine() -> str:
     """What computed, in words."""
-    device = platform.processor() or platform.machine()
+    device = devices.probe("local").cpu or platform.machine()
     if torch.cuda.is_available():
         device = torch.cuda.get_device_name()
     return f"{device}, {torch.get_num_threads()} thread(s), torch {torch.__version__}"

@@ -52,6 +52,8 @@ def main(
     """Train and judge every run of GRID that has no line yet."""
     torch.set_num_threads(threads)
     begin = time.monotonic()
+    # The code that is loaded now, whatever the checkout becomes while it runs.
+    origin = {"commit": commit(), "machine": machine()}
     table = read_toml(grid)
     dataset = load_dataset(table["common"]["dataset"], data_dir)
     for run in expand(table):
@@ -64,7 +66,7 @@ def main(
             if not is_ours or run["id"] in finished(lines):
                 continue
             line = one_run(run, table["judge"], dataset, teacher, clean_teacher, folder)
-            append(lines, line)
+            append(lines, line | origin)
 
 
 def expand(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -162,8 +164,6 @@ def one_run(
             "training": round(training_seconds, 1),
             "judging": round(time.perf_counter() - begin, 1),
         },
-        "commit": commit(),
-        "machine": machine(),
     }
 
 

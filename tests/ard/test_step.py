@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ard import step
+from ard.data import Dataset
 from ard.losses import LOSSES, Logits, LossOptions, Terms
 from ard.models import build_model
+from ard.stages import learn
 from ard.state import Run
 from ard.step import Teachers, update
 
@@ -129,3 +132,30 @@ def test_the_options_are_those_of_the_moment() -> None:
     run = Run(small_config(**TINY, method="igdm"), network(0))
     assert float(step_on(run, "igdm", teachers, progress=0.0)["gradient"].detach()) == 0
     assert float(step_on(run, "igdm", teachers, progress=1.0)["gradient"].detach()) > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags : fpu avx512f avx512_bf16 sse2", "bf16"),
+        ("flags : fpu avx2 amx_bf16", "bf16"),
+        ("Features : fp asimd bf16", "bf16"),
+        ("flags : fpu avx512f avx512_vnni", "fp32"),
+        (None, "fp32"),
+    ],
+)
+def test_auto_precision_is_bf16_where_the_processor_multiplies_it(
+    flags: str | None, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "read_text", lambda path: flags)
+    assert step.fast_precision("cpu") == expected
+
+
+def test_auto_precision_is_settled_when_the_run_begins(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "read_text", lambda path: "flags : amx_bf16")
+    config = small_config(epochs=1, train_fraction=0.1, precision="auto")
+    learned = learn(config, digits, None, tmp_path / "w.safetensors")
+    assert learned.config.precision == "bf16"
+    assert 'precision = "bf16"' in (tmp_path / "config.toml").read_text()
