@@ -7,10 +7,12 @@ its last finished epoch to the very weights that it would have had.
 from __future__ import annotations
 
 import json
+import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -137,14 +139,7 @@ def plan_epochs(
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device, world)
     training, teachers = _place(training, teachers, torch_device)
-    times: list[float] = []
-    begin = time.perf_counter()
-    for _ in _epoch(config, dataset, training, run, teachers, 0):
-        times.append(time.perf_counter() - begin)
-        if len(times) == 6:
-            break
-        begin = time.perf_counter()
-    step_seconds = sorted(times[1:] or times)[len(times[1:] or times) // 2]
+    step_seconds = statistics.median(_seconds_of_steps(config, dataset, training, run, teachers, 5))
     begin = time.perf_counter()
     _validate(config, run, validation, 0, torch_device)
     validation_seconds = time.perf_counter() - begin
@@ -154,6 +149,37 @@ def plan_epochs(
     # Every process has timed the same steps, but one plan must hold for all.
     epochs = world.from_first(lambda: max(1, int(minutes * 60 / epoch_seconds)))
     return replace(config, epochs=epochs)
+
+
+def timed_steps(
+    config: TrainConfig,
+    dataset: Dataset,
+    teachers: Teachers,
+    count: int,
+    torch_device: str = "cpu",
+) -> list[float]:
+    """Seconds of each of `count` training steps, after one to warm up."""
+    training, _ = training_data(config, dataset)
+    run = _new_run(config, dataset, training, torch_device, ALONE)
+    training, teachers = _place(training, teachers, torch_device)
+    return _seconds_of_steps(config, dataset, training, run, teachers, count)
+
+
+def _seconds_of_steps(
+    config: TrainConfig,
+    dataset: Dataset,
+    training: Split,
+    run: Run,
+    teachers: Teachers,
+    count: int,
+) -> list[float]:
+    times: list[float] = []
+    begin = time.perf_counter()
+    for _ in islice(_epoch(config, dataset, training, run, teachers, 0), count + 1):
+        times.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+    # Where there is but one step, the first has to do.
+    return times[1:] or times
 
 
 def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Split, Teachers]:

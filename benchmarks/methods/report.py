@@ -81,7 +81,7 @@ def markdown(rows: list[list[str]]) -> str:
 
 def main_table(groups: Groups) -> list[list[str]]:
     """Mean and SD over seeds on test images, each rival compared with ours by pairs."""
-    rows = [["method", "seeds", "clean", "APGD-CE", "APGD-CE + T", "ours minus it", "p", "min"]]
+    rows = [["method", "seeds", "clean", "APGD-CE", "APGD-CE + T", "ours minus it", "p"]]
     for label, runs in sorted(groups.items(), key=lambda item: -mean(item[1], robust)):
         compared = ["", ""] if label == OURS else versus(groups.get(OURS, []), runs)
         rows.append(
@@ -92,7 +92,6 @@ def main_table(groups: Groups) -> list[list[str]]:
                 spread(runs, lambda line: line["test"].get("apgd_ce", line["test"]["clean"])),
                 spread(runs, robust),
                 *compared,
-                f"{statistics.fmean(line['seconds']['training'] for line in runs) / 60:.1f}",
             ]
         )
     return rows
@@ -100,7 +99,7 @@ def main_table(groups: Groups) -> list[list[str]]:
 
 def search_table(groups: Groups) -> list[list[str]]:
     """Figures on training images that the runs left unused, the best robust accuracy first."""
-    rows = [["setting", "seeds", "clean", "PGD-10 and CW-10", "training min"]]
+    rows = [["setting", "seeds", "clean", "PGD-10 and CW-10"]]
 
     def left(line: Line) -> float:
         return float(min(line["unused"].values()))
@@ -112,7 +111,6 @@ def search_table(groups: Groups) -> list[list[str]]:
                 str(len(runs)),
                 spread(runs, lambda line: line["unused"]["clean"]),
                 spread(runs, left),
-                f"{statistics.fmean(line['seconds']['training'] for line in runs) / 60:.1f}",
             ]
         )
     return rows

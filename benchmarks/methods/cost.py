@@ -1,0 +1,69 @@
+"""What a step of each method costs, as a ratio to a step of RSLAD in the same run.
+
+    python -m benchmarks.methods.cost benchmarks/methods/cifar10.toml --data-dir DIR \
+        --teacher TEACHER --clean-teacher CLEAN
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ard.datasets import load_dataset
+from ard.losses import LOSSES
+from ard.recipes import build_config, convert, merge, read_toml
+from ard.stages import load_teacher
+from ard.step import Teachers
+from ard.train import timed_steps
+from benchmarks.methods.lines import machine
+from benchmarks.methods.report import markdown
+from benchmarks.methods.run import flat
+from edge_bench.errors import ArdxError
+
+UNIT = "rslad"
+
+
+def main(
+    grid: Annotated[Path, typer.Argument(help="The grid file.")],
+    teacher: Annotated[Path, typer.Option(help="The robust teacher's weights.")],
+    clean_teacher: Annotated[Path, typer.Option(help="For methods with two.")],
+    data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
+    rounds: Annotated[int, typer.Option(help="Turns of all methods.")] = 5,
+    steps: Annotated[int, typer.Option(help="Timed steps of a turn, after one warm-up.")] = 4,
+) -> None:
+    """Time steps of every method of GRID in turns, and print ratios."""
+    torch.set_num_threads(1)
+    table = read_toml(grid)
+    dataset = load_dataset(table["common"]["dataset"], data_dir)
+    teachers = Teachers(
+        robust=load_teacher(teacher, None, dataset).model,
+        clean=load_teacher(clean_teacher, None, dataset).model,
+    )
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for _ in range(rounds):
+        for entry in table["runs"]:
+            settings = merge(flat(table["common"]), flat(entry["set"]))
+            config = build_config({k: convert(k, v, str(grid)) for k, v in settings.items()})
+            alone = teachers if LOSSES[config.method].distils else Teachers()
+            seconds[entry["label"]] += timed_steps(config, dataset, alone, steps)
+    medians = {label: statistics.median(values) for label, values in seconds.items()}
+    rows = [["method", "time of a step", "quartiles"]]
+    for label, median in sorted(medians.items(), key=lambda item: item[1]):
+        low, _, high = statistics.quantiles(seconds[label], n=4)
+        unit = medians[UNIT]
+        rows.append([label, f"{median / unit:.2f}", f"{low / unit:.2f} to {high / unit:.2f}"])
+    print(markdown(rows))
+    print(f"\n{machine()}; {UNIT}: {medians[UNIT]:.3f} s a step", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    try:
+        typer.run(main)
+    except ArdxError as error:
+        sys.exit(f"error: {error}")
