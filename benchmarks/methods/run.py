@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -70,36 +71,35 @@ def main(
 
 
 def expand(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The runs of a grid, one per seed: every method's first seed, then every second one."""
-    longest = max(len(entry.get("seeds", [0])) for entry in table["runs"])
-    for index in range(longest):
-        for entry in table["runs"]:
-            if index >= len(entry.get("seeds", [0])):
-                continue
-            seed = entry.get("seeds", [0])[index]
-            where = f"{entry['stage']} {entry['label']}"
-            settings = merge(
-                {
-                    key: convert(key, value, f"{where}: {key}")
-                    for key, value in flat(table["common"] | {"seed": seed}).items()
-                },
-                {
-                    key: convert(key, value, f"{where}: {key}")
-                    for key, value in flat(entry.get("set", {})).items()
-                },
-            )
-            key = json.dumps(settings, sort_keys=True, default=str)
-            digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-            yield {
-                "id": f"{entry['stage']} {entry['label']} {seed} {digest}",
-                # Stages that differ only in how they judge share the weights.
-                "weights": f"{settings['method']}-{seed}-{digest}",
-                "stage": entry["stage"],
-                "label": entry["label"],
-                "seed": seed,
-                "settings": settings,
-                "attacks": entry.get("attacks"),
-            }
+    """The runs of a grid, stage by stage; in each, every first seed before every second one."""
+    for stage in dict.fromkeys(entry["stage"] for entry in table["runs"]):
+        entries = [entry for entry in table["runs"] if entry["stage"] == stage]
+        seeds = [entry.get("seeds", [0]) for entry in entries]
+        for row in zip_longest(*seeds):
+            for entry, seed in zip(entries, row, strict=True):
+                if seed is not None:
+                    yield one_of(entry, seed, table["common"])
+
+
+def one_of(entry: dict[str, Any], seed: int, common: dict[str, Any]) -> dict[str, Any]:
+    """One run of a grid's entry."""
+    where = f"{entry['stage']} {entry['label']}"
+    layers = (common | {"seed": seed}, entry.get("set", {}))
+    settings = merge(
+        *({k: convert(k, v, f"{where}: {k}") for k, v in flat(layer).items()} for layer in layers)
+    )
+    key = json.dumps(settings, sort_keys=True, default=str)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
+    return {
+        "id": f"{where} {seed} {digest}",
+        # Stages that differ only in how they judge share the weights.
+        "weights": f"{settings['method']}-{seed}-{digest}",
+        "stage": entry["stage"],
+        "label": entry["label"],
+        "seed": seed,
+        "settings": settings,
+        "attacks": entry.get("attacks"),
+    }
 
 
 def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
