@@ -105,7 +105,7 @@ def _plain_progress(label: str, clock: Callable[[], float] = time.monotonic) -> 
             left = ""
             if start[0] < done < total:
                 seconds = (now - start[1]) * (total - done) / (done - start[0])
-                left = f"({timedelta(seconds=round(seconds))} left)"
+                left = f"({timedelta(seconds=round(seconds))} left)" if seconds >= 1 else ""
             words = (label, f"{done}/{total}", text, left)
             print(" ".join(filter(None, words)), file=sys.stderr, flush=True)
         said = max(said, quarter)

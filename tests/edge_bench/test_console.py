@@ -111,6 +111,14 @@ def test_progress_off_a_terminal_is_a_line_per_quarter_of_the_rest(
     ]
 
 
+def test_less_than_a_second_left_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    ticks = iter([0.0, 0.1])
+    with progress("bench", clock=lambda: next(ticks)) as report:
+        report(1, 3, "clean")
+        report(2, 3, "pgd")
+    assert capsys.readouterr().err == "bench 1/3 clean\nbench 2/3 pgd\n"
+
+
 def test_the_time_left_of_a_resumed_step_is_judged_by_its_own_pace(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
