@@ -23,6 +23,7 @@ SPACES = ("zscore", "logits", "probabilities")
 NORMALISATIONS = ("pairs", "cosine")
 TEACHER_INPUTS = ("adversarial", "clean")
 PRIORITIES = ("uniform", "teacher")
+DISCREPANCIES = ("logits", "order")
 WEIGHTS = (
     "weight_class",
     "weight_sample",
@@ -53,6 +54,8 @@ class RankingOptions:
             `teacher` weighs a pair by the teacher's probabilities of both, so that the order at
             the top counts most.
         teacher_input: whether the teacher ranks the `adversarial` or the `clean` images.
+        discrepancy: what the third level compares: `logits`, the order of Z(x) - Z(x'); `order`,
+            how much the soft ranks themselves change from x to x'.
         weight_class, weight_sample, weight_discrepancy: weights of the three levels.
         weight_class_clean, weight_sample_clean: of the same two levels on clean images.
         warm_up: share of the training in which the weights rise linearly from 0.
@@ -66,6 +69,7 @@ class RankingOptions:
     hard_teacher: bool = False
     priority: str = "uniform"
     teacher_input: str = "adversarial"
+    discrepancy: str = "logits"
     weight_class: float = 1.0
     weight_sample: float = 1.0
     weight_discrepancy: float = 0.5
@@ -80,6 +84,7 @@ class RankingOptions:
             ("--normalisation", self.normalisation, NORMALISATIONS),
             ("--teacher-input", self.teacher_input, TEACHER_INPUTS),
             ("ranking.priority", self.priority, PRIORITIES),
+            ("ranking.discrepancy", self.discrepancy, DISCREPANCIES),
         ):
             if value not in known:
                 raise InputError(f"{option} {value}: expected one of {', '.join(known)}")
@@ -173,8 +178,9 @@ def ranking_losses(
         sample:       mean over classes of 1 - agree over samples
         discrepancy:  mean over samples of 1 - agree over classes of Z(x) - Z(x')
 
-    and `class_clean` and `sample_clean`, the first two on clean images, where the teacher ranks
-    the clean images too. Levels of weight 0 are left out.
+    or, as `discrepancy="order"`, the mean over samples of |R_S - R_T|^2 of the changes of order R
+    (see `order_change`), and `class_clean` and `sample_clean`, the first two on clean images, where
+    the teacher ranks the clean images too. Levels of weight 0 are left out.
 
     Args:
         student_clean, student_adversarial, teacher_clean, teacher_adversarial: logits (B, C).
@@ -194,7 +200,11 @@ def ranking_losses(
         terms["class"] = disagreement(s_adversarial, teacher, options, priority).mean()
     if options.weight_sample:
         terms["sample"] = disagreement(s_adversarial.t(), teacher.t(), options).mean()
-    if options.weight_discrepancy:
+    if options.weight_discrepancy and options.discrepancy == "order":
+        change = order_change(s_clean, s_adversarial, options)
+        expected = order_change(t_clean, t_adversarial, options)
+        terms["discrepancy"] = (change - expected).square().sum(dim=1).mean()
+    elif options.weight_discrepancy:
         terms["discrepancy"] = disagreement(
             s_clean - s_adversarial, t_clean - t_adversarial, options, priority
         ).mean()
@@ -232,6 +242,18 @@ def disagreement(
     else:
         agreement = spearman_agreement(student, teacher, options.k, hard_b=options.hard_teacher)
     return 1 - agreement
+
+
+def order_change(clean: Tensor, adversarial: Tensor, options: RankingOptions) -> Tensor:
+    """How the soft ranks of each row change, r(x) - r(x') over n - 1: (rows, n) in [-2, 2].
+
+    The agreement of two differences of logits is blind to their size, so it never asks a student
+    to give way as little as its teacher does; this is not.
+    """
+    if options.space == "zscore":
+        clean, adversarial = zscore(clean), zscore(adversarial)
+    ranks = soft_ranks(clean, options.k) - soft_ranks(adversarial, options.k)
+    return ranks / (clean.shape[1] - 1)
 
 
 def zscore(scores: Tensor) -> Tensor:

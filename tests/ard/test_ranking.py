@@ -366,3 +366,37 @@ def test_memory_at_1000_classes_is_far_from_one_value_per_pair() -> None:
 def test_bad_options_are_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
         RankingOptions(**changes)  # type: ignore[arg-type]
+
+
+def test_the_change_of_order_is_compared_in_soft_ranks_of_both_images() -> None:
+    generator = torch.Generator().manual_seed(3)
+    four = [torch.randn(3, 5, dtype=torch.float64, generator=generator) for _ in range(4)]
+    options = RankingOptions(discrepancy="order", k=1.7)
+
+    def ranks(scores: Row) -> Row:
+        mean = sum(scores) / 5
+        deviation = math.sqrt(sum((x - mean) ** 2 for x in scores) / 5)
+        z = [(x - mean) / deviation for x in scores]
+        return [sum(math.tanh(1.7 * (a - b)) for b in z) / 4 for a in z]
+
+    total = 0.0
+    for row in range(3):
+        s, s_adv, t, t_adv = (ranks(logits[row].tolist()) for logits in four)
+        total += sum(
+            ((a - b) - (c - d)) ** 2 for a, b, c, d in zip(s, s_adv, t, t_adv, strict=True)
+        )
+    found = ranking_losses(*four, options)["discrepancy"]
+    assert float(found) == pytest.approx(total / 3)
+
+
+def test_a_student_that_gives_way_more_than_its_teacher_pays_in_the_change_of_order_alone() -> None:
+    clean = torch.tensor([[3.0, 1.0, 0.0, -1.0]], dtype=torch.float64)
+    direction = torch.tensor([[-1.0, 1.0, 0.5, 0.0]], dtype=torch.float64)
+    small, large = clean + 0.3 * direction, clean + 1.5 * direction
+    for discrepancy, expected in (("logits", 0.0), ("order", 0.1)):
+        options = RankingOptions(discrepancy=discrepancy, normalisation="cosine")
+        as_teacher = ranking_losses(clean, small, clean, small, options)["discrepancy"]
+        more = ranking_losses(clean, large, clean, small, options)["discrepancy"]
+        assert float(as_teacher) == pytest.approx(0.0, abs=1e-9)
+        assert float(more) >= expected - 1e-9
+        assert (float(more) > 0.1) == (discrepancy == "order")
