@@ -12,25 +12,32 @@ from edge_bench.errors import CapabilityError
 FOLDER = "tensorboard"
 
 
-@contextmanager
-def scalars(out: Path | None, epochs_done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Yield a function that takes the line of an epoch; `out` None takes it and does nothing.
-
-    What an interrupted run wrote after its last checkpoint is hidden by what is written anew.
+def check_installed() -> None:
+    """Say what is missing before any work is done.
 
     Raises:
         CapabilityError: tensorboard is not installed.
     """
-    if out is None:
-        yield lambda line: None
-        return
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import torch.utils.tensorboard  # noqa: F401
     except ImportError:
         raise CapabilityError(
             "--tensorboard: the package tensorboard is not installed; run pip install "
             "'ardx[tensorboard]', or read metrics.jsonl, which has the same figures"
         ) from None
+
+
+@contextmanager
+def scalars(out: Path | None, epochs_done: int) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield a function that takes the line of an epoch; `out` None takes it and does nothing.
+
+    What an interrupted run wrote after its last checkpoint is hidden by what is written anew.
+    """
+    if out is None:
+        yield lambda line: None
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
     with SummaryWriter(str(out / FOLDER), purge_step=epochs_done + 1) as writer:
 
         def write(line: dict[str, Any]) -> None:

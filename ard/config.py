@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf
+from typing import Any
 
 from ard.inner import INNER_OBJECTIVES, INNER_WITH_TEACHER
 from ard.losses import LOSSES, LossOptions
@@ -109,7 +112,8 @@ class TrainConfig:
                 f"milestones {list(self.milestones)} with schedule {self.schedule}: the schedule "
                 "steps needs milestones, and no other takes them"
             )
-        if any(m < 1 for m in self.milestones) or list(self.milestones) != sorted(self.milestones):
+        rising = sorted(set(self.milestones))
+        if any(m < 1 for m in self.milestones) or list(self.milestones) != rising:
             raise InputError(
                 f"milestones {list(self.milestones)}: expected epochs of 1 or more, rising"
             )
@@ -118,6 +122,36 @@ class TrainConfig:
     def objective(self) -> str | None:
         """The inner objective in force."""
         return self.inner or LOSSES[self.method].inner
+
+
+def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, by dotted keys such as `loss.ranking.k`."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            found |= dotted(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def as_saved(text: str, config: TrainConfig) -> dict[str, Any]:
+    """The settings of a saved config (JSON) by dotted keys.
+
+    What it does not have, because the setting is younger than the file, takes its default: a new
+    setting leaves what older runs did as it was.
+    """
+    required = {
+        each.name: getattr(config, each.name)
+        for each in fields(TrainConfig)
+        if each.default is MISSING and each.default_factory is MISSING
+    }
+    defaults = dotted(asdict(TrainConfig(**required)))
+    return (
+        dict.fromkeys(required)
+        | {name: value for name, value in defaults.items() if name not in required}
+        | dotted(json.loads(text))
+    )
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:

@@ -6,11 +6,13 @@ import json
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ard.attacks import parse_attack, run_attack
+from ard.board import check_installed
 from ard.checkpoint import load_known, load_model, load_published, load_tensors, save_model
 from ard.config import TrainConfig
 from ard.data import (
@@ -118,10 +120,19 @@ def learn(
             if needs_clean
             else f"--clean-teacher: {config.method} has one teacher only; leave it out"
         )
-    precision = config.precision
+    if tensorboard:
+        check_installed()
+    world.from_first(lambda: _check_out(weights, resume, force))
+    if config.precision == "auto":
+        # Settled when the run began, and the same for the rest of it.
+        config = replace(
+            config,
+            precision=world.from_first(lambda: _saved_setting(out / CHECKPOINT, "precision"))
+            if resume
+            else fast_precision(torch_device),
+        )
     config = replace(
         config,
-        precision=fast_precision(torch_device) if precision == "auto" else precision,
         teacher_sha256=teacher.sha256 if teacher else None,
         clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
         data_sha256=dataset.train.sha256,
@@ -129,7 +140,6 @@ def learn(
     command = {"minutes": minutes, "resume": resume, "force": force}
     environment = {"torch": torch.__version__, "device": torch_device.partition(":")[0]}
     world.check_agreement(asdict(config) | command | environment)
-    world.from_first(lambda: _check_out(weights, resume, force))
     teachers = Teachers(
         robust=teacher.model if teacher else None,
         clean=clean_teacher.model if clean_teacher else None,
@@ -139,10 +149,15 @@ def learn(
             raise InputError(f"--minutes {minutes:g}: expected a value above 0")
         if resume:
             # The plan was made, and must stay the same, when the run started.
-            epochs = world.from_first(lambda: _planned_epochs(out / CHECKPOINT))
+            epochs = world.from_first(lambda: _saved_setting(out / CHECKPOINT, "epochs"))
             config = replace(config, epochs=epochs)
         else:
             config = plan_epochs(config, dataset, teachers, minutes, torch_device, world)
+    if config.milestones and config.milestones[-1] >= config.epochs:
+        raise InputError(
+            f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
+            "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
+        )
     student, validation = train(
         config,
         dataset,
@@ -188,11 +203,12 @@ def _check_out(weights: Path, resume: bool, force: bool) -> None:
         raise InputError(f"{out / CHECKPOINT}: nothing to resume; leave --resume out to start")
 
 
-def _planned_epochs(checkpoint: Path) -> int:
+def _saved_setting(checkpoint: Path, name: str) -> Any:
+    """A setting that was settled when the run of a checkpoint began."""
     _, metadata = load_tensors(checkpoint, "a training checkpoint")
     if "config" not in metadata:
         raise InputError(f"{checkpoint}: holds no settings, so it is no training checkpoint")
-    return int(json.loads(metadata["config"])["epochs"])
+    return json.loads(metadata["config"])[name]
 
 
 def recipe_epsilon(card: ModelCard, fallback: float = 8 / 255) -> float:

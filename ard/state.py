@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from ard.checkpoint import load_tensors, save_tensors
-from ard.config import TrainConfig
+from ard.config import TrainConfig, as_saved, dotted
 from ard.distributed import ALONE, World, in_parallel
 from ard.folding import FoldedTwin
 from ard.models import Classifier
@@ -102,14 +102,13 @@ class Run:
         tensors, metadata = self.world.tensors_from_first(
             lambda: load_tensors(path, "a training checkpoint")
         )
-        theirs, ours = json.loads(metadata.get("config", "{}")), asdict(config)
-        differing = [k for k in ours if json.dumps(theirs.get(k)) != json.dumps(ours[k])]
-        if differing:
-            name = differing[0]
-            raise InputError(
-                f"{path}: was made with {name} {theirs.get(name)!r}, but now {name} is "
-                f"{ours[name]!r}; resume with the same settings, or start over with --force"
-            )
+        theirs, ours = as_saved(metadata.get("config", "{}"), config), dotted(asdict(config))
+        for name, value in ours.items():
+            if json.dumps(theirs[name]) != json.dumps(value):
+                raise InputError(
+                    f"{path}: was made with {name} {theirs[name]!r}, but now {name} is {value!r}; "
+                    "resume with the same settings, or start over with --force"
+                )
         states: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")

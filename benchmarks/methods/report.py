@@ -95,7 +95,7 @@ def main_table(groups: Groups) -> list[list[str]]:
                 f"**{label}**" if label == OURS else label,
                 str(len(runs)),
                 spread(runs, lambda line: line["test"]["clean"]),
-                spread(runs, lambda line: line["test"].get("apgd_ce", line["test"]["clean"])),
+                spread(runs, lambda line: line["test"]["apgd_ce"]),
                 spread(runs, robust),
                 *compared,
             ]

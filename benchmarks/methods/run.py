@@ -15,6 +15,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,7 @@ from ard.losses import LOSSES
 from ard.models import Classifier
 from ard.recipes import build_config, convert, merge, read_toml
 from ard.stages import Teacher, learn, load_teacher
-from ard.train import CHECKPOINT
+from ard.train import CHECKPOINT, METRICS
 from benchmarks.methods.lines import LINES, append, claim, commit, finished, machine, pack
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError
@@ -125,7 +126,6 @@ def one_run(
     config = build_config(run["settings"])
     teacher = teacher_of(config, teacher_path, dataset)
     clean_teacher = second_teacher_of(config, clean_teacher_path, dataset)
-    begin, cpu = time.perf_counter(), time.process_time()
     with progress(run["id"]) as report_progress:
         learned = learn(
             config,
@@ -137,7 +137,9 @@ def one_run(
             force=True,
             report_progress=report_progress,
         )
-    seconds = {"training": time.perf_counter() - begin, "training_cpu": time.process_time() - cpu}
+    # Of all its sittings, where the run was cut off.
+    epochs = [json.loads(text) for text in (folder / METRICS).read_text("utf-8").splitlines()]
+    seconds = {"training": sum(epoch["seconds"] for epoch in epochs)}
     model, _ = load_model(learned.weights)
     begin = time.perf_counter()
     attacks = run["attacks"] if run["attacks"] is not None else judge["attacks"]
@@ -150,6 +152,7 @@ def one_run(
         "weights": run["weights"],
         "seed": run["seed"],
         "settings": run["settings"],
+        "config": asdict(learned.config),
         "teacher_sha256": teacher.sha256 if teacher else None,
         "weights_sha256": learned.sha256,
         "validation": {

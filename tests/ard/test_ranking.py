@@ -385,7 +385,7 @@ def test_the_change_of_order_is_compared_in_soft_ranks_of_both_images() -> None:
         total += sum(
             ((a - b) - (c - d)) ** 2 for a, b, c, d in zip(s, s_adv, t, t_adv, strict=True)
         )
-    found = ranking_losses(*four, options)["discrepancy"]
+    found = ranking_losses(four[0], four[1], four[2], four[3], options)["discrepancy"]
     assert float(found) == pytest.approx(total / 3)
 
 

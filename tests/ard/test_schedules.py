@@ -112,11 +112,18 @@ def test_the_learning_rate_falls_tenfold_after_each_milestone() -> None:
         {"milestones": (2,)},
         {"schedule": "steps", "milestones": (3, 2)},
         {"schedule": "steps", "milestones": (0, 2)},
+        {"schedule": "steps", "milestones": (2, 2)},
     ],
 )
 def test_bad_milestones_are_named(changes: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="milestones"):
         small_config(**changes)
+
+
+def test_a_milestone_that_the_run_never_reaches_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    config = small_config(epochs=3, schedule="steps", milestones=(2, 3))
+    with pytest.raises(InputError, match=r"milestones \[2, 3\]: the run ends at epoch 3"):
+        learn(config, digits, None, tmp_path / "w.safetensors")
 
 
 def test_an_unknown_schedule_is_named() -> None:

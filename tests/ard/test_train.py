@@ -11,9 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from ard.checkpoint import load_model
+from ard import stages
+from ard.checkpoint import load_model, load_tensors, save_tensors
 from ard.config import TrainConfig, learning_rate
 from ard.data import Dataset, Split, hold_out_validation
+from ard.losses import LossOptions
+from ard.ranking import RankingOptions
 from ard.stages import learn, load_teacher
 from ard.state import Run, Validation
 from ard.step import Teachers
@@ -90,6 +93,32 @@ def test_a_run_killed_in_any_epoch_resumes_to_the_same_bits(
     assert resumed.sha256 == whole.sha256
     first, second = metrics(weights.parent), metrics(whole.weights.parent)
     assert [line["loss"] for line in first] == [line["loss"] for line in second]
+
+
+def test_a_run_from_before_a_setting_existed_resumes(digits: Dataset, tmp_path: Path) -> None:
+    config = small_config(epochs=1, train_fraction=0.2)
+    weights = tmp_path / "w.safetensors"
+    first = learn(config, digits, None, weights)
+    tensors, metadata = load_tensors(tmp_path / "checkpoint.safetensors", "a checkpoint")
+    saved = json.loads(metadata["config"])
+    del saved["patience"], saved["loss"]["ranking"]["priority"]
+    metadata["config"] = json.dumps(saved)
+    save_tensors(tmp_path / "checkpoint.safetensors", tensors, metadata, force=True)
+    assert learn(config, digits, None, weights, resume=True).sha256 == first.sha256
+    changed = replace(config, loss=LossOptions(ranking=RankingOptions(priority="teacher")))
+    with pytest.raises(InputError, match=r"loss\.ranking\.priority 'uniform', but now"):
+        learn(changed, digits, None, weights, resume=True)
+
+
+def test_automatic_precision_stays_what_it_was_when_the_run_began(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(epochs=1, train_fraction=0.2, precision="auto")
+    monkeypatch.setattr(stages, "fast_precision", lambda device: "bf16")
+    learn(config, digits, None, tmp_path / "w.safetensors")
+    monkeypatch.setattr(stages, "fast_precision", lambda device: "fp32")
+    resumed = learn(config, digits, None, tmp_path / "w.safetensors", resume=True)
+    assert resumed.config.precision == "bf16"
 
 
 def test_dropout_resumes_to_the_same_bits(digits: Dataset, tmp_path: Path) -> None:
