@@ -4,7 +4,8 @@
         --independent OTHER
 
 Square asks the student for scores alone; the transferred images were crafted on the teacher and on
-a model of another architecture and seed (OTHER, such as a resnet20 by ardx teach --seed 9). Students whose line is there already are skipped.
+a model of another architecture and seed (OTHER, such as a resnet20 by ardx teach --seed 9).
+Students whose line is there already are skipped.
 """
 
 from __future__ import annotations

@@ -83,7 +83,15 @@ def markdown(rows: list[list[str]]) -> str:
 def main_table(groups: Groups) -> list[list[str]]:
     """Mean and SD over seeds on test images, each rival compared with ours by pairs."""
     rows = [
-        ["method", "seeds", "clean", "APGD-CE", "APGD-CE + T", "clean: ours minus it", "robust"]
+        [
+            "method",
+            "seeds",
+            "clean",
+            "APGD-CE",
+            "APGD-CE + T",
+            "clean: ard minus it",
+            "robust: ard minus it",
+        ]
     ]
     for label, runs in sorted(groups.items(), key=lambda item: -mean(item[1], robust)):
         ours = groups.get(OURS, [])
@@ -122,6 +130,18 @@ def search_table(groups: Groups) -> list[list[str]]:
     return rows
 
 
+def validation_table(groups: Groups) -> list[list[str]]:
+    """Figures on the 1,000 held-out validation images, in the order of the labels."""
+    rows = [["setting", "seeds", "clean", "PGD-10"]]
+    for label, runs in sorted(groups.items()):
+        figures = [
+            spread(runs, lambda line, name=name: line["validation"][name])
+            for name in ("clean", "pgd10")
+        ]
+        rows.append([label, str(len(runs)), *figures])
+    return rows
+
+
 def blackbox_table(groups: Groups) -> list[list[str]]:
     """Robust accuracy under attacks without gradients of the student."""
     attacks = sorted({name for runs in groups.values() for line in runs for name in line["test"]})
@@ -136,6 +156,7 @@ def blackbox_table(groups: Groups) -> list[list[str]]:
 TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "main": main_table,
     "search": search_table,
+    "validation": validation_table,
     "blackbox": blackbox_table,
 }
 
