@@ -239,7 +239,8 @@ def draw(groups: Groups, path: Path) -> None:
         axes.annotate(
             label,
             (statistics.fmean(clean), statistics.fmean(left)),
-            xytext=(5, 5),
+            # Variants of a method lie close to another one: their names go below.
+            xytext=(5, -12 if "," in label else 5),
             textcoords="offset points",
             fontsize=9,
         )
