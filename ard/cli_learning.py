@@ -230,6 +230,11 @@ def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
         for key, option, value in o.settings_of(flags)
         if value is not None
     }
+    if {"epochs", "minutes"} <= given.keys():
+        raise InputError(
+            f"--epochs {flags.epochs} with --minutes {flags.minutes:g}: the minutes choose the "
+            "epochs; give one of the two"
+        )
     recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
     settings = merge(defaults, recipe, parse_sets(flags.sets or []), given)
     for key, option, _ in o.settings_of(flags):
