@@ -17,13 +17,13 @@ import typer
 
 from ard.datasets import load_dataset
 from ard.losses import LOSSES
-from ard.recipes import build_config, convert, merge, read_toml
+from ard.recipes import build_config, read_toml
 from ard.stages import load_teacher
 from ard.step import Teachers
 from ard.train import timed_steps
 from benchmarks.methods.lines import machine
 from benchmarks.methods.report import markdown
-from benchmarks.methods.run import flat
+from benchmarks.methods.run import one_of
 from edge_bench.errors import ArdxError
 
 UNIT = "rslad"
@@ -51,8 +51,7 @@ def main(
     seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for entry in entries:
-            settings = merge(flat(table["common"]), flat(entry["set"]))
-            config = build_config({k: convert(k, v, str(grid)) for k, v in settings.items()})
+            config = build_config(one_of(entry, 0, table["common"])["settings"])
             alone = teachers if LOSSES[config.method].distils else Teachers()
             seconds[entry["label"]] += timed_steps(config, dataset, alone, steps)
     medians = {label: statistics.median(values) for label, values in seconds.items()}

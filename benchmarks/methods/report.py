@@ -194,7 +194,7 @@ def versus(ours: list[Line], theirs: list[Line], attack: Callable[[Line], str]) 
     if len(pairs) == 1:
         return f"{100 * difference:+.1f} (one seed)"
     p = max(p, _p_value(first.mean(axis=1), second.mean(axis=1)))
-    return f"{100 * difference:+.1f} (p {p:.2f})"
+    return f"{100 * difference:+.1f} (p {'< 0.01' if p < 0.01 else f'{p:.2f}'})"
 
 
 def _p_value(first: FloatArray, second: FloatArray) -> float:

@@ -25,7 +25,7 @@ import typer
 
 from ard.attacks import parse_attack
 from ard.checkpoint import load_model
-from ard.config import TrainConfig
+from ard.config import TrainConfig, dotted
 from ard.data import Dataset, Split, hold_out_validation, rest_of, take_limit
 from ard.datasets import load_dataset
 from ard.evaluate import evaluate_attack
@@ -87,7 +87,7 @@ def one_of(entry: dict[str, Any], seed: int, common: dict[str, Any]) -> dict[str
     where = f"{entry['stage']} {entry['label']}"
     layers = (common | {"seed": seed}, entry.get("set", {}))
     settings = merge(
-        *({k: convert(k, v, f"{where}: {k}") for k, v in flat(layer).items()} for layer in layers)
+        *({k: convert(k, v, f"{where}: {k}") for k, v in dotted(layer).items()} for layer in layers)
     )
     key = json.dumps(settings, sort_keys=True, default=str)
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
@@ -101,17 +101,6 @@ def one_of(entry: dict[str, Any], seed: int, common: dict[str, Any]) -> dict[str
         "settings": settings,
         "attacks": entry.get("attacks"),
     }
-
-
-def flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested tables to dotted keys."""
-    found: dict[str, Any] = {}
-    for name, value in table.items():
-        if isinstance(value, dict):
-            found |= flat(value, f"{prefix}{name}.")
-        else:
-            found[prefix + name] = value
-    return found
 
 
 def one_run(

@@ -376,7 +376,3 @@ def test_a_method_of_the_other_command_is_refused(name: str, distils: bool) -> N
 def test_bad_options_are_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
         LossOptions(**changes)  # type: ignore[arg-type]
-
-
-def test_every_method_names_its_source() -> None:
-    assert all(method.source for method in LOSSES.values())

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from ard.checkpoint import load_model
 from ard.datasets import load_dataset
-from ard.recipes import build_config
+from ard.recipes import build_config, read_toml
 from ard.train import training_data
 from benchmarks.methods import report, run
 from benchmarks.methods.lines import LINES, RESULTS, finished, pack, unpack
@@ -144,7 +144,8 @@ def test_the_table_gives_mean_deviation_difference_and_the_weaker_test(tmp_path:
     images = ttest_rel(np.mean(ours, axis=0), np.mean(theirs, axis=0)).pvalue
     seeds = ttest_rel([m.mean() for m in ours], [m.mean() for m in theirs]).pvalue
     difference = 100 * (np.mean(ours) - np.mean(theirs))
-    assert rows[2][6] == f"{difference:+.1f} (p {max(images, seeds):.2f})"
+    p = max(images, seeds)
+    assert rows[2][6] == f"{difference:+.1f} (p {'< 0.01' if p < 0.01 else f'{p:.2f}'})"
     assert rows[2][5] == "+0.0 (p 1.00)"
 
 
@@ -166,3 +167,11 @@ def test_tables_fill_only_their_places() -> None:
 def test_the_published_tables_are_what_the_lines_say() -> None:
     text = (RESULTS / "methods.md").read_text(encoding="utf-8")
     assert report.fill(text, report.read(LINES)) == text
+
+
+def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings() -> None:
+    grids = (Path(run.__file__).parent / f"{n}.toml" for n in ("rates", "search", "cifar10"))
+    known = {each["id"]: each for grid in grids for each in run.expand(read_toml(grid))}
+    for text in LINES.read_text(encoding="utf-8").splitlines():
+        line = json.loads(text)
+        assert build_config(line["settings"]) == build_config(known[line["id"]]["settings"])
