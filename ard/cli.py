@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ard import cli_artifacts, cli_learning, cli_teachers
+from ard import cli_artifacts, cli_attacks, cli_learning, cli_teachers
 from ard import options as o
 from edge_bench import __version__
 from edge_bench import cli as edge_cli
@@ -82,9 +82,9 @@ for name, command in (
     ("teach", cli_learning.teach),
     ("teachers", cli_teachers.teachers),
     ("distill", cli_learning.distill),
-    ("evaluate", cli_artifacts.evaluate),
+    ("evaluate", cli_attacks.evaluate),
     ("export", cli_artifacts.export_command),
-    ("attack", cli_artifacts.attack),
+    ("attack", cli_attacks.attack),
     ("bench", edge_cli.bench),
     ("gate", edge_cli.gate),
     ("demo", demo),

@@ -76,6 +76,7 @@ def craft_set(
             classes=classes,
             dataset=dataset,
             attack=spec,
+            threat="white-box",
             source_sha256=source_sha256,
             source_name=source.name,
             on_grid=on_grid,

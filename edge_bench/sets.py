@@ -123,7 +123,9 @@ def _check_budget(
     for begin in range(0, manifest.samples, CHECKED_AT_ONCE):
         part = slice(begin, begin + CHECKED_AT_ONCE)
         adversarial = images[part].astype(np.float32) / (255 if manifest.on_grid else 1)
-        distance = np.abs(adversarial - clean[part].astype(np.float32) / 255).max()
+        change = (adversarial - clean[part].astype(np.float32) / 255).reshape(len(adversarial), -1)
+        order = 2 if manifest.attack.norm == "l2" else np.inf
+        distance = np.linalg.norm(change, ord=order, axis=1).max()
         # Written so that a NaN among the images is refused too.
         if not (adversarial.min() >= 0 and adversarial.max() <= 1):
             raise InputError(f"{folder / 'images.npy'}: expected images in [0, 1]; craft again")

@@ -15,15 +15,17 @@ from edge_bench.errors import InputError
 SCHEMA_VERSION = 1
 
 PRECISIONS = ("fp32", "int8")
-NORMS = ("linf",)
-THREATS = ("replay",)
+NORMS = ("linf", "l2")
+# How a set came about; `replay` is what sets of before these words say of themselves.
+THREATS = ("replay", "white-box", "bpda", "black-box", "transfer", "imported")
+TARGETS = ("least_likely", "random")
 
 
-def parse_epsilon(text: str, option: str = "--epsilon") -> float:
-    """Read an L-infinity budget on images in [0, 1], written as `8/255` or `0.03`.
+def parse_epsilon(text: str, option: str = "--epsilon", norm: str = "linf") -> float:
+    """Read a budget on images in [0, 1], written as `8/255` or `0.03`.
 
     Raises:
-        InputError: not a number, not positive, or 1 and more (8 where 8/255 was meant).
+        InputError: not a number, not positive, or for L-inf 1 and more (8 where 8/255 was meant).
     """
     numerator, _, denominator = text.partition("/")
     try:
@@ -38,7 +40,7 @@ def parse_epsilon(text: str, option: str = "--epsilon") -> float:
         raise InputError(
             f"{option} {text}: expected a budget above 0 for images in [0, 1], such as 8/255"
         )
-    if value >= 1:
+    if norm == "linf" and value >= 1:
         meant = f"{value:g}/255" if value < 255 and value.is_integer() else "8/255"
         raise InputError(
             f"{option} {text}: expected a budget below 1, since images lie in [0, 1]; "
@@ -52,13 +54,15 @@ class AttackSpec:
     """One attack, completely: what was run with which budget.
 
     Attributes:
-        name: key of the attack (`fgsm`, `pgd`, `cw`, `autoattack`).
-        norm: norm of the budget; `linf`.
+        name: key of the attack (`fgsm`, `pgd`, `cw`, `square`).
+        norm: norm of the budget; `linf` or `l2`.
         epsilon: budget on images in [0, 1].
         step_size: length of a step on images in [0, 1]; None where the attack chooses it.
         steps: gradient steps; None where the attack chooses them.
         restarts: independent random starts.
         seed: seed of every random draw.
+        target: the class that the attack aims at: a number, `least_likely` (of the clean image),
+            `random` (any but the label); None aims at any error.
     """
 
     name: str
@@ -68,18 +72,27 @@ class AttackSpec:
     steps: int | None
     restarts: int = 1
     seed: int = 0
+    target: str | None = None
 
     def __post_init__(self) -> None:
         if self.norm not in NORMS:
             raise InputError(f"attack norm {self.norm!r}: expected one of {', '.join(NORMS)}")
-        if not 0 < self.epsilon < 1:
-            raise InputError(f"attack epsilon {self.epsilon}: expected a value in (0, 1)")
+        most = 1 if self.norm == "linf" else inf
+        if not 0 < self.epsilon < most:
+            raise InputError(
+                f"attack epsilon {self.epsilon}: expected a value above 0"
+                f"{' and below 1' if self.norm == 'linf' else ''}"
+            )
         if self.step_size is not None and not self.step_size > 0:
             raise InputError(f"attack step size {self.step_size}: expected a value above 0")
         if self.steps is not None and self.steps < 1:
             raise InputError(f"attack steps {self.steps}: expected 1 or more")
         if self.restarts < 1:
             raise InputError(f"attack restarts {self.restarts}: expected 1 or more")
+        if self.target is not None and not (self.target in TARGETS or self.target.isdecimal()):
+            raise InputError(
+                f"attack target {self.target!r}: expected a class number or {' or '.join(TARGETS)}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,9 +142,12 @@ class SetManifest:
         classes: number of classes; labels are in [0, classes).
         dataset: name of the dataset that the clean images come from.
         attack: what was run.
-        threat: how the set relates to the artefact under test when replayed: `replay`.
-        source_sha256: file the set was crafted on.
+        threat: how the set was made: `white-box` (gradients of the source), `bpda` (logits of the
+            source, gradients of the surrogate), `black-box` (scores of the source alone),
+            `transfer` (white-box on a source that stands in for another model), `imported`.
+        source_sha256: file the set was crafted on; of an imported set, the file it was read from.
         source_name: its name, for people.
+        surrogate_sha256: file whose gradients stood in for those of the source (`bpda`).
         on_grid: images are whole 8-bit levels (stored as uint8) rather than float32.
         arrays: sha256 of each array file, by file name.
         versions: library versions that crafted it.
@@ -146,6 +162,7 @@ class SetManifest:
     threat: str = "replay"
     source_sha256: str
     source_name: str
+    surrogate_sha256: str | None = None
     on_grid: bool
     arrays: dict[str, str]
     versions: dict[str, str]

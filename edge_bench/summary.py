@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge_bench.metrics import accuracy, worst_case_mask
-from edge_bench.spec import Report
+from edge_bench.spec import Report, SetResult
 from edge_bench.stats import early_stopping_floor, wilson_interval
 from edge_bench.timing import images_per_second, percentile_ms
 
@@ -23,7 +23,7 @@ def summarise(report: Report) -> dict[str, Any]:
         "samples": len(report.clean_mask) if report.clean_mask else 0,
         "clean_accuracy": accuracy(report.clean_mask) if report.clean_mask else None,
         "robust_accuracy": {s.name: accuracy(s.mask) for s in report.sets},
-        "threat": {s.name: f"{s.manifest.threat}, crafted on {s.relation}" for s in report.sets},
+        "threat": {s.name: threat_label(s) for s in report.sets},
         "worst_case_accuracy": accuracy(worst) if worst else None,
         "latency_ms": {
             f"p{round(p * 100)}": round(percentile_ms(report.latency, p), 4) for p in PERCENTILES
@@ -43,12 +43,24 @@ def accuracy_rows(report: Report) -> list[list[str]]:
         return []
     rows = [_accuracy_row("clean", "none", report.clean_mask)]
     for result in report.sets:
-        source = f"{result.manifest.threat} of a set crafted on {result.relation}"
-        rows.append(_accuracy_row(result.name, source, result.mask))
+        rows.append(_accuracy_row(result.name, threat_label(result), result.mask))
     worst = worst_case_mask(report)
     if worst is not None:
         rows.append(_accuracy_row("worst case", "all of the above, per sample", worst))
     return rows
+
+
+def threat_label(result: SetResult) -> str:
+    """What an accuracy stands for: the attacker's access to the artefact that was measured.
+
+    A set crafted on anything else is a replay, however it was made there, and flatters.
+    """
+    threat = result.manifest.threat
+    if threat == "imported":
+        return "replay of an imported set"
+    if result.relation == "this artefact" and threat != "replay":
+        return f"{threat} on this artefact"
+    return f"replay of a set crafted on {result.relation}"
 
 
 def performance_rows(report: Report) -> list[list[str]]:

@@ -96,7 +96,7 @@ def test_the_manifest_names_attack_and_source(sets: Path, small_models: SmallMod
     manifest = open_set(sets / "pgd5").manifest
     assert manifest.attack == parse_attack("pgd5", epsilon=EPSILON)
     assert manifest.source_sha256 == small_models.student.sha256
-    assert manifest.threat == "replay"
+    assert manifest.threat == "white-box"
     assert manifest.on_grid
     assert "torch" in manifest.versions
 

@@ -71,7 +71,7 @@ def test_an_attack_may_choose_its_own_steps() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "what"),
     [
-        ("norm", "l2", "norm"),
+        ("norm", "l1", "norm"),
         ("epsilon", 0.0, "epsilon"),
         ("epsilon", 1.0, "epsilon"),
         ("epsilon", 8.0, "epsilon"),
