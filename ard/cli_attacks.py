@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -13,15 +13,38 @@ from edge_bench.spec import parse_epsilon
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Weights written by teach or distill.")],
+    model: Annotated[
+        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+    ],
     attacks: Annotated[
-        str, typer.Option(help="clean, fgsm, pgdN, cwN, autoattack, with commas.")
+        str,
+        typer.Option(
+            help="With commas: clean, fgsm, mi_fgsmN, pgdN, pgd_tradesN, cwN, apgd_ce, apgd_t, "
+            "fab_t, squareN, autoattack."
+        ),
     ] = "clean,fgsm,pgd20,cw30",
     epsilon: o.OptionalEpsilon = None,
+    norm: o.Norm = "linf",
     step_size: o.StepSize = None,
-    restarts: Annotated[int, typer.Option(help="Random starts of pgdN and cwN.", min=1)] = 1,
+    restarts: o.Restarts = 1,
+    target_class: o.TargetClass = None,
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each",
+            help="Every attack on every image; otherwise each on what the earlier ones left.",
+        ),
+    ] = False,
+    parent: o.Parent = None,
+    backend: o.Backend = "ort",
+    no_doubts: Annotated[
+        bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
+    ] = False,
     limit: o.Limit = None,
-    out: Annotated[Path | None, typer.Option(help="JSON with per-sample masks.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON with per-sample masks; interrupted, the same command goes on."),
+    ] = None,
     dataset: o.OptionalDatasetName = None,
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
     download: o.Download = False,
@@ -31,62 +54,68 @@ def evaluate(
     force: o.Force = False,
     json_summary: o.Json = False,
 ) -> None:
-    """White-box robust accuracy of a torch model on test images, in fp32.
+    """Robust accuracy on test images: of weights by white-box attacks, of an artefact by BPDA.
 
-    Example: ardx evaluate runs/student/student.safetensors --attacks clean,pgd20,autoattack
+    An artefact answers through its own runtime; with --parent its attacks climb along the
+    gradients of the weights that it was exported from, without it only square can be run.
+
+    Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
     """
     from ard.attacks import parse_attack
-    from ard.checkpoint import load_model
     from ard.data import take_limit
     from ard.datasets import load_dataset
-    from ard.evaluate import evaluate_all
+    from ard.evaluation import Evaluation, as_json, rows
+    from ard.ledger import Ledger
     from ard.stages import check_dataset, recipe_epsilon
-    from edge_bench.metrics import accuracy, encode_mask
-    from edge_bench.stats import wilson_interval
+    from ard.victims import open_victim
     from edge_bench.store import refuse_existing_file, write_json
 
     if out is not None:
         refuse_existing_file(out, force)
-    network, card = load_model(model)
-    budget = parse_epsilon(epsilon) if epsilon else recipe_epsilon(card)
-    names = [name.strip() for name in attacks.split(",")]
-    specs = [
-        parse_attack(
-            name,
-            epsilon=budget,
-            step_size=o.resolve_step_size(step_size, budget),
-            restarts=restarts,
+    device = o.resolve_torch_device(torch_device)
+    with open_victim(model, parent=parent, backend=backend, torch_device=device) as victim:
+        budget = parse_epsilon(epsilon, norm=norm) if epsilon else recipe_epsilon(victim.card)
+        specs = [
+            parse_attack(
+                name.strip(),
+                epsilon=budget,
+                norm=norm,
+                step_size=o.resolve_step_size(step_size, norm),
+                restarts=restarts,
+                seed=seed,
+                target=target_class,
+            )
+            for name in attacks.split(",")
+            if name.strip() != "clean"
+        ]
+        data = load_dataset(
+            dataset or victim.card.dataset, data_dir, download=download, image_size=image_size
+        )
+        check_dataset(model, victim.card, data)
+        evaluation = Evaluation(
+            victim=victim,
+            split=take_limit(data.test, limit),
+            dataset=data.name,
+            specs=specs,
+            each=each,
+            parent=parent,
+            torch_device=device,
             seed=seed,
         )
-        for name in names
-        if name != "clean"
-    ]
-    data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
-    check_dataset(model, card, data)
-    split = take_limit(data.test, limit)
-    device = o.resolve_torch_device(torch_device)
-    found = evaluate_all(network.to(device), split, specs, torch_device=device, monitor=progress)
-    masks = {name: encode_mask(mask) for name, mask in found.items()}
-    summary: dict[str, Any] = {
-        "model": str(model),
-        "dataset": data.name,
-        "threat": "white-box",
-        "epsilon": budget,
-        "samples": len(split),
-        "accuracy": {name: accuracy(mask) for name, mask in masks.items()},
-    }
-    if out is not None:
-        write_json(out, {"schema_version": 1, **summary, "masks": masks}, force)
+        ledger = Ledger(out, evaluation.asked()) if out else None
+        result = evaluation.run(ledger, doubting=not no_doubts, monitor=progress)
+    for doubt in result.doubts:
+        warn(doubt.sentence)
+    summary = as_json(evaluation, result)
+    if out is not None and ledger is not None:
+        write_json(out, {"schema_version": 1, **summary, "masks": result.encoded_masks()}, force)
+        ledger.close()
     if json_summary:
         print_json(summary)
         return
-    rows = []
-    for name, mask in masks.items():
-        low, high = wilson_interval(mask.count("1"), len(mask))
-        interval = f"{100 * low:.1f} to {100 * high:.1f}"
-        rows.append([name, f"{100 * accuracy(mask):.1f} %", interval, str(len(mask))])
-    title = f"{model.name} on {data.name}, white-box, L-inf {o.render_epsilon(budget)}"
-    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows)
+    budget_text = o.render_budget(budget, norm)
+    title = f"{model.name} on {data.name}, {victim.threat} through {victim.runtime}, {budget_text}"
+    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))
 
 
 def attack(
@@ -130,7 +159,7 @@ def attack(
     spec = parse_attack(
         attack_name,
         epsilon=budget,
-        step_size=o.resolve_step_size(step_size, budget),
+        step_size=o.resolve_step_size(step_size),
         restarts=restarts,
         seed=seed,
     )

@@ -1,20 +1,26 @@
-"""White-box robust accuracy of a torch model, in fp32, from per-sample masks."""
+"""Robust accuracy of a model from per-sample masks, under attacks that it is judged by alone."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ard.attacks import attack_label, run_attack
+from ard.attacks import attack_label, expand, run_attack
 from ard.data import Split, as_float
+from ard.deployed import Deployed
 from ard.distributed import ALONE, World
+from ard.ensemble import require_classes
 from ard.folding import FoldedTwin
 from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray
 from edge_bench.spec import AttackSpec
 
+# That of the reference implementation: its batches of what is left are ours too, so that with one
+# seed the parts of AutoAttack come to the same end on every sample.
 BATCH_SIZE = 250
 
 
@@ -33,7 +39,8 @@ def evaluate_attack(
 
     Args:
         model: in eval mode, on `torch_device`.
-        spec: the attack; None judges the clean images.
+        spec: the attack; None judges the clean images. `autoattack` runs its parts one after
+            another, each on what the earlier ones left.
         correct: samples that are right so far; the others are not attacked again, since a sample
             that is wrong already cannot become robust.
         world: processes that take turns with the batches; all of them get all booleans.
@@ -42,11 +49,35 @@ def evaluate_attack(
         correct = np.ones(len(split), dtype=np.bool_)
         if spec is not None:
             correct = evaluate_attack(model, split, None, torch_device=torch_device, world=world)
-    robust = correct.copy()
-    # The attack climbs on a cheaper form of the same function; the model itself judges.
-    attacked = FoldedTwin(model).module if spec is not None else model
-    alive = np.flatnonzero(correct)
+    parts: list[AttackSpec | None] = [None]
+    if spec is not None:
+        parts = [*expand(spec)]
+        require_classes(spec.name, model, as_float(split.images[:1]).to(torch_device))
+    for part in parts:
+        correct = _judged(
+            model, split, part, correct, torch_device, batch_size, world, report_progress
+        )
     label = attack_label(spec) if spec else "clean"
+    report_progress(max(len(split), 1), max(len(split), 1), f"{label} {correct.mean():.1%}")
+    return correct
+
+
+def _judged(
+    model: nn.Module,
+    split: Split,
+    spec: AttackSpec | None,
+    correct: BoolArray,
+    torch_device: str,
+    batch_size: int,
+    world: World,
+    report_progress: ProgressCallback,
+) -> BoolArray:
+    """`evaluate_attack` for one attack that is no ensemble."""
+    robust = correct.copy()
+    cheaper = model
+    if spec is not None and not isinstance(model, Deployed):
+        cheaper = FoldedTwin(model).module
+    alive = np.flatnonzero(correct)
     for batch_index, begin in enumerate(range(0, len(alive), batch_size)):
         if batch_index % world.size != world.rank:
             continue
@@ -54,12 +85,41 @@ def evaluate_attack(
         batch = split.at(index)
         images, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
         if spec is not None:
-            images = run_attack(attacked, images, labels, spec, batch_index)
+            images = attacked(model, cheaper, images, labels, spec, batch_index)
         robust[index.numpy()] = (predict(model, images) == labels).cpu().numpy()
         report_progress(min(begin + batch_size, len(alive)), len(alive), "")
-    robust = world.all_of(robust)
-    report_progress(max(len(alive), 1), max(len(alive), 1), f"{label} {robust.mean():.1%}")
-    return robust
+    return world.all_of(robust)
+
+
+def attacked(
+    model: nn.Module,
+    cheaper: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    spec: AttackSpec,
+    batch_index: int,
+) -> Tensor:
+    """Adversarial images (B, C, H, W) that an evaluation of `model` is content with.
+
+    The attack climbs on `cheaper`, another form of the same function (see `folding`). Where the
+    two disagree about what it found, by a rounding error, it is run once more on the model itself,
+    which would otherwise pass for robust.
+    """
+    found = run_attack(cheaper, images, labels, spec, batch_index, stop_when_fooled=True)
+    if cheaper is model:
+        return found
+    fooled_cheaper = predict(cheaper, found) != labels
+    disputed = (fooled_cheaper & (predict(model, found) == labels)).nonzero().squeeze(1)
+    if len(disputed):
+        found[disputed] = run_attack(
+            model,
+            images[disputed],
+            labels[disputed],
+            spec,
+            batch_index,
+            stop_when_fooled=True,
+        )
+    return found
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:
@@ -83,28 +143,53 @@ def evaluate_all(
     split: Split,
     specs: list[AttackSpec],
     *,
+    each: bool = False,
     torch_device: str = "cpu",
+    known: dict[str, BoolArray] | None = None,
+    finished: Callable[[str, BoolArray], None] | None = None,
     monitor: Monitor = silent,
 ) -> dict[str, BoolArray]:
-    """Masks by attack: `clean`, each attack, and `worst case`, right under all of them."""
-    with monitor("clean") as report_progress:
-        clean = evaluate_attack(
-            model, split, None, torch_device=torch_device, report_progress=report_progress
-        )
-    masks = {"clean": clean}
-    worst = clean.copy()
+    """Masks by attack: `clean`, each attack, and `worst case`, right under all of them.
+
+    Args:
+        each: attack every sample that is right on the clean image with every attack. Otherwise an
+            attack sees only what the earlier ones left, so that its mask is the worst case so far;
+            the worst case of all is the same, for less time.
+        known: masks that an interrupted evaluation has found already, by attack.
+        finished: told every mask as soon as it is whole.
+    """
+    masks = dict(known or {})
+    worst = np.ones(len(split), dtype=np.bool_)
+    order = ["clean"]
+
+    def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
+        if label not in masks:
+            with monitor(label) as report_progress:
+                masks[label] = evaluate_attack(
+                    model,
+                    split,
+                    spec,
+                    correct=correct,
+                    torch_device=torch_device,
+                    report_progress=report_progress,
+                )
+            if finished is not None:
+                finished(label, masks[label])
+        return masks[label]
+
     for spec in specs:
-        label = attack_label(spec)
-        with monitor(label) as report_progress:
-            masks[label] = evaluate_attack(
-                model,
-                split,
-                spec,
-                correct=clean,
-                torch_device=torch_device,
-                report_progress=report_progress,
-            )
-        worst &= masks[label]
-    if specs:
-        masks["worst case"] = worst
-    return masks
+        require_classes(spec.name, model, as_float(split.images[:1]).to(torch_device))
+    worst &= judge("clean", None, None)
+    for spec in specs:
+        parts, label = expand(spec), attack_label(spec)
+        left = masks["clean"] if each else worst
+        for part in parts if len(parts) > 1 else []:
+            # One by one, so that an interrupted ensemble goes on after its last whole part.
+            name = f"{label}: {attack_label(part)}"
+            left = judge(name, part, left)
+            order.append(name)
+        masks[label] = left if len(parts) > 1 else judge(label, spec, left)
+        order.append(label)
+        worst = worst & masks[label]
+    found = {label: masks[label] for label in order}
+    return found | ({"worst case": worst} if specs else {})

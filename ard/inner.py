@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ard.losses import kl_divergence_each
+from ard.norms import project
 from ard.ranking import RankingOptions, class_priority, disagreement
 
 Objective = Callable[[Tensor], Tensor]
@@ -74,13 +75,6 @@ INNER_OBJECTIVES: dict[str, str] = {
     "ranking": "disagreement with the teacher's class ranking of the clean image",
 }
 INNER_WITH_TEACHER = ("kl_clean", "adaad", "ranking")
-
-
-def project(adversarial: Tensor, images: Tensor, epsilon: float) -> Tensor:
-    """Nearest point inside the L-infinity ball around `images` and inside [0, 1]."""
-    return torch.clamp(
-        torch.clamp(adversarial, images - epsilon, images + epsilon), min=0.0, max=1.0
-    )
 
 
 def gradient_and_logits(

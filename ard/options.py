@@ -49,11 +49,23 @@ Limit = Annotated[
 ]
 OptionalEpsilon = Annotated[
     str | None,
-    typer.Option("--epsilon", help="L-inf budget; default: what the model was trained against."),
+    typer.Option("--epsilon", help="Budget; default: what the model was trained against."),
 ]
 StepSize = Annotated[
-    str | None, typer.Option(help="Attack step on images in [0, 1]; default: epsilon / 4.")
+    str | None,
+    typer.Option(help="Attack step on images in [0, 1]; default: epsilon / 4 for pgdN and cwN."),
 ]
+Norm = Annotated[str, typer.Option(help="Norm of the budget: linf or l2.")]
+Restarts = Annotated[int, typer.Option(help="Random starts of pgdN and cwN.", min=1)]
+TargetClass = Annotated[
+    str | None,
+    typer.Option(help="Aim fgsm, mi_fgsm, pgd and cw: a class, least_likely or random."),
+]
+Parent = Annotated[
+    Path | None,
+    typer.Option(help="Of an artefact: the weights that it was exported from (for gradients)."),
+]
+Backend = Annotated[str, typer.Option(help="Runtime of an artefact: ort.")]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]
@@ -62,6 +74,7 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 
 DEFAULT_DATA_DIR = Path("data")
+NORM_NAMES = {"linf": "L-inf", "l2": "L2"}
 
 
 def setting(
@@ -119,9 +132,9 @@ def command(name: str, flags: type[Any], run: Callable[[Any], None]) -> Callable
     return invoke
 
 
-def resolve_step_size(text: str | None, epsilon: float) -> float:
-    """The value of --step-size: a fraction, or a quarter of epsilon."""
-    return parse_epsilon(text, "--step-size") if text else epsilon / 4
+def resolve_step_size(text: str | None, norm: str = "linf") -> float | None:
+    """The value of --step-size; None leaves it to the attack."""
+    return parse_epsilon(text, "--step-size", norm) if text else None
 
 
 def resolve_torch_device(name: str) -> str:
@@ -144,6 +157,11 @@ def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
     """The value of --image-size for a trained model: by default what it was trained at."""
     _, height, width = card.input_shape
     return image_size or (height if height == width else None)
+
+
+def render_budget(epsilon: float, norm: str) -> str:
+    """Norm and budget, such as `L-inf 8/255`."""
+    return f"{NORM_NAMES[norm]} {render_epsilon(epsilon)}"
 
 
 def render_epsilon(epsilon: float) -> str:

@@ -160,26 +160,40 @@ def correct_mask(
     size = backend.input.batch_size or options.batch_size
     correct = np.zeros(len(labels), dtype=np.bool_)
     for begin in range(0, len(labels), size):
-        part = slice(begin, begin + size)
-        batch = prepare(images[part], backend.input, options)
-        count = len(batch)
-        if count < size and backend.input.batch_size:
-            padding = np.repeat(batch[-1:], size - count, axis=0)
-            batch = np.concatenate([batch, padding])
-        logits = backend.infer(batch)[:count]
-        if logits.shape != (count, classes):
-            raise InputError(
-                f"the model's output: expected logits ({count}, {classes}), came {logits.shape}; "
-                "craft a set from the dataset of that model"
-            )
-        if not np.isfinite(logits).all():
-            raise InputError(
-                f"the model's logits hold NaN or infinity for an image among {begin} to "
-                f"{begin + count - 1} of {what}; its accuracy would be meaningless, so export "
-                "or quantise it again"
-            )
+        part = slice(begin, min(begin + size, len(labels)))
+        which = f"an image among {begin} to {part.stop - 1} of {what}"
+        logits = logits_of(backend, images[part], classes, options, which)
         correct[part] = logits.argmax(axis=1) == labels[part]
     return correct
+
+
+def logits_of(
+    backend: Backend, images: NDArray[Any], classes: int, options: BenchOptions, what: str
+) -> NDArray[np.float32]:
+    """(B, classes) logits of at most one batch of images (B, C, H, W); `what` names one of them.
+
+    A graph that is bound to a batch size gets its batch filled up.
+
+    Raises:
+        InputError: NaN or infinite logits, or logits of the wrong shape.
+    """
+    batch = prepare(images, backend.input, options)
+    count, bound = len(batch), backend.input.batch_size
+    if bound and count < bound:
+        padding = np.repeat(batch[-1:], bound - count, axis=0)
+        batch = np.concatenate([batch, padding])
+    logits = backend.infer(batch)[:count]
+    if logits.shape != (count, classes):
+        raise InputError(
+            f"the model's output: expected logits ({count}, {classes}), came {logits.shape}; "
+            "craft a set from the dataset of that model"
+        )
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"the model's logits hold NaN or infinity for {what}; its accuracy would be "
+            "meaningless, so export or quantise it again"
+        )
+    return logits
 
 
 def prepare(images: NDArray[Any], image_input: ImageInput, options: BenchOptions) -> NDArray[Any]:

@@ -1,0 +1,50 @@
+"""The ball of an attack, by norm: staying inside it, starting in it, stepping through it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def project(adversarial: Tensor, images: Tensor, epsilon: float, norm: str = "linf") -> Tensor:
+    """Bring images back into the ball of radius epsilon around `images`, and into [0, 1].
+
+    The nearest point of the ball, clamped to the box: as `images` lie in the box, clamping only
+    brings a pixel closer to its clean value, so both hold afterwards.
+    """
+    if norm == "linf":
+        inside = torch.clamp(adversarial, images - epsilon, images + epsilon)
+    else:
+        change = adversarial - images
+        inside = images + change * (epsilon / _lengths(change)).clamp(max=1.0)
+    return torch.clamp(inside, min=0.0, max=1.0)
+
+
+def steepest(gradient: Tensor, norm: str) -> Tensor:
+    """The direction of unit length that increases a linear function most: sign, or unit vector."""
+    if norm == "linf":
+        return gradient.sign()
+    return gradient / _lengths(gradient)
+
+
+def random_start(images: Tensor, epsilon: float, norm: str, generator: torch.Generator) -> Tensor:
+    """A point drawn uniformly from the ball around each image, clamped to [0, 1].
+
+    Args:
+        generator: of the CPU, so that the draw is the same on every device.
+    """
+    if norm == "linf":
+        noise = torch.rand(images.shape, generator=generator).to(images.device) * 2 - 1
+    else:
+        direction = torch.randn(images.shape, generator=generator)
+        uniform = torch.rand(len(images), generator=generator)
+        # The volume inside radius r grows as r**dimension.
+        radius = uniform.pow(1 / images[0].numel()).view(-1, *[1] * (images.dim() - 1))
+        noise = (radius * direction / _lengths(direction)).to(images.device)
+    return project(images + epsilon * noise, images, epsilon, norm)
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    """L2 length of each sample, (B, 1, ...), kept above 0 so that one may divide by it."""
+    lengths: Tensor = torch.linalg.vector_norm(vectors.flatten(1), dim=1).clamp(min=1e-12)
+    return lengths.view(-1, *[1] * (vectors.dim() - 1))
