@@ -146,11 +146,11 @@ def attack(
     """
     from ard.attacks import parse_attack
     from ard.checkpoint import load_model
-    from ard.craft import craft_set, grid_radius
+    from ard.craft import craft_set
     from ard.data import take_limit
     from ard.datasets import load_dataset
     from ard.stages import check_dataset, recipe_epsilon
-    from edge_bench.sets import open_set
+    from edge_bench.sets import grid_radius, open_set
     from edge_bench.store import refuse_existing, sha256_file
 
     refuse_existing(out, force)

@@ -17,7 +17,7 @@ from ard.evaluate import predict
 from edge_bench.bench import runtime_versions
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
-from edge_bench.sets import ARRAYS, MANIFEST
+from edge_bench.sets import ARRAYS, MANIFEST, grid_radius
 from edge_bench.spec import AttackSpec, SetManifest
 from edge_bench.store import atomic_directory, sha256_file, write_json
 
@@ -91,12 +91,6 @@ def craft_set(
 def _write_header(file: BinaryIO, shape: tuple[int, ...], descr: str) -> None:
     header = {"descr": descr, "fortran_order": False, "shape": shape}
     write_array_header_1_0(file, header)
-
-
-def grid_radius(epsilon: float) -> int:
-    """Whole 8-bit steps inside epsilon."""
-    # 8/255 as a float times 255 may fall a hair under 8.
-    return int(epsilon * 255 + 1e-6)
 
 
 def round_to_grid(adversarial: Tensor, levels: Tensor, epsilon: float) -> Tensor:

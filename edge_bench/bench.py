@@ -1,4 +1,4 @@
-"""One benchmark run: replay the sets, time the artefact, return the report."""
+"""One benchmark run: replay the sets, time the artefact, attack it, return the report."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_bench import __version__, devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend, ImageInput
+from edge_bench.black_box import SquareOptions, attack_artefact, square_spec
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.devices.generic import read_text
 from edge_bench.errors import InputError
@@ -77,13 +78,17 @@ def run(
     sets: list[AdversarialSet],
     options: BenchOptions,
     report_progress: ProgressCallback = no_progress,
+    square: SquareOptions | None = None,
 ) -> Report:
-    """Measure the artefact `model` on this machine.
+    """Measure the artefact `model` on this machine; `square` attacks it on the spot, too.
 
     Raises:
-        InputError: the model is no classifier of the sets' images, or gives NaN logits.
+        InputError: the model is no classifier of the sets' images, or gives NaN logits; or Square
+            has no images or no one budget.
         CapabilityError: the device or the runtime is not here.
     """
+    if square:
+        square_spec(square, sets)  # Refused now rather than after all the rest.
     profile = devices.probe(options.device)
     with open_backend(options.backend, model, options.threads) as backend:
         sha256, size_bytes = identity(model_files(model))
@@ -98,6 +103,12 @@ def run(
         # A batch takes long and its figure is a mean: the time asked for bounds it.
         batch_runs = min(options.min_runs, THROUGHPUT_RUNS)
         throughput = _time(backend, sets, options.batch_size, batch_runs, options)
+        peak = peak_memory_bytes()
+        # Last of all: an attack may run for hours, and would time a hot device.
+        if square and clean_mask:
+            masks = (clean_mask, [result.mask for result in results])
+            attacked = _attack(square, sets, masks, backend, artifact, options, report_progress)
+            results = (*results, attacked)
         info = backend.info
     return Report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -110,7 +121,7 @@ def run(
         sets=results,
         latency=latency,
         throughput=throughput,
-        peak_memory_bytes=peak_memory_bytes(),
+        peak_memory_bytes=peak,
     )
 
 
@@ -142,6 +153,33 @@ def _replay(
         )
         report_progress(len(results) + 1, total, f"{adversarial_set.name} {mask.mean():.1%}")
     return encode_mask(clean), tuple(results)
+
+
+def _attack(
+    square: SquareOptions,
+    sets: list[AdversarialSet],
+    masks: tuple[str, list[str]],
+    backend: Backend,
+    artifact: Artifact,
+    options: BenchOptions,
+    report_progress: ProgressCallback,
+) -> SetResult:
+    """Square by the scores of the runtime itself; `masks` of the clean images and of each set."""
+
+    def scores(images: NDArray[Any]) -> NDArray[np.float32]:
+        classes = sets[0].manifest.classes
+        return logits_of(backend, images, classes, options, "an image that Square tried")
+
+    return attack_artefact(
+        square,
+        sets,
+        masks,
+        scores,
+        artifact,
+        versions=runtime_versions() | {backend.info.name: backend.info.version},
+        batch_size=backend.input.batch_size or options.batch_size,
+        report_progress=report_progress,
+    )
 
 
 def correct_mask(

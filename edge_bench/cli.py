@@ -11,6 +11,7 @@ from edge_bench.console import Stages, print_json, print_table, progress, warn
 from edge_bench.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
+    from edge_bench.black_box import SquareOptions
     from edge_bench.spec import Report
 
 app = typer.Typer(
@@ -42,12 +43,35 @@ def bench(
         str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
     ] = None,
     std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="square: attack the images of --sets by this artefact's scores alone. Only "
+            "samples that stood everything before are attacked, so its accuracy is the worst case."
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(help="Square's queries a sample; default: 5000.")
+    ] = None,
+    epsilon: Annotated[
+        str | None, typer.Option(help="Square's L-inf budget; default: that of the sets.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of Square; default: 0.")] = None,
+    attack_all: Annotated[
+        bool,
+        typer.Option(
+            "--attack-all",
+            help="Attack all samples right on their clean image: Square's own accuracy.",
+        ),
+    ] = False,
     force: Force = False,
     json_summary: Json = False,
 ) -> None:
     """Replay adversarial sets and time the artefact on this device.
 
     Example: ardx bench student.onnx --sets sets/ --device local --backend ort --out report.json
+
+    Example: ardx bench student.onnx --sets sets/ --attack square --queries 5000 --epsilon 8/255
     """
     from edge_bench import bench as benchmark
     from edge_bench.sets import open_sets
@@ -66,9 +90,10 @@ def bench(
         mean=_floats(mean, "--mean"),
         std=_floats(std, "--std"),
     )
+    square = _square(attack, queries, epsilon, seed, attack_all)
     opened = open_sets(sets) if sets else []
     with progress("bench") as report_progress:
-        report = benchmark.run(model, opened, options, report_progress)
+        report = benchmark.run(model, opened, options, report_progress, square)
     write_json(out, report, force)
     if not opened:
         warn("no --sets given: accuracy and robustness were not measured")
@@ -137,6 +162,45 @@ def gate(
         print("gate: failed" if violations else "gate: passed")
     if violations:
         raise typer.Exit(EXIT_GATE_FAILED)
+
+
+def _square(
+    attack: str | None,
+    queries: int | None,
+    epsilon: str | None,
+    seed: int | None,
+    attack_all: bool,
+) -> SquareOptions | None:
+    from edge_bench.black_box import SquareOptions
+    from edge_bench.errors import InputError
+    from edge_bench.sets import grid_radius
+    from edge_bench.spec import parse_epsilon
+
+    given = {"--queries": queries, "--epsilon": epsilon, "--seed": seed}
+    named = [option for option, value in given.items() if value is not None]
+    named += ["--attack-all"] if attack_all else []
+    if attack is None:
+        if named:
+            raise InputError(f"{named[0]}: belongs to an attack; give --attack square, too")
+        return None
+    if attack != "square":
+        raise InputError(
+            f"--attack {attack}: expected square, which needs no gradients; other attacks are "
+            "crafted by ardx attack and replayed with --sets"
+        )
+    budget = None if epsilon is None else parse_epsilon(epsilon)
+    if budget is not None and abs(budget * 255 - grid_radius(budget)) > 1e-6:
+        warn(
+            f"--epsilon {budget:g} is {budget * 255:.2f} steps of the 8-bit grid; "
+            f"{grid_radius(budget)} are used"
+        )
+    defaults = SquareOptions()
+    return SquareOptions(
+        queries=defaults.queries if queries is None else queries,
+        epsilon=budget,
+        seed=defaults.seed if seed is None else seed,
+        attack_all=attack_all,
+    )
 
 
 def _floats(text: str | None, option: str) -> tuple[float, ...] | None:

@@ -91,14 +91,16 @@ def _plain_progress(label: str, clock: Callable[[], float] = time.monotonic) -> 
     """Print steps that have something to say, and the quarters of those that do not.
 
     From the second call on there is a pace to judge the time left by; a resumed step counts from
-    where it went on.
+    where it went on, and another total begins another step (as it does for rich's bar).
     """
-    said = 0
+    said, last_total = 0, 0
     start: tuple[int, float] | None = None
 
     def update(done: int, total: int, text: str) -> None:
-        nonlocal said, start
+        nonlocal said, start, last_total
         now = clock()
+        if total != last_total:
+            said, start, last_total = 0, None, total
         start = start or (done, now)
         quarter = 4 * done // max(total, 1)
         if text or quarter > said:

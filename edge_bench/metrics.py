@@ -27,7 +27,7 @@ def accuracy(mask: str) -> float:
 
 
 def worst_case_mask(report: Report) -> str | None:
-    """Right on the clean image and under every replayed set; None where nothing was replayed."""
+    """Right on the clean image and under every set and attack; None where nothing was replayed."""
     if report.clean_mask is None or not report.sets:
         return None
     worst = decode_mask(report.clean_mask)

@@ -50,6 +50,12 @@ class AdversarialSet:
         return hashlib.sha256(hashes.encode()).hexdigest()
 
 
+def grid_radius(epsilon: float) -> int:
+    """Whole 8-bit steps inside epsilon."""
+    # 8/255 as a float times 255 may fall a hair under 8.
+    return int(epsilon * 255 + 1e-6)
+
+
 def open_sets(path: Path) -> list[AdversarialSet]:
     """Open the set at `path`, or every set in the folder `path`, sorted by name.
 

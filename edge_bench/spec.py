@@ -19,6 +19,7 @@ NORMS = ("linf", "l2")
 # How a set came about; `replay` is what sets of before these words say of themselves.
 THREATS = ("replay", "white-box", "bpda", "black-box", "transfer", "imported")
 TARGETS = ("least_likely", "random")
+ATTACKED = ("all", "survivors")
 
 
 def parse_epsilon(text: str, option: str = "--epsilon", norm: str = "linf") -> float:
@@ -145,6 +146,8 @@ class SetManifest:
         threat: how the set was made: `white-box` (gradients of the source), `bpda` (logits of the
             source, gradients of the surrogate), `black-box` (scores of the source alone),
             `transfer` (white-box on a source that stands in for another model), `imported`.
+        attacked: `all` samples, or the `survivors` of the attacks before it in a report: its mask
+            there has a '0' for the others, though this attack never tried them.
         source_sha256: file the set was crafted on; of an imported set, the file it was read from.
         source_name: its name, for people.
         surrogate_sha256: file whose gradients stood in for those of the source (`bpda`).
@@ -160,6 +163,7 @@ class SetManifest:
     dataset: str
     attack: AttackSpec
     threat: str = "replay"
+    attacked: str = "all"
     source_sha256: str
     source_name: str
     surrogate_sha256: str | None = None
@@ -171,6 +175,9 @@ class SetManifest:
         if self.threat not in THREATS:
             known = " or ".join(THREATS)
             raise InputError(f"set manifest: expected threat {known}, came {self.threat!r}")
+        if self.attacked not in ATTACKED:
+            known = " or ".join(ATTACKED)
+            raise InputError(f"set manifest: expected attacked {known}, came {self.attacked!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +237,9 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True)
 class SetResult:
-    """One replayed set: `mask` has a '1' for each sample that stayed correctly classified.
+    """One replayed set, or one attack on the spot.
+
+    `mask` has a '1' for each sample that stayed correctly classified (see `SetManifest.attacked`).
 
     `relation` says what the set was crafted on, seen from the artefact: `this artefact`,
     `its parent` or `another model`.

@@ -59,7 +59,8 @@ def threat_label(result: SetResult) -> str:
     if threat == "imported":
         return "replay of an imported set"
     if result.relation == "this artefact" and threat != "replay":
-        return f"{threat} on this artefact"
+        survivors = result.manifest.attacked == "survivors"
+        return f"{threat} on this artefact" + (", on what the others left" if survivors else "")
     return f"replay of a set crafted on {result.relation}"
 
 

@@ -278,6 +278,15 @@ def test_a_place_where_no_report_can_be_written_is_said_in_one_sentence(
         (("model.onnx", "--warmup", "-1"), "--warmup -1: expected 0 or more"),
         (("model.onnx", "--threads", "0"), "--threads 0: expected 1 or more"),
         (("model.onnx", "--seconds", "inf"), "--seconds inf: expected a time"),
+        (("model.onnx", "--attack", "square"), "--attack square: needs images and their labels"),
+        (("model.onnx", "--attack", "pgd20"), "--attack pgd20: expected square"),
+        (("model.onnx", "--queries", "9"), "--queries: belongs to an attack; give --attack"),
+        (("model.onnx", "--epsilon", "8/255"), "--epsilon: belongs to an attack; give --attack"),
+        (("model.onnx", "--seed", "0"), "--seed: belongs to an attack; give --attack"),
+        (("model.onnx", "--attack-all"), "--attack-all: belongs to an attack; give --attack"),
+        (("model.onnx", "--attack", "square", "--queries", "0"), "--queries 0: expected 1 or more"),
+        (("model.onnx", "--attack", "square", "--seed", "-1"), "--seed -1: expected 0 or more"),
+        (("model.onnx", "--attack", "square", "--epsilon", "8"), "write 8/255 if you meant"),
     ],
 )
 def test_bad_input_of_bench_ends_with_code_2_and_one_sentence(
@@ -293,6 +302,37 @@ def test_bad_input_of_bench_ends_with_code_2_and_one_sentence(
     assert_one_sentence(stderr)
     assert sentence in stderr
     assert not Path("report.json").exists()
+
+
+def test_square_joins_the_report_and_the_worst_case(
+    invoke: Invoke, model: Path, sets: Path, out: Path
+) -> None:
+    square = ("--attack", "square", "--queries", 25, "--epsilon", "4/255", "--seed", 7)
+    command = ("bench", model, "--sets", sets, "--out", out, *square, *QUICK)
+    code, stdout, stderr = invoke(*command, "--attack-all")
+    assert code == 0
+    assert "black-box on this artefact " in stdout
+    assert "bench 600/600 square25 " in stderr
+    written = read_json(out, Report, "a report")
+    attack = written.sets[-1].manifest.attack
+    assert (attack.name, attack.epsilon, attack.seed) == ("square", 4 / 255, 7)
+
+    code, stdout, _ = invoke(*command, "--json", "--force")
+    summary = json.loads(stdout)
+    assert code == 0
+    assert summary["worst_case_accuracy"] == summary["robust_accuracy"]["square25"]
+    assert summary["threat"]["square25"] == "black-box on this artefact, on what the others left"
+    baseline = ("--baseline", out, "--max-robust-drop", 0)
+    assert invoke("gate", out, *baseline)[:2] == (0, "gate: passed\n")
+
+
+def test_a_budget_between_two_levels_says_what_is_used(
+    invoke: Invoke, model: Path, sets: Path, out: Path
+) -> None:
+    square = ("--attack", "square", "--queries", 1, "--epsilon", "0.03")
+    code, _, stderr = invoke("bench", model, "--sets", sets, "--out", out, *square, *QUICK)
+    assert code == 0
+    assert "warning: --epsilon 0.03 is 7.65 steps of the 8-bit grid; 7 are used\n" in stderr
 
 
 def test_a_damaged_set_ends_with_code_2_and_one_sentence(

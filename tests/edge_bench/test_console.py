@@ -129,6 +129,19 @@ def test_the_time_left_of_a_resumed_step_is_judged_by_its_own_pace(
     assert capsys.readouterr().err.splitlines()[-1] == "train 95/100 epoch 9 (0:00:10 left)"
 
 
+def test_another_total_begins_another_step(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([0.0, 100.0, 101.0, 111.0])
+    with progress("bench", lambda: next(times)) as report:
+        report(1, 2, "")
+        report(2, 2, "")
+        report(0, 40, "square on 4 images")
+        report(10, 40, "")
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "bench 0/40 square on 4 images",
+        "bench 10/40 (0:00:30 left)",
+    ]
+
+
 def test_silent_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     with silent("train") as report:
         report(1, 1, "done")
