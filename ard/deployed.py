@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ard.folding import FoldedTwin
+from ard.folding import for_attack
 from edge_bench.backends.base import Backend
 from edge_bench.bench import BenchOptions, logits_of
 
@@ -37,7 +37,7 @@ class Deployed(nn.Module):
     def __init__(self, backend: Backend, parent: nn.Module | None, classes: int) -> None:
         super().__init__()
         self._backend, self._classes = backend, classes
-        self.parent = None if parent is None else FoldedTwin(parent).module
+        self.parent = None if parent is None else for_attack(parent)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, C)."""

@@ -13,7 +13,7 @@ from ard.data import Split, as_float
 from ard.deployed import Deployed
 from ard.distributed import ALONE, World
 from ard.ensemble import require_classes
-from ard.folding import FoldedTwin
+from ard.folding import for_attack
 from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray
@@ -76,7 +76,7 @@ def _judged(
     robust = correct.copy()
     cheaper = model
     if spec is not None and not isinstance(model, Deployed):
-        cheaper = FoldedTwin(model).module
+        cheaper = for_attack(model)
     alive = np.flatnonzero(correct)
     for batch_index, begin in enumerate(range(0, len(alive), batch_size)):
         if batch_index % world.size != world.rank:

@@ -13,6 +13,17 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ard.models import memory_format
+
+
+def for_attack(model: nn.Module) -> nn.Module:
+    """The cheapest form of a frozen model in eval mode for attacks that ask for many gradients.
+
+    Its logits are the model's up to rounding errors, so what it finds is judged by the model.
+    """
+    twin = FoldedTwin(model).module
+    return twin.to(memory_format=memory_format(twin))
+
 
 class FoldedTwin:
     """Computes what `model` computes in eval mode, from weights of its own without gradients.
