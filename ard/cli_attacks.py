@@ -122,14 +122,22 @@ def attack(
     model: Annotated[Path, typer.Argument(help="Weights written by teach or distill.")],
     out: o.Out,
     attack_name: Annotated[
-        str, typer.Option("--attack", help="fgsm, pgdN, cwN or autoattack.")
-    ] = "pgd20",
+        str | None,
+        typer.Option(
+            "--attack",
+            help="fgsm, pgdN, cwN or autoattack (pgd20); with --import, what to call it.",
+        ),
+    ] = None,
     epsilon: o.OptionalEpsilon = None,
     step_size: o.StepSize = None,
     restarts: Annotated[int, typer.Option(help="Random starts of pgdN and cwN.", min=1)] = 1,
     off_grid: Annotated[
         bool, typer.Option("--off-grid", help="Keep float images instead of 8-bit levels.")
     ] = False,
+    import_file: o.Import = None,
+    import_key: o.ImportKey = None,
+    norm: o.ImportNorm = None,
+    images: o.Images = None,
     limit: o.Limit = None,
     dataset: o.OptionalDatasetName = None,
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
@@ -140,7 +148,9 @@ def attack(
     force: o.Force = False,
     json_summary: o.Json = False,
 ) -> None:
-    """Craft an adversarial set from test images, to be replayed on a device.
+    """Craft an adversarial set, to be replayed on a device, or import one.
+
+    A run that was stopped goes on where it was when the same command is given again.
 
     Example: ardx attack runs/student/student.safetensors --attack pgd20 --out sets/pgd20
     """
@@ -149,12 +159,37 @@ def attack(
     from ard.craft import craft_set
     from ard.data import take_limit
     from ard.datasets import load_dataset
+    from ard.importing import import_set, imported_spec, parse_import_keys
+    from ard.sources import Source, SplitSource, open_images
     from ard.stages import check_dataset, recipe_epsilon
-    from edge_bench.sets import grid_radius, open_set
+    from edge_bench.sets import grid_radius
     from edge_bench.store import refuse_existing, sha256_file
 
     refuse_existing(out, force)
     network, card = load_model(model)
+    if import_file is not None:
+        beside = {"--images": images, "--dataset": dataset, "--image-size": image_size}
+        beside |= {"--limit": limit, "--step-size": step_size, "--off-grid": off_grid or None}
+        o.refuse_beside("--import takes its images and their budget as they are", beside)
+        spec = imported_spec(attack_name, epsilon, norm, card)
+        device = o.resolve_torch_device(torch_device)
+        with progress(f"import {import_file.name}") as report_progress:
+            import_set(
+                network.to(device),
+                card,
+                import_file,
+                spec,
+                out,
+                model_sha256=sha256_file(model),
+                keys=parse_import_keys(import_key),
+                force=force,
+                torch_device=device,
+                report_progress=report_progress,
+            )
+        _print_set(out, model, json_summary)
+        return
+    o.refuse_beside("only --import reads it", {"--import-key": import_key, "--norm": norm})
+    attack_name = attack_name or "pgd20"
     budget = parse_epsilon(epsilon) if epsilon else recipe_epsilon(card)
     spec = parse_attack(
         attack_name,
@@ -163,8 +198,15 @@ def attack(
         restarts=restarts,
         seed=seed,
     )
-    data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
-    check_dataset(model, card, data)
+    if images is not None:
+        o.refuse_beside(f"--images {images} is attacked instead", {"--dataset": dataset})
+        clean: Source = open_images(images, card, image_size=image_size, limit=limit)
+    else:
+        data = load_dataset(
+            dataset or card.dataset, data_dir, download=download, image_size=image_size
+        )
+        check_dataset(model, card, data)
+        clean = SplitSource(take_limit(data.test, limit), data.name, data.classes)
     device = o.resolve_torch_device(torch_device)
     if not off_grid and abs(budget * 255 - grid_radius(budget)) > 1e-6:
         warn(
@@ -174,11 +216,9 @@ def attack(
     with progress(f"attack {attack_name}") as report_progress:
         craft_set(
             network.to(device),
-            take_limit(data.test, limit),
+            clean,
             spec,
             out,
-            dataset=data.name,
-            classes=data.classes,
             source=model,
             source_sha256=sha256_file(model),
             on_grid=not off_grid,
@@ -186,21 +226,31 @@ def attack(
             torch_device=device,
             report_progress=report_progress,
         )
-    crafted = open_set(out)
-    robust = 1 - float(crafted.source_success.mean())
+    _print_set(out, model, json_summary)
+
+
+def _print_set(out: Path, model: Path, json_summary: bool) -> None:
+    """What a set holds, read back from the disk with every check that a replay makes."""
+    from ard.attacks import attack_label
+    from edge_bench.sets import open_set
+
+    found = open_set(out)
+    manifest = found.manifest
+    robust = 1 - float(found.source_success.mean())
     if json_summary:
         print_json(
             {
                 "set": str(out),
-                "samples": crafted.manifest.samples,
-                "on_grid": crafted.manifest.on_grid,
-                "source_sha256": crafted.manifest.source_sha256,
+                "samples": manifest.samples,
+                "on_grid": manifest.on_grid,
+                "source_sha256": manifest.source_sha256,
                 "source_accuracy": robust,
             }
         )
         return
-    budget_text = o.render_epsilon(budget)
+    norm = {"linf": "L-inf", "l2": "L2"}[manifest.attack.norm]
+    budget = f"{norm} {o.render_epsilon(manifest.attack.epsilon)}"
     print(
-        f"{out}: {crafted.manifest.samples} images, {attack_name}, L-inf {budget_text}; "
+        f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; "
         f"{model.name} keeps {100 * robust:.1f} % on them"
     )

@@ -199,18 +199,9 @@ def _pictures(root: Path, image_size: int | None) -> tuple[Split, list[str]]:
 
 def _decode(paths: list[Path], image_size: int | None) -> NDArray[np.uint8]:
     """Pictures of one size to (N, H, W, 3) uint8."""
-    from PIL import Image
-
     out: NDArray[np.uint8] | None = None
     for index, path in enumerate(paths):
-        try:
-            with Image.open(path) as picture:
-                image = picture.convert("RGB")
-        except OSError as error:
-            raise InputError(f"{path}: not a readable picture ({first_line(error)})") from None
-        if image_size is not None:
-            image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-        array = np.asarray(image)
+        array = read_picture(path, "RGB", image_size)
         if out is None:
             out = np.empty((len(paths), *array.shape), dtype=np.uint8)
         if array.shape != out.shape[1:]:
@@ -222,6 +213,25 @@ def _decode(paths: list[Path], image_size: int | None) -> NDArray[np.uint8]:
     if out is None:
         raise InputError("an empty list of pictures; check the dataset's files")
     return out
+
+
+def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
+    """One picture as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            if picture.mode[0] in "IF":
+                raise InputError(
+                    f"{path}: more than 8 bits a channel, which would not survive; convert it"
+                )
+            image = picture.convert(mode)
+    # A damaged file ends as any of these, depending on its format.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a readable picture ({first_line(error)})") from None
+    if image_size is not None:
+        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
 
 
 DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {

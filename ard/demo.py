@@ -15,6 +15,7 @@ from ard.craft import craft_set
 from ard.data import Dataset
 from ard.datasets import load_dataset
 from ard.losses import LossOptions
+from ard.sources import SplitSource
 from ard.stages import Learned, Teacher, export, learn, load_teacher
 from edge_bench.console import Monitor
 from edge_bench.errors import InputError
@@ -170,11 +171,9 @@ def _craft_all(learned: Learned, sets: Path, dataset: Dataset, seed: int, monito
         with monitor(f"attack {learned.weights.parent.name} {name}") as report_progress:
             craft_set(
                 model,
-                dataset.test,
+                SplitSource(dataset.test, dataset.name, dataset.classes),
                 parse_attack(name, epsilon=EPSILON, seed=seed),
                 sets / name,
-                dataset=dataset.name,
-                classes=dataset.classes,
                 source=learned.weights,
                 source_sha256=learned.sha256,
                 report_progress=report_progress,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -14,6 +14,7 @@ from edge_bench.errors import CapabilityError, InputError
 from edge_bench.spec import ModelCard, parse_epsilon
 
 Data = "Data"
+Importing = "Importing a set"
 Training = "Training"
 Ranking = "Ranking distillation"
 
@@ -41,6 +42,38 @@ ImageSize = Annotated[
     int | None,
     typer.Option(
         help="Resize an image folder's pictures to this side.", min=1, rich_help_panel=Data
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        help="Attack these images instead of the test images: a folder with one folder of pictures "
+        "per class (sorted, as torchvision's ImageFolder), or with images.npy and labels.npy.",
+        rich_help_panel=Data,
+    ),
+]
+Import = Annotated[
+    Path | None,
+    typer.Option(
+        "--import",
+        help="Make no attack: take the images of another library from this .npz file.",
+        rich_help_panel=Importing,
+    ),
+]
+ImportKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of the arrays in it, and the images' layout where their shape does not tell. "
+        "Default: images=images,clean=clean,labels=labels; also layout=nchw or layout=nhwc.",
+        rich_help_panel=Importing,
+    ),
+]
+ImportNorm = Annotated[
+    str | None,
+    typer.Option(
+        "--norm",
+        help="Norm of --epsilon, to which the images are held: linf or l2. Default: linf.",
+        rich_help_panel=Importing,
     ),
 ]
 Limit = Annotated[
@@ -162,6 +195,13 @@ def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
 def render_budget(epsilon: float, norm: str) -> str:
     """Norm and budget, such as `L-inf 8/255`."""
     return f"{NORM_NAMES[norm]} {render_epsilon(epsilon)}"
+
+
+def refuse_beside(reason: str, values: Mapping[str, object]) -> None:
+    """Refuse options that would be ignored: those of `values` that were given."""
+    for option, value in values.items():
+        if value is not None:
+            raise InputError(f"{option} {value}: {reason}; leave {option} out")
 
 
 def render_epsilon(epsilon: float) -> str:

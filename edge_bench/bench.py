@@ -21,7 +21,7 @@ from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.devices.generic import read_text
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray, encode_mask
-from edge_bench.sets import AdversarialSet
+from edge_bench.sets import AdversarialSet, release
 from edge_bench.spec import Artifact, Measurement, Report, SetResult
 from edge_bench.store import identity, model_files
 from edge_bench.timing import measure
@@ -202,6 +202,7 @@ def correct_mask(
         which = f"an image among {begin} to {part.stop - 1} of {what}"
         logits = logits_of(backend, images[part], classes, options, which)
         correct[part] = logits.argmax(axis=1) == labels[part]
+        release(images[part])
     return correct
 
 

@@ -204,7 +204,8 @@ class Stages(TyperGroup):
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except KeyboardInterrupt:
             print(
-                "interrupted: unfinished files were removed; a training run goes on with --resume",
+                "interrupted: the same command goes on with a set that `attack` began, and a "
+                "training run with --resume; other unfinished files were removed",
                 file=sys.stderr,
             )
             raise typer.Exit(130) from None

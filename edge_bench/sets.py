@@ -8,6 +8,8 @@ attack fooled the model that it was crafted on).
 from __future__ import annotations
 
 import hashlib
+import mmap
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from edge_bench.store import read_json, sha256_file
 MANIFEST = "manifest.json"
 # Few enough that the check stays far below the runtime in memory.
 CHECKED_AT_ONCE = 128
+LABELS_AT_ONCE = 65_536
 # float32 images may miss epsilon by the rounding of one addition near 1.
 ROUNDING = 1e-6
 ARRAYS = ("images.npy", "clean.npy", "labels.npy", "source_success.npy")
@@ -106,10 +109,12 @@ def open_set(folder: Path) -> AdversarialSet:
     if n == 0:
         raise InputError(f"{folder}: an adversarial set without samples; craft it again")
     labels = arrays["labels.npy"]
-    if labels.min() < 0 or labels.max() >= manifest.classes:
+    bounds = [(int(part.min()), int(part.max())) for part in batches(labels, LABELS_AT_ONCE)]
+    least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
+    if least < 0 or most >= manifest.classes:
         raise InputError(
             f"{folder / 'labels.npy'}: expected labels from 0 to {manifest.classes - 1}, came "
-            f"{labels.min()} to {labels.max()}; craft the set again"
+            f"{least} to {most}; craft the set again"
         )
     _check_budget(folder, manifest, arrays["images.npy"], arrays["clean.npy"])
     return AdversarialSet(
@@ -126,12 +131,10 @@ def _check_budget(
     folder: Path, manifest: SetManifest, images: NDArray[Any], clean: NDArray[Any]
 ) -> None:
     """Refuse images outside [0, 1] or farther from the clean ones than the manifest's epsilon."""
-    for begin in range(0, manifest.samples, CHECKED_AT_ONCE):
-        part = slice(begin, begin + CHECKED_AT_ONCE)
-        adversarial = images[part].astype(np.float32) / (255 if manifest.on_grid else 1)
-        change = (adversarial - clean[part].astype(np.float32) / 255).reshape(len(adversarial), -1)
-        order = 2 if manifest.attack.norm == "l2" else np.inf
-        distance = np.linalg.norm(change, ord=order, axis=1).max()
+    pairs = zip(batches(images, CHECKED_AT_ONCE), batches(clean, CHECKED_AT_ONCE), strict=True)
+    for stored, levels in pairs:
+        adversarial = as_unit(stored)
+        distance = distances(adversarial, as_unit(levels), manifest.attack.norm).max()
         # Written so that a NaN among the images is refused too.
         if not (adversarial.min() >= 0 and adversarial.max() <= 1):
             raise InputError(f"{folder / 'images.npy'}: expected images in [0, 1]; craft again")
@@ -140,6 +143,45 @@ def _check_budget(
                 f"{folder / 'images.npy'}: an image is {distance:.4f} from its clean one, but the "
                 f"manifest's epsilon is {manifest.attack.epsilon:.4f}; craft the set again"
             )
+
+
+def as_unit(images: NDArray[Any]) -> NDArray[np.float32]:
+    """Images in [0, 1] of uint8 levels, or of floats that are so already."""
+    scale = 255 if images.dtype == np.uint8 else 1
+    return images.astype(np.float32) / np.float32(scale)
+
+
+def distances(
+    images: NDArray[np.float32], clean: NDArray[np.float32], norm: str
+) -> NDArray[np.float32]:
+    """(B,) distances of images (B, C, H, W) in [0, 1] from their clean ones, in `norm`."""
+    change = (images - clean).reshape(len(images), -1)
+    found: NDArray[np.float32] = np.linalg.norm(change, ord=2 if norm == "l2" else np.inf, axis=1)
+    return found
+
+
+def batches(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:
+    """Parts of `size` entries of a memory map, in order; what was read is not kept in memory."""
+    for begin in range(0, len(array), size):
+        part = array[begin : begin + size]
+        yield part
+        release(part)
+
+
+def release(part: NDArray[Any]) -> None:
+    """Take the pages of a part of a memory map, contiguous, out of this process's memory.
+
+    The kernel could take them back under pressure, but until then they count as the process's,
+    and would make its peak memory grow with the size of a set. Other arrays are left alone.
+    """
+    base: Any = part
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if not isinstance(base, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not part.size:
+        return
+    offset = part.ctypes.data - np.frombuffer(base, dtype=np.uint8).ctypes.data
+    begin = offset - offset % mmap.PAGESIZE
+    base.madvise(mmap.MADV_DONTNEED, begin, offset + part.nbytes - begin)
 
 
 def _open_array(path: Path, manifest: SetManifest) -> NDArray[Any]:

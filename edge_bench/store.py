@@ -104,9 +104,8 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-@contextmanager
-def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it becomes `path` only when the block succeeds.
+def refuse_folder(path: Path, force: bool, marker: str) -> None:
+    """`refuse_existing` for an output that is a folder.
 
     With `force` an older folder is replaced whole, so it must be empty or hold `marker`, the name
     of something that only an output of the same kind has.
@@ -121,6 +120,15 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
         )
     if path.exists() and not path.is_dir():
         raise InputError(f"{path}: expected a folder name for --out, found a file; name a folder")
+
+
+@contextmanager
+def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` only when the block succeeds.
+
+    `force` and `marker` are those of `refuse_folder`.
+    """
+    refuse_folder(path, force, marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     retired = path.with_name(f".{path.name}.retired-{os.getpid()}")

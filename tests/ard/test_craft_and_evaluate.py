@@ -14,6 +14,7 @@ from ard.checkpoint import load_model
 from ard.craft import craft_set, round_to_grid
 from ard.data import Dataset, as_float, take_limit
 from ard.evaluate import evaluate_all, evaluate_attack
+from ard.sources import SplitSource
 from ard.stages import export
 from edge_bench.bench import BenchOptions
 from edge_bench.bench import run as run_bench
@@ -31,11 +32,9 @@ def craft(
     model, card = load_model(models.student.weights)
     craft_set(
         model,
-        digits.test,
+        SplitSource(digits.test, card.dataset, card.classes),
         spec,
         out,
-        dataset=card.dataset,
-        classes=card.classes,
         source=models.student.weights,
         source_sha256=models.student.sha256,
         on_grid=on_grid,
@@ -172,11 +171,9 @@ def test_a_failed_crafting_leaves_the_old_set_alone(
     with pytest.raises(InputError, match="NaN"):
         craft_set(
             model,
-            digits.test,
+            SplitSource(digits.test, card.dataset, card.classes),
             parse_attack("fgsm", epsilon=EPSILON),
             tmp_path / "s",
-            dataset=card.dataset,
-            classes=card.classes,
             source=small_models.student.weights,
             source_sha256="0",
             force=True,
