@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ard import options as o
 from edge_bench.console import print_json, print_table, progress, warn
-from edge_bench.spec import parse_epsilon
+
+if TYPE_CHECKING:
+    from ard.victims import Victim
 
 
 def evaluate(
@@ -66,7 +70,7 @@ def evaluate(
     from ard.datasets import load_dataset
     from ard.evaluation import Evaluation, as_json, rows
     from ard.ledger import Ledger
-    from ard.stages import check_dataset, recipe_epsilon
+    from ard.stages import budget_of, check_dataset
     from ard.victims import open_victim
     from edge_bench.store import refuse_existing_file, write_json
 
@@ -74,7 +78,7 @@ def evaluate(
         refuse_existing_file(out, force)
     device = o.resolve_torch_device(torch_device)
     with open_victim(model, parent=parent, backend=backend, torch_device=device) as victim:
-        budget = parse_epsilon(epsilon, norm=norm) if epsilon else recipe_epsilon(victim.card)
+        budget = budget_of(epsilon, norm, victim.card)
         specs = [
             parse_attack(
                 name.strip(),
@@ -118,115 +122,189 @@ def evaluate(
     print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))
 
 
-def attack(
-    model: Annotated[Path, typer.Argument(help="Weights written by teach or distill.")],
-    out: o.Out,
+@dataclass(kw_only=True)
+class AttackFlags:
+    """The options of `attack`."""
+
+    model: Annotated[
+        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+    ]
+    out: o.Out
     attack_name: Annotated[
         str | None,
         typer.Option(
             "--attack",
-            help="fgsm, pgdN, cwN or autoattack (pgd20); with --import, what to call it.",
+            help="fgsm, mi_fgsmN, pgdN, pgd_tradesN, cwN, apgd_ce, apgd_t, fab_t, squareN or "
+            "autoattack (pgd20; square5000 for --threat blackbox); with --import, what to call it.",
         ),
-    ] = None,
-    epsilon: o.OptionalEpsilon = None,
-    step_size: o.StepSize = None,
-    restarts: Annotated[int, typer.Option(help="Random starts of pgdN and cwN.", min=1)] = 1,
+    ] = None
+    threat: Annotated[
+        str | None,
+        typer.Option(
+            help="white-box (weights), bpda (an artefact's logits, --parent's gradients), blackbox "
+            "(scores alone) or transfer (on --from, for MODEL). Default: white-box or bpda."
+        ),
+    ] = None
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="With --threat transfer: the weights that are attacked."),
+    ] = None
+    parent: o.Parent = None
+    backend: o.Backend = "ort"
+    epsilon: o.OptionalEpsilon = None
+    norm: o.Norm = "linf"
+    step_size: o.StepSize = None
+    restarts: o.Restarts = 1
+    target_class: o.TargetClass = None
     off_grid: Annotated[
         bool, typer.Option("--off-grid", help="Keep float images instead of 8-bit levels.")
-    ] = False,
-    import_file: o.Import = None,
-    import_key: o.ImportKey = None,
-    norm: o.ImportNorm = None,
-    images: o.Images = None,
-    limit: o.Limit = None,
-    dataset: o.OptionalDatasetName = None,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
-    download: o.Download = False,
-    image_size: o.ImageSize = None,
-    torch_device: o.TorchDevice = "auto",
-    seed: o.Seed = 0,
-    force: o.Force = False,
-    json_summary: o.Json = False,
-) -> None:
+    ] = False
+    import_file: o.Import = None
+    import_key: o.ImportKey = None
+    images: o.Images = None
+    limit: o.Limit = None
+    dataset: o.OptionalDatasetName = None
+    data_dir: o.DataDir = o.DEFAULT_DATA_DIR
+    download: o.Download = False
+    image_size: o.ImageSize = None
+    torch_device: o.TorchDevice = "auto"
+    seed: o.Seed = 0
+    force: o.Force = False
+    json_summary: o.Json = False
+
+
+def run_attack_command(flags: AttackFlags) -> None:
     """Craft an adversarial set, to be replayed on a device, or import one.
 
     A run that was stopped goes on where it was when the same command is given again.
 
     Example: ardx attack runs/student/student.safetensors --attack pgd20 --out sets/pgd20
     """
+    from ard.victims import open_victim
+    from edge_bench.store import refuse_existing
+
+    refuse_existing(flags.out, flags.force)
+    device = o.resolve_torch_device(flags.torch_device)
+    with open_victim(
+        flags.model, parent=flags.parent, backend=flags.backend, torch_device=device
+    ) as victim:
+        if flags.import_file is not None:
+            _import(flags, flags.import_file, victim, device)
+        else:
+            o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
+            _craft(flags, victim, device)
+
+
+def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None:
+    """Take the arrays of another library as a set."""
+    from ard.importing import import_set, imported_spec, parse_import_keys
+
+    beside: dict[str, object] = {
+        "--images": flags.images,
+        "--dataset": flags.dataset,
+        "--image-size": flags.image_size,
+        "--limit": flags.limit,
+        "--threat": flags.threat,
+        "--from": flags.source,
+        "--step-size": flags.step_size,
+        "--target-class": flags.target_class,
+        "--off-grid": flags.off_grid or None,
+    }
+    o.refuse_beside("--import takes its images and their budget as they are", beside)
+    with progress(f"import {file.name}") as report_progress:
+        import_set(
+            victim.module,
+            victim.card,
+            file,
+            imported_spec(flags.attack_name, flags.epsilon, flags.norm, victim.card),
+            flags.out,
+            model_sha256=victim.sha256,
+            keys=parse_import_keys(flags.import_key),
+            force=flags.force,
+            torch_device=device,
+            report_progress=report_progress,
+        )
+    _print_set(flags.out, flags.model, flags.json_summary)
+
+
+def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
+    """Attack clean images, those of a dataset or the user's own."""
     from ard.attacks import parse_attack
-    from ard.checkpoint import load_model
     from ard.craft import craft_set
     from ard.data import take_limit
     from ard.datasets import load_dataset
-    from ard.importing import import_set, imported_spec, parse_import_keys
+    from ard.doubts import looks
     from ard.sources import Source, SplitSource, open_images
-    from ard.stages import check_dataset, recipe_epsilon
-    from edge_bench.sets import grid_radius
-    from edge_bench.store import refuse_existing, sha256_file
+    from ard.stages import budget_of, check_dataset
+    from ard.victims import attacked_for, threat_named
 
-    refuse_existing(out, force)
-    network, card = load_model(model)
-    if import_file is not None:
-        beside = {"--images": images, "--dataset": dataset, "--image-size": image_size}
-        beside |= {"--limit": limit, "--step-size": step_size, "--off-grid": off_grid or None}
-        o.refuse_beside("--import takes its images and their budget as they are", beside)
-        spec = imported_spec(attack_name, epsilon, norm, card)
-        device = o.resolve_torch_device(torch_device)
-        with progress(f"import {import_file.name}") as report_progress:
-            import_set(
-                network.to(device),
-                card,
-                import_file,
-                spec,
-                out,
-                model_sha256=sha256_file(model),
-                keys=parse_import_keys(import_key),
-                force=force,
-                torch_device=device,
-                report_progress=report_progress,
-            )
-        _print_set(out, model, json_summary)
-        return
-    o.refuse_beside("only --import reads it", {"--import-key": import_key, "--norm": norm})
-    attack_name = attack_name or "pgd20"
-    budget = parse_epsilon(epsilon) if epsilon else recipe_epsilon(card)
+    threat = threat_named(flags.threat, victim, flags.source)
+    budget = budget_of(flags.epsilon, flags.norm, victim.card)
+    name = flags.attack_name or ("square" if threat == "black-box" else "pgd20")
     spec = parse_attack(
-        attack_name,
+        name,
         epsilon=budget,
-        step_size=o.resolve_step_size(step_size),
-        restarts=restarts,
-        seed=seed,
+        norm=flags.norm,
+        step_size=o.resolve_step_size(flags.step_size, flags.norm),
+        restarts=flags.restarts,
+        seed=flags.seed,
+        target=flags.target_class,
     )
-    if images is not None:
-        o.refuse_beside(f"--images {images} is attacked instead", {"--dataset": dataset})
-        clean: Source = open_images(images, card, image_size=image_size, limit=limit)
+    if flags.images is not None:
+        o.refuse_beside(
+            f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset}
+        )
+        clean: Source = open_images(
+            flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
+        )
     else:
         data = load_dataset(
-            dataset or card.dataset, data_dir, download=download, image_size=image_size
+            flags.dataset or victim.card.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
         )
-        check_dataset(model, card, data)
-        clean = SplitSource(take_limit(data.test, limit), data.name, data.classes)
-    device = o.resolve_torch_device(torch_device)
-    if not off_grid and abs(budget * 255 - grid_radius(budget)) > 1e-6:
+        check_dataset(flags.model, victim.card, data)
+        clean = SplitSource(take_limit(data.test, flags.limit), data.name, data.classes)
+    if not flags.off_grid:
+        _warn_of_the_grid(budget, flags.norm)
+    source = attacked_for(victim, threat, flags.source, device)
+    for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
+        warn(doubt.sentence)
+    with progress(f"attack {name}") as report_progress:
+        craft_set(
+            source,
+            clean,
+            spec,
+            flags.out,
+            threat=threat,
+            on_grid=not flags.off_grid,
+            force=flags.force,
+            torch_device=device,
+            report_progress=report_progress,
+        )
+    if source is not victim:
+        _print_transfer(flags.out, victim, device)
+    _print_set(flags.out, source.path, flags.json_summary)
+
+
+def _warn_of_the_grid(budget: float, norm: str) -> None:
+    """Say what the 8-bit grid takes off a budget."""
+    from edge_bench.sets import grid_radius
+
+    if norm == "linf" and abs(budget * 255 - grid_radius(budget)) > 1e-6:
         warn(
             f"--epsilon {budget:g} is {budget * 255:.2f} steps of the 8-bit grid; "
             f"{grid_radius(budget)} are used (--off-grid keeps them all)"
         )
-    with progress(f"attack {attack_name}") as report_progress:
-        craft_set(
-            network.to(device),
-            clean,
-            spec,
-            out,
-            source=model,
-            source_sha256=sha256_file(model),
-            on_grid=not off_grid,
-            force=force,
-            torch_device=device,
-            report_progress=report_progress,
-        )
-    _print_set(out, model, json_summary)
+
+
+def _print_transfer(out: Path, victim: Victim, device: str) -> None:
+    """What the model that a transferred set is meant for keeps of it."""
+    from ard.craft import judge_set
+
+    kept = judge_set(victim.module, out, device)
+    print(f"{victim.path.name} keeps {100 * kept:.1f} % on them", file=sys.stderr)
 
 
 def _print_set(out: Path, model: Path, json_summary: bool) -> None:
@@ -243,14 +321,17 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
                 "set": str(out),
                 "samples": manifest.samples,
                 "on_grid": manifest.on_grid,
+                "threat": manifest.threat,
                 "source_sha256": manifest.source_sha256,
                 "source_accuracy": robust,
             }
         )
         return
-    norm = {"linf": "L-inf", "l2": "L2"}[manifest.attack.norm]
-    budget = f"{norm} {o.render_epsilon(manifest.attack.epsilon)}"
+    budget = o.render_budget(manifest.attack.epsilon, manifest.attack.norm)
     print(
         f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; "
         f"{model.name} keeps {100 * robust:.1f} % on them"
     )
+
+
+attack = o.command("attack", AttackFlags, run_attack_command)

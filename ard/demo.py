@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ard.attacks import parse_attack
-from ard.checkpoint import load_model
 from ard.config import TrainConfig
 from ard.craft import craft_set
 from ard.data import Dataset
@@ -17,6 +16,7 @@ from ard.datasets import load_dataset
 from ard.losses import LossOptions
 from ard.sources import SplitSource
 from ard.stages import Learned, Teacher, export, learn, load_teacher
+from ard.victims import weights_victim
 from edge_bench.console import Monitor
 from edge_bench.errors import InputError
 from edge_bench.gate import check
@@ -166,15 +166,13 @@ def _bench(folder: Path, file_name: str, source: str) -> Report:
 
 
 def _craft_all(learned: Learned, sets: Path, dataset: Dataset, seed: int, monitor: Monitor) -> None:
-    model, _ = load_model(learned.weights)
+    victim = weights_victim(learned.weights)
     for name in ATTACKS:
         with monitor(f"attack {learned.weights.parent.name} {name}") as report_progress:
             craft_set(
-                model,
+                victim,
                 SplitSource(dataset.test, dataset.name, dataset.classes),
                 parse_attack(name, epsilon=EPSILON, seed=seed),
                 sets / name,
-                source=learned.weights,
-                source_sha256=learned.sha256,
                 report_progress=report_progress,
             )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ard.attacks import expand
 from ard.checkpoint import load_model
+from ard.craft import versions_of
 from ard.data import Split
 from ard.doubts import Doubt, doubts_about
-from ard.ensemble import PARTS
 from ard.evaluate import BATCH_SIZE, evaluate_all
 from ard.ledger import Ledger
 from ard.victims import Victim
-from edge_bench.bench import runtime_versions
 from edge_bench.console import Monitor, silent
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray, accuracy, encode_mask
@@ -109,15 +107,8 @@ class Evaluation:
             "attacks": [asdict(spec) for spec in self.specs],
             "each": self.each,
             "batch_size": BATCH_SIZE,
-            "versions": self.versions(),
+            "versions": versions_of(self.specs),
         }
-
-    def versions(self) -> dict[str, str]:
-        """Versions of the libraries that the masks depend on."""
-        found = runtime_versions() | {"torch": version("torch")}
-        if any(part.name in PARTS for spec in self.specs for part in expand(spec)):
-            found["pyautoattack"] = version("pyautoattack")
-        return found
 
 
 def as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:

@@ -20,14 +20,14 @@ from ard.craft import BATCH_SIZE, arithmetic
 from ard.evaluate import predict
 from ard.npz import Member, open_member
 from ard.sources import check_labels
-from ard.stages import recipe_epsilon
+from ard.stages import budget_of
 from edge_bench.bench import runtime_versions
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray
 from edge_bench.set_writer import SetPlan, SetWriter
 from edge_bench.sets import ROUNDING, as_unit, distances
-from edge_bench.spec import NORMS, AttackSpec, ModelCard, SetManifest, parse_epsilon
+from edge_bench.spec import AttackSpec, ModelCard, SetManifest
 from edge_bench.store import sha256_file
 
 # How near clean floats must be to 8-bit levels, which they are stored as.
@@ -65,19 +65,12 @@ def parse_import_keys(text: str | None) -> ImportKeys:
     return ImportKeys(**given)
 
 
-def imported_spec(
-    name: str | None, epsilon: str | None, norm: str | None, card: ModelCard
-) -> AttackSpec:
+def imported_spec(name: str | None, epsilon: str | None, norm: str, card: ModelCard) -> AttackSpec:
     """What --attack, --epsilon and --norm say of an attack that was made elsewhere.
 
     The name is a label; the budget is by default the L-infinity one of the model's training.
     """
-    norm = norm or "linf"
-    if norm not in NORMS:
-        raise InputError(f"--norm {norm}: expected {' or '.join(NORMS)}")
-    if norm != "linf" and not epsilon:
-        raise InputError(f"--norm {norm}: no budget of training is in this norm; give --epsilon")
-    budget = parse_epsilon(epsilon, norm=norm) if epsilon else recipe_epsilon(card)
+    budget = budget_of(epsilon, norm, card)
     return AttackSpec(
         name=name or "imported", norm=norm, epsilon=budget, step_size=None, steps=None
     )

@@ -68,14 +68,6 @@ ImportKey = Annotated[
         rich_help_panel=Importing,
     ),
 ]
-ImportNorm = Annotated[
-    str | None,
-    typer.Option(
-        "--norm",
-        help="Norm of --epsilon, to which the images are held: linf or l2. Default: linf.",
-        rich_help_panel=Importing,
-    ),
-]
 Limit = Annotated[
     int | None,
     typer.Option(help="Use N stratified test images instead of all.", rich_help_panel=Data),
@@ -197,7 +189,7 @@ def render_budget(epsilon: float, norm: str) -> str:
     return f"{NORM_NAMES[norm]} {render_epsilon(epsilon)}"
 
 
-def refuse_beside(reason: str, values: Mapping[str, object]) -> None:
+def refuse_beside(reason: str, values: Mapping[str, object | None]) -> None:
     """Refuse options that would be ignored: those of `values` that were given."""
     for option, value in values.items():
         if value is not None:

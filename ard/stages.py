@@ -34,7 +34,7 @@ from deploy.artifact import ExportPlan, export_artifact
 from deploy.parity import Parity
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
-from edge_bench.spec import ModelCard
+from edge_bench.spec import NORMS, ModelCard, parse_epsilon
 from edge_bench.store import sha256_file
 
 CHECK_IMAGES = 512
@@ -215,6 +215,17 @@ def recipe_epsilon(card: ModelCard, fallback: float = 8 / 255) -> float:
     """The budget that a model was trained against."""
     value = card.recipe.get("epsilon", fallback)
     return float(value) if isinstance(value, int | float) else fallback
+
+
+def budget_of(epsilon: str | None, norm: str, card: ModelCard) -> float:
+    """The value of --epsilon in --norm; by default the L-inf budget of the model's training."""
+    if norm not in NORMS:
+        raise InputError(f"--norm {norm}: expected {' or '.join(NORMS)}")
+    if epsilon:
+        return parse_epsilon(epsilon, norm=norm)
+    if norm != "linf":
+        raise InputError(f"--norm {norm}: no budget of training is in this norm; give --epsilon")
+    return recipe_epsilon(card)
 
 
 def export(

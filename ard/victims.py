@@ -11,6 +11,7 @@ from torch import nn
 
 from ard.checkpoint import load_model
 from ard.deployed import Deployed
+from ard.folding import for_attack
 from edge_bench.backends import open_backend
 from edge_bench.errors import InputError
 from edge_bench.spec import ModelCard
@@ -36,6 +37,10 @@ class Victim:
     has_gradients: bool = True
     surrogate_sha256: str | None = None
     runtime: str = "torch"
+
+    def cheapest(self) -> nn.Module:
+        """The form of the same function that attacks by gradients climb on."""
+        return self.module if isinstance(self.module, Deployed) else for_attack(self.module)
 
 
 def is_artifact(path: Path) -> bool:
@@ -63,14 +68,7 @@ def open_victim(
                 f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
                 "of their own; leave --parent out"
             )
-        module, card = load_model(path)
-        yield Victim(
-            path=path,
-            sha256=sha256_file(path),
-            card=card,
-            module=module.to(torch_device),
-            threat="white-box",
-        )
+        yield weights_victim(path, torch_device)
         return
     with open_backend(backend, path, threads) as opened:
         if opened.card is None:
@@ -91,6 +89,18 @@ def open_victim(
         )
 
 
+def weights_victim(path: Path, torch_device: str = "cpu") -> Victim:
+    """Weights in torch, which hold nothing open."""
+    module, card = load_model(path)
+    return Victim(
+        path=path,
+        sha256=sha256_file(path),
+        card=card,
+        module=module.to(torch_device),
+        threat="white-box",
+    )
+
+
 def _parent(path: Path, card: ModelCard, parent: Path) -> nn.Module:
     """The weights that the artefact was exported from, and no others."""
     found = sha256_file(parent) if parent.is_file() else ""
@@ -102,3 +112,52 @@ def _parent(path: Path, card: ModelCard, parent: Path) -> nn.Module:
             "--threat transfer --from for another model's gradients"
         )
     return module
+
+
+def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
+    """The value of --threat as manifests write it; by default the victim's own.
+
+    Raises:
+        InputError: unknown, or one that the victim has no means for.
+    """
+    threat = {"blackbox": "black-box", "whitebox": "white-box"}.get(name or "", name)
+    if threat is None and not victim.has_gradients:
+        raise InputError(
+            f"{victim.path}: an artefact has no gradients; give the weights that it was exported "
+            "from as --parent, or --threat blackbox, or --threat transfer --from WEIGHTS"
+        )
+    threat = threat or victim.threat
+    if threat not in ("white-box", "bpda", "black-box", "transfer"):
+        raise InputError(f"--threat {name}: expected white-box, bpda, blackbox or transfer")
+    if threat in ("white-box", "bpda") and threat != victim.threat:
+        needs = "weights" if threat == "white-box" else "an artefact and its --parent"
+        raise InputError(f"--threat {threat}: needs {needs}, came {victim.path}")
+    if (threat == "transfer") != (source is not None):
+        raise InputError(
+            f"--threat {threat}: {'needs' if source is None else 'has no use for'} --from, the "
+            "weights that a transferred set is crafted on"
+        )
+    return threat
+
+
+def attacked_for(victim: Victim, threat: str, source: Path | None, torch_device: str) -> Victim:
+    """The model that a set for `victim` is crafted on: itself, or with `transfer` the source.
+
+    Raises:
+        InputError: a source of other images or classes.
+    """
+    if threat != "transfer" or source is None:
+        return victim
+    if is_artifact(source):
+        raise InputError(
+            f"--from {source}: expected weights, which have gradients, came an artefact; give the "
+            "weights that it was exported from"
+        )
+    found = weights_victim(source, torch_device)
+    ours, theirs = victim.card, found.card
+    if (ours.classes, ours.input_shape) != (theirs.classes, theirs.input_shape):
+        raise InputError(
+            f"--from {source}: reads images {theirs.input_shape} of {theirs.classes} classes, but "
+            f"{victim.path} has {ours.input_shape} of {ours.classes}; give a model of the same task"
+        )
+    return found

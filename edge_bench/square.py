@@ -83,6 +83,7 @@ def square_attack(
     seed: int,
     batch_size: int,
     indices: IntArray,
+    first: int = 0,
     on_grid: bool = True,
     report_progress: ProgressCallback = no_progress,
 ) -> Iterator[Finished]:
@@ -91,11 +92,12 @@ def square_attack(
     A sample is over when the model errs or after `queries` queries; the next in line takes its
     place, so that the model sees `batch_size` images a call until the line ends. No more of
     `clean` (it may be a memory map) is held than these. A sample's draws follow from `seed` and
-    its index alone, so other samples, their order and the batch size change nothing.
+    its index alone, so other samples, their order and the batch size change nothing; `first` is
+    the index in the set of `clean[0]`, where that is only a part of it.
     """
 
     def load(part: IntArray) -> _Pool:
-        return _load(clean[part], labels[part], part, epsilon, on_grid, seed)
+        return _load(clean[part], labels[part], part, epsilon, on_grid, (seed, first))
 
     begin, over_samples = min(batch_size, len(indices)), 0
     pool = load(indices[:begin])
@@ -133,15 +135,16 @@ def _load(
     indices: IntArray,
     epsilon: float,
     on_grid: bool,
-    seed: int,
+    seed_and_first: tuple[int, int],
 ) -> _Pool:
     """Samples that were not asked about yet, with their stripes as the best so far."""
     low, high = _faces(clean, epsilon, on_grid)
     count, channels, _, width = clean.shape
+    seed, first = seed_and_first
     generators = np.empty(count, dtype=np.object_)
     stripes = np.empty((count, channels, 1, width), dtype=np.bool_)
     for slot, index in enumerate(indices):
-        generators[slot] = np.random.default_rng([seed, int(index)])
+        generators[slot] = np.random.default_rng([seed, first + int(index)])
         stripes[slot, :, 0] = generators[slot].integers(0, 2, (channels, width), dtype=np.bool_)
     return _Pool(
         indices=indices.copy(),
