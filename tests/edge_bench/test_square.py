@@ -258,6 +258,55 @@ def test_every_sample_counts_its_own_iterations(labels: NDArray[np.int64]) -> No
     assert (asked[31] != asked[30]).any(axis=0).sum() > 17 * 17
 
 
+# --- the search -------------------------------------------------------------------------------
+
+
+def one_by_one(image: NDArray[np.uint8], label: int, index: int) -> tuple[NDArray[Any], int]:
+    """Algorithm 1 and 2 as the paper writes them, for one sample: the image and its queries."""
+    rng = np.random.default_rng([0, index])
+    clean = image.astype(int)
+    channels, height, width = image.shape
+
+    def project(moved: NDArray[Any]) -> NDArray[Any]:
+        in_ball = np.minimum(np.maximum(moved, clean - 8), clean + 8)
+        in_box: NDArray[Any] = np.minimum(np.maximum(in_ball, 0), 255)
+        return in_box
+
+    def ask(tried: NDArray[Any]) -> tuple[bool, float]:
+        (logits,) = answers(tried.astype(np.uint8)[None])
+        return logits.argmax() != label, logits[label] - np.delete(logits, label).max()
+
+    best = project(clean + 16 * rng.integers(0, 2, (channels, 1, width), dtype=np.bool_) - 8)
+    wrong, least = ask(best)
+    for iteration in range(299):
+        if wrong:
+            return best, iteration + 1
+        if iteration % 128 == 0:
+            places = rng.random((128, 2))
+            signs = 2 * rng.integers(0, 2, (128, channels), dtype=np.bool_).astype(int) - 1
+        side = int(square_side(np.array([iteration]), height, width)[0])
+        row, column = np.floor(places[iteration % 128] * (height - side + 1)).astype(int)
+        move = np.zeros_like(clean)
+        square = slice(row, row + side), slice(column, column + side)
+        move[:, square[0], square[1]] = 16 * signs[iteration % 128][:, None, None]
+        tried = project(best + move)
+        wrong, margin = ask(tried)
+        if wrong or margin < least:
+            best, least = tried, margin
+    return best, 300
+
+
+def test_the_pool_finds_what_one_sample_at_a_time_finds(
+    clean: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> None:
+    found = attack(clean, labels, queries=300)
+    assert 0 < found.success.sum() < SAMPLES
+    for index in range(SAMPLES):
+        image, queries = one_by_one(clean[index], int(labels[index]), index)
+        np.testing.assert_array_equal(found.images[index], image)
+        assert found.queries[index] == queries
+
+
 # --- what is found ----------------------------------------------------------------------------
 
 
