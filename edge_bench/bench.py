@@ -180,6 +180,7 @@ def correct_mask(
             )
         correct[part] = logits.argmax(axis=1) == labels[part]
         release(images[part])
+        release(labels[part])
     return correct
 
 

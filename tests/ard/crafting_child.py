@@ -1,7 +1,7 @@
 """Crafting in a process of its own: one that can be killed, or whose memory is to be measured.
 
-    python crafting_child.py stuck OUT BATCH     waits for ever when batch BATCH is read
-    python crafting_child.py large FOLDER N      crafts N tiny images, opens, replays
+python crafting_child.py stuck OUT BATCH     waits for ever when batch BATCH is read
+python crafting_child.py large FOLDER N ...  crafts N tiny images, opens, replays, for every N
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ LARGE_BATCH = 5000
 
 
 def model(pixels: int = 48) -> nn.Module:
-    """A linear classifier."""
+    """A linear classifier, always the same."""
     head = nn.Linear(pixels, CLASSES)
-    with torch.no_grad():
-        head.weight.copy_(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(0)))
+    weights = torch.randn((CLASSES, pixels), generator=torch.Generator().manual_seed(0))
+    head.load_state_dict({"weight": weights, "bias": torch.zeros(CLASSES)})
     return nn.Sequential(nn.Flatten(), head).eval().requires_grad_(False)
 
 
@@ -106,14 +106,18 @@ class Runtime:
 
 
 def large(folder: Path, samples: int) -> None:
-    """Craft from two arrays on the disk, open and replay the set; print the peak memory."""
+    """Craft from two arrays on the disk, open and replay the set; print the peak memory so far."""
+    folder = folder / str(samples)
+    folder.mkdir()
     shape = (1, 4, 4)
     for name, dtype, tail in (("images", np.uint8, shape), ("labels", np.int64, ())):
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (samples, *tail)}
         with (folder / f"{name}.npy").open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
             # A file with a hole: zeros that take no memory to write.
-            os.truncate(file.fileno(), 128 + samples * np.dtype(dtype).itemsize * int(np.prod(tail)))
+            os.truncate(
+                file.fileno(), 128 + samples * np.dtype(dtype).itemsize * int(np.prod(tail))
+            )
     card = ModelCard(architecture="linear", dataset="noise", classes=CLASSES, input_shape=shape)
     spec = AttackSpec(name="fgsm", epsilon=8 / 255, step_size=None, steps=None)
     craft_set(
@@ -129,8 +133,9 @@ def large(folder: Path, samples: int) -> None:
     options = BenchOptions(batch_size=LARGE_BATCH)
     for images in (found.images, found.clean):
         correct_mask(Runtime(), images, found.labels, CLASSES, options, "the set")
-    print(peak_memory_bytes())
+    print(peak_memory_bytes(), flush=True)
 
 
 if __name__ == "__main__":
-    {"stuck": stuck, "large": large}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+    for number in sys.argv[3:]:
+        {"stuck": stuck, "large": large}[sys.argv[1]](Path(sys.argv[2]), int(number))
