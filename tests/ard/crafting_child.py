@@ -20,7 +20,7 @@ from torch import nn
 
 from ard.craft import craft_set
 from ard.data import Split
-from ard.sources import SplitSource, open_images
+from ard.sources import Source, SplitSource, open_images
 from edge_bench.backends.base import ImageInput
 from edge_bench.bench import BenchOptions, correct_mask, peak_memory_bytes
 from edge_bench.sets import open_set
@@ -61,7 +61,7 @@ def watched(at: Callable[[int], None] = lambda begin: None) -> Watched:
     return Watched(split(), "noise", CLASSES, at)
 
 
-def craft(images: SplitSource, out: Path, *, seed: int = 0) -> SetManifest:
+def craft(images: Source, out: Path, *, seed: int = 0) -> SetManifest:
     """PGD with a random start, whose draws would show a batch that was numbered otherwise."""
     spec = AttackSpec(name="pgd", epsilon=8 / 255, step_size=2 / 255, steps=3, seed=seed)
     weights = Path("weights")

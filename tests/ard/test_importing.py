@@ -72,7 +72,7 @@ def bring_in_file(
 
 
 def as_floats(images: NDArray[Any]) -> NDArray[np.float32]:
-    return images.astype(np.float32) / 255
+    return images.astype(np.float32) / np.float32(255)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
