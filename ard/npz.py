@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -105,6 +106,9 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except (
         zipfile.BadZipFile,
+        OSError,  # a seek to where a damaged directory points
+        ValueError,
+        struct.error,
         zlib.error,
         lzma.LZMAError,
         EOFError,

@@ -203,6 +203,7 @@ def correct_mask(
         logits = logits_of(backend, images[part], classes, options, which)
         correct[part] = logits.argmax(axis=1) == labels[part]
         release(images[part])
+        release(labels[part])
     return correct
 
 

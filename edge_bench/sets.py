@@ -25,6 +25,8 @@ MANIFEST = "manifest.json"
 # Few enough that the check stays far below the runtime in memory.
 CHECKED_AT_ONCE = 128
 LABELS_AT_ONCE = 65_536
+# Linux maps 64 KiB around a page that is read, and never more than this.
+MAPPED_AROUND = 2 << 20
 # float32 images may miss epsilon by the rounding of one addition near 1.
 ROUNDING = 1e-6
 ARRAYS = ("images.npy", "clean.npy", "labels.npy", "source_success.npy")
@@ -180,7 +182,8 @@ def release(part: NDArray[Any]) -> None:
     if not isinstance(base, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not part.size:
         return
     offset = part.ctypes.data - np.frombuffer(base, dtype=np.uint8).ctypes.data
-    begin = offset - offset % mmap.PAGESIZE
+    # A read maps the pages around it too, those of the part before it among them.
+    begin = max(0, offset - offset % mmap.PAGESIZE - MAPPED_AROUND)
     base.madvise(mmap.MADV_DONTNEED, begin, offset + part.nbytes - begin)
 
 

@@ -1,7 +1,7 @@
 """Crafting in a process of its own: one that can be killed, or whose memory is to be measured.
 
 python crafting_child.py stuck OUT BATCH     waits for ever when batch BATCH is read
-python crafting_child.py large FOLDER N      crafts N tiny images, opens, replays
+python crafting_child.py large FOLDER N ...  crafts N tiny images, opens, replays, for every N
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import nn
 
 from ard.craft import craft_set
 from ard.data import Split
-from ard.sources import SplitSource, open_images
+from ard.sources import Source, SplitSource, open_images
 from edge_bench.backends.base import ImageInput
 from edge_bench.bench import BenchOptions, correct_mask, peak_memory_bytes
 from edge_bench.sets import open_set
@@ -31,12 +31,10 @@ LARGE_BATCH = 5000
 
 
 def model(pixels: int = 48) -> nn.Module:
-    """A linear classifier."""
+    """A linear classifier, always the same."""
     head = nn.Linear(pixels, CLASSES)
-    with torch.no_grad():
-        head.weight.copy_(
-            torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(0))
-        )
+    weights = torch.randn((CLASSES, pixels), generator=torch.Generator().manual_seed(0))
+    head.load_state_dict({"weight": weights, "bias": torch.zeros(CLASSES)})
     return nn.Sequential(nn.Flatten(), head).eval().requires_grad_(False)
 
 
@@ -63,7 +61,7 @@ def watched(at: Callable[[int], None] = lambda begin: None) -> Watched:
     return Watched(split(), "noise", CLASSES, at)
 
 
-def craft(images: SplitSource, out: Path, *, seed: int = 0) -> SetManifest:
+def craft(images: Source, out: Path, *, seed: int = 0) -> SetManifest:
     """PGD with a random start, whose draws would show a batch that was numbered otherwise."""
     spec = AttackSpec(name="pgd", epsilon=8 / 255, step_size=2 / 255, steps=3, seed=seed)
     weights = Path("weights")
@@ -108,7 +106,9 @@ class Runtime:
 
 
 def large(folder: Path, samples: int) -> None:
-    """Craft from two arrays on the disk, open and replay the set; print the peak memory."""
+    """Craft from two arrays on the disk, open and replay the set; print the peak memory so far."""
+    folder = folder / str(samples)
+    folder.mkdir()
     shape = (1, 4, 4)
     for name, dtype, tail in (("images", np.uint8, shape), ("labels", np.int64, ())):
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (samples, *tail)}
@@ -133,8 +133,9 @@ def large(folder: Path, samples: int) -> None:
     options = BenchOptions(batch_size=LARGE_BATCH)
     for images in (found.images, found.clean):
         correct_mask(Runtime(), images, found.labels, CLASSES, options, "the set")
-    print(peak_memory_bytes())
+    print(peak_memory_bytes(), flush=True)
 
 
 if __name__ == "__main__":
-    {"stuck": stuck, "large": large}[sys.argv[1]](Path(sys.argv[2]), int(sys.argv[3]))
+    for number in sys.argv[3:]:
+        {"stuck": stuck, "large": large}[sys.argv[1]](Path(sys.argv[2]), int(number))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from ard.cli import app
@@ -21,6 +22,7 @@ from edge_bench.store import sha256_file
 from .conftest import SmallModels
 
 RUNNER = CliRunner()
+ARRAYS = ("images", "clean", "labels", "source_success")
 QUICK_BENCH = ["--runs", "150", "--seconds", "0", "--warmup", "1"]
 
 
@@ -188,6 +190,57 @@ def test_a_set_crafted_on_another_model_is_called_so(
     assert "crafted on another model" in out
 
 
+def test_pictures_of_a_folder_are_attacked(small_models: SmallModels, tmp_path: Path) -> None:
+    for label in range(10):
+        (tmp_path / "pictures" / str(label)).mkdir(parents=True)
+        for number in range(2):
+            levels = np.random.default_rng([label, number]).integers(0, 256, (9, 9))
+            picture = Image.fromarray(levels.astype(np.uint8))
+            picture.save(tmp_path / "pictures" / str(label) / f"{number}.png")
+    weights, out = small_models.student.weights, tmp_path / "s"
+    pictures = ("--images", tmp_path / "pictures", "--attack", "fgsm", "--out", out)
+    assert "9x9 pixels, but the model reads 8x8" in sentence("attack", weights, *pictures)
+    assert not list(tmp_path.glob(".*"))
+    told = json.loads(ardx("attack", weights, *pictures, "--image-size", "8", "--json"))
+    assert told["samples"] == 20
+    assert np.load(out / "labels.npy").tolist() == [label for label in range(10) for _ in "ab"]
+    clash = sentence("attack", weights, *pictures, "--dataset", "digits", "--force")
+    assert "leave --dataset out" in clash
+
+
+def test_a_set_of_another_library_is_imported_and_replayed(
+    small_models: SmallModels, shipped: Path, tmp_path: Path
+) -> None:
+    arrays = {name: np.load(shipped / "sets" / "pgd3" / f"{name}.npy") for name in ARRAYS}
+    theirs = {"x_adv": arrays["images"] / np.float32(255), "x": arrays["clean"]}
+    np.savez_compressed(tmp_path / "theirs.npz", labels=arrays["labels"], **theirs)
+    weights, out = small_models.student.weights, tmp_path / "sets" / "theirs"
+    imported = ("attack", weights, "--import", tmp_path / "theirs.npz", "--out", out)
+    assert "x_adv" in sentence(*imported)
+    keys = ("--import-key", "images=x_adv,clean=x")
+    beyond = sentence(*imported, *keys, "--epsilon", "1/255")
+    assert "--epsilon 0.0039" in beyond
+    for option in ("--limit", "--image-size", "--images", "--step-size", "--dataset"):
+        assert f"leave {option} out" in sentence(*imported, *keys, option, "3")
+    assert not out.exists()
+    said = ardx(*imported, *keys, "--attack", "their attack")
+    assert "their attack, L-inf 0.15" in said
+    assert json.loads((out / "manifest.json").read_text())["threat"] == "imported"
+    for name, array in arrays.items():
+        assert np.array_equal(np.load(out / f"{name}.npy"), array)
+    bench = ("bench", shipped / "student.onnx", "--sets", out.parent, *QUICK_BENCH)
+    assert "theirs" in ardx(*bench, "--out", tmp_path / "r.json")
+
+
+@pytest.mark.parametrize(("option", "value"), [("--norm", "l2"), ("--import-key", "images=x")])
+def test_what_only_an_import_reads_is_refused_without_one(
+    small_models: SmallModels, tmp_path: Path, option: str, value: str
+) -> None:
+    weights = small_models.student.weights
+    error = sentence("attack", weights, "--out", tmp_path / "s", option, value)
+    assert f"{option} {value}: only --import reads it" in error
+
+
 @pytest.mark.parametrize(
     ("epsilon", "named"),
     [("8", "8/255"), ("-8/255", "above 0"), ("0", "above 0"), ("eight", "fraction")],
@@ -240,6 +293,9 @@ def test_bad_input_names_the_file_and_leaves_outputs_alone(
         (("attack", weights, "--out", tmp_path / "s", "--epsilon", "0.003"), "--off-grid"),
         (("attack", weights, "--attack", "noise", "--out", tmp_path / "s"), "noise"),
         (("attack", torn, "--out", tmp_path / "s"), "torn.safetensors"),
+        (("attack", weights, "--out", tmp_path / "s", "--images", missing), "--images"),
+        (("attack", weights, "--out", tmp_path / "s", "--import", missing), "missing"),
+        (("attack", weights, "--out", tmp_path / "s", "--import", torn), "torn.safetensors"),
         (("bench", missing, "--out", tmp_path / "r"), "missing"),
         (("bench", tmp_path / "noise.onnx", "--out", tmp_path / "r"), "noise.onnx"),
         (("bench", tmp_path / "torn.onnx", "--out", tmp_path / "r"), "torn.onnx"),
