@@ -21,6 +21,7 @@ from torch import nn
 from ard.craft import craft_set
 from ard.data import Split
 from ard.sources import Source, SplitSource, open_images
+from ard.victims import Victim
 from edge_bench.backends.base import ImageInput
 from edge_bench.bench import BenchOptions, correct_mask, peak_memory_bytes
 from edge_bench.sets import open_set
@@ -36,6 +37,14 @@ def model(pixels: int = 48) -> nn.Module:
     weights = torch.randn((CLASSES, pixels), generator=torch.Generator().manual_seed(0))
     head.load_state_dict({"weight": weights, "bias": torch.zeros(CLASSES)})
     return nn.Sequential(nn.Flatten(), head).eval().requires_grad_(False)
+
+
+def victim(shape: tuple[int, int, int]) -> Victim:
+    card = ModelCard(architecture="linear", dataset="noise", classes=CLASSES, input_shape=shape)
+    pixels = shape[0] * shape[1] * shape[2]
+    return Victim(
+        path=Path("weights"), sha256="0", card=card, module=model(pixels), threat="white-box"
+    )
 
 
 def split() -> Split:
@@ -64,10 +73,7 @@ def watched(at: Callable[[int], None] = lambda begin: None) -> Watched:
 def craft(images: Source, out: Path, *, seed: int = 0) -> SetManifest:
     """PGD with a random start, whose draws would show a batch that was numbered otherwise."""
     spec = AttackSpec(name="pgd", epsilon=8 / 255, step_size=2 / 255, steps=3, seed=seed)
-    weights = Path("weights")
-    return craft_set(
-        model(), images, spec, out, source=weights, source_sha256="0", batch_size=BATCH
-    )
+    return craft_set(victim((3, 4, 4)), images, spec, out, batch_size=BATCH)
 
 
 def stuck(out: Path, batch: int) -> None:
@@ -118,15 +124,12 @@ def large(folder: Path, samples: int) -> None:
             os.truncate(
                 file.fileno(), 128 + samples * np.dtype(dtype).itemsize * int(np.prod(tail))
             )
-    card = ModelCard(architecture="linear", dataset="noise", classes=CLASSES, input_shape=shape)
     spec = AttackSpec(name="fgsm", epsilon=8 / 255, step_size=None, steps=None)
     craft_set(
-        model(16),
-        open_images(folder, card),
+        victim(shape),
+        open_images(folder, victim(shape).card),
         spec,
         folder / "set",
-        source=Path("weights"),
-        source_sha256="0",
         batch_size=LARGE_BATCH,
     )
     found = open_set(folder / "set")

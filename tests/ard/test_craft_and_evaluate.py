@@ -16,6 +16,7 @@ from ard.data import Dataset, as_float, take_limit
 from ard.evaluate import evaluate_all, evaluate_attack
 from ard.sources import SplitSource
 from ard.stages import export
+from ard.victims import weights_victim
 from edge_bench.bench import BenchOptions
 from edge_bench.bench import run as run_bench
 from edge_bench.errors import InputError
@@ -29,16 +30,9 @@ from .conftest import EPSILON, SmallModels
 def craft(
     models: SmallModels, digits: Dataset, spec: AttackSpec, out: Path, *, on_grid: bool = True
 ) -> None:
-    model, card = load_model(models.student.weights)
-    craft_set(
-        model,
-        SplitSource(digits.test, card.dataset, card.classes),
-        spec,
-        out,
-        source=models.student.weights,
-        source_sha256=models.student.sha256,
-        on_grid=on_grid,
-    )
+    victim = weights_victim(models.student.weights)
+    images = SplitSource(digits.test, victim.card.dataset, victim.card.classes)
+    craft_set(victim, images, spec, out, on_grid=on_grid)
 
 
 @pytest.fixture(scope="module")
@@ -164,18 +158,16 @@ def test_nan_logits_are_refused(digits: Dataset) -> None:
 def test_a_failed_crafting_leaves_the_old_set_alone(
     small_models: SmallModels, digits: Dataset, tmp_path: Path
 ) -> None:
-    model, card = load_model(small_models.student.weights)
+    victim = weights_victim(small_models.student.weights)
     craft(small_models, digits, parse_attack("fgsm", epsilon=EPSILON), tmp_path / "s")
     before = {p.name: p.read_bytes() for p in (tmp_path / "s").iterdir()}
-    nn.init.constant_(model.get_parameter("network.fc.bias"), float("nan"))
+    nn.init.constant_(victim.module.get_parameter("network.fc.bias"), float("nan"))
     with pytest.raises(InputError, match="NaN"):
         craft_set(
-            model,
-            SplitSource(digits.test, card.dataset, card.classes),
+            victim,
+            SplitSource(digits.test, victim.card.dataset, victim.card.classes),
             parse_attack("fgsm", epsilon=EPSILON),
             tmp_path / "s",
-            source=small_models.student.weights,
-            source_sha256="0",
             force=True,
         )
     assert {p.name: p.read_bytes() for p in (tmp_path / "s").iterdir()} == before

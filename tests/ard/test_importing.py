@@ -42,7 +42,7 @@ def bring_in(
     keys: str | None = None,
     *,
     epsilon: str = "8/255",
-    norm: str | None = None,
+    norm: str = "linf",
     compressed: bool = False,
     card: ModelCard = CARD,
 ) -> AdversarialSet:
@@ -55,7 +55,7 @@ def bring_in_file(
     keys: str | None = None,
     *,
     epsilon: str = "8/255",
-    norm: str | None = None,
+    norm: str = "linf",
     card: ModelCard = CARD,
 ) -> AdversarialSet:
     import_set(
@@ -170,7 +170,7 @@ def test_a_layout_that_the_shape_does_not_tell_must_be_said(tmp_path: Path) -> N
     images = rng.integers(0, 256, (N, 4, 4, 4), dtype=np.uint8)
     arrays: Arrays = {"images": images, "clean": images, "labels": np.zeros(N, dtype=int)}
     np.savez(tmp_path / "f.npz", **arrays)  # type: ignore[arg-type]
-    spec = imported_spec(None, "8/255", None, CUBE)
+    spec = imported_spec(None, "8/255", "linf", CUBE)
 
     def load(text: str | None, out: str) -> NDArray[Any]:
         keys = parse_import_keys(text)
@@ -306,7 +306,7 @@ def test_a_stopped_import_goes_on(
             raise KeyboardInterrupt
 
     np.savez(tmp_path / "f.npz", **arrays)  # type: ignore[arg-type]
-    spec = imported_spec("theirs", "8/255", None, CARD)
+    spec = imported_spec("theirs", "8/255", "linf", CARD)
 
     def load(out: str, **more: Any) -> None:
         file = tmp_path / "f.npz"
