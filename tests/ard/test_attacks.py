@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,14 +15,17 @@ from torch import Tensor, nn
 from ard.attacks import (
     ATTACKS,
     attack_label,
+    expand,
     margin,
     parse_attack,
     run_attack,
+    targets_of,
 )
 from ard.checkpoint import load_model
-from ard.data import Dataset, as_float, take_limit
+from ard.data import Dataset, Split, as_float, take_limit
+from ard.ensemble import PARTS, configured
+from ard.evaluate import evaluate_attack
 from ard.inner import cross_entropy, gradient_and_logits, kl_to
-from ard.norms import project
 from edge_bench.errors import InputError
 from edge_bench.spec import AttackSpec
 
@@ -269,10 +274,183 @@ def test_gradient_is_that_of_the_sum_over_the_batch() -> None:
         torch.testing.assert_close(whole[i : i + 1], single)
 
 
-def test_project_clamps_to_ball_then_box() -> None:
-    images = torch.tensor([0.0, 0.5, 0.98])
-    found = project(images + torch.tensor([-0.5, 0.5, 0.5]), images, 0.1)
-    torch.testing.assert_close(found, torch.tensor([0.0, 0.6, 1.0]))
+def test_momentum_steps_along_the_running_sum_of_normalised_gradients() -> None:
+    """Algorithm 1 of Dong et al. 2018 in float64, step by step, on a smooth network."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    images = 0.3 + 0.4 * torch.rand(5, 2, 2, 2).double()
+    labels = model(images).argmax(1).detach()
+    x, g = images.clone(), torch.zeros_like(images)
+    epsilon, steps = 0.1, 4
+    visited = []
+    for _ in range(steps):
+        x.requires_grad_()
+        loss = nn.functional.cross_entropy(model(x), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x)
+        g = g + gradient / gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+        stepped = x.detach() + epsilon / steps * g.sign()
+        x = torch.minimum(torch.maximum(stepped, images - epsilon), images + epsilon).clamp(0, 1)
+        visited.append(x)
+    margins = torch.stack([margin(model(each), labels) for each in [images, *visited]])
+    expected = torch.stack([images, *visited])[margins.argmax(0), torch.arange(5)]
+    model.requires_grad_(False)
+    found = run_attack(model, images, labels, parse_attack("mi_fgsm4", epsilon=epsilon), 0)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fgsm", "mi_fgsm5", "pgd5", "pgd_trades5", "cw5", "apgd_ce"])
+def test_every_norm_has_its_ball(
+    name: str, norm: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (each[:8] for each in images_and_labels)
+    epsilon = 1.0 if norm == "l2" else EPSILON
+    spec = parse_attack(name, epsilon=epsilon, norm=norm)
+    found = run_attack(network, images, labels, spec, 0)
+    order = 2 if norm == "l2" else math.inf
+    lengths = torch.linalg.vector_norm((found - images).double().flatten(1), ord=order, dim=1)
+    assert float(lengths.max()) <= epsilon + 1e-5
+    assert float(lengths.max()) > 0.5 * epsilon
+    assert accuracy(network, found, labels) < accuracy(network, images, labels)
+
+
+def test_stopping_at_the_first_error_breaks_the_same_samples(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    spec = parse_attack("pgd10", epsilon=EPSILON, restarts=2)
+    calls = []
+    handle = network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    whole = run_attack(network, images, labels, spec, 0)
+    asked = sum(calls)
+    calls.clear()
+    short = run_attack(network, images, labels, spec, 0, stop_when_fooled=True)
+    handle.remove()
+    with torch.no_grad():
+        wrong = [network(found).argmax(1) != labels for found in (whole, short)]
+    assert torch.equal(*wrong)
+    assert 0 < int(wrong[0].sum()) < len(labels)
+    # Those that were broken early were asked about no more.
+    assert sum(calls) < 0.8 * asked
+
+
+@pytest.mark.parametrize("name", ["fgsm", "mi_fgsm10", "pgd10", "cw10"])
+def test_a_targeted_attack_raises_its_target(
+    name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    spec = parse_attack(name, epsilon=0.4, target="3")
+    found = run_attack(network, images, labels, spec, 0)
+    with torch.no_grad():
+        before, after = network(images).softmax(1)[:, 3], network(found).softmax(1)[:, 3]
+    others = labels != 3
+    assert float((after > before)[others].float().mean()) > 0.9
+    if name != "fgsm":
+        reached = network(found).argmax(1) == 3
+        assert float(reached[others].float().mean()) > 0.5
+
+
+@pytest.mark.parametrize("target", ["2", "least_likely", "random"])
+def test_a_target_is_never_the_label(target: str) -> None:
+    model = nn.Flatten()
+    images = torch.rand(50, 1, 1, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(50) % 4
+    spec = parse_attack("pgd", epsilon=0.1, target=target)
+    chosen = targets_of(model, images, labels, spec, torch.Generator().manual_seed(0))
+    assert chosen is not None
+    assert not bool((chosen == labels).any())
+    if target == "2":
+        assert bool((chosen[labels != 2] == 2).all())
+    if target == "least_likely":
+        rest = labels != images.flatten(1).argmin(1)
+        assert torch.equal(chosen[rest], images.flatten(1).argmin(1)[rest])
+    if target == "random":
+        assert set(chosen.tolist()) == {0, 1, 2, 3}
+
+
+def test_a_target_beyond_the_classes_is_a_sentence() -> None:
+    spec = parse_attack("pgd", epsilon=0.1, target="7")
+    with pytest.raises(InputError, match="--target-class 7: expected a class from 0 to 3"):
+        run_attack(nn.Flatten(), torch.rand(2, 1, 1, 4), torch.tensor([0, 1]), spec, 0)
+
+
+def test_an_attack_that_cannot_aim_says_so() -> None:
+    with pytest.raises(InputError, match="apgd_t cannot aim at a class; fgsm, mi_fgsm"):
+        parse_attack("apgd_t", epsilon=0.1, target="3")
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.02), ("l2", 0.2)])
+@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "fab_t", "square40"])
+def test_a_part_of_the_ensemble_is_the_reference_on_every_sample(
+    name: str, norm: str, epsilon: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same seed, model and batches: the package called by hand, as its README says."""
+    from pyautoattack import AutoAttack
+
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(192, 24), nn.Tanh(), nn.Linear(24, 6)
+    model = nn.Sequential(*layers).requires_grad_(False).eval()
+    split = Split(torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.zeros(40).long())
+    split = Split(split.images, model(as_float(split.images)).argmax(1))
+    by_hand = AutoAttack(
+        model,
+        norm={"linf": "Linf", "l2": "L2"}[norm],
+        eps=epsilon,
+        version="custom",
+        attacks=[re.sub(r"\d+", "", name).replace("_", "-")],
+        seed=0,
+    )
+    # What the version `standard` sets for six classes.
+    by_hand.apgd.n_restarts = by_hand.fab.n_restarts = 1
+    by_hand.apgd_targeted.n_target_classes = by_hand.fab.n_target_classes = 5
+    by_hand.square.n_queries = 40
+    few_queries(monkeypatch, 40)
+    clean = as_float(split.images)
+    theirs, _ = by_hand.run_standard_evaluation(clean, split.labels, batch_size=16)
+    expected = (model(theirs).argmax(1) == split.labels).numpy()
+    spec = parse_attack(name, epsilon=epsilon, norm=norm)
+    found = evaluate_attack(model, split, spec, batch_size=16)
+    assert np.array_equal(found, expected)
+    assert 0 < int(found.sum()) < 40
+
+
+@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "fab_t", "square"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_no_option_of_the_standard_ensemble_is_weakened(name: str, norm: str) -> None:
+    from pyautoattack import AutoAttack
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
+    spec = parse_attack(name, epsilon=0.1, norm=norm.lower())
+    ours = vars(configured(model, torch.rand(2, 1, 2, 2), spec)) | {"device": "cpu"}
+    standard = AutoAttack(model, norm=norm, eps=0.1, version="standard", seed=0)
+    # The loop of the reference sets these two just before it runs a part.
+    standard.apgd.loss, standard.fab.targeted = "ce", True
+    theirs = vars(getattr(standard, PARTS[name]))
+    simple = (int, float, str, bool, type(None))
+    assert {k: v for k, v in ours.items() if isinstance(v, simple)} == {
+        k: v for k, v in theirs.items() if isinstance(v, simple)
+    }
+
+
+def test_the_parts_and_their_order_are_the_standard_ones() -> None:
+    assert [part.name for part in expand(parse_attack("autoattack", epsilon=0.1))] == [
+        "apgd_ce",
+        "apgd_t",
+        "fab_t",
+        "square",
+    ]
+    assert expand(parse_attack("autoattack", epsilon=0.1))[3].steps == 5000
+
+
+def test_the_ensemble_leaves_the_random_numbers_of_others_alone(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (each[:4] for each in images_and_labels)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run_attack(network, images, labels, parse_attack("square5", epsilon=0.1), 0)
+    assert torch.equal(torch.rand(3), expected)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +460,8 @@ def test_project_clamps_to_ball_then_box() -> None:
         ("pgd20", ("pgd", 20, 0.025)),
         ("pgd", ("pgd", 20, 0.025)),
         ("cw30", ("cw", 30, 0.025)),
+        ("mi_fgsm4", ("mi_fgsm", 4, 0.025)),
+        ("fab_t", ("fab_t", None, None)),
         ("autoattack", ("autoattack", None, None)),
         ("apgd_ce", ("apgd_ce", None, None)),
         ("apgd_t", ("apgd_t", None, None)),
