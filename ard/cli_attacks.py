@@ -130,7 +130,8 @@ def attack(
     from ard.craft import craft_set, grid_radius
     from ard.data import take_limit
     from ard.datasets import load_dataset
-    from ard.importing import import_set, imported_spec, parse_import_keys
+    from ard.foreign import parse_import_keys
+    from ard.importing import import_set, imported_spec
     from ard.sources import Source, SplitSource, open_images
     from ard.stages import check_dataset, recipe_epsilon
     from edge_bench.store import refuse_existing, sha256_file
