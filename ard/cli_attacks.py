@@ -197,7 +197,8 @@ def run_attack_command(flags: AttackFlags) -> None:
 
 def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None:
     """Take the arrays of another library as a set."""
-    from ard.importing import import_set, imported_spec, parse_import_keys
+    from ard.foreign import parse_import_keys
+    from ard.importing import import_set, imported_spec
 
     beside: dict[str, object] = {
         "--images": flags.images,

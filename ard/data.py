@@ -37,8 +37,8 @@ class Split:
     @property
     def sha256(self) -> str:
         """Identity of the images and labels."""
-        digest = hashlib.sha256(self.images.numpy().tobytes())
-        digest.update(self.labels.numpy().tobytes())
+        digest = hashlib.sha256(np.ascontiguousarray(self.images.numpy()).data)
+        digest.update(np.ascontiguousarray(self.labels.numpy()).data)
         return digest.hexdigest()
 
 

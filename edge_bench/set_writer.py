@@ -98,11 +98,13 @@ class SetWriter:
     def __enter__(self) -> SetWriter:
         refuse_folder(self._out, self._force, MANIFEST)
         self._partial.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = self._take_lock()
         try:
-            # Another process may have completed the set while this one waited for its lock.
-            if self._retired.exists() and not self._out.exists():
-                self._retired.replace(self._out)
+            self._lock = self._take_lock()
+        except OSError as error:
+            raise self._named(error, "") from None
+        try:
+            self._restore()
+            # Another process may have completed the set just before this one took the lock.
             refuse_folder(self._out, self._force, MANIFEST)
             if not self._go_on():
                 self._start()
@@ -275,6 +277,12 @@ class SetWriter:
         """A failed write names no file or one that is hidden; name what the user asked for."""
         return OSError(error.errno, error.strerror, str(self._out / name))
 
+    def _restore(self) -> None:
+        """Undo half of a replacement; what was replaced to the end is of no more use."""
+        if self._retired.exists() and not self._out.exists():
+            self._retired.replace(self._out)
+        shutil.rmtree(self._retired, ignore_errors=True)
+
     def _close_files(self) -> None:
         while self._files:
             self._files.popitem()[1].close()
@@ -284,8 +292,7 @@ class SetWriter:
         self._close_files()
         if self._lock is None:
             return
-        if self._retired.exists() and not self._out.exists():
-            self._retired.replace(self._out)
+        self._restore()
         if self._worthless:
             shutil.rmtree(self._partial, ignore_errors=True)
         self._lock.close()

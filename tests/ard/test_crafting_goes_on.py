@@ -71,7 +71,7 @@ def test_another_command_after_a_stop_starts_over(tmp_path: Path, change: str) -
     seed = int(change == "seed")
     data = split()
     if change == "images":
-        data.images[-1] ^= 1
+        data.images[0] ^= 1
     source = SplitSource(data, "noise", CLASSES)
     craft(source, tmp_path / "s", seed=seed)
     craft(source, tmp_path / "fresh", seed=seed)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ard.importing import ImportKeys, import_set, imported_spec, parse_import_keys
+from ard.foreign import ImportKeys, parse_import_keys
+from ard.importing import import_set, imported_spec
 from edge_bench.errors import InputError
 from edge_bench.sets import AdversarialSet, open_set
 from edge_bench.spec import ModelCard

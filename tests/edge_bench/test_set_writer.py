@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -206,6 +207,25 @@ def test_a_kill_between_the_two_renames_of_force_loses_no_set(
     assert contents(tmp_path / "s") == before
     write(tmp_path / "s", force=True)
     assert contents(tmp_path / "s") == whole
+
+
+def test_a_kill_after_both_renames_leaves_nothing_in_the_way(
+    tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    write(tmp_path / "s", chosen=plan(seed=1))
+    stop(tmp_path / "s", 20, force=True)
+    shutil.copytree(tmp_path / "s", progress(tmp_path / "s").parent / "retired")
+    assert write(tmp_path / "s", force=True) == 20
+    assert contents(tmp_path / "s") == whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s", "whole"]
+
+
+def test_a_place_where_nothing_may_be_written_is_named(tmp_path: Path) -> None:
+    # A file where the hidden folder would be: nobody, not even root, can write into it.
+    (tmp_path / ".s.partial").write_text("")
+    with pytest.raises(OSError, match="exists") as caught:
+        write(tmp_path / "s")
+    assert caught.value.filename == str(tmp_path / "s")
 
 
 def test_force_replaces_no_folder_that_is_no_set(tmp_path: Path) -> None:
