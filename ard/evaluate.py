@@ -154,7 +154,7 @@ def evaluate_all(
     Args:
         each: attack every sample that is right on the clean image with every attack. Otherwise an
             attack sees only what the earlier ones left, so that its mask is the worst case so far;
-            the worst case of all is the same, for less time.
+            the worst case of all is the same but for random starts, for less time.
         known: masks that an interrupted evaluation has found already, by attack.
         finished: told every mask as soon as it is whole.
     """

@@ -10,7 +10,7 @@ import pytest
 from ard.config import TrainConfig
 from ard.data import Dataset
 from ard.datasets import load_dataset
-from ard.stages import Learned, learn, load_teacher
+from ard.stages import Learned, export, learn, load_teacher
 
 EPSILON = 0.15
 
@@ -56,3 +56,13 @@ def small_models(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> S
         folder / "student" / "student.safetensors",
     )
     return SmallModels(teacher, student)
+
+
+@pytest.fixture(scope="session")
+def small_int8(
+    small_models: SmallModels, digits: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The student as an INT8 artefact."""
+    out = tmp_path_factory.mktemp("artifacts") / "student-int8.onnx"
+    export(small_models.student.weights, digits, out, int8_target="x86")
+    return out
