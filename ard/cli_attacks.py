@@ -49,6 +49,9 @@ def evaluate(
         Path | None,
         typer.Option(help="JSON with per-sample masks; interrupted, the same command goes on."),
     ] = None,
+    sets: Annotated[
+        Path | None, typer.Option(help="Folder to keep what each attack found in, as a set.")
+    ] = None,
     dataset: o.OptionalDatasetName = None,
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
     download: o.Download = False,
@@ -72,7 +75,7 @@ def evaluate(
     from ard.ledger import Ledger
     from ard.stages import budget_of, check_dataset
     from ard.victims import open_victim
-    from edge_bench.store import refuse_existing_file, write_json
+    from edge_bench.store import refuse_existing, refuse_existing_file, write_json
 
     if out is not None:
         refuse_existing_file(out, force)
@@ -105,8 +108,11 @@ def evaluate(
             parent=parent,
             torch_device=device,
             seed=seed,
+            sets=sets,
         )
         ledger = Ledger(out, evaluation.asked()) if out else None
+        if sets is not None and not (ledger and ledger.masks):
+            refuse_existing(sets, force)
         result = evaluation.run(ledger, doubting=not no_doubts, monitor=progress)
     for doubt in result.doubts:
         warn(doubt.sentence)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ard.attacks import expand, run_attack
-from ard.data import as_float
+from ard.data import Split, as_float
 from ard.ensemble import PARTS
 from ard.evaluate import predict
 from ard.sources import Source
@@ -152,6 +152,49 @@ def _by_scores(
     ):
         stored[finished.indices] = torch.from_numpy(finished.images).to(levels.device)
     return stored
+
+
+def keep_set(
+    victim: Victim,
+    split: Split,
+    found: Tensor,
+    spec: AttackSpec,
+    out: Path,
+    *,
+    dataset: str,
+    force: bool = False,
+    torch_device: str = "cpu",
+) -> SetManifest:
+    """Write images (N, C, H, W) in [0, 1] that an evaluation ended with to the folder `out`.
+
+    They are kept as they were judged, off the 8-bit grid. Samples that the evaluation had seen
+    broken before were not attacked, which the manifest says.
+    """
+    channels, height, width = found.shape[1:]
+    manifest = SetManifest(
+        samples=len(split),
+        image_shape=(channels, height, width),
+        classes=victim.card.classes,
+        dataset=dataset,
+        attack=spec,
+        threat=victim.threat,
+        attacked="survivors",
+        source_sha256=victim.sha256,
+        source_name=victim.path.name,
+        surrogate_sha256=victim.surrogate_sha256,
+        on_grid=False,
+        arrays={},
+        versions=versions_of([spec]),
+    )
+    plan = SetPlan(manifest=manifest, batch_size=BATCH_SIZE, made_from={"images": split.sha256})
+    with SetWriter(out, plan, force=force) as writer:
+        for begin in range(writer.done, len(split), BATCH_SIZE):
+            part = slice(begin, begin + BATCH_SIZE)
+            images, labels = found[part].to(torch_device), split.labels[part]
+            fooled = predict(victim.module, images).cpu() != labels
+            arrays = (found[part], split.images[part], labels, fooled)
+            writer.append(*(array.numpy() for array in arrays))
+        return writer.finish()
 
 
 def judge_set(model: nn.Module, folder: Path, torch_device: str = "cpu") -> float:

@@ -33,6 +33,7 @@ def evaluate_attack(
     torch_device: str = "cpu",
     batch_size: int = BATCH_SIZE,
     world: World = ALONE,
+    found: Tensor | None = None,
     report_progress: ProgressCallback = no_progress,
 ) -> BoolArray:
     """(N,) booleans: is the sample right on the clean image and still right under the attack?
@@ -44,6 +45,8 @@ def evaluate_attack(
         correct: samples that are right so far; the others are not attacked again, since a sample
             that is wrong already cannot become robust.
         world: processes that take turns with the batches; all of them get all booleans.
+        found: (N, C, H, W), where the images that samples were judged on are put; those of
+            samples that were not attacked stay as they are.
     """
     if correct is None:
         correct = np.ones(len(split), dtype=np.bool_)
@@ -55,7 +58,7 @@ def evaluate_attack(
         require_classes(spec.name, model, as_float(split.images[:1]).to(torch_device))
     for part in parts:
         correct = _judged(
-            model, split, part, correct, torch_device, batch_size, world, report_progress
+            model, split, part, correct, torch_device, batch_size, world, found, report_progress
         )
     label = attack_label(spec) if spec else "clean"
     report_progress(max(len(split), 1), max(len(split), 1), f"{label} {correct.mean():.1%}")
@@ -70,6 +73,7 @@ def _judged(
     torch_device: str,
     batch_size: int,
     world: World,
+    found: Tensor | None,
     report_progress: ProgressCallback,
 ) -> BoolArray:
     """`evaluate_attack` for one attack that is no ensemble."""
@@ -87,6 +91,8 @@ def _judged(
         if spec is not None:
             images = attacked(model, cheaper, images, labels, spec, batch_index)
         robust[index.numpy()] = (predict(model, images) == labels).cpu().numpy()
+        if found is not None:
+            found[index] = images.cpu()
         report_progress(min(begin + batch_size, len(alive)), len(alive), "")
     return world.all_of(robust)
 
@@ -147,6 +153,7 @@ def evaluate_all(
     torch_device: str = "cpu",
     known: dict[str, BoolArray] | None = None,
     finished: Callable[[str, BoolArray], None] | None = None,
+    keep: Callable[[str, AttackSpec, Tensor], None] | None = None,
     monitor: Monitor = silent,
 ) -> dict[str, BoolArray]:
     """Masks by attack: `clean`, each attack, and `worst case`, right under all of them.
@@ -157,6 +164,8 @@ def evaluate_all(
             the worst case of all is the same but for random starts, for less time.
         known: masks that an interrupted evaluation has found already, by attack.
         finished: told every mask as soon as it is whole.
+        keep: given the images (N, C, H, W) in [0, 1] that an attack ended with, before `finished`;
+            those of samples that it did not attack are clean.
     """
     masks = dict(known or {})
     worst = np.ones(len(split), dtype=np.bool_)
@@ -164,6 +173,7 @@ def evaluate_all(
 
     def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
         if label not in masks:
+            found = as_float(split.images) if keep is not None and spec is not None else None
             with monitor(label) as report_progress:
                 masks[label] = evaluate_attack(
                     model,
@@ -171,8 +181,11 @@ def evaluate_all(
                     spec,
                     correct=correct,
                     torch_device=torch_device,
+                    found=found,
                     report_progress=report_progress,
                 )
+            if found is not None and keep is not None and spec is not None:
+                keep(label, spec, found)
             if finished is not None:
                 finished(label, masks[label])
         return masks[label]

@@ -6,9 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ard.attacks import expand
 from ard.checkpoint import load_model
-from ard.craft import versions_of
+from ard.craft import keep_set, versions_of
 from ard.data import Split
 from ard.doubts import Doubt, doubts_about
 from ard.evaluate import BATCH_SIZE, evaluate_all
@@ -40,6 +42,7 @@ class Evaluation:
     Attributes:
         each: every attack on every image (see `evaluate_all`).
         parent: weights that a deployed victim was exported from.
+        sets: folder in which what each attack found is kept as a set; None keeps none.
     """
 
     victim: Victim
@@ -50,6 +53,7 @@ class Evaluation:
     parent: Path | None = None
     torch_device: str = "cpu"
     seed: int = 0
+    sets: Path | None = None
 
     def __post_init__(self) -> None:
         if self.victim.has_gradients:
@@ -74,6 +78,7 @@ class Evaluation:
             torch_device=self.torch_device,
             known=ledger.masks if ledger else None,
             finished=ledger.add if ledger else None,
+            keep=self._keep if self.sets else None,
             monitor=monitor,
         )
         if not doubting:
@@ -91,6 +96,19 @@ class Evaluation:
         )
         return Result(masks=masks, doubts=doubts)
 
+    def _keep(self, label: str, spec: AttackSpec, found: Tensor) -> None:
+        assert self.sets is not None
+        keep_set(
+            self.victim,
+            self.split,
+            found,
+            spec,
+            self.sets / label.replace(": ", "-"),
+            dataset=self.dataset,
+            force=True,
+            torch_device=self.torch_device,
+        )
+
     def asked(self) -> dict[str, Any]:
         """Everything that the masks follow from, as plain JSON values."""
         return {
@@ -106,6 +124,7 @@ class Evaluation:
             "norm": self.specs[0].norm if self.specs else None,
             "attacks": [asdict(spec) for spec in self.specs],
             "each": self.each,
+            "sets": None if self.sets is None else str(self.sets),
             "batch_size": BATCH_SIZE,
             "versions": versions_of(self.specs),
         }

@@ -12,7 +12,6 @@ from edge_bench.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
     from edge_bench.black_box import SquareOptions
-    from edge_bench.spec import Report
 
 app = typer.Typer(
     cls=Stages,
@@ -74,6 +73,7 @@ def bench(
     Example: ardx bench student.onnx --sets sets/ --attack square --queries 5000 --epsilon 8/255
     """
     from edge_bench import bench as benchmark
+    from edge_bench.doubts import doubts_about
     from edge_bench.sets import open_sets
     from edge_bench.store import refuse_existing_file, write_json
     from edge_bench.summary import accuracy_rows, performance_rows, summarise
@@ -95,13 +95,8 @@ def bench(
     with progress("bench") as report_progress:
         report = benchmark.run(model, opened, options, report_progress, square)
     write_json(out, report, force)
-    if not opened:
-        warn("no --sets given: accuracy and robustness were not measured")
-    elif any(s.relation != "this artefact" for s in report.sets) and _is_int8(report):
-        warn(
-            "these sets were not crafted on this INT8 artefact, so their robust accuracy is an "
-            "upper bound: an attack that adapts to the quantised model may find more"
-        )
+    for sentence in doubts_about(report, opened):
+        warn(sentence)
     if json_summary:
         print_json(summarise(report) | {"report": str(out)})
         return
@@ -214,11 +209,6 @@ def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
         raise InputError(
             f"{option} {text}: expected numbers with commas, one per channel, such as 0.5,0.5,0.5"
         ) from None
-
-
-def _is_int8(report: Report) -> bool:
-    card = report.artifact.card
-    return card is not None and card.precision == "int8"
 
 
 app.command("bench")(bench)

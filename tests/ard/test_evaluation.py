@@ -18,9 +18,13 @@ from ard.data import Dataset, take_limit
 from ard.evaluate import evaluate_all
 from ard.evaluation import Evaluation, as_json
 from ard.ledger import Ledger
+from ard.stages import export
 from ard.victims import weights_victim
+from edge_bench.bench import BenchOptions
+from edge_bench.bench import run as run_bench
 from edge_bench.errors import InputError
-from edge_bench.metrics import BoolArray, decode_mask
+from edge_bench.metrics import BoolArray, decode_mask, worst_case_mask
+from edge_bench.sets import open_sets
 
 from .conftest import EPSILON, SmallModels
 
@@ -163,6 +167,26 @@ def test_an_artefact_alone_is_asked_for_scores(small_int8: Path) -> None:
     assert code == 2
     assert "--attacks pgd: needs gradients" in stderr
     assert "as --parent" in stderr
+
+
+def test_what_an_evaluation_found_is_kept_as_sets_that_replay_to_its_masks(
+    small_models: SmallModels, digits: Dataset, tmp_path: Path
+) -> None:
+    asked = replace(evaluation(small_models, digits, "pgd5", "apgd_ce"), sets=tmp_path / "sets")
+    result = asked.run(doubting=False)
+    export(small_models.student.weights, digits, tmp_path / "m.onnx")
+    kept = open_sets(tmp_path / "sets")
+    assert [(s.name, s.manifest.attacked, s.manifest.on_grid) for s in kept] == [
+        ("apgd_ce", "survivors", False),
+        ("pgd5", "survivors", False),
+    ]
+    for found in kept:
+        # On what was broken before it an attack ends with the clean image.
+        assert np.array_equal(~found.source_success & result.masks["clean"], ~found.source_success)
+    options = BenchOptions(threads=1, min_runs=1, min_seconds=0, warmup_runs=0)
+    worst = worst_case_mask(run_bench(tmp_path / "m.onnx", kept, options))
+    assert worst is not None
+    assert np.array_equal(decode_mask(worst), result.masks["worst case"])
 
 
 def test_doubts_are_printed_with_their_remedy(small_models: SmallModels) -> None:
