@@ -15,6 +15,7 @@ from ard.attacks import expand, run_attack
 from ard.data import Split, as_float
 from ard.ensemble import PARTS
 from ard.evaluate import predict
+from ard.pace import reported
 from ard.sources import Source
 from ard.victims import Victim
 from edge_bench.bench import runtime_versions
@@ -87,7 +88,8 @@ def craft_set(
         for begin in range(writer.done, n, batch_size):
             batch = images.read(begin, min(begin + batch_size, n))
             levels, labels = batch.images.to(torch_device), batch.labels.to(torch_device)
-            stored = attack(attacked, levels, labels, spec, begin, batch_size, on_grid)
+            with reported(attacked, spec, begin, begin + len(labels), n, report_progress):
+                stored = attack(attacked, levels, labels, spec, begin, batch_size, on_grid)
             judged = as_float(stored) if on_grid else stored
             fooled = predict(victim.module, judged) != labels
             arrays = (stored, batch.images, batch.labels, fooled)

@@ -14,6 +14,7 @@ from ard.deployed import Deployed
 from ard.distributed import ALONE, World
 from ard.ensemble import require_classes
 from ard.folding import for_attack
+from ard.pace import reported
 from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray
@@ -88,12 +89,14 @@ def _judged(
         index = torch.from_numpy(alive[begin : begin + batch_size])
         batch = split.at(index)
         images, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
-        if spec is not None:
-            images = attacked(model, cheaper, images, labels, spec, batch_index)
+        end = min(begin + batch_size, len(alive))
+        with reported(cheaper, spec, begin, end, len(alive), report_progress):
+            if spec is not None:
+                images = attacked(model, cheaper, images, labels, spec, batch_index)
         robust[index.numpy()] = (predict(model, images) == labels).cpu().numpy()
         if found is not None:
             found[index] = images.cpu()
-        report_progress(min(begin + batch_size, len(alive)), len(alive), "")
+        report_progress(end, len(alive), "")
     return world.all_of(robust)
 
 

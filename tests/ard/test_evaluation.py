@@ -15,7 +15,7 @@ from ard.attacks import ATTACKS, parse_attack, run_attack
 from ard.checkpoint import load_model
 from ard.cli import app
 from ard.data import Dataset, take_limit
-from ard.evaluate import evaluate_all
+from ard.evaluate import evaluate_all, evaluate_attack
 from ard.evaluation import Evaluation, as_json
 from ard.ledger import Ledger
 from ard.stages import export
@@ -251,6 +251,27 @@ def test_crafting_by_command_for_every_threat(
     assert code == 2
     assert "expected squareN in linf for --threat blackbox" in stderr
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("name", ["pgd10", "apgd_ce", "apgd_t", "fab_t", "square60"])
+def test_a_long_attack_on_one_batch_tells_how_far_it_is(
+    name: str, small_models: SmallModels, digits: Dataset
+) -> None:
+    model, _ = load_model(small_models.student.weights)
+    told: list[tuple[int, int]] = []
+    spec = parse_attack(name, epsilon=0.05)
+    evaluate_attack(
+        model,
+        take_limit(digits.test, 40),
+        spec,
+        report_progress=lambda done, total, text: told.append((done, total)),
+    )
+    begun = [done for done, _ in told]
+    assert begun == sorted(begun)
+    assert told[-1] == (40, 40)
+    # Not all at once at the end: about half of the calls find it about half done.
+    assert len(set(begun)) > 8
+    assert 0.2 < begun[len(begun) // 2] / 40 < 0.8
 
 
 def test_too_few_classes_for_the_ensemble_are_said_before_anything_runs(
