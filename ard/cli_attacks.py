@@ -240,10 +240,11 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     from ard.craft import craft_set
     from ard.data import take_limit
     from ard.datasets import load_dataset
-    from ard.doubts import looks
+    from ard.doubts import looks, rounded_away
     from ard.sources import Source, SplitSource, open_images
     from ard.stages import budget_of, check_dataset
     from ard.victims import attacked_for, threat_named
+    from edge_bench.sets import open_set
 
     threat = threat_named(flags.threat, victim, flags.source)
     budget = budget_of(flags.epsilon, flags.norm, victim.card)
@@ -290,6 +291,8 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
             torch_device=device,
             report_progress=report_progress,
         )
+    for doubt in rounded_away(open_set(flags.out)):
+        warn(doubt.sentence)
     if source is not victim:
         _print_transfer(flags.out, victim, device)
     _print_set(flags.out, source.path, flags.json_summary)

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from ard.attacks import ATTACKS, attack_label, expand, parse_attack
 from ard.data import Split, as_float
+from ard.ensemble import PARTS
 from ard.evaluate import evaluate_attack
 from ard.inner import cross_entropy, gradient_and_logits
 from edge_bench.console import Monitor, silent
 from edge_bench.metrics import BoolArray
+from edge_bench.sets import AdversarialSet, as_unit, distances
 from edge_bench.spec import AttackSpec
 from edge_bench.stats import mcnemar_p_value
 
@@ -31,7 +33,10 @@ QUERIES = 300
 TOLERANCE = 0.005
 """Robust accuracy, as a fraction, that an extra attack may take off before it is worth a word."""
 
-LEAST_STEPS = 10
+ENSEMBLE = ("autoattack", *PARTS)
+LEAST_USED = 0.5
+"""Share of the budget that a crafted image uses, if it is any good."""
+
 WITHOUT_GRADIENTS = ("square",)
 
 
@@ -125,6 +130,31 @@ def vanished(model: nn.Module, probe: Split, torch_device: str = "cpu") -> list[
             sentence=f"{without} of {len(probe)} images have a gradient of exactly 0, so attacks "
             "by gradients cannot move them (masking); add square to --attacks, or attack a smooth "
             "stand-in of the model (--threat bpda, --threat transfer)",
+        )
+    ]
+
+
+def rounded_away(crafted: AdversarialSet) -> list[Doubt]:
+    """Images on the 8-bit grid that use little of the budget, or none.
+
+    The standard ensemble leaves alone what it cannot break, which is not counted.
+    """
+    manifest = crafted.manifest
+    if not manifest.on_grid:
+        return []
+    images, clean = (as_unit(array[:PROBED]) for array in (crafted.images, crafted.clean))
+    lengths = distances(images, clean, manifest.attack.norm)
+    if manifest.attack.name in ENSEMBLE:
+        lengths = lengths[lengths > 0]
+    used = float(np.median(lengths)) if len(lengths) else 0.0
+    if used >= LEAST_USED * manifest.attack.epsilon:
+        return []
+    return [
+        Doubt(
+            name="rounded away",
+            sentence=f"the images use {used / manifest.attack.epsilon:.0%} of the budget "
+            f"{manifest.attack.epsilon:g}: steps under half a level of the 8-bit grid were rounded "
+            "away, or the gradients vanish; compare with --off-grid",
         )
     ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,10 +12,22 @@ from torch import Tensor, nn
 from ard import doubts
 from ard.attacks import parse_attack
 from ard.checkpoint import load_model
+from ard.craft import craft_set
 from ard.data import Dataset, Split, take_limit
-from ard.doubts import above_parent, black_box_wins, doubts_about, looks, not_converged, vanished
+from ard.doubts import (
+    above_parent,
+    black_box_wins,
+    doubts_about,
+    looks,
+    not_converged,
+    rounded_away,
+    vanished,
+)
 from ard.evaluate import evaluate_all
+from ard.sources import SplitSource
+from ard.victims import weights_victim
 from edge_bench.metrics import BoolArray
+from edge_bench.sets import open_set
 from edge_bench.spec import AttackSpec
 
 from .conftest import EPSILON, SmallModels
@@ -154,3 +168,24 @@ def test_few_images_are_probed_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(chosen) == 10
     assert mask[chosen].all()
     assert len(doubts._some(mask[:12], 0)) == 6
+
+
+@pytest.mark.parametrize(
+    ("norm", "epsilon", "doubtful"),
+    [("l2", 0.006, True), ("l2", 1.0, False), ("linf", 0.15, False)],
+)
+def test_a_budget_that_the_grid_rounds_away_is_noticed(
+    small_models: SmallModels,
+    digits: Dataset,
+    tmp_path: Path,
+    norm: str,
+    epsilon: float,
+    doubtful: bool,
+) -> None:
+    # A length of a level and a half over 64 pixels leaves most of them under half a level.
+    source = SplitSource(take_limit(digits.test, 20), digits.name, digits.classes)
+    spec = parse_attack("pgd5", epsilon=epsilon, norm=norm)
+    craft_set(weights_victim(small_models.student.weights), source, spec, tmp_path / "s")
+    assert names_of(rounded_away(open_set(tmp_path / "s"))) == (
+        {"rounded away"} if doubtful else set()
+    )
