@@ -130,6 +130,40 @@ def search_table(groups: Groups) -> list[list[str]]:
     return rows
 
 
+def ablation_table(groups: Groups) -> list[list[str]]:
+    """Each change of ARD compared with ARD by pairs, on training images that were left unused."""
+    rows = [["setting", "seeds", "clean", "PGD-10 and CW-10", "clean: ard minus it", "robust"]]
+
+    def weakest(line: Line) -> str:
+        return str(min(line["unused"], key=lambda attack: float(line["unused"][attack])))
+
+    ours = groups.get(OURS, [])
+    for label, runs in groups.items():
+        compared = ["", ""]
+        if label != OURS:
+            compared = [versus(ours, runs, lambda line: "clean"), versus(ours, runs, weakest)]
+        rows.append(
+            [
+                f"**{label}**" if label == OURS else label,
+                str(len(runs)),
+                spread(runs, lambda line: line["unused"]["clean"]),
+                spread(runs, lambda line: min(line["unused"].values())),
+                *compared,
+            ]
+        )
+    return rows
+
+
+def ensemble_table(groups: Groups) -> list[list[str]]:
+    """What the whole standard ensemble takes off APGD-CE and APGD-T."""
+    attacks = {"clean": "clean", "APGD-CE": "apgd_ce", "+ APGD-T": "apgd_t", "+ rest": "autoattack"}
+    rows = [["method", "seeds", *attacks]]
+    for label, runs in groups.items():
+        cells = [spread(runs, lambda line, n=name: line["test"][n]) for name in attacks.values()]
+        rows.append([label, str(len(runs)), *cells])
+    return rows
+
+
 def validation_table(groups: Groups) -> list[list[str]]:
     """Figures on the 1,000 held-out validation images, in the order of the labels."""
     rows = [["setting", "seeds", "clean", "PGD-10"]]
@@ -156,6 +190,8 @@ def blackbox_table(groups: Groups) -> list[list[str]]:
 TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "main": main_table,
     "search": search_table,
+    "ablation": ablation_table,
+    "autoattack": ensemble_table,
     "validation": validation_table,
     "blackbox": blackbox_table,
 }
