@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
@@ -27,13 +28,13 @@ from ard.attacks import attack_label, parse_attack, run_attack
 from ard.craft import craft_set
 from ard.data import Split, as_float, take_limit
 from ard.datasets import load_dataset
-from ard.evaluate import BATCH_SIZE, evaluate_attack
+from ard.evaluate import evaluate_attack
 from ard.folding import for_attack
 from ard.inner import cross_entropy, gradient_and_logits
 from ard.sources import SplitSource
 from ard.victims import Victim, weights_victim
 from benchmarks.attacks.report import DOCUMENT, LINES, fill, read
-from benchmarks.attacks.rivals import RIVALS, reference, still_right
+from benchmarks.attacks.rivals import RIVALS, batches, reference, still_right
 from benchmarks.methods.lines import Line, append, commit, finished, machine, pack
 from edge_bench.errors import ArdxError, InputError
 from edge_bench.metrics import BoolArray
@@ -78,22 +79,23 @@ class Plan:
 
 THREE = (0, 1, 2)
 PLANS = [
-    Plan(part="ensemble", attack="autoattack", images=300, forms=FORMS),
-    Plan(part="ensemble", attack="autoattack", images=80, norm="l2", forms=FORMS),
+    Plan(part="ensemble", attack="autoattack", images=300),
+    Plan(part="ensemble", attack="autoattack", images=120, forms=("folded",)),
+    Plan(part="ensemble", attack="autoattack", images=40, norm="l2", forms=FORMS),
     Plan(part="alone", attack="apgd_ce", images=80, forms=FORMS),
     Plan(part="alone", attack="square1000", images=80, forms=FORMS),
     Plan(part="alone", attack="apgd_t", images=80, forms=FORMS),
     Plan(part="alone", attack="fab_t", images=80, forms=FORMS),
     # The ensemble again on few images, for rates with a spread.
-    Plan(part="rounds", attack="autoattack", images=40, seeds=(1, 2, 3, 4, 5)),
-    Plan(part="throughput", attack="pgd20", images=500, seeds=tuple(range(7))),
+    Plan(part="rounds", attack="autoattack", images=40, seeds=THREE),
+    Plan(part="throughput", attack="pgd20", images=500, seeds=tuple(range(5))),
     Plan(part="strength", attack="fgsm", images=500),
     Plan(part="strength", attack="mi_fgsm20", images=500),
     Plan(part="strength", attack="pgd20", images=500, seeds=THREE),
-    Plan(part="strength", attack="pgd50", images=500, seeds=THREE),
     Plan(part="strength", attack="pgd20", images=500, norm="l2", seeds=THREE),
-    Plan(part="restarts", attack="pgd20", images=250, restarts=5, seeds=THREE),
-    Plan(part="restarts", attack="pgd50", images=250, restarts=5, seeds=THREE),
+    Plan(part="strength", attack="pgd50", images=500, seeds=THREE),
+    Plan(part="restarts", attack="pgd20", images=150, restarts=5, seeds=THREE),
+    Plan(part="restarts", attack="pgd50", images=150, restarts=5, seeds=THREE),
 ]
 
 
@@ -149,17 +151,17 @@ def comparisons(
                 }
                 keys = ("part", "attack", "norm", "restarts", "form", "images", "seed")
                 name = " ".join([victim.sha256[:12], *(str(about[key]) for key in keys)])
-                yield name, lambda a=about, s=split, x=spec: a | measured(victim, s, x, a)
+                yield name, partial(measured, victim, split, spec, about)
 
 
 def measured(victim: Victim, split: Split, spec: AttackSpec, about: Line) -> Line:
-    """Masks and seconds of one comparison."""
+    """`about`, and the masks and seconds of that comparison."""
     if about["part"] == "throughput":
-        return throughput(victim, split, spec)
+        return about | throughput(victim, split, spec)
     module = victim.module if about["form"] == "as loaded" else for_attack(victim.module)
     if about["part"] in ("ensemble", "alone", "rounds"):
-        return agreement(module, split, spec)
-    return strength(module, split, spec)
+        return about | agreement(module, split, spec)
+    return about | strength(module, split, spec)
 
 
 def agreement(model: nn.Module, split: Split, spec: AttackSpec) -> Line:
@@ -168,7 +170,7 @@ def agreement(model: nn.Module, split: Split, spec: AttackSpec) -> Line:
     clean = evaluate_attack(model, split, None)
     sides: dict[str, Callable[[], BoolArray]] = {
         "ardx": lambda: evaluate_attack(model, split, spec),
-        "pyautoattack": lambda: reference(model, images, split.labels, spec, BATCH_SIZE),
+        "pyautoattack": lambda: reference(model, images, split.labels, spec),
     }
     masks, seconds = {"clean": clean}, {}
     for name in in_turns(list(sides), spec.seed):
@@ -187,10 +189,10 @@ def strength(model: nn.Module, split: Split, spec: AttackSpec) -> Line:
     images, labels, twin = as_float(right.images), right.labels, for_attack(model)
 
     def judged(attack: Callable[[Tensor, Tensor, int], Tensor]) -> BoolArray:
-        parts = zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True)
-        found = torch.cat([attack(x, y, index) for index, (x, y) in enumerate(parts)]).detach()
+        parts = enumerate(batches(images, labels))
+        found = torch.cat([attack(x, y, index) for index, (x, y) in parts]).detach()
         require_inside(found, images, spec)
-        return still_right(model, found, labels, BATCH_SIZE)
+        return still_right(model, found, labels)
 
     def rival(name: str, attacked: nn.Module) -> BoolArray:
         with torch.random.fork_rng(devices=[]):
@@ -201,10 +203,10 @@ def strength(model: nn.Module, split: Split, spec: AttackSpec) -> Line:
         "ardx": lambda: evaluate_attack(model, right, spec, correct=clean[clean]),
         "ardx crafting": lambda: judged(lambda x, y, index: run_attack(twin, x, y, spec, index)),
     }
-    sides |= {name: lambda name=name: rival(name, model) for name in RIVALS}
+    sides |= {name: partial(rival, name, model) for name in RIVALS}
     # Its L2 takes views of gradients, which the twin's layout in memory does not allow.
     if spec.restarts == 1 and spec.norm == "linf":
-        sides["torchattacks, folded"] = lambda: rival("torchattacks", twin)
+        sides["torchattacks, folded"] = partial(rival, "torchattacks", twin)
     masks, seconds = {"clean": clean}, {}
     for name in in_turns(list(sides), spec.seed):
         kept, seconds[name] = timed(sides[name])
@@ -220,9 +222,9 @@ def throughput(victim: Victim, split: Split, spec: AttackSpec) -> Line:
     steps = spec.steps
 
     def gradients(model: nn.Module) -> None:
-        for x, y in zip(images.split(BATCH_SIZE), labels.split(BATCH_SIZE), strict=True):
+        for x, y in batches(images, labels):
             for _ in range(steps):
-                gradient_and_logits(model, x, lambda logits, y=y: cross_entropy(logits, y))
+                gradient_and_logits(model, x, partial(cross_entropy, labels=y))
 
     def crafted() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -6,14 +6,14 @@ They are no dependencies of ardx: `pip install torchattacks foolbox` to run the 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ard.ensemble import NORMS
+from ard.evaluate import BATCH_SIZE, predict
 from edge_bench.errors import CapabilityError
 from edge_bench.metrics import BoolArray
 from edge_bench.spec import AttackSpec
@@ -44,9 +44,7 @@ def library(name: str) -> Any:
         ) from error
 
 
-def reference(
-    model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec, batch_size: int
-) -> BoolArray:
+def reference(model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec) -> BoolArray:
     """(N,) booleans that pyautoattack itself comes to: still right under `spec`?
 
     The standard ensemble, or one attack of it with the options it has there.
@@ -59,17 +57,20 @@ def reference(
         ensemble.attacks_to_run = [REFERENCE_NAMES[spec.name]]
         if spec.steps is not None:
             ensemble.square.n_queries = spec.steps
-    found, _ = ensemble.run_standard_evaluation(images, labels, batch_size=batch_size)
-    return still_right(model, found, labels, batch_size)
+    found, _ = ensemble.run_standard_evaluation(images, labels, batch_size=BATCH_SIZE)
+    return still_right(model, found, labels)
 
 
-def still_right(model: nn.Module, images: Tensor, labels: Tensor, batch_size: int) -> BoolArray:
+def still_right(model: nn.Module, images: Tensor, labels: Tensor) -> BoolArray:
     """(N,) booleans from a forward pass of their own."""
-    parts = []
-    with torch.no_grad():
-        for batch, true in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-            parts.append((model(batch).argmax(dim=1) == true).cpu().numpy())
-    return np.concatenate(parts)
+    parts = [predict(model, x) == y for x, y in batches(images, labels)]
+    return torch.cat(parts).cpu().numpy()
+
+
+def batches(images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of the size that evaluations attack at once."""
+    parts = torch.split(images, BATCH_SIZE), torch.split(labels, BATCH_SIZE)
+    return zip(*parts, strict=True)
 
 
 def with_torchattacks(model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec) -> Tensor:
