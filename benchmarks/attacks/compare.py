@@ -268,7 +268,7 @@ def require_inside(found: Tensor, images: Tensor, spec: AttackSpec) -> None:
     over = max(farthest - spec.epsilon, float(found.max()) - 1, -float(found.min()))
     if over > SLACK:
         raise InputError(
-            f"{attack_label(spec)}: expected images inside the ball, came {over:g} out"
+            f"{attack_label(spec)}: expected images inside the ball and the box, came {over:g} out"
         )
 
 

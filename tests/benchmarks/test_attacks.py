@@ -14,10 +14,11 @@ from ard.attacks import margin, parse_attack
 from ard.checkpoint import save_model
 from ard.data import Split, as_float
 from ard.datasets import load_dataset
+from ard.inner import cross_entropy
 from ard.models import build_model
 from ard.victims import Victim, weights_victim
 from benchmarks.attacks import compare, report
-from benchmarks.attacks.rivals import RIVALS, library, reference, still_right
+from benchmarks.attacks.rivals import RIVALS, batches, library, reference, still_right
 from benchmarks.methods.lines import Line, pack, unpack
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.metrics import BoolArray
@@ -28,12 +29,15 @@ IMAGES = 12
 
 @pytest.fixture(scope="module")
 def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
-    """A network that has learnt nothing; batch statistics make its logits differ by image."""
+    """A network after a few steps of training, which attacks fool on some images only."""
     torch.manual_seed(0)
-    model = build_model("resnet8:4", 1, 10, torch.zeros(1), torch.ones(1))
-    model.train()
-    for _ in range(20):
-        model(as_float(load_dataset("digits", Path("unused")).train.images[:200]))
+    model = build_model("resnet8:4", 1, 10, torch.zeros(1), torch.ones(1)).train()
+    train = load_dataset("digits", Path("unused")).train
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for images, labels in list(batches(as_float(train.images), train.labels)) * 5:
+        optimizer.zero_grad()
+        cross_entropy(model(images), labels).mean().backward()
+        optimizer.step()
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     card = ModelCard(architecture="resnet8:4", dataset="digits", classes=10, input_shape=(1, 8, 8))
     save_model(path, model, card, False)
@@ -44,7 +48,7 @@ def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
 def split(victim: Victim) -> Split:
     """Images with the labels that the network gives them, so that all are right.
 
-    Half of them are those that it is least sure of, which attacks fool.
+    Half of them are those that it is surest of, the others those that it is least sure of.
     """
     images = load_dataset("digits", Path("unused")).test.images
     with torch.no_grad():
