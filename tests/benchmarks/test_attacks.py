@@ -202,3 +202,28 @@ def test_the_document_holds_exactly_what_the_lines_say() -> None:
     text = report.DOCUMENT.read_text(encoding="utf-8")
     assert text == report.fill(text, report.read(report.LINES))
     assert set(re.findall(r"<!-- table (.+?) -->", text)) == set(report.TABLES)
+
+
+def test_what_the_document_says_in_words_is_what_the_lines_say() -> None:
+    lines = report.read(report.LINES)
+    assert {row[-1] for row in report.agreement_table(lines)[1:]} == {"0"}
+    assert {row[-2] for row in report.agreement_table(lines)[1:]} == {"0"}
+    for row in report.strength_table(lines)[1:]:
+        assert "<" not in row[-1], row
+    shares = {row[0]: float(row[2].split()[0]) for row in report.throughput_table(lines)[1:]}
+    assert shares["resnet8: gradients, as loaded"] > 0.95 > shares["resnet8: gradients, folded"]
+    for group in report.grouped(lines, ("ensemble", "rounds")):
+        if group[0]["form"] == "as loaded":
+            assert report.median(report.ratios(group, "pyautoattack", "ardx")) > 1
+
+
+def test_every_planned_comparison_has_its_line_and_no_other_is_there() -> None:
+    planned = {
+        (plan.part, plan.attack, plan.norm, plan.restarts, form, plan.images, seed)
+        for plan in compare.PLANS
+        for form in plan.forms
+        for seed in plan.seeds
+    }
+    keys = ("part", "attack", "norm", "restarts", "form", "images", "seed")
+    lines = report.read(report.LINES)
+    assert {tuple(line[key] for key in keys) for line in lines} == planned
