@@ -83,7 +83,7 @@ PLANS = [
     Plan(part="ensemble", attack="autoattack", images=120, forms=("folded",)),
     Plan(part="ensemble", attack="autoattack", images=40, norm="l2", forms=FORMS),
     # Enough for a second batch.
-    Plan(part="alone", attack="apgd_ce", images=600, forms=FORMS),
+    Plan(part="alone", attack="apgd_ce", images=600, forms=FORMS, seeds=THREE),
     Plan(part="alone", attack="square1000", images=80, forms=FORMS),
     Plan(part="alone", attack="apgd_t", images=80, forms=FORMS),
     Plan(part="alone", attack="fab_t", images=80, forms=FORMS),
