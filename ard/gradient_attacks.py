@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ard.inner import cross_entropy, gradient_and_logits
-from ard.norms import project, random_start, steepest
+from ard.norms import project, projection, random_start, steepest
 from edge_bench.spec import AttackSpec
 
 Loss = Callable[..., Tensor]
@@ -151,6 +151,7 @@ def _one_start(
     assert spec.step_size is not None
     index = best.running()
     adversarial = start[index]
+    inside = projection(attempt.images[index], spec.epsilon, spec.norm)
     direction = torch.zeros_like(adversarial)
     for _ in range(spec.steps):
         if len(index) == 0:
@@ -169,12 +170,8 @@ def _one_start(
             kept = torch.isin(index, left)
             index, adversarial = index[kept], adversarial[kept]
             gradient, direction = gradient[kept], direction[kept]
-        adversarial = project(
-            adversarial + spec.step_size * steepest(gradient, spec.norm),
-            attempt.images[index],
-            spec.epsilon,
-            spec.norm,
-        )
+            inside = projection(attempt.images[index], spec.epsilon, spec.norm)
+        adversarial = inside(adversarial + spec.step_size * steepest(gradient, spec.norm))
     if len(index):
         with torch.no_grad():
             logits = attempt.model(adversarial).float()

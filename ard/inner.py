@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ard.losses import kl_divergence_each
-from ard.norms import project
+from ard.norms import projection
 from ard.ranking import RankingOptions, class_priority, disagreement
 
 Objective = Callable[[Tensor], Tensor]
@@ -112,8 +112,9 @@ def ascend(
     Returns:
         the last iterate, inside the ball and the box.
     """
-    adversarial = project(images + INNER_NOISE * noise.to(images.device), images, epsilon)
+    inside = projection(images, epsilon)
+    adversarial = inside(images + INNER_NOISE * noise.to(images.device))
     for _ in range(steps):
         gradient, _ = gradient_and_logits(model, adversarial, objective)
-        adversarial = project(adversarial + step_size * gradient.sign(), images, epsilon)
+        adversarial = inside(adversarial + step_size * gradient.sign())
     return adversarial

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -12,12 +14,26 @@ def project(adversarial: Tensor, images: Tensor, epsilon: float, norm: str = "li
     The nearest point of the ball, clamped to the box: as `images` lie in the box, clamping only
     brings a pixel closer to its clean value, so both hold afterwards.
     """
+    return projection(images, epsilon, norm)(adversarial)
+
+
+def projection(images: Tensor, epsilon: float, norm: str = "linf") -> Callable[[Tensor], Tensor]:
+    """`project` onto the ball around `images`, for many adversarial images one after another.
+
+    In L-infinity the ball within the box is a box, whose sides are found here once: on a small
+    network they cost more than the rest of a step.
+    """
     if norm == "linf":
-        inside = torch.clamp(adversarial, images - epsilon, images + epsilon)
-    else:
+        low = (images - epsilon).clamp_(min=0.0)
+        high = (images + epsilon).clamp_(max=1.0)
+        return lambda adversarial: torch.clamp(adversarial, low, high)
+
+    def shortened(adversarial: Tensor) -> Tensor:
         change = adversarial - images
         inside = images + change * (epsilon / _lengths(change)).clamp(max=1.0)
-    return torch.clamp(inside, min=0.0, max=1.0)
+        return torch.clamp(inside, min=0.0, max=1.0)
+
+    return shortened
 
 
 def steepest(gradient: Tensor, norm: str) -> Tensor:
