@@ -78,8 +78,10 @@ def _tensorrt() -> Finding:
     capability = "bench --backend trt: TensorRT"
     try:
         return Finding(capability=capability, found=tensorrt_here(), mend=None)
-    except CapabilityError as error:
-        return Finding(capability=capability, found=None, mend=str(error))
+    except CapabilityError:
+        # The whole sentence, which bench gives, would leave the table's other columns no room.
+        mend = "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'"
+        return Finding(capability=capability, found=None, mend=mend)
 
 
 def _device() -> Finding:
