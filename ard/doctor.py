@@ -10,7 +10,8 @@ from pathlib import Path
 
 from edge_bench import __version__, devices
 from edge_bench.devices.generic import read_text
-from edge_bench.errors import first_line
+from edge_bench.engine import tensorrt_here
+from edge_bench.errors import CapabilityError, first_line
 
 MIN_FREE_BYTES = 1 << 30
 
@@ -42,6 +43,7 @@ def examine() -> list[Finding]:
         _module("export: onnx", "onnx", train),
         _module("  torch's exporter: onnxscript", "onnxscript", train),
         _module("bench --backend ort: onnxruntime", "onnxruntime", edge),
+        _tensorrt(),
         _device(),
         _vnni(),
         _disk(),
@@ -70,6 +72,16 @@ def _cuda() -> Finding:
     return Finding(
         capability=capability, found=None, mend="none needed: the CPU works, only slower"
     )
+
+
+def _tensorrt() -> Finding:
+    capability = "bench --backend trt: TensorRT"
+    try:
+        return Finding(capability=capability, found=tensorrt_here(), mend=None)
+    except CapabilityError:
+        # The whole sentence, which bench gives, would leave the table's other columns no room.
+        mend = "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'"
+        return Finding(capability=capability, found=None, mend=mend)
 
 
 def _device() -> Finding:

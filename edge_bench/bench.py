@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from math import inf, isfinite
 from pathlib import Path
@@ -19,6 +19,7 @@ from edge_bench.backends.base import Backend, ImageInput
 from edge_bench.black_box import SquareOptions, attack_artefact, square_spec
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.devices.generic import read_text
+from edge_bench.engine_cache import EngineOptions
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray, encode_mask
 from edge_bench.sets import AdversarialSet, release
@@ -42,6 +43,7 @@ class BenchOptions:
         min_runs, min_seconds: both must be reached by each timing (min_runs up to
             THROUGHPUT_RUNS by that of throughput).
         mean, std: per-channel normalisation for graphs that do not hold their own.
+        engine: how `trt` builds; its largest batch is `batch_size`.
     """
 
     device: str = "auto"
@@ -53,6 +55,7 @@ class BenchOptions:
     min_seconds: float = 2.0
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
 
     def __post_init__(self) -> None:
         for option, value, least in (
@@ -90,7 +93,8 @@ def run(
     if square:
         square_spec(square, sets)  # Refused now rather than after all the rest.
     profile = devices.probe(options.device)
-    with open_backend(options.backend, model, options.threads) as backend:
+    engine = replace(options.engine, max_batch=options.batch_size)
+    with open_backend(options.backend, model, options.threads, engine, report_progress) as backend:
         sha256, size_bytes = identity(model_files(model))
         artifact = Artifact(
             path=str(model), sha256=sha256, size_bytes=size_bytes, card=backend.card

@@ -12,6 +12,7 @@ from edge_bench.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
     from edge_bench.black_box import SquareOptions
+    from edge_bench.engine_cache import EngineOptions
 
 app = typer.Typer(
     cls=Stages,
@@ -26,12 +27,12 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="ONNX classifier with one image input.")],
+    model: Annotated[Path, typer.Argument(help="ONNX classifier (or its TensorRT engine).")],
     sets: Annotated[
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, local, jetson or rpi.")] = "auto",
-    backend: Annotated[str, typer.Option(help="Runtime: ort.")] = "ort",
+    backend: Annotated[str, typer.Option(help="Runtime: ort or trt.")] = "ort",
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("report.json"),
     threads: Annotated[int | None, typer.Option(help="Runtime threads.")] = None,
     batch_size: Annotated[int, typer.Option(help="Batch of replay and throughput.")] = 64,
@@ -63,6 +64,15 @@ def bench(
             help="Attack all samples right on their clean image: Square's own accuracy.",
         ),
     ] = False,
+    workspace_mib: Annotated[
+        int | None, typer.Option(help="trt: most GPU memory for a kernel's workspace.")
+    ] = None,
+    tuned_batch: Annotated[
+        int | None, typer.Option(help="trt: batch that kernels are chosen for; default: 1.")
+    ] = None,
+    engine_cache: Annotated[
+        Path | None, typer.Option(help="trt: folder of engines; default: ~/.cache/ardx/engines.")
+    ] = None,
     force: Force = False,
     json_summary: Json = False,
 ) -> None:
@@ -71,6 +81,8 @@ def bench(
     Example: ardx bench student.onnx --sets sets/ --device local --backend ort --out report.json
 
     Example: ardx bench student.onnx --sets sets/ --attack square --queries 5000 --epsilon 8/255
+
+    Example: ardx bench student-int8.onnx --sets sets/ --backend trt --workspace-mib 512
     """
     from edge_bench import bench as benchmark
     from edge_bench.doubts import doubts_about
@@ -89,6 +101,7 @@ def bench(
         min_seconds=seconds,
         mean=_floats(mean, "--mean"),
         std=_floats(std, "--std"),
+        engine=_engine(backend, batch_size, workspace_mib, tuned_batch, engine_cache),
     )
     square = _square(attack, queries, epsilon, seed, attack_all)
     opened = open_sets(sets) if sets else []
@@ -195,6 +208,33 @@ def _square(
         epsilon=budget,
         seed=defaults.seed if seed is None else seed,
         attack_all=attack_all,
+    )
+
+
+def _engine(
+    backend: str,
+    batch_size: int,
+    workspace_mib: int | None,
+    tuned_batch: int | None,
+    cache: Path | None,
+) -> EngineOptions:
+    from edge_bench.engine_cache import EngineOptions
+    from edge_bench.errors import InputError
+
+    given = {
+        "--workspace-mib": workspace_mib,
+        "--tuned-batch": tuned_batch,
+        "--engine-cache": cache,
+    }
+    named = [option for option, value in given.items() if value is not None]
+    if named and backend != "trt":
+        raise InputError(f"{named[0]}: belongs to TensorRT; give --backend trt, too")
+    defaults = EngineOptions()
+    return EngineOptions(
+        cache=cache or defaults.cache,
+        workspace_mib=workspace_mib,
+        tuned_batch=defaults.tuned_batch if tuned_batch is None else tuned_batch,
+        max_batch=max(batch_size, 1),
     )
 
 

@@ -53,9 +53,9 @@ class OrtBackend:
                 f"({first_line(error)}); export it again"
             ) from None
         self._path = path
-        self.input = _image_input(self._session.get_inputs(), path)
-        self.classes, self._output = _logits_output(self._session.get_outputs(), path)
-        self.card = _card(self._session.get_modelmeta().custom_metadata_map, path)
+        self.input = image_input(self._session.get_inputs(), path)
+        self.classes, self._output = logits_output(self._session.get_outputs(), path)
+        self.card = model_card(self._session.get_modelmeta().custom_metadata_map, path)
         self.info = BackendInfo(
             name="ort",
             version=ort.__version__,
@@ -86,7 +86,12 @@ class OrtBackend:
         del self._session
 
 
-def _image_input(inputs: list[Any], path: Path) -> ImageInput:
+def image_input(inputs: list[Any], path: Path) -> ImageInput:
+    """The one image input among a graph's inputs (name, type, shape in ONNX Runtime's words).
+
+    Raises:
+        InputError: more than one input, or one that takes no images.
+    """
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs)
         raise InputError(
@@ -114,7 +119,12 @@ def _image_input(inputs: list[Any], path: Path) -> ImageInput:
     )
 
 
-def _logits_output(outputs: list[Any], path: Path) -> tuple[int | None, str]:
+def logits_output(outputs: list[Any], path: Path) -> tuple[int | None, str]:
+    """(classes, name) of the one output of logits; None where the graph leaves classes open.
+
+    Raises:
+        InputError: not exactly one output of two dimensions.
+    """
     candidates = [node for node in outputs if len(node.shape) == 2]
     if len(candidates) == 1:
         classes = candidates[0].shape[1]
@@ -126,7 +136,12 @@ def _logits_output(outputs: list[Any], path: Path) -> tuple[int | None, str]:
     )
 
 
-def _card(metadata: dict[str, str], path: Path) -> ModelCard | None:
+def model_card(metadata: dict[str, str], path: Path) -> ModelCard | None:
+    """The card in a graph's metadata; None where ardx did not make the file.
+
+    Raises:
+        InputError: a card that is damaged.
+    """
     if CARD_KEY not in metadata:
         return None
     try:

@@ -174,5 +174,5 @@ def test_a_missing_runtime_is_met_with_the_command_that_installs_it(
 
 
 def test_an_unknown_backend_is_refused_with_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--backend trt: expected one of ort"):
-        open_backend("trt", tmp_path, None)
+    with pytest.raises(InputError, match="--backend tflite: expected one of ort, trt"):
+        open_backend("tflite", tmp_path, None)
