@@ -170,7 +170,9 @@ def test_the_published_tables_are_what_the_lines_say() -> None:
 
 
 def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings() -> None:
-    grids = (Path(run.__file__).parent / f"{n}.toml" for n in ("rates", "search", "ablation", "cifar10"))
+    grids = (
+        Path(run.__file__).parent / f"{n}.toml" for n in ("rates", "search", "ablation", "cifar10")
+    )
     known = {each["id"]: each for grid in grids for each in run.expand(read_toml(grid))}
     for text in LINES.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
