@@ -331,7 +331,9 @@ def test_stopping_at_the_first_error_breaks_the_same_samples(
     assert torch.equal(*wrong)
     assert 0 < int(wrong[0].sum()) < len(labels)
     # Those that were broken early were asked about no more.
-    assert sum(calls) < 0.8 * asked
+    assert sum(calls) < 0.9 * asked
+    # In a few sizes of batches only.
+    assert {count % (len(labels) // 8) for count in calls} == {0}
 
 
 @pytest.mark.parametrize("name", ["fgsm", "mi_fgsm10", "pgd10", "cw10"])
