@@ -137,7 +137,8 @@ def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
     for index, name in enumerate(header):
         table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
     for row in rows:
-        table.add_row(*row)
+        # As text: rich takes the brackets of 'ardx[train]' for markup and drops them.
+        table.add_row(*map(Text, row))
     terminal = sys.stdout.isatty()
     console = Console(width=None if terminal else WIDTH_OF_PIPES)
     # A title of the table's own would be wrapped to the table's width.

@@ -140,24 +140,26 @@ class BuildProgress:
 
     def start(self, phase: str, parent: str | None, steps: int) -> None:
         """A phase of `steps` steps begins inside `parent`."""
-        self._phases[phase] = (parent, steps, 0)
-        self._tell(f"TensorRT: {phase}" if parent is None else "")
+        within = parent if parent in self._phases and parent != phase else None
+        self._phases[phase] = (within, steps, 0)
+        self._tell(f"TensorRT: {phase}" if within is None else "")
 
     def step(self, phase: str, step: int) -> None:
         """Step `step` of a phase, counted from 0, is done."""
-        parent, steps, _ = self._phases[phase]
-        self._phases[phase] = (parent, steps, step + 1)
-        self._tell("")
+        if phase in self._phases:  # An odd order is no reason to end a build.
+            within, steps, _ = self._phases[phase]
+            self._phases[phase] = (within, steps, step + 1)
+            self._tell("")
 
     def finish(self, phase: str) -> None:
         """A phase is over; TensorRT may leave out its last steps."""
-        del self._phases[phase]
+        self._phases.pop(phase, None)
         if not self._phases:
             self._said = -1
 
     def _tell(self, text: str) -> None:
-        root = next(name for name, (parent, _, _) in self._phases.items() if parent is None)
-        done = int(PARTS * self._share(root))
+        roots = [name for name, (within, _, _) in self._phases.items() if within is None]
+        done = int(PARTS * self._share(roots[0])) if roots else 0
         if text or done > self._said:
             self._said = max(done, self._said)
             self._report(self._said, PARTS, text)

@@ -173,6 +173,8 @@ def cached_engine(
     folder = cache.expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{onnx.stem}-{key.digest()}{SUFFIX}"
+    if found := _whole(path, key):
+        return found  # Without the lock: the folder may be one that may only be read.
     with _locked(path.with_name(path.name + ".lock"), onnx, report_progress):
         if found := _whole(path, key):
             return found

@@ -158,7 +158,8 @@ class TrtBackend:
         if not shapes.take(shape):
             raise InputError(
                 f"{self._path}: the engine takes images of shape {shapes.smallest} to "
-                f"{shapes.largest}, came {shape}; build one with a --batch-size that fits"
+                f"{shapes.largest}, came {shape}; give images of the model's dataset, in that "
+                "batch size"
             )
         if not self._context.set_input_shape(outside.input, shape):
             raise CapabilityError(
@@ -171,10 +172,20 @@ class TrtBackend:
         self._shape = shape
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
-        """(B, ...) in the dtype and layout of `input` to logits (B, C)."""
+        """(B, ...) in the dtype and layout of `input` to logits (B, C).
+
+        More images than the engine takes at once go through it in parts.
+        """
+        batch = np.ascontiguousarray(batch, dtype=self.input.dtype)
+        most = self._record.key.shapes.largest[0]
+        if self.input.batch_size is not None or len(batch) <= most:
+            return self._infer_at_once(batch)
+        parts = [batch[begin : begin + most] for begin in range(0, len(batch), most)]
+        return np.concatenate([self._infer_at_once(part) for part in parts])
+
+    def _infer_at_once(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         from polygraphy.cuda import MemcpyKind
 
-        batch = np.ascontiguousarray(batch, dtype=self.input.dtype)
         if batch.shape != self._shape:
             self._bind(batch.shape)
         cuda, stream, logits = self._cuda, self._stream, self._logits

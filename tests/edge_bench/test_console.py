@@ -166,3 +166,8 @@ def test_a_json_summary_is_json(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_foreign_error_is_quoted_by_its_first_line(text: str, expected: str) -> None:
     assert first_line(RuntimeError(text)) == expected
+
+
+def test_a_table_keeps_the_brackets_of_an_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("this environment", ["capability"], [["pip install 'ardx[tensorrt]'"]])
+    assert "'ardx[tensorrt]'" in capsys.readouterr().out

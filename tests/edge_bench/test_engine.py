@@ -283,6 +283,21 @@ def test_nested_phases_become_one_figure_that_never_falls() -> None:
     assert [done for done, _, _ in said] == [0, 125, 250, 375, 437, 500, 1000]
 
 
+def test_phases_in_an_odd_order_do_not_end_a_build() -> None:
+    said: list[int] = []
+    progress = BuildProgress(lambda done, total, text: said.append(done))
+    progress.step("never begun", 0)
+    progress.start("inner", "inner", 2)
+    progress.start("outer", "never begun", 0)
+    progress.step("outer", 0)
+    progress.start("within", "outer", 1)
+    progress.finish("outer")
+    progress.finish("inner")
+    progress.step("within", 0)
+    progress.finish("never begun")
+    assert said == sorted(said)
+
+
 def test_a_second_build_begins_at_the_start() -> None:
     said: list[int] = []
     progress = BuildProgress(lambda done, total, text: said.append(done))

@@ -298,6 +298,16 @@ def test_two_that_want_one_engine_build_it_once(source: Path, key: EngineKey, ca
     assert said == ["waiting: another process builds the engine of student.onnx"]
 
 
+def test_a_whole_engine_is_taken_without_the_lock(
+    source: Path, key: EngineKey, cache: Path
+) -> None:
+    obtain(source, key, cache, Builder())
+    lock = cache / f"student-{key.digest()}.engine.lock"
+    lock.unlink()
+    assert obtain(source, key, cache, Builder()) == b"built 1"
+    assert not lock.exists()
+
+
 # --- an engine named by itself ----------------------------------------------------------------
 
 

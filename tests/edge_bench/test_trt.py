@@ -90,13 +90,29 @@ def test_one_result_does_not_change_with_the_next(
         np.testing.assert_array_equal(first, kept)
 
 
-def test_a_batch_that_the_engine_does_not_take_is_refused(
+def test_more_images_than_the_engine_takes_go_in_parts(
+    make_model: MakeModel, clean: NDArray[np.uint8], options: EngineOptions
+) -> None:
+    path = make_model()
+    with open_backend("ort", path, 1) as reference, open_trt(path, options) as backend:
+        assert len(clean) > options.max_batch
+        np.testing.assert_allclose(
+            logits(backend, clean), logits(reference, clean), atol=1e-2, rtol=1e-3
+        )
+
+
+def test_images_of_another_shape_are_refused(
     make_model: MakeModel, clean: NDArray[np.uint8], options: EngineOptions
 ) -> None:
     with open_trt(make_model(), options) as backend:
         with pytest.raises(InputError, match=r"takes images of shape \(1, .* to \(16, .*came"):
-            logits(backend, clean[:17])
+            logits(backend, clean[:2, :, :4])
         assert logits(backend, clean[:16]).shape == (16, 4)
+    with (
+        open_trt(make_model(batch=4), options) as backend,
+        pytest.raises(InputError, match=r"takes images of shape \(4, .*came \(3, "),
+    ):
+        logits(backend, clean[:3])
 
 
 def test_an_engine_is_kept_and_a_damaged_one_is_built_again(
