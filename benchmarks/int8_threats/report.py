@@ -232,7 +232,9 @@ def square_table(lines: list[Line]) -> list[list[str]]:
                 str(line["attacked"]),
                 str(broken),
                 f"{asked['all']:,}",
-                f"{asked['median to break one']:,.0f}",
+                ""
+                if asked["median to break one"] is None
+                else f"{asked['median to break one']:,.0f}",
                 f"{asked['most to break one']:,}",
             ]
         )
