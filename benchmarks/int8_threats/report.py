@@ -3,15 +3,17 @@
     python -m benchmarks.int8_threats.report            writes them
     python -m benchmarks.int8_threats.report --check    exits 1 where the lines say otherwise
 
-Tables replace what stands between `<!-- table NAME -->` and `<!-- end -->`. Intervals are 95 %: of
-an accuracy Wilson's; of a loss that can only be one (a worst case is a part of what it is the worst
-of) Clopper and Pearson's; of any other difference the percentile bootstrap over samples.
+They replace what stands between `<!-- table NAME -->` and `<!-- end -->`; sentences with figures
+stand after `<!-- text NAME -->`. Intervals are 95 %: of an accuracy Wilson's; of a loss that can
+only be one (a worst case is a part of what it is the worst of) Clopper and Pearson's; of any other
+difference the percentile bootstrap over samples.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -22,7 +24,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
-from benchmarks.int8_threats.run import ARTEFACTS, ATTACKS, LINES, MORE
+from benchmarks.int8_threats.run import ARTEFACTS, ATTACKS, LINES, MORE, SQUARES
 from benchmarks.methods.lines import RESULTS, Line, unpack
 from benchmarks.methods.report import markdown
 from edge_bench.metrics import BoolArray
@@ -45,12 +47,12 @@ ENSEMBLES: dict[str, tuple[str, ...]] = {
     "BPDA, the same four": BPDA,
     "BPDA, all six": (*BPDA, *BPDA_MORE),
     "transfer": TRANSFERS,
-    WORST: ("clean", *REPLAYS, *BPDA, *BPDA_MORE, *TRANSFERS, "square"),
+    WORST: ("clean", *REPLAYS, *BPDA, *BPDA_MORE, *TRANSFERS, *SQUARES),
 }
 """Right under all of these, where the artefact has them."""
 
 ROWS = ("clean", *REPLAYS, "replay strongest", "replay, all four", *BPDA)
-ROWS += ("BPDA, the same four", "BPDA, all six", "transfer", "square", WORST)
+ROWS += ("BPDA, the same four", "BPDA, all six", "transfer", *SQUARES, WORST)
 
 
 def main(
@@ -81,17 +83,27 @@ def read(path: Path) -> list[Line]:
 def fill(text: str, lines: list[Line]) -> str:
     """The document with its tables made anew."""
 
-    def table(match: re.Match[str]) -> str:
-        return f"<!-- table {match[1]} -->\n{markdown(TABLES[match[1]](lines))}\n<!-- end -->"
+    def made(match: re.Match[str]) -> str:
+        kind, name = match[1], match[2]
+        anew = markdown(TABLES[name](lines)) if kind == "table" else wrapped(TEXTS[name](lines))
+        return f"<!-- {kind} {name} -->\n{anew}\n<!-- end -->"
 
-    return re.sub(r"<!-- table (.+?) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    blocks = r"<!-- (table|text) (.+?) -->\n.*?<!-- end -->"
+    return re.sub(blocks, made, text, flags=re.DOTALL)
 
 
-def masks_of(lines: list[Line]) -> Masks:
-    """Masks on the 8-bit grid: right when clean and under the attack."""
+def wrapped(text: str) -> str:
+    """Lines as long as those of the documents."""
+    return textwrap.fill(text, 100, break_on_hyphens=False)
+
+
+def masks_of(lines: list[Line], kind: str = "grid") -> Masks:
+    """Masks by how images were judged: right when clean and under the attack."""
     found: Masks = {name: {} for name in ARTEFACTS}
     for line in lines:
-        found[line["artefact"]][line["label"]] = unpack(line, "grid")
+        # What was made on the grid is judged there alone.
+        known = kind if kind in line["masks"] else "grid"
+        found[line["artefact"]][line["label"]] = unpack(line, known)
     for masks in found.values():
         for label in masks:
             masks[label] = masks[label] & masks["clean"]
@@ -136,7 +148,7 @@ def overstatement_table(lines: list[Line]) -> list[list[str]]:
     pairs = [("replay pgd20", WORST), ("replay cw30", WORST), ("replay apgd_t", WORST)]
     pairs += [("replay strongest", WORST), ("replay, all four", WORST)]
     pairs += [("replay, all four", "BPDA, the same four"), ("replay, all four", "BPDA, all six")]
-    pairs += [("BPDA, all six", WORST), ("square", WORST)]
+    pairs += [("BPDA, all six", WORST), *((square, WORST) for square in SQUARES)]
     for figure, less in pairs:
         differences = {name: over(of, figure, less) for name, of in masks.items()}
         nested = less == WORST
@@ -191,43 +203,44 @@ ALONE: dict[str, tuple[str, ...]] = {
     "replay": REPLAYS,
     "BPDA": (*BPDA, *BPDA_MORE),
     "transfer from other artefacts": TRANSFERS,
-    "Square": ("square",),
+    "Square": SQUARES,
 }
 
 
 def rounding_table(lines: list[Line]) -> list[list[str]]:
     """What rounding to the 8-bit grid takes off an attack, and what it adds."""
-    by = {(line["artefact"], line["label"]): line for line in lines}
+    on_grid, floats = masks_of(lines), masks_of(lines, "float")
     rows = [["broken as floats, right when rounded; the reverse", *ARTEFACTS]]
-    for label in (*REPLAYS, "replay strongest", *BPDA, *BPDA_MORE):
-        cells = []
-        for name in ARTEFACTS:
-            grid, floats = (unpack(by[name, label], kind) for kind in ("grid", "float"))
-            back, more = discordant(grid, floats)
-            cells.append(f"{back}; {more}")
-        rows.append([named(label), *cells])
-    for label, parts in (("BPDA, all six", (*BPDA, *BPDA_MORE)), ("replay, all four", REPLAYS)):
-        cells = []
-        for name in ARTEFACTS:
-            grid, floats = (
-                reduce(np.logical_and, (unpack(by[name, part], kind) for part in parts))
-                for kind in ("grid", "float")
-            )
-            back, more = discordant(grid, floats)
-            cells.append(f"{back}; {more}")
-        rows.append([named(label), *cells])
+    labels = (*REPLAYS, "replay strongest", "replay, all four", *BPDA, "BPDA, the same four")
+    for label in labels:
+        pairs = [discordant(on_grid[name][label], floats[name][label]) for name in ARTEFACTS]
+        rows.append([named(label), *(f"{back}; {more}" for back, more in pairs)])
+    return rows
+
+
+def floats_table(lines: list[Line]) -> list[list[str]]:
+    """The same four attacks where images are floats, which no camera gives."""
+    masks = masks_of(lines, "float")
+    figures = ("replay, all four", "BPDA, the same four")
+    rows = [["as floats", *masks]]
+    rows += [[named(label), *(rate(of[label]) for of in masks.values())] for label in figures]
+    apart = [over(of, *figures) for of in masks.values()]
+    rows.append(["the first minus the second", *(difference(each) for each in apart)])
+    control = apart[list(masks).index(CONTROL)]
+    rows.append(["that minus fp32's", *(difference(each - control) for each in apart)])
+    rows[-1][1 + list(masks).index(CONTROL)] = ""
     return rows
 
 
 def square_table(lines: list[Line]) -> list[list[str]]:
     """What Square asked."""
     rows = [["artefact", "queries", "attacked", "broken", "asked in all", "median", "most"]]
-    for line in (line for line in lines if line["label"] == "square"):
+    for line in (line for line in lines if line["label"] in SQUARES):
         asked = line["queries"]
         broken = line["attacked"] - int(unpack(line, "grid").sum())
         rows.append(
             [
-                line["artefact"],
+                f"{line['artefact']}, {named(line['label'])}",
                 f"{line['spec']['steps']:,}",
                 str(line["attacked"]),
                 str(broken),
@@ -248,8 +261,39 @@ TABLES: dict[str, Callable[[list[Line]], list[list[str]]]] = {
     "parents": parents_table,
     "found": found_table,
     "rounding": rounding_table,
+    "floats": floats_table,
     "square": square_table,
 }
+
+
+def setting(lines: list[Line]) -> str:
+    """Where the figures were made, and on what."""
+    first = lines[0]
+    packages = next(
+        line["versions"] for line in lines if "pyautoattack" in line.get("versions", {})
+    )
+    versions = f"pyautoattack {packages['pyautoattack']}, numpy {packages['numpy']}"
+    commits = ", ".join(sorted({line["commit"] for line in lines}))
+    return (
+        f"{first['images']} stratified test images, L-inf {255 * first['epsilon']:.3g}/255; "
+        f"{first['machine']}, {first['runtime'].replace('ort', 'onnxruntime')}, {versions}, "
+        f"Python {packages['python']}; commit {commits}."
+    )
+
+
+def headline(lines: list[Line]) -> str:
+    """The overstatement in one sentence."""
+    masks = masks_of(lines)
+    figures = {name: loss(over(of, "replay, all four", WORST)) for name, of in masks.items()}
+    int8 = ", ".join(f"{figures[name]} for `{name}`" for name in figures if name != CONTROL)
+    return (
+        "Replaying four sets that were crafted on the FP32 weights leaves an INT8 artefact more "
+        f"accuracy than its worst case does, by {int8} points (95% intervals), and the FP32 "
+        f"artefact, attacked alike, by {figures[CONTROL]}."
+    )
+
+
+TEXTS: dict[str, Callable[[list[Line]], str]] = {"setting": setting, "headline": headline}
 
 
 def named(label: str) -> str:

@@ -20,7 +20,7 @@ from ard.datasets import load_dataset
 from ard.stages import learn
 from ard.victims import open_victim
 from benchmarks.int8_threats import report, run
-from benchmarks.methods.lines import RESULTS, finished, pack, unpack
+from benchmarks.methods.lines import RESULTS, ROOT, finished, pack, unpack
 from edge_bench.backends import open_backend
 from edge_bench.bench import BenchOptions, correct_mask
 from edge_bench.sets import open_set
@@ -79,7 +79,7 @@ def by_name(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
 
 def test_every_artefact_gets_every_threat_once(outcome: Path) -> None:
     own = ["clean", "replay pgd2", "replay apgd_ce", "replay strongest"]
-    own += ["bpda pgd2", "bpda apgd_ce", "bpda pgd3", "square"]
+    own += ["bpda pgd2", "bpda apgd_ce", "bpda pgd3", *run.SQUARES]
     expected = {(name, label) for name in ("fp32", "x86") for label in own}
     expected |= {("fp32", "transfer x86"), ("x86", "transfer fp32")}
     assert set(by_name(outcome)) == expected
@@ -222,7 +222,7 @@ def lines_of(masks: dict[str, dict[str, NDArray[np.bool_]]]) -> list[dict[str, A
         given = masks.get(name, {})
         labels = ["clean", *report.REPLAYS, "replay strongest", *report.BPDA, *report.BPDA_MORE]
         labels += [label for label in report.TRANSFERS if label != f"transfer {name}"]
-        for label in [*labels, "square"]:
+        for label in [*labels, *run.SQUARES]:
             mask = given.get(label, np.ones(200, dtype=np.bool_))
             found.append(
                 {
@@ -301,6 +301,11 @@ def test_tables_fill_only_their_places() -> None:
 def test_the_published_tables_are_what_the_lines_say() -> None:
     text = (RESULTS / "int8_threats.md").read_text(encoding="utf-8")
     assert report.fill(text, report.read(run.LINES)) == text
+
+
+def test_the_readme_quotes_the_headline() -> None:
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert report.headline(report.read(run.LINES)) in readme
 
 
 def test_every_artefact_of_the_published_lines_has_every_threat() -> None:
