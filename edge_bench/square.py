@@ -2,7 +2,9 @@
 
 Andriushchenko, Croce, Flammarion and Hein 2020 (arXiv 1912.00049): Algorithm 1 with the L-inf
 sampling of Algorithm 2 and the margin loss. The first query is an image of vertical stripes, each
-further one recolours a square of the best image so far, and is kept where it lowers the margin.
+further one recolours a square of the best image so far, and is kept where it lowers the margin, or
+(our one change) leaves it as it is: an INT8 model's logits are whole multiples of a step, most
+squares move the margin by less than that, and a search that keeps only what is better stands still.
 Every value of a tried image lies on a face of the ball (or of the box), so an attack on the 8-bit
 grid needs no rounding: the images that were judged are those that a set would store.
 """
@@ -85,6 +87,7 @@ def square_attack(
     indices: IntArray,
     first: int = 0,
     on_grid: bool = True,
+    keep_equal: bool = True,
     report_progress: ProgressCallback = no_progress,
 ) -> Iterator[Finished]:
     """Attack `clean[indices]`, (N, C, H, W), in L-inf, and yield samples as they are over.
@@ -93,7 +96,8 @@ def square_attack(
     place, so that the model sees `batch_size` images a call until the line ends. No more of
     `clean` (it may be a memory map) is held than these. A sample's draws follow from `seed` and
     its index alone, so other samples, their order and the batch size change nothing; `first` is
-    the index in the set of `clean[0]`, where that is only a part of it.
+    the index in the set of `clean[0]`, where that is only a part of it. Without `keep_equal` only
+    a lower margin is kept, as published.
     """
 
     def load(part: IntArray) -> _Pool:
@@ -103,7 +107,7 @@ def square_attack(
     pool = load(indices[:begin])
     while len(pool):
         candidates = _propose(pool)
-        broken = _keep_better(pool, candidates, scores(candidates))
+        broken = _keep_better(pool, candidates, scores(candidates), keep_equal)
         over = broken | (pool.used == queries)
         if over.any():
             yield Finished(
@@ -207,8 +211,10 @@ def _draw(pool: _Pool, iteration: IntArray) -> None:
         pool.signs[slot] = generator.integers(0, 2, pool.signs.shape[1:], dtype=np.bool_)
 
 
-def _keep_better(pool: _Pool, candidates: NDArray[Any], logits: NDArray[Any]) -> NDArray[np.bool_]:
-    """Count the query and keep what is better; (P,) booleans: was the answer wrong?"""
+def _keep_better(
+    pool: _Pool, candidates: NDArray[Any], logits: NDArray[Any], keep_equal: bool
+) -> NDArray[np.bool_]:
+    """Count the query and keep what is better or as good; (P,) booleans: was the answer wrong?"""
     slots = np.arange(len(pool))
     others = logits.astype(np.float64)
     true = others[slots, pool.labels]
@@ -216,7 +222,7 @@ def _keep_better(pool: _Pool, candidates: NDArray[Any], logits: NDArray[Any]) ->
     margins = true - others.max(axis=1)
     # The very rule of the replay: of two equal logits the first is the answer.
     broken: NDArray[np.bool_] = logits.argmax(axis=1) != pool.labels
-    better = broken | (margins < pool.margins)
+    better = broken | (margins < pool.margins) | (keep_equal & (margins == pool.margins))
     pool.best[better] = candidates[better]
     pool.margins[better] = margins[better]
     pool.used += 1

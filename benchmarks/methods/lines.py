@@ -25,12 +25,16 @@ Line = dict[str, Any]
 
 
 @contextmanager
-def claim(folder: Path) -> Iterator[bool]:
-    """Whether this process may work on the run; a process that dies gives its claims back."""
+def claim(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Whether this process may work on the run; a process that dies gives its claims back.
+
+    Args:
+        wait: until whoever works on it is done, instead of leaving it to them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "claim").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             yield False
             return

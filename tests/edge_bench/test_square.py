@@ -340,6 +340,26 @@ def test_more_queries_undo_nothing(clean: NDArray[np.uint8], labels: NDArray[np.
     assert found[-1].margins.sum() < found[0].margins.sum()
 
 
+def test_scores_of_coarse_steps_do_not_hold_the_search_up(clean: NDArray[np.uint8]) -> None:
+    """An INT8 model's logits are whole multiples of a step; most squares move them by less."""
+
+    def coarse(images: NDArray[Any]) -> NDArray[np.float64]:
+        steps: NDArray[np.float64] = np.rint(answers(images) / 2)
+        return steps
+
+    labels = coarse(clean).argmax(axis=1)
+    found = attack(clean, labels, coarse, queries=300)
+    published = attack(clean, labels, coarse, queries=300, keep_equal=False)
+    assert found.success.sum() >= published.success.sum() + 4
+    assert found.margins.sum() < published.margins.sum()
+
+
+def test_where_no_two_margins_are_equal_the_search_is_the_published_one(
+    clean: NDArray[np.uint8], labels: NDArray[np.int64]
+) -> None:
+    assert_equal(attack(clean, labels), attack(clean, labels, keep_equal=False))
+
+
 def test_a_linear_model_is_brought_close_to_its_known_optimum() -> None:
     """One pixel a channel decides: the best image is the face that its weight's sign names."""
     shape = (2, 4, 4)
