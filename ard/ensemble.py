@@ -6,6 +6,7 @@ theirs can be weaker than the reference; what is changed is said below.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -71,6 +72,9 @@ def configured(model: nn.Module, images: Tensor, spec: AttackSpec) -> Any:
     """
     from pyautoattack import AutoAttack
 
+    # It warns of zero gradients and points to a file that users do not have; `doubts` says it
+    # with a remedy.
+    logging.getLogger("auto-attack").setLevel(logging.ERROR)
     ensemble = AutoAttack(
         model,
         norm=NORMS[spec.norm],  # type: ignore[arg-type, unused-ignore]
