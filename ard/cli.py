@@ -22,7 +22,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     help="Small vision models that stay accurate under attack after compression, on the board "
-    "where they run.\n\nteach -> distill -> evaluate -> export -> attack -> bench -> gate",
+    "where they run.\n\nteach -> distill -> evaluate -> export -> attack -> bundle -> bench -> "
+    "gate",
 )
 
 
@@ -85,6 +86,7 @@ for name, command in (
     ("evaluate", cli_attacks.evaluate),
     ("export", cli_artifacts.export_command),
     ("attack", cli_attacks.attack),
+    ("bundle", edge_cli.bundle),
     ("bench", edge_cli.bench),
     ("gate", edge_cli.gate),
     ("demo", demo),

@@ -7,13 +7,24 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from deploy.export import export_fp32, finish
 from deploy.parity import Parity, compare, require_agreement
 from deploy.quantize import quantize_int8, target_named
+from edge_bench import devices
+from edge_bench.backends import open_backend
+from edge_bench.bench import stored_logits
+from edge_bench.fingerprint import (
+    SAMPLES,
+    Fingerprint,
+    Origin,
+    fingerprint_path,
+    write_fingerprint,
+)
 from edge_bench.spec import ModelCard
-from edge_bench.store import atomic_file
+from edge_bench.store import atomic_file, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,13 +53,20 @@ def export_artifact(
 ) -> list[Parity]:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
+    Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
+
     Raises:
         InputError: unknown target, or too little agreement; `out` is untouched then.
     """
     if plan.int8_target is not None:
         target_named(plan.int8_target)
     new_card = replace(card, parent_sha256=plan.parent_sha256)
-    with atomic_file(out, force) as partial, tempfile.TemporaryDirectory() as folder:
+    # Both files are whole before either takes its place.
+    with (
+        atomic_file(fingerprint_path(out), force=True) as marks,
+        atomic_file(out, force) as partial,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         graph = Path(folder) / "fp32.onnx"
         export_fp32(model, card.input_shape, graph)
         if plan.int8_target is not None:
@@ -58,10 +76,29 @@ def export_artifact(
                 "int8_target": plan.int8_target,
                 "calibration_images": len(plan.calibration),
             }
-            new_card = replace(new_card, precision="int8", recipe=recipe)
+            options = target_named(plan.int8_target).session_options
+            new_card = replace(new_card, precision="int8", recipe=recipe, session_options=options)
             graph = int8
         finish(graph, new_card)
         parities = compare(model, graph, plan.check_images, plan.check_labels)
         require_agreement(parities, plan.least_agreement)
+        write_fingerprint(marks, _fingerprint(graph, card.classes, plan.check_images), force=False)
         shutil.copyfile(graph, partial)
     return parities
+
+
+def _fingerprint(graph: Path, classes: int, images: dict[str, Tensor]) -> Fingerprint:
+    """A few of the images of each kind, on the 8-bit grid, and what the runtime makes of them."""
+    share = -(-SAMPLES // len(images))
+    some = torch.cat([kind[:share] for kind in images.values()])[:SAMPLES]
+    levels = (some * 255).round().to(torch.uint8).numpy()
+    device = devices.probe("auto")
+    with open_backend("ort", graph, None) as backend:
+        origin = Origin(
+            artifact_sha256=sha256_file(graph),
+            backend=backend.info,
+            architecture=device.architecture,
+            cpu=device.cpu,
+        )
+        logits = stored_logits(backend, levels, classes)
+    return Fingerprint(images=levels, logits=logits, origin=origin)

@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import nn
 
-from edge_bench.backends.ort import CARD_KEY
+from edge_bench.onnx_file import CARD_KEY
 from edge_bench.spec import ModelCard
 
 OPSET = 18

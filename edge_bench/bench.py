@@ -21,9 +21,10 @@ from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.devices.generic import read_text
 from edge_bench.engine_cache import EngineOptions
 from edge_bench.errors import InputError
+from edge_bench.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.metrics import BoolArray, encode_mask
 from edge_bench.sets import AdversarialSet, release
-from edge_bench.spec import Artifact, Measurement, Report, SetResult
+from edge_bench.spec import Artifact, FingerprintResult, Measurement, Report, SetResult
 from edge_bench.store import identity, model_files
 from edge_bench.timing import measure
 
@@ -100,6 +101,7 @@ def run(
             path=str(model), sha256=sha256, size_bytes=size_bytes, card=backend.card
         )
         _check_preprocessing(backend, options)
+        fingerprint = _fingerprint_of(model, sha256)
         for adversarial_set in sets:
             _check_fits(adversarial_set, backend, artifact)
         clean_mask, results = _replay(sets, backend, artifact, options, report_progress)
@@ -108,6 +110,7 @@ def run(
         batch_runs = min(options.min_runs, THROUGHPUT_RUNS)
         throughput = _time(backend, sets, options.batch_size, batch_runs, options)
         peak = peak_memory_bytes()
+        validated = _compare(fingerprint, backend) if fingerprint else None
         # Last of all: an attack may run for hours, and would time a hot device.
         if square and clean_mask:
             masks = (clean_mask, [result.mask for result in results])
@@ -126,7 +129,30 @@ def run(
         latency=latency,
         throughput=throughput,
         peak_memory_bytes=peak,
+        fingerprint=validated,
     )
+
+
+def _fingerprint_of(model: Path, sha256: str) -> Fingerprint | None:
+    path = fingerprint_path(model)
+    return read_fingerprint(path, sha256) if path.exists() else None
+
+
+def _compare(fingerprint: Fingerprint, backend: Backend) -> FingerprintResult:
+    """What the runtime makes of the inputs that it was validated with, where it was exported."""
+    classes = fingerprint.logits.shape[1]
+    precision = backend.card.precision if backend.card else "fp32"
+    return compare(fingerprint, lambda images: stored_logits(backend, images, classes), precision)
+
+
+def stored_logits(backend: Backend, images: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
+    """(N, classes) logits of a fingerprint's images (N, C, H, W), by the graph as it is."""
+    size = backend.input.batch_size or len(images)
+    parts = [
+        logits_of(backend, images[begin : begin + size], classes, BenchOptions(), "a fingerprint")
+        for begin in range(0, len(images), size)
+    ]
+    return np.concatenate(parts)
 
 
 def _replay(

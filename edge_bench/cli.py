@@ -1,7 +1,10 @@
-"""The device's commands: `bench` and `gate`. The root `ardx` mounts them beside its own."""
+"""The device's commands: `bundle`, `bench`, `gate`. The root `ardx` mounts them beside its own."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +16,8 @@ from edge_bench.errors import EXIT_GATE_FAILED
 if TYPE_CHECKING:
     from edge_bench.black_box import SquareOptions
     from edge_bench.engine_cache import EngineOptions
+    from edge_bench.spec import Violation
+    from edge_bench.unpack import Unpacked
 
 app = typer.Typer(
     cls=Stages,
@@ -24,10 +29,20 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names.")]
+MinRobust = Annotated[
+    float | None, typer.Option(help="Least worst-case robust accuracy, a fraction.")
+]
+MinClean = Annotated[float | None, typer.Option(help="Least clean accuracy, a fraction.")]
+MaxLatency = Annotated[float | None, typer.Option(help="Largest p95 latency of one image.")]
+MaxSize = Annotated[int | None, typer.Option(help="Largest artefact.")]
+Baseline = Annotated[Path | None, typer.Option(help="Earlier report to compare with.")]
+MaxDrop = Annotated[float | None, typer.Option(help="Largest drop against --baseline, a fraction.")]
 
 
 def bench(
-    model: Annotated[Path, typer.Argument(help="ONNX classifier (or its TensorRT engine).")],
+    model: Annotated[
+        Path, typer.Argument(help="ONNX classifier (or its TensorRT engine), or a bundle (.ardx).")
+    ],
     sets: Annotated[
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
     ] = None,
@@ -83,11 +98,15 @@ def bench(
     Example: ardx bench student.onnx --sets sets/ --attack square --queries 5000 --epsilon 8/255
 
     Example: ardx bench student-int8.onnx --sets sets/ --backend trt --workspace-mib 512
+
+    Example: ardx bench student.ardx --out report.json
     """
     from edge_bench import bench as benchmark
     from edge_bench.doubts import doubts_about
+    from edge_bench.gate import check
     from edge_bench.sets import open_sets
-    from edge_bench.store import refuse_existing_file, write_json
+    from edge_bench.spec import Report
+    from edge_bench.store import read_json, refuse_existing_file, write_json
     from edge_bench.summary import accuracy_rows, performance_rows, summarise
 
     refuse_existing_file(out, force)
@@ -104,37 +123,41 @@ def bench(
         engine=_engine(backend, batch_size, workspace_mib, tuned_batch, engine_cache),
     )
     square = _square(attack, queries, epsilon, seed, attack_all)
-    opened = open_sets(sets) if sets else []
-    with progress("bench") as report_progress:
-        report = benchmark.run(model, opened, options, report_progress, square)
-    write_json(out, report, force)
-    for sentence in doubts_about(report, opened):
-        warn(sentence)
+    with _parts(model, sets) as parts:
+        opened = open_sets(parts.sets) if parts.sets else []
+        old = read_json(parts.baseline, Report, "a report") if parts.baseline else None
+        with progress("bench") as report_progress:
+            report = benchmark.run(parts.model, opened, options, report_progress, square)
+        # A folder that is gone tomorrow is nobody's path.
+        if parts.model != model:
+            path = f"{model}: {parts.model.name}"
+            report = replace(report, artifact=replace(report.artifact, path=path))
+        write_json(out, report, force)
+        for sentence in doubts_about(report, opened):
+            warn(sentence)
+    summary = summarise(report) | {"report": str(out)}
+    if not json_summary:
+        if rows := accuracy_rows(report):
+            print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
+        print_table("performance", ["figure", "value"], performance_rows(report))
+        print(f"report: {out}")
+    violations = check(report, parts.gate, old) if parts.gate else []
     if json_summary:
-        print_json(summarise(report) | {"report": str(out)})
-        return
-    if rows := accuracy_rows(report):
-        print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
-    print_table("performance", ["figure", "value"], performance_rows(report))
-    print(f"report: {out}")
+        print_json(summary | ({"gate": _verdict(violations)} if parts.gate else {}))
+    elif parts.gate:
+        _print_verdict(violations)
+    if violations:
+        raise typer.Exit(EXIT_GATE_FAILED)
 
 
 def gate(
     report: Annotated[Path, typer.Argument(help="Report written by bench.")],
-    min_robust_accuracy: Annotated[
-        float | None, typer.Option(help="Least worst-case robust accuracy, a fraction.")
-    ] = None,
-    min_clean_accuracy: Annotated[
-        float | None, typer.Option(help="Least clean accuracy, a fraction.")
-    ] = None,
-    max_latency_p95_ms: Annotated[
-        float | None, typer.Option(help="Largest p95 latency of one image.")
-    ] = None,
-    max_size_bytes: Annotated[int | None, typer.Option(help="Largest artefact.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="Earlier report to compare with.")] = None,
-    max_robust_drop: Annotated[
-        float | None, typer.Option(help="Largest drop against --baseline, a fraction.")
-    ] = None,
+    min_robust_accuracy: MinRobust = None,
+    min_clean_accuracy: MinClean = None,
+    max_latency_p95_ms: MaxLatency = None,
+    max_size_bytes: MaxSize = None,
+    baseline: Baseline = None,
+    max_robust_drop: MaxDrop = None,
     json_summary: Json = False,
 ) -> None:
     """Pass (exit 0) or fail (exit 1) a report, with a sentence per violation.
@@ -156,20 +179,99 @@ def gate(
     old = read_json(baseline, Report, what) if baseline else None
     violations = check(read_json(report, Report, what), conditions, old)
     if json_summary:
-        print_json(
-            {
-                "passed": not violations,
-                "violations": [
-                    {"condition": v.condition, "sentence": v.sentence} for v in violations
-                ],
-            }
-        )
+        print_json(_verdict(violations))
     else:
-        for violation in violations:
-            print(f"gate: {violation.sentence}")
-        print("gate: failed" if violations else "gate: passed")
+        _print_verdict(violations)
     if violations:
         raise typer.Exit(EXIT_GATE_FAILED)
+
+
+def bundle(
+    model: Annotated[Path, typer.Argument(help="ONNX classifier with one image input.")],
+    out: Annotated[Path, typer.Option(help="Bundle to write (.ardx).")],
+    sets: Annotated[
+        Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay there.")
+    ] = None,
+    gate_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--gate", help="TOML with conditions (min_robust_accuracy = 0.45); options win over it."
+        ),
+    ] = None,
+    min_robust_accuracy: MinRobust = None,
+    min_clean_accuracy: MinClean = None,
+    max_latency_p95_ms: MaxLatency = None,
+    max_size_bytes: MaxSize = None,
+    baseline: Baseline = None,
+    max_robust_drop: MaxDrop = None,
+    force: Force = False,
+    json_summary: Json = False,
+) -> None:
+    """Pack artefact, sets, fingerprint and gate into one file that `bench` runs on a device.
+
+    Example: ardx bundle student.onnx --sets sets/ --min-robust-accuracy 0.45 --out student.ardx
+    """
+    from edge_bench.bundle import is_bundle, pack
+    from edge_bench.errors import InputError
+    from edge_bench.gate import read_conditions
+    from edge_bench.store import sha256_file
+
+    if not is_bundle(out):
+        raise InputError(f"--out {out}: expected a file name that ends in .ardx")
+    options = {
+        "min_robust_accuracy": min_robust_accuracy,
+        "min_clean_accuracy": min_clean_accuracy,
+        "max_latency_p95_ms": max_latency_p95_ms,
+        "max_size_bytes": max_size_bytes,
+        "max_robust_drop": max_robust_drop,
+    }
+    with progress("bundle") as report_progress:
+        manifest = pack(
+            model,
+            out,
+            sets=sets,
+            gate=read_conditions(gate_file, options),
+            baseline=baseline,
+            force=force,
+            report_progress=report_progress,
+        )
+    sha256, size_bytes = sha256_file(out), out.stat().st_size
+    if json_summary:
+        members = sorted(manifest.members)
+        print_json(
+            {"bundle": str(out), "sha256": sha256, "size_bytes": size_bytes, "members": members}
+        )
+        return
+    print(f"{out}: {len(manifest.members)} files, {size_bytes} bytes, sha256 {sha256}")
+
+
+def _verdict(violations: list[Violation]) -> dict[str, object]:
+    return {
+        "passed": not violations,
+        "violations": [{"condition": v.condition, "sentence": v.sentence} for v in violations],
+    }
+
+
+def _print_verdict(violations: list[Violation]) -> None:
+    for violation in violations:
+        print(f"gate: {violation.sentence}")
+    print("gate: failed" if violations else "gate: passed")
+
+
+@contextmanager
+def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
+    """What `bench` runs: a model and the options beside it, or what a bundle brings."""
+    from edge_bench.bundle import is_bundle
+    from edge_bench.errors import InputError
+    from edge_bench.unpack import Unpacked, unpacked
+
+    if not is_bundle(model):
+        yield Unpacked(model=model, sets=sets, gate=None, baseline=None)
+        return
+    with unpacked(model) as parts:
+        if parts.sets and sets:
+            raise InputError(f"--sets {sets}: {model} brings its own sets; leave --sets out")
+        yield replace(parts, sets=parts.sets or sets)
 
 
 def _square(
@@ -251,5 +353,6 @@ def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
         ) from None
 
 
+app.command("bundle")(bundle)
 app.command("bench")(bench)
 app.command("gate")(gate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from edge_bench.fingerprint import difference_sentence
 from edge_bench.metrics import BoolArray, decode_mask
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Report
@@ -15,9 +16,11 @@ TOLERANCE = 0.005
 
 def doubts_about(report: Report, sets: list[AdversarialSet]) -> list[str]:
     """Sentences about a report of the replayed `sets`."""
+    other_runtime = difference_sentence(report)
+    found = [other_runtime] if other_runtime else []
     if not sets:
-        return ["no --sets given: accuracy and robustness were not measured"]
-    return [*_upper_bound(report), *_above_parent(report, sets), *_black_box(report)]
+        return ["no --sets given: accuracy and robustness were not measured", *found]
+    return [*found, *_upper_bound(report), *_above_parent(report, sets), *_black_box(report)]
 
 
 def _upper_bound(report: Report) -> list[str]:

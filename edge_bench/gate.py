@@ -2,13 +2,50 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
-from edge_bench.errors import InconclusiveError, InputError
+from edge_bench.errors import InconclusiveError, InputError, first_line
 from edge_bench.metrics import accuracy, decode_mask, worst_case_mask
 from edge_bench.spec import Gate, Report, Violation
 from edge_bench.stats import early_stopping_floor, mcnemar_p_value
+from edge_bench.store import require_file
 from edge_bench.timing import percentile_ms
+
+
+def read_conditions(path: Path | None, options: dict[str, Any]) -> Gate:
+    """Conditions of a TOML file, over which `options` that are not None win.
+
+    Raises:
+        InputError: no TOML, an unknown condition, or one that is no number.
+    """
+    given: dict[str, Any] = {}
+    if path is not None:
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+        require_file(path, "a TOML file of gate conditions")
+        try:
+            given = tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(
+                f"{path}: expected TOML, but {first_line(error)}; write lines such as "
+                "min_robust_accuracy = 0.45"
+            ) from None
+    known = {f.name for f in fields(Gate)}
+    for name, value in given.items():
+        whole = name == "max_size_bytes"
+        if name not in known:
+            raise InputError(f"{path}: no condition {name}; known are {', '.join(sorted(known))}")
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            expected = "a whole number" if whole else "a number"
+            raise InputError(f"{path}: expected {expected} for {name}, came {value!r}")
+    return Gate(**given | {name: value for name, value in options.items() if value is not None})
 
 
 def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Violation]:

@@ -6,6 +6,7 @@ outputs and metadata; weights are stepped over. Field numbers are those of onnx.
 
 from __future__ import annotations
 
+import json
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from edge_bench.errors import InputError
-from edge_bench.store import require_file
+from edge_bench.spec import ModelCard
+from edge_bench.store import from_json, require_file
+
+CARD_KEY = "ardx_card"
+"""Key of the model card (JSON) among the ONNX metadata properties."""
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
@@ -71,6 +76,37 @@ def read_onnx(path: Path) -> OnnxFile:
             f"{path}: expected an ONNX model, found none with inputs and outputs; export it again"
         )
     return found
+
+
+def read_card(path: Path) -> ModelCard | None:
+    """The model card in the metadata; None without one, and where the file is no ONNX model.
+
+    The session options of a runtime are on the card, and must be known before its session exists.
+    What is wrong with a file that cannot be read is for the runtime to say.
+
+    Raises:
+        InputError: a card that is damaged or of a newer schema.
+    """
+    try:
+        metadata = read_onnx(path).metadata
+    except InputError:
+        return None
+    return model_card(metadata, path)
+
+
+def model_card(metadata: dict[str, str], path: Path) -> ModelCard | None:
+    """The card in a graph's metadata; None where ardx did not make the file.
+
+    Raises:
+        InputError: a card that is damaged or of a newer schema.
+    """
+    if CARD_KEY not in metadata:
+        return None
+    try:
+        data = json.loads(metadata[CARD_KEY])
+    except json.JSONDecodeError:
+        raise InputError(f"{path}: its {CARD_KEY} is not JSON; export it again") from None
+    return from_json(data, ModelCard, str(path), "a model card")
 
 
 def _model(view: memoryview) -> OnnxFile:

@@ -18,6 +18,8 @@ PRECISIONS = ("fp32", "int8")
 NORMS = ("linf", "l2")
 # How a set came about; `replay` is what sets of before these words say of themselves.
 THREATS = ("replay", "white-box", "bpda", "black-box", "transfer", "imported")
+SESSION_OPTIONS = ("session.qdqisint8allowed",)
+"""What a card may ask of ONNX Runtime; the rest of its options can write files or load code."""
 TARGETS = ("least_likely", "random")
 ATTACKED = ("all", "survivors")
 
@@ -108,6 +110,8 @@ class ModelCard:
         precision: `fp32` or `int8`.
         parent_sha256: file it was made from (student: teacher; ONNX: weights); None for a root.
         recipe: the settings that made it, as plain JSON values.
+        session_options: ONNX Runtime's config entries under which an artefact was validated, and
+            which `bench` applies; see SESSION_OPTIONS.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -118,6 +122,7 @@ class ModelCard:
     precision: str = "fp32"
     parent_sha256: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
+    session_options: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -131,6 +136,12 @@ class ModelCard:
             raise InputError(
                 f"model card: expected precision {' or '.join(PRECISIONS)}, came {self.precision!r}"
             )
+        for key, value in self.session_options.items():
+            if key not in SESSION_OPTIONS or value not in ("0", "1"):
+                raise InputError(
+                    f"model card: expected session options {' or '.join(SESSION_OPTIONS)} of 0 or "
+                    f"1, came {key} = {value!r}; use the ardx that exported it"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,6 +227,27 @@ class BackendInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FingerprintResult:
+    """How the runtime of a report answered the inputs that the artefact was validated with.
+
+    Attributes:
+        samples: stored inputs.
+        same_class: of them, those with the class that the validated runtime gave.
+        largest_difference: of any logit, as a fraction of the spread of the validated logits.
+        tolerance: what another kernel for the same arithmetic may differ by.
+        backend, architecture, cpu: the runtime and machine of the validation.
+    """
+
+    samples: int
+    same_class: int
+    largest_difference: float
+    tolerance: float
+    backend: BackendInfo
+    architecture: str
+    cpu: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
     """Raw timings: one entry of `latency_ns` per call of `batch_size` images, unclipped.
 
@@ -256,7 +288,8 @@ class Report:
     """One benchmark run. Masks and raw samples only; see `metrics` and `timing` for figures.
 
     `images_sha256` identifies the clean images and labels, so that two reports are compared
-    sample by sample only where they saw the same samples.
+    sample by sample only where they saw the same samples. `fingerprint` is None where none lay
+    beside the artefact.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -271,6 +304,7 @@ class Report:
     latency: Measurement
     throughput: Measurement
     peak_memory_bytes: int
+    fingerprint: FingerprintResult | None = None
 
     def __post_init__(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}

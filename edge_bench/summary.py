@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_bench.fingerprint import differs
 from edge_bench.metrics import accuracy, worst_case_mask
-from edge_bench.spec import Report, SetResult
+from edge_bench.spec import FingerprintResult, Report, SetResult
 from edge_bench.stats import early_stopping_floor, wilson_interval
 from edge_bench.timing import images_per_second, percentile_ms
 
@@ -34,6 +35,19 @@ def summarise(report: Report) -> dict[str, Any]:
         "throughput_batch_size": report.throughput.batch_size,
         "peak_memory_bytes": report.peak_memory_bytes,
         "size_bytes": report.artifact.size_bytes,
+        "fingerprint": _fingerprint(report.fingerprint),
+    }
+
+
+def _fingerprint(result: FingerprintResult | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {
+        "samples": result.samples,
+        "same_class": result.same_class,
+        "largest_difference": result.largest_difference,
+        "tolerance": result.tolerance,
+        "differs": differs(result),
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -12,17 +11,15 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
 from edge_bench.errors import CapabilityError, InputError, first_line
-from edge_bench.spec import BackendInfo, ModelCard
-from edge_bench.store import from_json, require_file
-
-CARD_KEY = "ardx_card"
-"""Key of the model card (JSON) among the ONNX metadata properties."""
+from edge_bench.onnx_file import read_card
+from edge_bench.spec import BackendInfo
+from edge_bench.store import require_file
 
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
 class OrtBackend:
-    """One ONNX file in one inference session.
+    """One ONNX file in one inference session, under the session options of its card.
 
     Raises:
         CapabilityError: onnxruntime is not installed.
@@ -38,8 +35,11 @@ class OrtBackend:
                 "install it: pip install 'ardx[edge]'"
             ) from None
         require_file(path, "an ONNX model")
+        self.card = read_card(path)
         options = ort.SessionOptions()
         options.log_severity_level = 3
+        for key, value in (self.card.session_options if self.card else {}).items():
+            options.add_session_config_entry(key, value)
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -55,7 +55,6 @@ class OrtBackend:
         self._path = path
         self.input = image_input(self._session.get_inputs(), path)
         self.classes, self._output = logits_output(self._session.get_outputs(), path)
-        self.card = model_card(self._session.get_modelmeta().custom_metadata_map, path)
         self.info = BackendInfo(
             name="ort",
             version=ort.__version__,
@@ -134,18 +133,3 @@ def logits_output(outputs: list[Any], path: Path) -> tuple[int | None, str]:
         f"{path}: expected one output of logits (B, classes), came {shapes}; export the classifier "
         "with its logits alone"
     )
-
-
-def model_card(metadata: dict[str, str], path: Path) -> ModelCard | None:
-    """The card in a graph's metadata; None where ardx did not make the file.
-
-    Raises:
-        InputError: a card that is damaged.
-    """
-    if CARD_KEY not in metadata:
-        return None
-    try:
-        data = json.loads(metadata[CARD_KEY])
-    except json.JSONDecodeError:
-        raise InputError(f"{path}: its {CARD_KEY} is not JSON; export it again") from None
-    return from_json(data, ModelCard, str(path), "a model card")

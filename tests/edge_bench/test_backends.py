@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
 from edge_bench.backends import open_backend
 from edge_bench.errors import CapabilityError, InputError
+from edge_bench.onnx_file import read_card
 from edge_bench.spec import ModelCard
 
 MakeModel = Callable[..., Path]
@@ -86,6 +88,40 @@ def test_an_artefact_s_card_is_read(
         assert backend.card == card
 
 
+@pytest.mark.parametrize("value", ["0", "1"])
+def test_the_session_options_of_a_card_are_applied(
+    make_model: MakeModel, make_card: Callable[..., ModelCard], value: str
+) -> None:
+    key = "session.qdqisint8allowed"
+    with open_ort(make_model(card=make_card(session_options={key: value}))) as backend:
+        options = vars(backend)["_session"].get_session_options()
+    assert options.get_session_config_entry(key) == value
+
+
+def test_a_card_is_found_on_either_side_of_a_large_graph(
+    make_model: MakeModel, make_card: Callable[..., ModelCard]
+) -> None:
+    path, card = make_model(card=make_card()), make_card()
+    content = path.read_bytes()
+    model = onnx.load(path)
+    model.ClearField("graph")
+    small = model.SerializeToString()
+    model = onnx.load(path)
+    model.ClearField("metadata_props")
+    # Protobuf joins the fields of two messages, in any order.
+    for joined in (small + model.SerializeToString(), model.SerializeToString() + small, content):
+        path.write_bytes(joined)
+        assert read_card(path) == card
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x00", b"\xff" * 40, b"\x72\xff\xff\xff\xff\x0f", b"PK"]
+)
+def test_what_is_no_protobuf_has_no_card(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a").write_bytes(content)
+    assert read_card(tmp_path / "a") is None
+
+
 def test_an_artefact_without_a_card_has_none(make_model: MakeModel) -> None:
     with open_ort(make_model()) as backend:
         assert backend.card is None
@@ -98,6 +134,11 @@ def test_an_artefact_without_a_card_has_none(make_model: MakeModel) -> None:
         ("{}", "expected a model card, found JSON without a schema_version"),
         ('{"schema_version": 2}', "schema version 2 of a model card"),
         ('{"schema_version": 1}', "field 'architecture' is missing"),
+        (
+            '{"schema_version": 1, "architecture": "a", "dataset": "b", "classes": 2, '
+            '"input_shape": [1, 2, 3], "session_options": {"ep.context_enable": "1"}}',
+            "model card: expected session options session.qdqisint8allowed of 0 or 1, came ep",
+        ),
     ],
 )
 def test_a_damaged_card_is_refused(make_model: MakeModel, text: str, sentence: str) -> None:

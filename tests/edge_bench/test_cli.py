@@ -446,7 +446,7 @@ def test_bad_input_of_gate_ends_with_code_2_and_one_sentence(
     assert sentence in stderr
 
 
-@pytest.mark.parametrize("command", ["bench", "gate"])
+@pytest.mark.parametrize("command", ["bundle", "bench", "gate"])
 def test_help_of_a_command_holds_an_example(invoke: Invoke, command: str) -> None:
     code, stdout, _ = invoke(command, "--help")
     assert code == 0
