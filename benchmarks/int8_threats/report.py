@@ -298,7 +298,8 @@ def headline(lines: list[Line]) -> str:
         f"On {lines[0]['images']} CIFAR-10 test images, replaying four sets crafted on the FP32 "
         f"weights overstates the worst case of an INT8 artefact, in points, by {each} (95% "
         f"intervals); replaying the APGD-T set alone, by {single}. The same on the FP32 "
-        f"artefact, attacked alike: {loss(ensemble[CONTROL])} and {100 * alone[CONTROL].mean():.1f}."
+        f"artefact, attacked alike: {loss(ensemble[CONTROL])} and "
+        f"{100 * alone[CONTROL].mean():.1f}."
     )
 
 
