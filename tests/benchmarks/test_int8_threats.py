@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from ard.config import TrainConfig
 from ard.datasets import load_dataset
+from ard.gradient_attacks import margin
 from ard.stages import learn
-from ard.victims import open_victim
+from ard.victims import open_victim, weights_victim
 from benchmarks.int8_threats import report, run
 from benchmarks.methods.lines import RESULTS, ROOT, finished, pack, unpack
 from edge_bench.backends import open_backend
@@ -175,10 +176,10 @@ def test_the_strongest_set_has_the_largest_margin_of_all_sets(
 ) -> None:
     shorten(monkeypatch)
     bench = run.opened(student, outcome / "work", outcome, IMAGES, 30)
-    module, labels = run.weights_victim(student).module, bench.split.labels
+    module, labels = weights_victim(student).module, bench.split.labels
 
     def margins(images: Tensor) -> Tensor:
-        return run.margin(run.logits(module, run.on_grid(bench, images)), labels)
+        return margin(run.logits(module, run.on_grid(bench, images)), labels)
 
     each = torch.stack([margins(run.crafted(bench, attack)[0]) for attack in run.ATTACKS])
     assert torch.allclose(margins(run.strongest(bench)), each.amax(dim=0), atol=1e-5)
@@ -218,7 +219,7 @@ def test_without_any_difference_the_interval_is_that_of_a_count_of_zero() -> Non
 def lines_of(masks: dict[str, dict[str, NDArray[np.bool_]]]) -> list[dict[str, Any]]:
     """Lines of made-up masks, by artefact and label; whatever is not given is all right."""
     found = []
-    for name in report.ARTEFACTS:
+    for name in run.ARTEFACTS:
         given = masks.get(name, {})
         labels = ["clean", *report.REPLAYS, "replay strongest", *report.BPDA, *report.BPDA_MORE]
         labels += [label for label in report.TRANSFERS if label != f"transfer {name}"]
