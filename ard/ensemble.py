@@ -42,8 +42,10 @@ def run_part(attempt: Attempt) -> Tensor:
     spec = attempt.spec
     part = configured(attempt.model, attempt.images, spec)
     cuda = [attempt.images.device] if attempt.images.is_cuda else []
-    # The package seeds torch's own generators, which is nobody else's business.
-    with torch.random.fork_rng(devices=cuda):
+    # The package seeds torch's own generators, which is nobody else's business. It is run without
+    # gradients, as it runs itself: it asks for those that it needs, and would otherwise hang the
+    # best images so far on a graph that grows with every step.
+    with torch.random.fork_rng(devices=cuda), torch.no_grad():
         # It also takes views of gradients, which channels_last does not allow.
         found = part.perturb(attempt.images.contiguous(), attempt.labels)
     return project(found.detach(), attempt.images, spec.epsilon, spec.norm)
