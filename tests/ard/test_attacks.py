@@ -331,7 +331,12 @@ def test_a_part_of_the_ensemble_leaves_no_graph_behind(
     def watched(model: nn.Module, images: Tensor, spec: AttackSpec) -> Any:
         part = configured(model, images, spec)
         perturb = part.perturb
-        part.perturb = lambda *given: found.append(perturb(*given)) or found[-1]
+
+        def kept(images: Tensor, labels: Tensor) -> Tensor:
+            found.append(perturb(images, labels))
+            return found[-1]
+
+        part.perturb = kept
         return part
 
     monkeypatch.setattr(ensemble, "configured", watched)
