@@ -88,7 +88,7 @@ PLANS = [
     Plan(part="alone", attack="apgd_t", images=80, forms=FORMS),
     Plan(part="alone", attack="fab_t", images=80, forms=FORMS),
     # The ensemble again on few images, for rates with a spread.
-    Plan(part="rounds", attack="autoattack", images=40, seeds=THREE),
+    Plan(part="rounds", attack="autoattack", images=40, forms=FORMS, seeds=THREE),
     Plan(part="throughput", attack="pgd20", images=500, seeds=tuple(range(5))),
     Plan(part="strength", attack="fgsm", images=500),
     Plan(part="strength", attack="mi_fgsm20", images=500),

@@ -158,10 +158,12 @@ def speed_table(lines: list[Line]) -> Rows:
 
 
 def ensemble_table(lines: list[Line]) -> Rows:
-    """How many times as fast the ensemble is through ardx."""
+    """How many times as fast the ensemble is through ardx, where there is more than one run."""
     rows = [["attack", "norm", "model", "images", "runs", "by a core's time", "by the clock"]]
     for group in grouped(lines, AGREEMENTS):
         one = group[0]
+        if len(group) == 1:
+            continue
         rows.append(
             [
                 one["attack"],

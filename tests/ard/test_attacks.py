@@ -6,12 +6,14 @@ import math
 import re
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from ard import ensemble
 from ard.attacks import (
     ATTACKS,
     attack_label,
@@ -497,6 +499,33 @@ def test_attack_names_parse(text: str, expected: tuple[str, int | None, float | 
 def test_other_attack_names_are_refused(text: str) -> None:
     with pytest.raises(InputError, match=r"attack"):
         parse_attack(text, epsilon=0.1)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_of_the_ensemble_leaves_no_graph_behind(
+    name: str,
+    network: nn.Module,
+    images_and_labels: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With gradients on, every step would hang another node on its best images so far.
+    found: list[Tensor] = []
+
+    def watched(model: nn.Module, images: Tensor, spec: AttackSpec) -> Any:
+        part = configured(model, images, spec)
+        perturb = part.perturb
+
+        def kept(images: Tensor, labels: Tensor) -> Tensor:
+            found.append(perturb(images, labels))
+            return found[-1]
+
+        part.perturb = kept
+        return part
+
+    monkeypatch.setattr(ensemble, "configured", watched)
+    few_queries(monkeypatch, 20)
+    run_attack(network, *images_and_labels, parse_attack(name, epsilon=EPSILON), 0)
+    assert [tensor.requires_grad for tensor in found] == [False]
 
 
 def test_every_attack_has_a_name_that_parses() -> None:

@@ -211,7 +211,7 @@ def test_what_the_document_says_in_words_is_what_the_lines_say() -> None:
     for row in report.strength_table(lines)[1:]:
         assert "<" not in row[-1], row
     shares = {row[0]: float(row[2].split()[0]) for row in report.throughput_table(lines)[1:]}
-    assert shares["resnet8: gradients, as loaded"] > 0.95 > shares["resnet8: gradients, folded"]
+    assert shares["resnet8: gradients, as loaded"] > 1 > shares["resnet8: gradients, folded"] > 0.94
     for group in report.grouped(lines, ("ensemble", "rounds")):
         if group[0]["form"] == "as loaded":
             assert report.median(report.ratios(group, "pyautoattack", "ardx")) > 1
