@@ -23,6 +23,7 @@ __all__ = [
     "attack_label",
     "expand",
     "margin",
+    "named_parts",
     "parse_attack",
     "run_attack",
     "targets_of",
@@ -149,6 +150,14 @@ def expand(spec: AttackSpec) -> list[AttackSpec]:
     if spec.name != "autoattack":
         return [spec]
     return [replace(spec, name=name, steps=ATTACKS[name].steps) for name in PARTS]
+
+
+def named_parts(spec: AttackSpec) -> dict[str, AttackSpec]:
+    """What `evaluate_all` runs for `spec`, by the name of its mask."""
+    parts, label = expand(spec), attack_label(spec)
+    if len(parts) == 1:
+        return {label: spec}
+    return {f"{label}: {attack_label(part)}": part for part in parts}
 
 
 def targets_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ard.attacks import expand, run_attack
 from ard.data import Split, as_float
 from ard.ensemble import PARTS
 from ard.evaluate import predict
+from ard.grid import round_to_grid
 from ard.pace import reported
 from ard.sources import Source
 from ard.victims import Victim
@@ -62,19 +64,15 @@ def craft_set(
             f"--epsilon {spec.epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
             "nothing would be attacked; use 1/255 or more, or --off-grid"
         )
-    manifest = SetManifest(
-        samples=n,
-        image_shape=images.shape,
+    if threat == "black-box" and (spec.name != "square" or spec.norm != "linf"):
+        raise InputError(
+            f"--attack {spec.name}: expected squareN in linf for --threat blackbox, which sees "
+            "scores alone; leave --attack and --norm out"
+        )
+    manifest = replace(
+        _manifest(victim, spec, n, images.shape, images.dataset, threat=threat),
         classes=images.classes,
-        dataset=images.dataset,
-        attack=spec,
-        threat=threat,
-        source_sha256=victim.sha256,
-        source_name=victim.path.name,
-        surrogate_sha256=victim.surrogate_sha256 if threat == "bpda" else None,
         on_grid=on_grid,
-        arrays={},
-        versions=versions_of([spec]),
     )
     plan = SetPlan(
         manifest=manifest,
@@ -87,9 +85,16 @@ def craft_set(
         report_progress(writer.done, n, writer.begun)
         for begin in range(writer.done, n, batch_size):
             batch = images.read(begin, min(begin + batch_size, n))
-            levels, labels = batch.images.to(torch_device), batch.labels.to(torch_device)
+            labels = batch.labels.to(torch_device)
+            attempted = _Batch(
+                levels=batch.images.to(torch_device),
+                labels=labels,
+                begin=begin,
+                number=begin // batch_size,
+                on_grid=on_grid,
+            )
             with reported(attacked, spec, begin, begin + len(labels), n, report_progress):
-                stored = attack(attacked, levels, labels, spec, begin, batch_size, on_grid)
+                stored = attack(attacked, attempted, spec)
             judged = as_float(stored) if on_grid else stored
             fooled = predict(victim.module, judged) != labels
             arrays = (stored, batch.images, batch.labels, fooled)
@@ -100,37 +105,28 @@ def craft_set(
     return manifest
 
 
-def _by_gradients(
-    model: nn.Module,
-    levels: Tensor,
-    labels: Tensor,
-    spec: AttackSpec,
-    begin: int,
-    batch_size: int,
-    on_grid: bool,
-) -> Tensor:
-    """Images (B, C, H, W) to store for the batch of clean `levels` that starts at `begin`."""
-    found = run_attack(model, as_float(levels), labels, spec, begin // batch_size)
-    if not on_grid:
+@dataclass(frozen=True, kw_only=True)
+class _Batch:
+    """Clean uint8 images `levels` (B, C, H, W), those from sample `begin` of a set on."""
+
+    levels: Tensor
+    labels: Tensor
+    begin: int
+    number: int
+    on_grid: bool
+
+
+def _by_gradients(model: nn.Module, batch: _Batch, spec: AttackSpec) -> Tensor:
+    """Images (B, C, H, W) to store: uint8 levels on the grid, or floats in [0, 1]."""
+    found = run_attack(model, as_float(batch.levels), batch.labels, spec, batch.number)
+    if not batch.on_grid:
         return found
-    return round_to_grid(found, levels, spec.epsilon, spec.norm)
+    return round_to_grid(found, batch.levels, spec.epsilon, spec.norm)
 
 
-def _by_scores(
-    model: nn.Module,
-    levels: Tensor,
-    labels: Tensor,
-    spec: AttackSpec,
-    begin: int,
-    batch_size: int,
-    on_grid: bool,
-) -> Tensor:
+def _by_scores(model: nn.Module, batch: _Batch, spec: AttackSpec) -> Tensor:
     """The same by Square, as `ardx bench --attack square` runs it on a device."""
-    if spec.name != "square" or spec.norm != "linf":
-        raise InputError(
-            f"--attack {spec.name}: expected squareN in linf for --threat blackbox, which sees "
-            "scores alone; leave --attack and --norm out"
-        )
+    levels = batch.levels
     assert spec.steps is not None
 
     def scores(images: NDArray[Any]) -> NDArray[Any]:
@@ -139,18 +135,18 @@ def _by_scores(
             logits: Tensor = model(as_float(asked) if images.dtype == np.uint8 else asked)
         return logits.cpu().numpy()
 
-    stored = levels.clone() if on_grid else as_float(levels)
+    stored = levels.clone() if batch.on_grid else as_float(levels)
     for finished in square_attack(
         scores,
         levels.cpu().numpy(),
-        labels.cpu().numpy(),
+        batch.labels.cpu().numpy(),
         epsilon=spec.epsilon,
         queries=spec.steps,
         seed=spec.seed,
         batch_size=SQUARES_AT_ONCE,
         indices=np.arange(len(levels)),
-        first=begin,
-        on_grid=on_grid,
+        first=batch.begin,
+        on_grid=batch.on_grid,
     ):
         stored[finished.indices] = torch.from_numpy(finished.images).to(levels.device)
     return stored
@@ -173,20 +169,10 @@ def keep_set(
     broken before were not attacked, which the manifest says.
     """
     channels, height, width = found.shape[1:]
-    manifest = SetManifest(
-        samples=len(split),
-        image_shape=(channels, height, width),
-        classes=victim.card.classes,
-        dataset=dataset,
-        attack=spec,
-        threat=victim.threat,
+    shape = (channels, height, width)
+    manifest = replace(
+        _manifest(victim, spec, len(split), shape, dataset, threat=victim.threat),
         attacked="survivors",
-        source_sha256=victim.sha256,
-        source_name=victim.path.name,
-        surrogate_sha256=victim.surrogate_sha256,
-        on_grid=False,
-        arrays={},
-        versions=versions_of([spec]),
     )
     plan = SetPlan(manifest=manifest, batch_size=BATCH_SIZE, made_from={"images": split.sha256})
     with SetWriter(out, plan, force=force) as writer:
@@ -197,6 +183,33 @@ def keep_set(
             arrays = (found[part], split.images[part], labels, fooled)
             writer.append(*(array.numpy() for array in arrays))
         return writer.finish()
+
+
+def _manifest(
+    victim: Victim,
+    spec: AttackSpec,
+    samples: int,
+    image_shape: tuple[int, int, int],
+    dataset: str,
+    *,
+    threat: str,
+) -> SetManifest:
+    """Of images off the grid, all attacked, whose labels are the victim's classes."""
+    return SetManifest(
+        samples=samples,
+        image_shape=image_shape,
+        classes=victim.card.classes,
+        dataset=dataset,
+        attack=spec,
+        threat=threat,
+        source_sha256=victim.sha256,
+        source_name=victim.path.name,
+        # Of an artefact that was asked for scores alone nobody saw the parent's gradients.
+        surrogate_sha256=victim.surrogate_sha256 if threat == "bpda" else None,
+        on_grid=False,
+        arrays={},
+        versions=versions_of([spec]),
+    )
 
 
 def judge_set(model: nn.Module, folder: Path, torch_device: str = "cpu") -> float:
@@ -222,39 +235,3 @@ def versions_of(specs: list[AttackSpec]) -> dict[str, str]:
 def arithmetic(torch_device: str) -> dict[str, str]:
     """What torch's rounding depends on besides the model and the images."""
     return {"torch_device": torch_device, "threads": str(torch.get_num_threads())}
-
-
-def round_to_grid(
-    adversarial: Tensor, levels: Tensor, epsilon: float, norm: str = "linf"
-) -> Tensor:
-    """Round images in [0, 1] to 8-bit levels without leaving the ball around uint8 `levels`.
-
-    In whole levels, so that no rounding error can push an image over epsilon.
-    """
-    clean = levels.to(torch.int32)
-    wanted = (adversarial * 255).double() - clean
-    if norm == "linf":
-        radius = grid_radius(epsilon)
-        change = wanted.round().clamp(-radius, radius)
-    else:
-        change = _shortened(wanted, epsilon * 255)
-    return (clean + change.to(torch.int32)).clamp(0, 255).to(torch.uint8)
-
-
-def _shortened(wanted: Tensor, radius: float) -> Tensor:
-    """Whole numbers near `wanted` (B, ...) of L2 length at most `radius`, for each sample.
-
-    Rounding to the nearest lengthens some components; where the whole is too long then, those that
-    were lengthened most are rounded towards 0 instead, as few as it takes. With all of them it is
-    no longer than `wanted`.
-    """
-    flat = wanted.flatten(1)
-    nearest, inward = flat.round(), flat.trunc()
-    lengthened = nearest.abs() - flat.abs()
-    order = lengthened.argsort(dim=1, descending=True)
-    saved = (nearest.square() - inward.square()).gather(1, order).cumsum(dim=1)
-    excess = nearest.square().sum(dim=1, keepdim=True) - radius**2
-    # Position p of the order is shortened unless those before it were enough.
-    enough_before = torch.cat((torch.zeros_like(saved[:, :1]), saved[:, :-1]), dim=1) >= excess
-    shorten = torch.zeros_like(flat, dtype=torch.bool).scatter(1, order, ~enough_before)
-    return torch.where(shorten, inward, nearest).view_as(wanted)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ard.attacks import ATTACKS, attack_label, expand, parse_attack
+from ard.attacks import attack_label, expand, named_parts, parse_attack
 from ard.data import Split, as_float
 from ard.ensemble import PARTS
 from ard.evaluate import evaluate_attack
@@ -194,17 +194,24 @@ def black_box_wins(
     torch_device: str = "cpu",
     seed: int = 0,
 ) -> list[Doubt]:
-    """Square, which sees scores alone, breaks what attacks by gradients left."""
+    """Square, which sees scores alone, breaks what attacks by gradients left.
+
+    The Square of the evaluation, also where it is the last part of autoattack; a short one of its
+    own where there was none.
+    """
     by_gradients = np.ones(len(split), dtype=np.bool_)
     by_scores = np.ones(len(split), dtype=np.bool_)
-    for spec in specs:
-        for part in expand(spec):
-            if part.name in WITHOUT_GRADIENTS and attack_label(spec) in masks:
-                by_scores &= masks[attack_label(spec)]
-        if not _is_blind(spec) and not any(p.name in WITHOUT_GRADIENTS for p in expand(spec)):
-            by_gradients &= masks[attack_label(spec)]
-    remedy = "the gradients are masked or too weak; use --attacks autoattack with more queries"
-    if any(_is_blind(spec) for spec in specs):
+    parts = {name: part for spec in specs for name, part in named_parts(spec).items()}
+    for name, part in parts.items():
+        if _is_blind(part):
+            by_scores &= masks[name]
+        else:
+            by_gradients &= masks[name]
+    remedy = (
+        "the gradients are masked or too weak; attack a smooth stand-in of the model (--threat "
+        "bpda, --threat transfer), and give Square more queries (square20000)"
+    )
+    if any(_is_blind(part) for part in parts.values()):
         lost = by_gradients & ~by_scores
         if lost.mean() <= TOLERANCE:
             return []
@@ -295,6 +302,3 @@ def _some(of: BoolArray, seed: int) -> Tensor:
     if len(chosen) > PROBED:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, PROBED, replace=False))
     return torch.from_numpy(chosen)
-
-
-assert set(WITHOUT_GRADIENTS) <= set(ATTACKS)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ard.attacks import attack_label, expand, run_attack
+from ard.attacks import attack_label, expand, named_parts, run_attack
 from ard.data import Split, as_float
 from ard.deployed import Deployed
 from ard.distributed import ALONE, World
@@ -197,15 +197,14 @@ def evaluate_all(
         require_classes(spec.name, model, as_float(split.images[:1]).to(torch_device))
     worst &= judge("clean", None, None)
     for spec in specs:
-        parts, label = expand(spec), attack_label(spec)
-        left = masks["clean"] if each else worst
-        for part in parts if len(parts) > 1 else []:
-            # One by one, so that an interrupted ensemble goes on after its last whole part.
-            name = f"{label}: {attack_label(part)}"
+        label, left = attack_label(spec), masks["clean"] if each else worst
+        # One by one, so that an interrupted ensemble goes on after its last whole part.
+        for name, part in named_parts(spec).items():
             left = judge(name, part, left)
             order.append(name)
-        masks[label] = left if len(parts) > 1 else judge(label, spec, left)
-        order.append(label)
+        if label not in order:
+            masks[label] = left
+            order.append(label)
         worst = worst & masks[label]
     found = {label: masks[label] for label in order}
     return found | ({"worst case": worst} if specs else {})

@@ -28,11 +28,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ard.attacks import parse_attack, run_attack
-from ard.craft import craft_set, round_to_grid, versions_of
+from ard.craft import craft_set, versions_of
 from ard.data import Dataset, Split, as_float, take_limit
 from ard.datasets import load_dataset
 from ard.evaluate import BATCH_SIZE, predict
 from ard.gradient_attacks import margin
+from ard.grid import round_to_grid
 from ard.sources import SplitSource
 from ard.stages import export, recipe_epsilon
 from ard.victims import Victim, open_victim, weights_victim

@@ -11,9 +11,10 @@ from torch import nn
 
 from ard.attacks import parse_attack, run_attack
 from ard.checkpoint import load_model
-from ard.craft import craft_set, round_to_grid
+from ard.craft import craft_set
 from ard.data import Dataset, as_float, take_limit
 from ard.evaluate import evaluate_all, evaluate_attack
+from ard.grid import round_to_grid
 from ard.sources import SplitSource
 from ard.stages import export
 from ard.victims import weights_victim

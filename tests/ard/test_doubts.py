@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ard import doubts
-from ard.attacks import parse_attack
+from ard.attacks import named_parts, parse_attack
 from ard.checkpoint import load_model
 from ard.craft import craft_set
 from ard.data import Dataset, Split, take_limit
@@ -107,6 +107,19 @@ def test_square_in_the_list_is_compared_with_what_gradients_left(
     (found,) = black_box_wins(model, split, specs, masks)
     broken = int((masks["pgd5"] & ~masks["square200"]).sum())
     assert f"Square breaks {broken} of {len(split)} images" in found.sentence
+
+
+def test_the_square_of_the_ensemble_is_compared_with_its_other_parts(
+    student: nn.Module, split: Split
+) -> None:
+    ensemble = parse_attack("autoattack", epsilon=EPSILON)
+    left = np.arange(len(split)) < 40
+    masks = {name: left.copy() for name in named_parts(ensemble)} | {"worst case": left}
+    # Nothing is attacked anew: the ensemble's Square asked more than a probe would.
+    assert black_box_wins(student, split, [ensemble], masks) == []
+    masks["autoattack: square5000"][:15] = False
+    (found,) = black_box_wins(student, split, [ensemble], masks)
+    assert f"Square breaks 15 of {len(split)} images" in found.sentence
 
 
 def test_too_few_steps_are_reported_with_about_the_points_that_are_missing(

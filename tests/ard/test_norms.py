@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ard.craft import round_to_grid
+from ard.grid import round_to_grid
 from ard.norms import project, random_start, steepest
 
 NORMS = ["linf", "l2"]
