@@ -181,7 +181,7 @@ class DistillFlags(LearningFlags):
         panel=o.Ranking,
     )
     anchor: str | None = o.setting(
-        "loss.anchor", "What fixes the scale: rslad, adaad or ce.", "rslad", panel=o.Ranking
+        "loss.anchor", "What fixes the scale: rslad, adaad, igdm or ce.", "rslad", panel=o.Ranking
     )
 
 

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 from ard.ranking import RankingOptions, ranking_losses
 from edge_bench.errors import InputError
 
-ANCHORS = ("rslad", "ce", "adaad")
+ANCHORS = {"rslad": "rslad", "ce": "pgd_at", "adaad": "adaad", "igdm": "igdm"}
+"""The method whose objective each anchor of ARD is, with its constants."""
 
 NOTHING = torch.empty(0)
 
@@ -45,7 +46,7 @@ class LossOptions:
         temperature: of the softmax in goldblum_ard (30), dist_adv (4), iad (1), and of the
             anchor of ard (1).
         anchor: of ARD: what fixes the scale that a ranking is blind to: the objective `rslad`,
-            the objective `adaad`, or `ce`, cross-entropy on adversarial images.
+            `adaad` or `igdm`, or `ce`, cross-entropy on adversarial images.
         ranking: the ranking terms of ARD, and the inner objective `ranking`.
     """
 
@@ -120,7 +121,7 @@ class Method:
     Attributes:
         source: the paper.
         terms: weighted terms of the loss by name; their sum is minimised.
-        needs: which fields of `Logits` the terms read.
+        needs: which fields of `Logits` the terms read; see `logits_needed`.
         inner: objective that its inner maximisation ascends (see `attacks.INNER_OBJECTIVES`);
             None for training without attack.
         balance: reweighs the terms by what it remembers of earlier steps; None for constant
@@ -313,18 +314,10 @@ def _correlation(a: Tensor, b: Tensor) -> Tensor:
 
 def ard_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
     """ARD (doi 10.7544/issn1000-1239.202550339): an anchor and three ranking levels."""
-    temperature = published(options.temperature, 1.0)
-    if options.anchor == "rslad":
-        anchor = 5 / 6 * kl_divergence(
-            logits.student_adversarial, logits.teacher_clean, temperature
-        ) + 1 / 6 * kl_divergence(logits.student_clean, logits.teacher_clean, temperature)
-        anchor = temperature**2 * anchor
-    elif options.anchor == "adaad":
-        anchor = temperature**2 * kl_divergence(
-            logits.student_adversarial, logits.teacher_adversarial, temperature
-        )
-    else:
-        anchor = F.cross_entropy(logits.student_adversarial, labels)
+    temperature = published(options.temperature, 1.0) if options.anchor != "ce" else 1.0
+    softened = Logits(*(z / temperature for z in vars(logits).values()))
+    anchored = LOSSES[ANCHORS[options.anchor]].terms(softened, labels, options)
+    anchor = temperature**2 * total(anchored)
     ranking = options.ranking
     weights = {
         "class": ranking.weight_class,
@@ -434,6 +427,12 @@ def method_named(name: str, distils: bool) -> Method:
     if name not in known:
         raise InputError(f"--method {name}: expected one of {', '.join(known)}")
     return LOSSES[name]
+
+
+def logits_needed(method: str, options: LossOptions) -> frozenset[str]:
+    """Fields of `Logits` that the method's terms read under these options."""
+    needs = LOSSES[method].needs
+    return needs | LOSSES[ANCHORS[options.anchor]].needs if method == "ard" else needs
 
 
 def total(terms: Terms) -> Tensor:

@@ -24,7 +24,7 @@ from ard.inner import (
     moving_kl,
     ranking_disagreement,
 )
-from ard.losses import LOSSES, NOTHING, Logits, LossOptions, Method, Terms
+from ard.losses import LOSSES, NOTHING, Logits, LossOptions, Terms, logits_needed
 from ard.state import Run
 from edge_bench.devices.generic import read_text
 from edge_bench.errors import InputError
@@ -61,17 +61,17 @@ def update(
     Raises:
         InputError: the loss is no longer finite.
     """
-    method = LOSSES[config.method]
+    method, needs = LOSSES[config.method], logits_needed(config.method, config.loss)
     options = config.loss.at(progress)
     images, own_labels = run.world.part(images), run.world.part(labels)
     with _autocast(config, images):
         teacher_clean = NOTHING
-        if losses.TEACHER_CLEAN in method.needs or config.objective in INNER_WITH_TEACHER:
+        if losses.TEACHER_CLEAN in needs or config.objective in INNER_WITH_TEACHER:
             teacher_clean = _without_gradient(teachers.robust, images)
         adversarial = _attack(
             config, options, run, teachers, images, own_labels, teacher_clean, generator
         )
-        logits = _logits(method, run, teachers, images, adversarial, teacher_clean)
+        logits = _logits(needs, run, teachers, images, adversarial, teacher_clean)
     terms = method.terms(_of_the_whole_batch(run.world, logits), labels, options)
     if method.balance is not None:
         weights, run.memory = method.balance(run.memory, terms)
@@ -135,14 +135,14 @@ def _attack(
 
 
 def _logits(
-    method: Method,
+    needs: frozenset[str],
     run: Run,
     teachers: Teachers,
     images: Tensor,
     adversarial: Tensor,
     teacher_clean: Tensor,
 ) -> Logits:
-    """What the method needs, and no more: every forward pass costs."""
+    """What the loss needs, and no more: every forward pass costs."""
     robust, clean = teachers.robust, teachers.clean
     wanted: dict[str, Callable[[], Tensor]] = {
         losses.STUDENT_CLEAN: lambda: run.forward(images).float(),
@@ -153,7 +153,7 @@ def _logits(
         losses.TEACHER_MIRRORED: lambda: _without_gradient(robust, 2 * images - adversarial),
         losses.SECOND_TEACHER_CLEAN: lambda: _without_gradient(clean, images),
     }
-    return Logits(**{name: compute() for name, compute in wanted.items() if name in method.needs})
+    return Logits(**{name: compute() for name, compute in wanted.items() if name in needs})
 
 
 def _of_the_whole_batch(world: World, logits: Logits) -> Logits:

@@ -33,8 +33,9 @@ from ard.folding import for_attack
 from ard.inner import cross_entropy, gradient_and_logits
 from ard.sources import SplitSource
 from ard.victims import Victim, weights_victim
-from benchmarks.attacks.report import DOCUMENT, LINES, fill, read
+from benchmarks.attacks.report import DOCUMENT, LINES, maker, read
 from benchmarks.attacks.rivals import RIVALS, batches, reference, still_right
+from benchmarks.documents import update
 from benchmarks.methods.lines import Line, append, commit, finished, machine, pack
 from edge_bench.errors import ArdxError, InputError
 from edge_bench.metrics import BoolArray
@@ -118,7 +119,7 @@ def main(
             continue
         print(name, flush=True)
         append(lines, {"id": name} | run() | origin)
-    document.write_text(fill(document.read_text(encoding="utf-8"), read(lines)), encoding="utf-8")
+    update(document, maker(read(lines)), check=False)
 
 
 def comparisons(

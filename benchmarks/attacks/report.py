@@ -1,15 +1,12 @@
 """Make the tables of docs/results/attacks.md from the lines of finished comparisons.
 
-    python -m benchmarks.attacks.report            writes them
-    python -m benchmarks.attacks.report --check    exits 1 where they are not what the lines say
-
-Tables replace what stands between `<!-- table NAME -->` and `<!-- end -->`.
+python -m benchmarks.attacks.report            writes them
+python -m benchmarks.attacks.report --check    exits 1 where they are not what the lines say
 """
 
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -18,8 +15,8 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.methods.lines import RESULTS, Line, unpack
-from benchmarks.methods.report import markdown
 from edge_bench.metrics import BoolArray
 from edge_bench.stats import mcnemar_p_value, wilson_interval
 
@@ -32,8 +29,6 @@ NORMS = {"linf": "L-inf", "l2": "L2"}
 AGREEMENTS = ("alone", "ensemble", "rounds")
 STRENGTHS = ("strength", "restarts")
 
-Rows = list[list[str]]
-
 
 def main(
     lines: Annotated[Path, typer.Option(help="Lines of finished comparisons.")] = LINES,
@@ -41,11 +36,7 @@ def main(
     check: Annotated[bool, typer.Option("--check", help="Compare, write nothing.")] = False,
 ) -> None:
     """Fill in the tables of the document."""
-    before = document.read_text(encoding="utf-8")
-    after = fill(before, read(lines))
-    if check:
-        raise typer.Exit(int(before != after))
-    document.write_text(after, encoding="utf-8")
+    update(document, maker(read(lines)), check=check)
 
 
 def read(path: Path) -> list[Line]:
@@ -55,14 +46,9 @@ def read(path: Path) -> list[Line]:
     return sorted(found, key=lambda line: [line[key] for key in keys])
 
 
-def fill(text: str, lines: list[Line]) -> str:
-    """The document with its tables made anew."""
-
-    def table(match: re.Match[str]) -> str:
-        body = markdown(TABLES[match[1]](lines))
-        return f"<!-- table {match[1]} -->\n{body}\n<!-- end -->"
-
-    return re.sub(r"<!-- table (.+?) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+def maker(lines: list[Line]) -> Maker:
+    """How each table is made."""
+    return lambda _, name: markdown(TABLES[name](lines))
 
 
 def agreement_table(lines: list[Line]) -> Rows:

@@ -24,9 +24,9 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from benchmarks.documents import Maker, markdown, update
 from benchmarks.int8_threats.run import ARTEFACTS, ATTACKS, LINES, MORE, SQUARES, jobs
 from benchmarks.methods.lines import RESULTS, Line, unpack
-from benchmarks.methods.report import markdown
 from edge_bench.metrics import BoolArray
 from edge_bench.stats import mcnemar_p_value, wilson_interval
 
@@ -63,11 +63,7 @@ def main(
     check: Annotated[bool, typer.Option("--check", help="Compare, write nothing.")] = False,
 ) -> None:
     """Fill in the tables of the document."""
-    before = document.read_text(encoding="utf-8")
-    after = fill(before, read(lines))
-    if check:
-        raise typer.Exit(int(before != after))
-    document.write_text(after, encoding="utf-8")
+    update(document, maker(read(lines)), check=check)
 
 
 def read(path: Path) -> list[Line]:
@@ -83,16 +79,13 @@ def read(path: Path) -> list[Line]:
     )
 
 
-def fill(text: str, lines: list[Line]) -> str:
-    """The document with its tables made anew."""
+def maker(lines: list[Line]) -> Maker:
+    """How each table, and each text with figures in it, is made."""
 
-    def made(match: re.Match[str]) -> str:
-        kind, name = match[1], match[2]
-        anew = markdown(TABLES[name](lines)) if kind == "table" else wrapped(TEXTS[name](lines))
-        return f"<!-- {kind} {name} -->\n{anew}\n<!-- end -->"
+    def make(kind: str, name: str) -> str:
+        return markdown(TABLES[name](lines)) if kind == "table" else wrapped(TEXTS[name](lines))
 
-    blocks = r"<!-- (table|text) (.+?) -->\n.*?<!-- end -->"
-    return re.sub(blocks, made, text, flags=re.DOTALL)
+    return make
 
 
 def wrapped(text: str) -> str:

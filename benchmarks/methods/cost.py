@@ -21,8 +21,8 @@ from ard.recipes import build_config, read_toml
 from ard.stages import load_teacher
 from ard.step import Teachers
 from ard.train import timed_steps
+from benchmarks.documents import markdown
 from benchmarks.methods.lines import machine
-from benchmarks.methods.report import markdown
 from benchmarks.methods.run import one_of
 from edge_bench.errors import ArdxError
 

@@ -1,16 +1,13 @@
 """Make the tables and the picture of docs/results/methods.md from the lines of finished runs.
 
-    python -m benchmarks.methods.report            writes both
-    python -m benchmarks.methods.report --check    exits 1 where the tables are not what they say
-
-Tables replace what stands between `<!-- table NAME -->` and `<!-- end -->`.
+python -m benchmarks.methods.report            writes both
+python -m benchmarks.methods.report --check    exits 1 where the tables are not what they say
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -22,6 +19,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 
+from benchmarks.documents import Maker, markdown, update
 from benchmarks.methods.lines import LINES, RESULTS, Line, unpack
 
 OURS = "ard"
@@ -43,11 +41,7 @@ def main(
 ) -> None:
     """Fill in the tables of the document."""
     stages = read(lines)
-    before = document.read_text(encoding="utf-8")
-    after = fill(before, stages)
-    if check:
-        raise typer.Exit(int(before != after))
-    document.write_text(after, encoding="utf-8")
+    update(document, maker(stages), check=check)
     if "main" in stages:
         draw(stages["main"], picture)
 
@@ -61,23 +55,14 @@ def read(path: Path) -> dict[str, Groups]:
     return stages
 
 
-def fill(text: str, stages: dict[str, Groups]) -> str:
-    """The document with its tables made anew."""
+def maker(stages: dict[str, Groups]) -> Maker:
+    """How each table is made; one for another stage than its own is named `TABLE STAGE`."""
 
-    def table(match: re.Match[str]) -> str:
-        name = match[1]
+    def make(_: str, name: str) -> str:
         kind, _, stage = name.partition(" ")
-        rows = TABLES[kind](stages.get(stage or kind, {}))
-        return f"<!-- table {name} -->\n{markdown(rows)}\n<!-- end -->"
+        return markdown(TABLES[kind](stages.get(stage or kind, {})))
 
-    return re.sub(r"<!-- table (.+?) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
-
-
-def markdown(rows: list[list[str]]) -> str:
-    """A table in Markdown; the first row is the header."""
-    header, *body = rows
-    ruler = ["---"] + ["---:"] * (len(header) - 1)
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ruler, *body])
+    return make
 
 
 def main_table(groups: Groups) -> list[list[str]]:
@@ -89,6 +74,7 @@ def main_table(groups: Groups) -> list[list[str]]:
             "clean",
             "APGD-CE",
             "APGD-CE + T",
+            "weighted",
             "clean: ard minus it",
             "robust: ard minus it",
         ]
@@ -105,6 +91,7 @@ def main_table(groups: Groups) -> list[list[str]]:
                 spread(runs, lambda line: line["test"]["clean"]),
                 spread(runs, lambda line: line["test"]["apgd_ce"]),
                 spread(runs, robust),
+                spread(runs, lambda line: (line["test"]["clean"] + robust(line)) / 2),
                 *compared,
             ]
         )

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ard.losses import (
+    ANCHORS,
     LOSSES,
     MTARD_RATE,
     Logits,
     LossOptions,
     Terms,
+    logits_needed,
     method_named,
     mtard_balance,
     total,
@@ -275,13 +277,14 @@ def test_dist_ignores_shift_and_scale_of_the_probabilities(logits: Logits) -> No
 
 
 @pytest.mark.parametrize("t", [1.0, 3.0])
-@pytest.mark.parametrize("anchor", ["rslad", "adaad", "ce"])
+@pytest.mark.parametrize("anchor", ANCHORS)
 def test_each_anchor_of_ard_is_the_objective_of_its_name(
     anchor: str, t: float, logits: Logits, z: Arrays
 ) -> None:
     expected = {
         "rslad": t**2 * (5 / 6 * kl(z.tc, z.sa, t) + 1 / 6 * kl(z.tc, z.sc, t)),
         "adaad": t**2 * kl(z.ta, z.sa, t),
+        "igdm": t**2 * (kl(z.ta, z.sa, t) + kl(z.ta - z.tm, z.sa - z.sm, t)),
         "ce": cross_entropy(z.sa, LABELS.numpy()),
     }
     found = value("ard", logits, anchor=anchor, temperature=t, ranking=NO_RANKING)
@@ -328,15 +331,16 @@ def test_ard_adds_each_level_by_its_weight_to_the_anchor(logits: Logits) -> None
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_method_reads_only_the_logits_that_it_says_it_needs(name: str, logits: Logits) -> None:
-    method = LOSSES[name]
-    nothing = torch.empty(0)
-    given = Logits(
-        *(
-            getattr(logits, field) if field in method.needs else nothing
-            for field in Logits.__dataclass_fields__
+    for options in [LossOptions(anchor=anchor) for anchor in ANCHORS]:
+        needs = logits_needed(name, options)
+        nothing = torch.empty(0)
+        given = Logits(
+            *(
+                getattr(logits, field) if field in needs else nothing
+                for field in Logits.__dataclass_fields__
+            )
         )
-    )
-    assert np.isfinite(float(total(method.terms(given, LABELS, LossOptions()))))
+        assert np.isfinite(float(total(LOSSES[name].terms(given, LABELS, options))))
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -19,6 +19,7 @@ from ard.models import build_model
 from ard.victims import Victim, weights_victim
 from benchmarks.attacks import compare, report
 from benchmarks.attacks.rivals import RIVALS, batches, library, reference, still_right
+from benchmarks.documents import filled
 from benchmarks.methods.lines import Line, pack, unpack
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.metrics import BoolArray
@@ -200,7 +201,7 @@ def test_the_speed_table_tells_rates_and_ratios_of_the_same_run() -> None:
 
 def test_the_document_holds_exactly_what_the_lines_say() -> None:
     text = report.DOCUMENT.read_text(encoding="utf-8")
-    assert text == report.fill(text, report.read(report.LINES))
+    assert text == filled(text, report.maker(report.read(report.LINES)))
     assert set(re.findall(r"<!-- table (.+?) -->", text)) == set(report.TABLES)
 
 

@@ -20,6 +20,7 @@ from ard.datasets import load_dataset
 from ard.gradient_attacks import margin
 from ard.stages import learn
 from ard.victims import open_victim, weights_victim
+from benchmarks.documents import filled
 from benchmarks.int8_threats import report, run
 from benchmarks.methods.lines import RESULTS, ROOT, finished, pack, unpack
 from edge_bench.backends import open_backend
@@ -293,15 +294,15 @@ def test_lines_of_two_models_are_refused(tmp_path: Path) -> None:
 def test_tables_fill_only_their_places() -> None:
     for name in report.TABLES:
         text = f"a\n<!-- table {name} -->\nold\n<!-- end -->\nb\n"
-        filled = report.fill(text, lines_of({}))
-        assert filled.startswith(f"a\n<!-- table {name} -->\n| ")
-        assert filled.endswith("<!-- end -->\nb\n")
-        assert "old" not in filled
+        made = filled(text, report.maker(lines_of({})))
+        assert made.startswith(f"a\n<!-- table {name} -->\n| ")
+        assert made.endswith("<!-- end -->\nb\n")
+        assert "old" not in made
 
 
 def test_the_published_tables_are_what_the_lines_say() -> None:
     text = (RESULTS / "int8_threats.md").read_text(encoding="utf-8")
-    assert report.fill(text, report.read(run.LINES)) == text
+    assert filled(text, report.maker(report.read(run.LINES))) == text
 
 
 def test_the_readme_quotes_the_headline() -> None:

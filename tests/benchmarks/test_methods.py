@@ -17,6 +17,7 @@ from ard.checkpoint import load_model
 from ard.datasets import load_dataset
 from ard.recipes import build_config, read_toml
 from ard.train import training_data
+from benchmarks.documents import filled
 from benchmarks.methods import report, run
 from benchmarks.methods.lines import LINES, RESULTS, finished, pack, unpack
 
@@ -145,8 +146,10 @@ def test_the_table_gives_mean_deviation_difference_and_the_weaker_test(tmp_path:
     seeds = ttest_rel([m.mean() for m in ours], [m.mean() for m in theirs]).pvalue
     difference = 100 * (np.mean(ours) - np.mean(theirs))
     p = max(images, seeds)
-    assert rows[2][6] == f"{difference:+.1f} (p {'< 0.01' if p < 0.01 else f'{p:.2f}'})"
-    assert rows[2][5] == "+0.0 (p 1.00)"
+    assert rows[2][7] == f"{difference:+.1f} (p {'< 0.01' if p < 0.01 else f'{p:.2f}'})"
+    assert rows[2][6] == "+0.0 (p 1.00)"
+    weighted = [(90 + each) / 2 for each in means]
+    assert rows[2][5] == f"{np.mean(weighted):.1f} ± {np.std(weighted, ddof=1):.1f}"
 
 
 def test_seeds_that_only_one_method_has_are_not_compared() -> None:
@@ -158,15 +161,15 @@ def test_seeds_that_only_one_method_has_are_not_compared() -> None:
 def test_tables_fill_only_their_places() -> None:
     text = "a\n<!-- table main -->\nold\n<!-- end -->\nb\n"
     mask = np.ones(8, dtype=np.bool_)
-    filled = report.fill(text, {"main": {"ard": [line("ard", 0, mask)]}})
-    assert filled.startswith("a\n<!-- table main -->\n| method |")
-    assert filled.endswith("<!-- end -->\nb\n")
-    assert "old" not in filled
+    made = filled(text, report.maker({"main": {"ard": [line("ard", 0, mask)]}}))
+    assert made.startswith("a\n<!-- table main -->\n| method |")
+    assert made.endswith("<!-- end -->\nb\n")
+    assert "old" not in made
 
 
 def test_the_published_tables_are_what_the_lines_say() -> None:
     text = (RESULTS / "methods.md").read_text(encoding="utf-8")
-    assert report.fill(text, report.read(LINES)) == text
+    assert filled(text, report.maker(report.read(LINES))) == text
 
 
 def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings() -> None:
