@@ -247,6 +247,7 @@ def draw(groups: Groups, path: Path) -> None:
     for label, runs in groups.items():
         if mean(runs, robust) < 0.05:
             continue
+        is_ours = label.partition(",")[0] == OURS
         clean = [100 * line["test"]["clean"] for line in runs]
         left = [100 * robust(line) for line in runs]
         deviation = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in (clean, left)]
@@ -255,18 +256,20 @@ def draw(groups: Groups, path: Path) -> None:
             statistics.fmean(left),
             xerr=deviation[0],
             yerr=deviation[1],
-            fmt="D" if label == OURS else "o",
-            color="#c0392b" if label == OURS else "#34495e",
+            fmt="D" if is_ours else "o",
+            color="#c0392b" if is_ours else "#34495e",
             capsize=2,
         )
         axes.annotate(
             label,
             (statistics.fmean(clean), statistics.fmean(left)),
             # Variants of a method lie close to another one: their names go below.
-            xytext=(5, -12 if "," in label else 5),
+            xytext=(0, -24) if "," in label else (5, 5),
+            ha="center" if "," in label else "left",
             textcoords="offset points",
             fontsize=9,
         )
+    axes.margins(x=0.1)
     axes.set_xlabel("clean accuracy, %")
     axes.set_ylabel("accuracy under APGD-CE and APGD-T, %")
     axes.grid(alpha=0.3)
