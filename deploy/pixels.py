@@ -111,8 +111,8 @@ def read_levels(model: onnx.ModelProto) -> None:
     """Let a graph of float images (B, C, H, W) in [0, 1] read uint8 ones (B, H, W, C), in place.
 
     In an INT8 graph of unsigned activations whose image is on the grid, the levels become the
-    integers of the first convolution without a detour through float. Others, and those for
-    TensorRT, which takes uint8 no farther than a Cast, make floats of them first.
+    integers of the first convolution without a detour through float. Others make floats of them
+    first.
     """
     graph = model.graph
     images = graph.input[0].name
@@ -129,14 +129,15 @@ def read_levels(model: onnx.ModelProto) -> None:
 
 def _to_floats(graph: onnx.GraphProto, images: str) -> list[onnx.NodeProto]:
     """Nodes from levels (B, H, W, C) to floats (B, C, H, W) in [0, 1]; the graph reads these."""
-    turned, floats, unit = (f"{images}.{name}" for name in ("turned", "float", "unit"))
+    floats, turned, unit = (f"{images}.{name}" for name in ("float", "turned", "unit"))
     for node in graph.node:
         node.input[:] = [unit if name == images else name for name in node.input]
     step = set_constant(graph, f"{images}.step", STEP.reshape(1))
     return [
-        helper.make_node("Transpose", [images], [turned], name="to_nchw", perm=TO_NCHW),
-        helper.make_node("Cast", [turned], [floats], name="to_float", to=TensorProto.FLOAT),
-        helper.make_node("Mul", [floats, step], [unit], name="to_unit"),
+        # First of all: TensorRT takes uint8 no farther.
+        helper.make_node("Cast", [images], [floats], name="to_float", to=TensorProto.FLOAT),
+        helper.make_node("Transpose", [floats], [turned], name="to_nchw", perm=TO_NCHW),
+        helper.make_node("Mul", [turned, step], [unit], name="to_unit"),
     ]
 
 

@@ -106,7 +106,7 @@ def test_levels_go_straight_into_unsigned_convolutions_and_to_tensorrt_through_a
         # Weights have a DequantizeLinear too, wherever they lie.
         before[target] = [kind for kind in kinds if kind != "DequantizeLinear"]
     assert before["x86-vnni"] == ["Pad", "Transpose"]
-    assert before["tensorrt"] == ["Transpose", "Cast", "Mul", "Sub", "Pad", "QuantizeLinear"]
+    assert before["tensorrt"] == ["Cast", "Transpose", "Mul", "Sub", "Pad", "QuantizeLinear"]
 
 
 def test_fp32_of_uint8_images_folds_their_scale_too(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_fp32_of_uint8_images_folds_their_scale_too(tmp_path: Path) -> None:
     model, path = Small().eval(), tmp_path / "a.onnx"
     export_fp32(model, (3, 8, 8), path, levels=True)
     graph = onnx.load(path).graph
-    assert [node.op_type for node in graph.node][:4] == ["Transpose", "Cast", "Sub", "Conv"]
+    assert [node.op_type for node in graph.node][:4] == ["Cast", "Transpose", "Sub", "Conv"]
     with torch.no_grad():
         expected = model(torch.from_numpy(FLOATS)).numpy()
     came = logits(path, np.ascontiguousarray(LEVELS.transpose(0, 2, 3, 1)))
