@@ -20,13 +20,30 @@ def export_command(
         str | None,
         typer.Option(help="INT8 settings: x86 (default), x86-vnni, arm or tensorrt."),
     ] = None,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="Convert to float16, for TensorRT and Arm.")
+    ] = False,
+    input_type: Annotated[
+        str,
+        typer.Option(
+            "--input",
+            help="What the graph reads: float32 images NCHW in 0..1, or uint8 ones NHWC in 0..255.",
+        ),
+    ] = "float32",
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch", help="Bind the graph to this batch size; free by default.", min=1),
+    ] = None,
     calibration_images: Annotated[
         int, typer.Option(help="Training images that set the INT8 ranges.", min=1)
     ] = 512,
     min_agreement: Annotated[
         float | None,
         typer.Option(
-            help="Least share of equal classes; default 0.999, for INT8 0.9.", min=0, max=1
+            help="Least share of equal classes with torch, or nothing is written. Default 0.999; "
+            "0.9 for INT8, where the FP32 graph that is quantised must still reach 0.999.",
+            min=0,
+            max=1,
         ),
     ] = None,
     dataset: o.OptionalDatasetName = None,
@@ -37,7 +54,7 @@ def export_command(
     force: o.Force = False,
     json_summary: o.Json = False,
 ) -> None:
-    """Export to ONNX, fp32 or INT8, checked on clean and adversarial images before it is written.
+    """Export to ONNX, fp32, FP16 or INT8, checked on clean and adversarial images before written.
 
     Example: ardx export runs/student/student.safetensors --out student.onnx --int8 --target arm
     """
@@ -46,12 +63,17 @@ def export_command(
     from ard.checkpoint import load_model
     from ard.datasets import load_dataset
     from ard.stages import export
+    from deploy.artifact import INPUTS
     from edge_bench.store import refuse_existing_file, sha256_file
 
     if out.suffix != ".onnx":
         raise InputError(f"--out {out}: expected a file name that ends in .onnx")
     if target is not None and not int8:
         raise InputError(f"--target {target}: chooses INT8 settings; add --int8, or leave it out")
+    if int8 and fp16:
+        raise InputError("--int8 and --fp16: an artefact has one precision; give one of them")
+    if input_type not in INPUTS:
+        raise InputError(f"--input {input_type}: expected {' or '.join(INPUTS)}")
     int8_target = (target or "x86") if int8 else None
     refuse_existing_file(out, force)
     _, card = load_model(model)
@@ -61,6 +83,9 @@ def export_command(
         data,
         out,
         int8_target=int8_target,
+        fp16=fp16,
+        input_type=input_type,
+        batch_size=batch_size,
         calibration_images=calibration_images,
         least_agreement=min_agreement,
         seed=seed,
@@ -82,4 +107,5 @@ def export_command(
         for parity in parities
     ]
     header = ["held-out images", "largest logit difference", "same class", "torch", "onnx", "n"]
-    print_table(f"{out} ({f'int8 {int8_target}' if int8 else 'fp32'})", header, rows)
+    precision = f"int8 {int8_target}" if int8 else "fp16" if fp16 else "fp32"
+    print_table(f"{out} ({precision})", header, rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_bench.backends import open_backend
+from edge_bench.bench import BenchOptions, logits_of
 from edge_bench.errors import InputError
 
 BATCH_SIZE = 64
+OPTIONS = BenchOptions()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Parity:
         images: `clean` or `adversarial`.
         samples: number of images N.
         largest_difference: of any logit.
-        agreement: fraction of images on which both choose the same class.
+        agreement: fraction of images on which both choose the same class (see `compare`).
         torch_accuracy, artifact_accuracy: fractions of N.
     """
 
@@ -37,30 +38,47 @@ class Parity:
     artifact_accuracy: float
 
 
+def levels_of(images: Tensor) -> Tensor:
+    """Images in [0, 1] as levels of the 8-bit grid, uint8, which is what a device is given."""
+    return (images * 255).round().to(torch.uint8)
+
+
 def compare(
-    model: nn.Module, artifact: Path, images: dict[str, Tensor], labels: Tensor
+    model: nn.Module,
+    artifact: Path,
+    images: dict[str, Tensor],
+    labels: Tensor,
+    resolution: float = 0.0,
 ) -> list[Parity]:
-    """Run both over the same images, in ONNX Runtime and in torch.
+    """Run both over the same images on the 8-bit grid, in ONNX Runtime and in torch.
 
     Args:
         model: in eval mode, on the CPU.
-        images: float images (N, C, H, W) in [0, 1] by kind.
+        images: float images (N, C, H, W) in [0, 1] by kind; they are rounded to the grid.
         labels: (N,), shared by every kind.
+        resolution: two classes are the same where torch's logits of them lie no farther apart
+            than this fraction of the image's largest.
+
+    Raises:
+        InputError: the artefact gives NaN or infinite logits.
     """
     found: list[Parity] = []
     expected = labels.numpy()
     with open_backend("ort", artifact, None) as backend:
-        for kind, batch in images.items():
-            ours = _in_batches(lambda x: backend.infer(x.numpy()), batch)
-            theirs = _in_batches(lambda x: model(x).numpy(), batch)
-            if not np.isfinite(ours).all():
-                raise InputError(f"{artifact.name}: the exported graph gives NaN on {kind} images")
+        for kind, some in images.items():
+            parts = torch.split(levels_of(some), backend.input.batch_size or BATCH_SIZE)
+            with torch.no_grad():
+                theirs = np.concatenate([model(part.float() / 255).numpy() for part in parts])
+            what, classes = f"{kind} images", theirs.shape[1]
+            ours = np.concatenate(
+                [logits_of(backend, part.numpy(), classes, OPTIONS, what) for part in parts]
+            )
             found.append(
                 Parity(
                     images=kind,
-                    samples=len(batch),
+                    samples=len(some),
                     largest_difference=float(np.abs(ours - theirs).max()),
-                    agreement=float((ours.argmax(1) == theirs.argmax(1)).mean()),
+                    agreement=float(_same_class(ours, theirs, resolution).mean()),
                     torch_accuracy=float((theirs.argmax(1) == expected).mean()),
                     artifact_accuracy=float((ours.argmax(1) == expected).mean()),
                 )
@@ -68,24 +86,25 @@ def compare(
     return found
 
 
-def require_agreement(parities: list[Parity], least: float) -> None:
+def _same_class(
+    ours: NDArray[np.float32], theirs: NDArray[np.float32], resolution: float
+) -> NDArray[np.bool_]:
+    chosen = np.take_along_axis(theirs, ours.argmax(axis=1)[:, None], axis=1)[:, 0]
+    found: NDArray[np.bool_] = theirs.max(axis=1) - chosen <= resolution * np.abs(theirs).max(1)
+    return found
+
+
+def require_agreement(parities: list[Parity], least: float, what: str, remedy: str) -> None:
     """Refuse an artefact whose classes differ from torch's too often.
 
     Raises:
-        InputError: agreement on some kind of images is below `least`.
+        InputError: agreement of `what` on some kind of images is below `least`.
     """
     for parity in parities:
         if parity.agreement < least:
             raise InputError(
-                f"export: the artefact agrees with the torch model on {parity.agreement:.2%} of "
+                f"export: {what} agrees with the torch model on {parity.agreement:.2%} of "
                 f"{parity.samples} {parity.images} images (largest logit difference "
                 f"{parity.largest_difference:.3g}), expected {least:.2%} or more, so nothing was "
-                "written; try another --target or more --calibration-images, or lower "
-                "--min-agreement"
+                f"written; {remedy}"
             )
-
-
-def _in_batches(function: Any, images: Tensor) -> NDArray[np.float32]:
-    with torch.no_grad():
-        parts = [function(part) for part in torch.split(images, BATCH_SIZE)]
-    return np.concatenate(parts)

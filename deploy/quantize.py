@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 from onnxruntime.quantization import (
     CalibrationMethod,
@@ -17,7 +18,8 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from deploy.export import INPUT
+from deploy.graph import INPUT
+from deploy.pixels import put_on_grid
 from edge_bench.errors import InputError
 
 
@@ -126,6 +128,13 @@ def quantize_int8(fp32: Path, int8: Path, images: NDArray[np.float32], target: s
     quiet.setLevel(logging.ERROR)
     try:
         quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
+        model = onnx.load(prepared)
+        grid = put_on_grid(model)
+        onnx.save(model, prepared)
+        extra = dict(settings.extra)
+        if grid is not None:
+            signed = settings.activations == QuantType.QInt8
+            extra["TensorQuantOverrides"] = grid.overrides(signed=signed)
         quantize_static(
             str(prepared),
             str(int8),
@@ -136,7 +145,8 @@ def quantize_int8(fp32: Path, int8: Path, images: NDArray[np.float32], target: s
             per_channel=True,
             reduce_range=settings.reduce_range,
             calibrate_method=CalibrationMethod.MinMax,
-            extra_options=dict(settings.extra),
+            nodes_to_exclude=list(grid.float_nodes) if grid else [],
+            extra_options=extra,
         )
     finally:
         quiet.setLevel(level)

@@ -14,7 +14,7 @@ from edge_bench.errors import InputError
 
 SCHEMA_VERSION = 1
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
 NORMS = ("linf", "l2")
 # How a set came about; `replay` is what sets of before these words say of themselves.
 THREATS = ("replay", "white-box", "bpda", "black-box", "transfer", "imported")
@@ -107,7 +107,7 @@ class ModelCard:
         dataset: name of the dataset it was trained on.
         classes: number of classes C; logits are (B, C).
         input_shape: (channels, height, width) of one image.
-        precision: `fp32` or `int8`.
+        precision: `fp32`, `fp16` or `int8`.
         parent_sha256: file it was made from (student: teacher; ONNX: weights); None for a root.
         recipe: the settings that made it, as plain JSON values.
         session_options: ONNX Runtime's config entries under which an artefact was validated, and

@@ -5,17 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
-from deploy.export import export_fp32
+from deploy.export import export_fp32, finish
+from deploy.pixels import read_levels
 from deploy.quantize import quantize_int8
 from edge_bench.backends import open_backend
 from edge_bench.backends.trt import outside_of
 from edge_bench.engine import tensorrt_here
 from edge_bench.engine_cache import EngineOptions
 from edge_bench.errors import CapabilityError
+from edge_bench.spec import ModelCard
 
 SHAPE = (3, 16, 16)
 
@@ -48,6 +51,24 @@ def test_an_engine_s_shapes_are_read_from_exported_graphs(graphs: tuple[Path, Pa
         outside, _ = outside_of(path)
         assert (outside.input, outside.output) == ("images", "logits")
         assert (outside.image_shape, outside.batch_size, outside.classes) == (SHAPE, None, 5)
+
+
+def test_an_engine_s_shapes_are_read_from_graphs_of_uint8_images_bound_to_a_batch(
+    graphs: tuple[Path, Path],
+) -> None:
+    card = ModelCard(architecture="test", dataset="noise", classes=5, input_shape=SHAPE)
+    for path in graphs:
+        model = onnx.load(path)
+        read_levels(model)
+        onnx.save(model, path)
+        finish(path, card, batch_size=4)
+        outside, found = outside_of(path)
+        assert (outside.dtype, outside.channels_last) == ("uint8", True)
+        assert (outside.image_shape, outside.batch_size, outside.classes) == (SHAPE, 4, 5)
+        assert found == card
+        # TensorRT's uint8 is for the input alone.
+        (first,) = [node.op_type for node in model.graph.node if "images" in node.input]
+        assert first == "Cast"
 
 
 @pytest.mark.tensorrt

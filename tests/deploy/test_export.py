@@ -14,11 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ard.deployed import Deployed
 from deploy.artifact import ExportPlan, export_artifact
-from deploy.parity import Parity, compare, require_agreement
+from deploy.parity import Parity, compare, levels_of, require_agreement
 from deploy.quantize import TARGETS, CalibrationImages
 from edge_bench.backends.ort import OrtBackend
+from edge_bench.bench import BenchOptions, run
 from edge_bench.errors import InputError
+from edge_bench.onnx_file import read_onnx
 from edge_bench.spec import ModelCard
 
 CARD = ModelCard(
@@ -52,7 +55,7 @@ def model() -> nn.Module:
     return model.eval()
 
 
-def plan(model: nn.Module, target: str | None, least: float = 0.0) -> ExportPlan:
+def plan(model: nn.Module, target: str | None, least: float = 0.0, **changes: Any) -> ExportPlan:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(200, 3, 8, 8, generator=generator)
     with torch.no_grad():
@@ -64,6 +67,7 @@ def plan(model: nn.Module, target: str | None, least: float = 0.0) -> ExportPlan
         check_images={"clean": images, "adversarial": (images + 0.05).clamp(0, 1)},
         check_labels=labels,
         least_agreement=least,
+        **changes,
     )
 
 
@@ -206,6 +210,102 @@ def test_too_little_agreement_writes_nothing(model: nn.Module, tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["a.onnx"]
 
 
+class Misread(nn.Module):
+    """A model that its exporter gets wrong: traced, it computes something else."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.model(x)
+        return logits.flip(1) if torch.compiler.is_exporting() else logits
+
+
+@pytest.mark.parametrize("how", [{"target": "arm"}, {"target": None, "fp16": True}])
+def test_int8_and_fp16_are_made_only_of_an_fp32_graph_that_is_faithful(
+    how: dict[str, Any], model: nn.Module, tmp_path: Path
+) -> None:
+    precision = "FP16" if "fp16" in how else "INT8"
+    with pytest.raises(InputError, match=f"the FP32 graph that {precision} is made from agrees"):
+        export_artifact(Misread(model), CARD, plan(model, **how), tmp_path / "a.onnx", force=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fp16_reads_and_gives_float32_and_says_so_on_its_card(
+    model: nn.Module, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.onnx"
+    for parity in export_artifact(model, CARD, plan(model, None, 0.999, fp16=True), out, False):
+        assert parity.agreement > 0.999
+        assert 0 < parity.largest_difference < 0.1
+    with OrtBackend(out) as backend:
+        assert backend.input.dtype == "float32"
+        assert backend.card is not None
+        assert backend.card.precision == "fp16"
+        assert backend.card.recipe["fp16_keeps_float32"] == []
+    kinds = {t.data_type for t in onnx.load(out).graph.initializer if len(t.dims) == 4}
+    assert onnx.TensorProto.FLOAT16 in kinds
+
+
+@pytest.mark.parametrize("how", [{}, {"fp16": True}, {"target": "x86"}, {"target": "arm"}])
+def test_a_graph_of_uint8_images_bound_to_a_batch_is_checked_and_benched(
+    how: dict[str, Any], model: nn.Module, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.onnx"
+    wanted = plan(model, how.pop("target", None), 0.9, input="uint8", batch_size=7, **how)
+    parities = export_artifact(model, CARD, wanted, out, force=False)
+    # 200 images leave a last batch of 4.
+    assert [p.samples for p in parities] == [200, 200]
+    described = read_onnx(out)
+    (images,), (logits,) = described.inputs, described.outputs
+    assert (images.type, images.shape) == ("tensor(uint8)", [7, 8, 8, 3])
+    assert logits.shape == [7, 4]
+    assert described.metadata["input_range"].startswith("0..255 (uint8, NHWC)")
+    options = BenchOptions(warmup_runs=0, min_runs=1, min_seconds=0, threads=1)
+    report = run(out, [], options)
+    assert report.latency.batch_size == 7
+    assert report.fingerprint is not None
+    assert report.fingerprint.largest_difference == 0
+    # What an attack sees: images between the levels, and a last batch that is not full.
+    some = wanted.check_images["clean"][:10]
+    with OrtBackend(out) as backend, torch.no_grad():
+        came = Deployed(backend, None, 4)(some + 0.001).argmax(1)
+        assert (came == model(levels_of(some + 0.001).float() / 255).argmax(1)).sum() >= 9
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"target": "arm", "fp16": True}, "--int8 and --fp16: an artefact has one precision"),
+        ({"target": None, "input": "uint16"}, "--input uint16: expected float32 or uint8"),
+        ({"target": None, "batch_size": 0}, "--batch 0: expected 1 or more"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(
+    changes: dict[str, Any], sentence: str, model: nn.Module
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        plan(model, **changes)
+
+
+def test_classes_that_torch_holds_for_equal_within_the_resolution_are_the_same(
+    model: nn.Module, artifacts: dict[str, Path]
+) -> None:
+    class Shifted(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = model(x)
+            top = logits.amax(1, keepdim=True)
+            # Every class but the best comes to lie a hundredth of the best above it.
+            return torch.where(logits == top, top, top + 0.01 * top.abs())
+
+    images = {"clean": torch.rand(30, 3, 8, 8)}
+    labels = torch.zeros(30, dtype=torch.int64)
+    for resolution, agreement in ((0.0, 0.0), (0.009, 0.0), (0.011, 1.0)):
+        (parity,) = compare(Shifted(), artifacts["fp32"], images, labels, resolution)
+        assert parity.agreement == agreement
+
+
 def test_an_existing_artefact_is_not_overwritten(model: nn.Module, tmp_path: Path) -> None:
     out = tmp_path / "a.onnx"
     out.write_bytes(b"old")
@@ -234,7 +334,7 @@ def test_parity_sees_a_model_that_differs(model: nn.Module, artifacts: dict[str,
     assert parity.agreement == float((labels == 0).float().mean())
     assert parity.artifact_accuracy == 1
     with pytest.raises(InputError, match="agrees with the torch model on"):
-        require_agreement([parity], 0.999)
+        require_agreement([parity], 0.999, "the artefact", "look again")
 
 
 def test_agreement_at_the_limit_passes() -> None:
@@ -246,7 +346,7 @@ def test_agreement_at_the_limit_passes() -> None:
         torch_accuracy=1.0,
         artifact_accuracy=1.0,
     )
-    require_agreement([parity], 0.9)
+    require_agreement([parity], 0.9, "the artefact", "look again")
 
 
 def test_calibration_hands_out_every_image_once_and_in_ranges() -> None:
@@ -272,10 +372,11 @@ def test_calibration_ranges_come_from_the_images_given(model: nn.Module, tmp_pat
         export_artifact(model, CARD, one, tmp_path / f"{name}.onnx", force=False)
         graph = onnx.load(tmp_path / f"{name}.onnx").graph
         constants = {t.name: onnx.numpy_helper.to_array(t) for t in graph.initializer}
-        first = next(n for n in graph.node if n.op_type == "QuantizeLinear")
-        scales.append(float(constants[first.input[1]]))
-    # Normalised, bright pixels span -2 to 2, dark ones -2 to -1.6; a range always includes 0.
-    assert scales == pytest.approx([4 / 255, 2 / 255], rel=0.01)
+        image, stem, *_ = [n for n in graph.node if n.op_type == "QuantizeLinear"]
+        assert constants[image.input[1]] == np.float32(1 / 255)
+        scales.append(float(constants[stem.input[1]]))
+    # After the image, whose own levels are its grid whatever was seen, comes the stem with ReLU6.
+    assert scales[1] < 0.9 * scales[0]
 
 
 def test_the_runtime_needs_no_ardx_to_run_the_file(artifacts: dict[str, Path]) -> None:

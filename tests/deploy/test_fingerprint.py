@@ -38,7 +38,7 @@ INT8_ALLOWED = "session.qdqisint8allowed"
 
 
 class Deep(nn.Module):
-    """Residual additions enough that the two ways to run it in S8S8 lie steps apart."""
+    """Sines in float between its integers: the two ways to run it in S8S8 lie steps apart."""
 
     def __init__(self, width: int, depth: int) -> None:
         super().__init__()
@@ -53,13 +53,12 @@ class Deep(nn.Module):
             )
             for _ in range(depth)
         )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(depth))
         self.head = nn.Linear(width * 64, 4)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.stem((x - 0.5) / 0.25))
-        for body, norm in zip(self.bodies, self.norms, strict=True):
-            x = torch.relu(norm(x + body(x)))
+        for body in self.bodies:
+            x = torch.sin(2 * (x + body(x)))
         logits: torch.Tensor = self.head(x.flatten(1))
         return logits
 
@@ -180,7 +179,8 @@ def test_another_order_of_sums_in_fp32_is_no_difference(deep: dict[str, Path]) -
     path = deep["fp32"]
     marks = read_fingerprint(fingerprint_path(path), sha256_file(path))
     result = compare(marks, session(path, level="DISABLE_ALL"), "fp32")
-    assert 0 < result.largest_difference < result.tolerance / 10
+    # Twelve sines in a row amplify it; a network without them stays far lower.
+    assert 0 < result.largest_difference < result.tolerance / 3
     assert not differs(result)
 
 

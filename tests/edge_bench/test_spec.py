@@ -104,7 +104,7 @@ def test_an_impossible_model_card_is_refused(
         make_card(**{field: value})
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_a_model_card_takes_the_precisions_that_are_exported(
     make_card: Callable[..., ModelCard], precision: str
 ) -> None:

@@ -1,0 +1,52 @@
+"""What every pass over an ONNX graph needs: constants, readers, and the way from the image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+INPUT, OUTPUT = "images", "logits"
+
+
+def constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:
+    """The graph's initialisers by name."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+
+
+def sole_reader(graph: onnx.GraphProto, name: str) -> onnx.NodeProto | None:
+    """The one node that reads a tensor, once; None where it has other readers, or none."""
+    readers = [node for node in graph.node for read in node.input if read == name]
+    return readers[0] if len(readers) == 1 and name not in {o.name for o in graph.output} else None
+
+
+def set_constant(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:
+    """Put an initialiser into the graph, in place of any of that name; return the name."""
+    for tensor in [t for t in graph.initializer if t.name == name]:
+        graph.initializer.remove(tensor)
+    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    return name
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """The attributes that a node states, by name."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def insert_before(graph: onnx.GraphProto, node: onnx.NodeProto, *new_nodes: onnx.NodeProto) -> None:
+    """Put nodes in front of another, which keeps the order in which a graph must lie."""
+    at = list(graph.node).index(node)
+    for shift, new in enumerate(new_nodes):
+        graph.node.insert(at + shift, new)
+
+
+def tidy(graph: onnx.GraphProto) -> None:
+    """Remove what a change leaves behind: constants that no node reads, and shapes of tensors."""
+    read = {name for node in graph.node for name in node.input}
+    for tensor in [t for t in graph.initializer if t.name not in read]:
+        graph.initializer.remove(tensor)
+    # Whoever needs them infers them anew.
+    graph.ClearField("value_info")
