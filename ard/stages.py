@@ -11,28 +11,27 @@ from typing import Any
 import torch
 from torch import nn
 
+from ard import precision
 from ard.attacks import parse_attack, run_attack
 from ard.board import check_installed
 from ard.checkpoint import load_known, load_model, load_published, load_tensors, save_model
 from ard.config import TrainConfig
 from ard.data import (
-    SPLIT_SEED,
     Dataset,
-    any_subset,
     as_float,
     hold_out_validation,
     take_limit,
 )
 from ard.distributed import ALONE, World
 from ard.losses import LOSSES
+from ard.precision import BudgetOptions
 from ard.recipes import CONFIG, write_config
 from ard.state import Validation
 from ard.step import Teachers, fast_precision
 from ard.teachers import teacher_for
 from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
-from deploy.artifact import ExportPlan, export_artifact
-from deploy.parity import Parity
-from edge_bench.console import ProgressCallback, no_progress
+from deploy.artifact import Exported, ExportPlan, Int8Plan, export_artifact
+from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.spec import NORMS, ModelCard, parse_epsilon
 from edge_bench.store import sha256_file
@@ -234,32 +233,58 @@ def export(
     out: Path,
     *,
     int8_target: str | None = None,
+    calibration: str = "clean",
+    calibration_method: str = "minmax",
     calibration_images: int = 512,
+    budget: BudgetOptions | None = None,
     least_agreement: float | None = None,
     seed: int = 0,
     force: bool = False,
-) -> list[Parity]:
-    """Export weights to ONNX, fp32 or INT8, checked on clean and adversarial held-out images."""
+    monitor: Monitor = silent,
+) -> Exported:
+    """Export weights to ONNX, fp32 or INT8, checked on clean and adversarial held-out images.
+
+    Raises:
+        BudgetError: the budget cannot be met; nothing is written.
+    """
     model, card = load_model(model_path)
     check_dataset(model_path, card, dataset)
     training, validation = hold_out_validation(dataset.train)
     check = take_limit(validation, CHECK_IMAGES)
     clean = as_float(check.images)
-    spec = parse_attack(VALIDATION_ATTACK, epsilon=recipe_epsilon(card), seed=seed)
+    epsilon = recipe_epsilon(card)
+    spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
     adversarial = run_attack(model, clean, check.labels, spec, 0)
-    if calibration_images < len(training):
-        training = training.at(any_subset(training, calibration_images, SPLIT_SEED + seed))
     if least_agreement is None:
         least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FP32
+    int8 = None
+    if int8_target is not None:
+        images = precision.calibration_images(
+            model, training, calibration_images, calibration, epsilon, seed, monitor
+        )
+        int8 = Int8Plan(
+            target=int8_target, calibration=images, kind=calibration, method=calibration_method
+        )
+    measured = None
+    if budget is not None:
+        measured = precision.budget_of_precision(
+            model,
+            validation,
+            budget,
+            classes=card.classes,
+            epsilon=epsilon,
+            seed=seed,
+            monitor=monitor,
+        )
     plan = ExportPlan(
         parent_sha256=sha256_file(model_path),
-        int8_target=int8_target,
-        calibration=as_float(training.images) if int8_target else clean[:0],
+        int8=int8,
+        budget=measured,
         check_images={"clean": clean, "adversarial": adversarial},
         check_labels=check.labels,
         least_agreement=least_agreement,
     )
-    return export_artifact(model, card, plan, out, force)
+    return export_artifact(model, card, plan, out, force, monitor)
 
 
 def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from deploy.budget import Budget, Maker, Outcome
+from deploy.calibration import require_method
 from deploy.export import export_fp32, finish
+from deploy.layers import Layer
 from deploy.parity import Parity, compare, require_agreement
-from deploy.quantize import quantize_int8, target_named
+from deploy.quantize import Quantiser
+from deploy.search import search
+from deploy.targets import target_named
 from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.bench import stored_logits
+from edge_bench.console import Monitor, silent
 from edge_bench.fingerprint import (
     SAMPLES,
     Fingerprint,
@@ -28,38 +35,85 @@ from edge_bench.store import atomic_file, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
+class Int8Plan:
+    """How to quantise.
+
+    Attributes:
+        target: key of `targets.TARGETS`.
+        calibration: images (N, C, H, W) from the training set, uint8 levels or float32 in [0, 1].
+        kind: what they are, for the card: `clean`, `adversarial` or `mixed`.
+        method: key of `calibration.METHODS`.
+
+    Raises:
+        InputError: no such target or method.
+    """
+
+    target: str
+    calibration: Tensor
+    kind: str = "clean"
+    method: str = "minmax"
+
+    def __post_init__(self) -> None:
+        target_named(self.target)
+        require_method(self.method)
+
+    def applied_to(self, card: ModelCard) -> ModelCard:
+        """The card of an artefact that was quantised like this."""
+        recipe = card.recipe | {
+            "int8_target": self.target,
+            "calibration": self.kind,
+            "calibration_method": self.method,
+            "calibration_images": len(self.calibration),
+        }
+        options = target_named(self.target).session_options
+        return replace(card, precision="int8", recipe=recipe, session_options=options)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportPlan:
     """What to export and what it must live up to.
 
     Attributes:
         parent_sha256: of the weights.
-        int8_target: key of `quantize.TARGETS`; None exports fp32.
-        calibration: images (N, C, H, W) in [0, 1] from the training set; for INT8 only.
+        int8: None exports fp32.
+        budget: what a lower precision may cost; None measures nothing and keeps no layer in float.
         check_images: images (N, C, H, W) in [0, 1] by kind, for the parity check.
         check_labels: their labels (N,).
         least_agreement: fraction of equal classes below which nothing is written.
     """
 
     parent_sha256: str
-    int8_target: str | None
-    calibration: Tensor
+    int8: Int8Plan | None
+    budget: Budget | None = None
     check_images: dict[str, Tensor]
     check_labels: Tensor
     least_agreement: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was found out about an artefact that was written; no `budget` where none was asked."""
+
+    parities: list[Parity]
+    budget: Outcome | None
+
+
 def export_artifact(
-    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, force: bool
-) -> list[Parity]:
+    model: nn.Module,
+    card: ModelCard,
+    plan: ExportPlan,
+    out: Path,
+    force: bool,
+    monitor: Monitor = silent,
+) -> Exported:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
     Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
 
     Raises:
-        InputError: unknown target, or too little agreement; `out` is untouched then.
+        InputError: too little agreement; `out` is untouched then.
+        BudgetError: the budget cannot be met; nothing is written either.
     """
-    if plan.int8_target is not None:
-        target_named(plan.int8_target)
     new_card = replace(card, parent_sha256=plan.parent_sha256)
     # Both files are whole before either takes its place.
     with (
@@ -69,22 +123,40 @@ def export_artifact(
     ):
         graph = Path(folder) / "fp32.onnx"
         export_fp32(model, card.input_shape, graph)
-        if plan.int8_target is not None:
+        outcome = None
+        if plan.int8 is not None:
+            images = plan.int8.calibration.numpy()
+            maker = Quantiser(graph, Path(folder), images, plan.int8.target, plan.int8.method)
+            fp32_card, new_card = new_card, plan.int8.applied_to(new_card)
             int8 = Path(folder) / "int8.onnx"
-            quantize_int8(graph, int8, plan.calibration.numpy(), plan.int8_target)
-            recipe = card.recipe | {
-                "int8_target": plan.int8_target,
-                "calibration_images": len(plan.calibration),
-            }
-            options = target_named(plan.int8_target).session_options
-            new_card = replace(new_card, precision="int8", recipe=recipe, session_options=options)
+            if plan.budget is None:
+                maker.make(int8)
+            else:
+                finish(graph, fp32_card)
+                finished = _Finished(maker, new_card)
+                outcome = search(graph, finished, plan.budget, Path(folder), monitor)
+                maker.make(int8, outcome.in_float)
+                new_card = replace(new_card, recipe=new_card.recipe | outcome.recipe())
             graph = int8
         finish(graph, new_card)
         parities = compare(model, graph, plan.check_images, plan.check_labels)
         require_agreement(parities, plan.least_agreement)
         write_fingerprint(marks, _fingerprint(graph, card.classes, plan.check_images), force=False)
         shutil.copyfile(graph, partial)
-    return parities
+    return Exported(parities=parities, budget=outcome)
+
+
+class _Finished:
+    """A maker whose artefacts carry their card, since a runtime reads its options there."""
+
+    def __init__(self, maker: Maker, card: ModelCard) -> None:
+        self.layers = maker.layers
+        self._maker, self._card = maker, card
+
+    def make(self, path: Path, in_float: Collection[Layer] = ()) -> None:
+        """Write the ONNX file `path`, with the layers `in_float` in float32."""
+        self._maker.make(path, in_float)
+        finish(path, self._card)
 
 
 def _fingerprint(graph: Path, classes: int, images: dict[str, Tensor]) -> Fingerprint:
