@@ -6,6 +6,7 @@ reported on images that it held out.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks import parse_attack, run_attack
-from ard.craft import BATCH_SIZE, round_to_grid
+from ard.craft import round_to_grid
 from ard.data import SPLIT_SEED, Split, any_subset, as_float, take_limit
 from ard.deployed import Deployed
 from ard.evaluate import evaluate_attack
@@ -27,6 +28,8 @@ from edge_bench.spec import AttackSpec
 CALIBRATIONS = ("clean", "adversarial", "mixed")
 CALIBRATION_ATTACK = "pgd10"
 BUDGET_ATTACK = "pgd20"
+# A MobileNetV2 takes 14 MB an image for its gradients.
+AT_ONCE = 64
 # The attacks on artefacts must not start where those that made the stored images did.
 OTHER_SEED = 1
 
@@ -142,9 +145,9 @@ def half_of(
     def judge(artifact: Path) -> Judged:
         with open_backend("ort", artifact, None) as backend:
             deployed = Deployed(backend, model, classes)
-            clean = evaluate_attack(deployed, split, None)
-            stood = evaluate_attack(deployed, replayed, None, correct=clean)
-            robust = evaluate_attack(deployed, split, own, correct=stood)
+            clean = evaluate_attack(deployed, split, None, batch_size=AT_ONCE)
+            stood = evaluate_attack(deployed, replayed, None, correct=clean, batch_size=AT_ONCE)
+            robust = evaluate_attack(deployed, split, own, correct=stood, batch_size=AT_ONCE)
         return Judged(clean=clean, robust=robust)
 
     return Half(adversarial=levels.numpy(), labels=split.labels.numpy(), judge=judge)
@@ -154,12 +157,25 @@ def adversarial_levels(
     model: nn.Module, split: Split, spec: AttackSpec, report_progress: ProgressCallback
 ) -> Tensor:
     """Adversarial images (N, C, H, W) uint8 that `model` (eval mode) was attacked for."""
+    return torch.cat(
+        [
+            round_to_grid(found, part.images, spec.epsilon, spec.norm)
+            for part, found in _attacked(model, split, spec, report_progress)
+        ]
+    )
+
+
+def adversarial_images(model: nn.Module, split: Split, spec: AttackSpec) -> Tensor:
+    """The same in [0, 1], off the 8-bit grid."""
+    return torch.cat([found for _, found in _attacked(model, split, spec, no_progress)])
+
+
+def _attacked(
+    model: nn.Module, split: Split, spec: AttackSpec, report_progress: ProgressCallback
+) -> Iterator[tuple[Split, Tensor]]:
+    """Samples and their adversarial images, a few at a time, which bounds memory."""
     cheaper = for_attack(model)
-    found: list[Tensor] = []
-    for begin in range(0, len(split), BATCH_SIZE):
-        levels = split.images[begin : begin + BATCH_SIZE]
-        labels = split.labels[begin : begin + BATCH_SIZE]
-        attacked = run_attack(cheaper, as_float(levels), labels, spec, begin // BATCH_SIZE)
-        found.append(round_to_grid(attacked, levels, spec.epsilon, spec.norm))
-        report_progress(begin + len(labels), len(split), "")
-    return torch.cat(found)
+    for index, begin in enumerate(range(0, len(split), AT_ONCE)):
+        part = split.at(torch.arange(begin, min(begin + AT_ONCE, len(split))))
+        yield part, run_attack(cheaper, as_float(part.images), part.labels, spec, index)
+        report_progress(begin + len(part), len(split), "")

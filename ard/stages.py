@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ard import precision
-from ard.attacks import parse_attack, run_attack
+from ard.attacks import parse_attack
 from ard.board import check_installed
 from ard.checkpoint import load_known, load_model, load_published, load_tensors, save_model
 from ard.config import TrainConfig
@@ -254,7 +254,7 @@ def export(
     clean = as_float(check.images)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
-    adversarial = run_attack(model, clean, check.labels, spec, 0)
+    adversarial = precision.adversarial_images(model, check, spec)
     if least_agreement is None:
         least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FP32
     int8 = None
