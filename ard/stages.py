@@ -31,6 +31,7 @@ from ard.step import Teachers, fast_precision
 from ard.teachers import teacher_for
 from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
 from deploy.artifact import Exported, ExportPlan, Int8Plan, export_artifact
+from deploy.calibration import require_method
 from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.spec import NORMS, ModelCard, parse_epsilon
@@ -259,6 +260,7 @@ def export(
         least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FP32
     int8 = None
     if int8_target is not None:
+        require_method(calibration_method)
         images = precision.calibration_images(
             model, training, calibration_images, calibration, epsilon, seed, monitor
         )
