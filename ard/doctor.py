@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bench import __version__, devices
-from edge_bench.devices.generic import read_text
 from edge_bench.engine import tensorrt_here
-from edge_bench.errors import CapabilityError, first_line
+from edge_bench.errors import CapabilityError, InputError, first_line
 
 MIN_FREE_BYTES = 1 << 30
 
@@ -45,7 +44,7 @@ def examine() -> list[Finding]:
         _module("bench --backend ort: onnxruntime", "onnxruntime", edge),
         _tensorrt(),
         _device(),
-        _vnni(),
+        _target(),
         _disk(),
     ]
 
@@ -90,12 +89,15 @@ def _device() -> Finding:
     return Finding(capability="  bench --device", found=f"{profile.device} ({board})", mend=None)
 
 
-def _vnni() -> Finding:
-    flags = read_text(Path("/proc/cpuinfo")) or ""
-    if platform.machine() not in ("x86_64", "AMD64"):
-        return Finding(capability="  INT8 target", found="arm", mend=None)
-    found = "x86-vnni" if "avx512_vnni" in flags or "avx_vnni" in flags else "x86"
-    return Finding(capability="  INT8 target", found=found, mend=None)
+def _target() -> Finding:
+    capability = "  export --int8 --target auto"
+    try:
+        from deploy.targets import target_here
+
+        target, seen = target_here()
+    except (ImportError, InputError):
+        return Finding(capability=capability, found=None, mend="name a --target")
+    return Finding(capability=capability, found=f"{target} ({seen})", mend=None)
 
 
 def _disk() -> Finding:

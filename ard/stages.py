@@ -9,37 +9,36 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ard.attacks import parse_attack, run_attack
+from ard import precision
+from ard.attacks import parse_attack
 from ard.board import check_installed
 from ard.checkpoint import load_known, load_model, load_published, load_tensors, save_model
 from ard.config import TrainConfig
 from ard.data import (
-    SPLIT_SEED,
     Dataset,
-    any_subset,
     as_float,
     hold_out_validation,
     take_limit,
 )
 from ard.distributed import ALONE, World
-from ard.folding import for_attack
 from ard.losses import LOSSES
+from ard.precision import BudgetOptions
 from ard.recipes import CONFIG, write_config
 from ard.state import Validation
 from ard.step import Teachers, fast_precision
 from ard.teachers import teacher_for
 from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
-from deploy.artifact import ExportPlan, export_artifact
-from deploy.parity import Parity
-from edge_bench.console import ProgressCallback, no_progress
+from deploy.artifact import Exported, export_artifact
+from deploy.calibration import require_method
+from deploy.plan import ExportPlan, Int8Plan
+from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.spec import NORMS, ModelCard, parse_epsilon
 from edge_bench.store import sha256_file
 
 CHECK_IMAGES = 512
-CHECK_BATCH = 64
 LEAST_AGREEMENT_FLOAT = 0.999
 LEAST_AGREEMENT_INT8 = 0.9
 """Rounding to 256 levels moves some images near a boundary over it. The FP32 graph that is
@@ -238,50 +237,67 @@ def export(
     out: Path,
     *,
     int8_target: str | None = None,
+    calibration: str = "clean",
+    calibration_method: str = "minmax",
+    calibration_images: int = 512,
     fp16: bool = False,
+    budget: BudgetOptions | None = None,
     input_type: str = "float32",
     batch_size: int | None = None,
-    calibration_images: int = 512,
     least_agreement: float | None = None,
     seed: int = 0,
     force: bool = False,
-) -> list[Parity]:
+    monitor: Monitor = silent,
+) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
     `input_type` and `batch_size` as in `ExportPlan`.
+
+    Raises:
+        BudgetError: the budget cannot be met; nothing is written.
     """
     model, card = load_model(model_path)
     check_dataset(model_path, card, dataset)
     training, validation = hold_out_validation(dataset.train)
     check = take_limit(validation, CHECK_IMAGES)
     clean = as_float(check.images)
-    adversarial = _attacked(model, clean, check.labels, recipe_epsilon(card), seed)
-    if calibration_images < len(training):
-        training = training.at(any_subset(training, calibration_images, SPLIT_SEED + seed))
+    epsilon = recipe_epsilon(card)
+    spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
+    adversarial = precision.adversarial_images(model, check, spec)
     if least_agreement is None:
         least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT
+    int8 = None
+    if int8_target is not None:
+        require_method(calibration_method)
+        images = precision.calibration_images(
+            model, training, calibration_images, calibration, epsilon, seed, monitor
+        )
+        int8 = Int8Plan(
+            target=int8_target, calibration=images, kind=calibration, method=calibration_method
+        )
+    measured = None
+    if budget is not None:
+        measured = precision.budget_of_precision(
+            model,
+            validation,
+            budget,
+            classes=card.classes,
+            epsilon=epsilon,
+            seed=seed,
+            monitor=monitor,
+        )
     plan = ExportPlan(
         parent_sha256=sha256_file(model_path),
-        int8_target=int8_target,
+        int8=int8,
         fp16=fp16,
+        budget=measured,
         input=input_type,
         batch_size=batch_size,
-        calibration=as_float(training.images) if int8_target else clean[:0],
         check_images={"clean": clean, "adversarial": adversarial},
         check_labels=check.labels,
         least_agreement=least_agreement,
     )
-    return export_artifact(model, card, plan, out, force)
-
-
-def _attacked(
-    model: nn.Module, images: Tensor, labels: Tensor, epsilon: float, seed: int
-) -> Tensor:
-    """Images (N, C, H, W) in [0, 1] under the attack that validates training, batch by batch."""
-    spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
-    cheaper = for_attack(model)
-    parts = zip(torch.split(images, CHECK_BATCH), torch.split(labels, CHECK_BATCH), strict=True)
-    return torch.cat([run_attack(cheaper, *part, spec, at) for at, part in enumerate(parts)])
+    return export_artifact(model, card, plan, out, force, monitor)
 
 
 def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:

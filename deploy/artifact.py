@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,16 +12,20 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from deploy.budget import Maker, Outcome
 from deploy.export import export_fp32, finish
-from deploy.half import convert_fp16
+from deploy.half import HalfMaker
+from deploy.layers import Layer
 from deploy.parity import Parity, compare, levels_of, require_agreement
 from deploy.pixels import read_levels
-from deploy.quantize import quantize_int8, target_named
+from deploy.plan import ExportPlan
+from deploy.quantize import Quantiser
+from deploy.search import search
 from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.ort import image_input
 from edge_bench.bench import BenchOptions, prepare, stored_logits
-from edge_bench.errors import InputError
+from edge_bench.console import Monitor, silent
 from edge_bench.fingerprint import (
     SAMPLES,
     Fingerprint,
@@ -32,66 +37,36 @@ from edge_bench.onnx_file import read_onnx
 from edge_bench.spec import ModelCard
 from edge_bench.store import atomic_file, sha256_file
 
-INPUTS = ("float32", "uint8")
 LEAST_FIDELITY = 0.999
 """Of the FP32 graph that INT8 and FP16 are made from: the exporter's errors are none of theirs."""
 RESOLUTIONS = {"fp32": 0.0, "fp16": 2.0**-10, "int8": 0.0}
 """Of logits, relative, by precision: one step of float16, in which two of them may become equal."""
 REMEDIES = {
     "fp32": "see that the model in eval mode depends on its images alone, or lower --min-agreement",
-    "fp16": "keep more nodes in float32, export without --fp16, or lower --min-agreement",
-    "int8": "try another --target or more --calibration-images, or lower --min-agreement",
+    "fp16": "keep layers in float32 by --max-robust-drop, leave --fp16 out, or lower "
+    "--min-agreement",
+    "int8": "try another --target, more --calibration-images or --max-robust-drop, or lower "
+    "--min-agreement",
 }
 """By precision, where an artefact agrees too little."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportPlan:
-    """What to export and what it must live up to.
+class Exported:
+    """What was found out about an artefact that was written; no `budget` where none was asked."""
 
-    Attributes:
-        parent_sha256: of the weights.
-        int8_target: key of `quantize.TARGETS`; None exports fp32, or fp16.
-        fp16: export float16 with float32 input and output.
-        keep: names of nodes that stay in float32 in an fp16 artefact.
-        input: one of INPUTS: float32 images (B, C, H, W) in [0, 1], or uint8 ones (B, H, W, C).
-        batch_size: the only batch size that the artefact takes; None leaves it free.
-        calibration: images (N, C, H, W) in [0, 1] from the training set; for INT8 only.
-        check_images: images (N, C, H, W) in [0, 1] by kind, for the parity check.
-        check_labels: their labels (N,).
-        least_agreement: fraction of equal classes below which nothing is written.
-    """
-
-    parent_sha256: str
-    int8_target: str | None
-    fp16: bool = False
-    keep: tuple[str, ...] = ()
-    input: str = "float32"
-    batch_size: int | None = None
-    calibration: Tensor
-    check_images: dict[str, Tensor]
-    check_labels: Tensor
-    least_agreement: float
-
-    def __post_init__(self) -> None:
-        if self.int8_target is not None:
-            target_named(self.int8_target)
-            if self.fp16:
-                raise InputError("--int8 and --fp16: an artefact has one precision; give one")
-        if self.input not in INPUTS:
-            raise InputError(f"--input {self.input}: expected {' or '.join(INPUTS)}")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"--batch {self.batch_size}: expected 1 or more")
-
-    @property
-    def precision(self) -> str:
-        """The precision of the artefact, as its card says it."""
-        return "fp16" if self.fp16 else "fp32" if self.int8_target is None else "int8"
+    parities: list[Parity]
+    budget: Outcome | None
 
 
 def export_artifact(
-    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, force: bool
-) -> list[Parity]:
+    model: nn.Module,
+    card: ModelCard,
+    plan: ExportPlan,
+    out: Path,
+    force: bool,
+    monitor: Monitor = silent,
+) -> Exported:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
     Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
@@ -99,59 +74,77 @@ def export_artifact(
     Raises:
         InputError: too little agreement, of the artefact or of the FP32 graph that it is made
             from; `out` is untouched then.
+        BudgetError: the budget cannot be met; nothing is written either.
     """
-    new_card = replace(card, parent_sha256=plan.parent_sha256, precision=plan.precision)
+    new_card = replace(card, parent_sha256=plan.parent_sha256)
     # Both files are whole before either takes its place.
     with (
         atomic_file(fingerprint_path(out), force=True) as marks,
         atomic_file(out, force) as partial,
         tempfile.TemporaryDirectory() as folder,
     ):
-        graph = Path(folder) / "fp32.onnx"
+        graph, outcome = Path(folder) / "fp32.onnx", None
         # INT8 is calibrated on floats, and reads levels in a way of its own.
-        as_levels = plan.input == "uint8"
-        export_fp32(model, card.input_shape, graph, levels=as_levels and plan.precision != "int8")
+        levels = plan.input == "uint8" and plan.precision != "int8"
+        export_fp32(model, card.input_shape, graph, levels=levels)
         if plan.precision != "fp32":
             exported = compare(model, graph, plan.check_images, plan.check_labels)
             what = f"the FP32 graph that {plan.precision.upper()} is made from"
             require_agreement(exported, LEAST_FIDELITY, what, "report it with the architecture")
-        if plan.precision == "fp16":
-            graph, new_card = _half(graph, new_card, plan)
-        elif plan.precision == "int8":
-            graph, new_card = _int8(graph, new_card, plan)
+            graph, new_card, outcome = _lowered(graph, new_card, plan, monitor)
         finish(graph, new_card, plan.batch_size)
         resolution, remedy = RESOLUTIONS[plan.precision], REMEDIES[plan.precision]
         parities = compare(model, graph, plan.check_images, plan.check_labels, resolution)
         require_agreement(parities, plan.least_agreement, "the artefact", remedy)
         write_fingerprint(marks, _fingerprint(graph, card.classes, plan.check_images), force=False)
         shutil.copyfile(graph, partial)
-    return parities
+    return Exported(parities=parities, budget=outcome)
 
 
-def _half(graph: Path, card: ModelCard, plan: ExportPlan) -> tuple[Path, ModelCard]:
-    """The FP16 form of an FP32 graph, and the card that says what stayed in float32."""
-    half = graph.with_name("fp16.onnx")
-    reads = image_input(list(read_onnx(graph).inputs), graph)
-    levels = levels_of(torch.cat(list(plan.check_images.values()))).numpy()
-    kept = convert_fp16(graph, half, prepare(levels, reads, BenchOptions()), plan.keep)
-    return half, replace(card, recipe=card.recipe | {"fp16_keeps_float32": list(kept)})
-
-
-def _int8(graph: Path, card: ModelCard, plan: ExportPlan) -> tuple[Path, ModelCard]:
-    """The INT8 form of an FP32 graph of float images, and the card that says how it came about."""
-    assert plan.int8_target is not None
-    int8 = graph.with_name("int8.onnx")
-    quantize_int8(graph, int8, plan.calibration.numpy(), plan.int8_target)
-    if plan.input == "uint8":
-        quantised = onnx.load(int8)
+def _lowered(
+    fp32: Path, card: ModelCard, plan: ExportPlan, monitor: Monitor
+) -> tuple[Path, ModelCard, Outcome | None]:
+    """The graph in the plan's precision, its card, and what the budget's search measured."""
+    folder, outcome = fp32.parent, None
+    maker, lower = _maker(fp32, card, plan)
+    if plan.budget is not None:
+        # Trials read floats in batches of any size: what they compute is the same.
+        finish(fp32, card)
+        outcome = search(fp32, _Finished(maker, lower), plan.budget, folder, monitor)
+        lower = replace(lower, recipe=lower.recipe | outcome.recipe())
+    graph = folder / f"{plan.precision}.onnx"
+    maker.make(graph, outcome.in_float if outcome else ())
+    if plan.int8 is not None and plan.input == "uint8":
+        quantised = onnx.load(graph)
         read_levels(quantised)
-        onnx.save(quantised, int8)
-    recipe = card.recipe | {
-        "int8_target": plan.int8_target,
-        "calibration_images": len(plan.calibration),
-    }
-    options = target_named(plan.int8_target).session_options
-    return int8, replace(card, recipe=recipe, session_options=options)
+        onnx.save(quantised, graph)
+    return graph, lower, outcome
+
+
+def _maker(fp32: Path, card: ModelCard, plan: ExportPlan) -> tuple[Maker, ModelCard]:
+    """What makes artefacts of the plan's precision from an FP32 graph, and their card."""
+    if plan.int8 is not None:
+        images = plan.int8.calibration.numpy()
+        maker = Quantiser(fp32, fp32.parent, images, plan.int8.target, plan.int8.method)
+        return maker, plan.int8.applied_to(card)
+    reads = image_input(list(read_onnx(fp32).inputs), fp32)
+    levels = levels_of(torch.cat(list(plan.check_images.values()))).numpy()
+    half = HalfMaker(fp32, fp32.parent, prepare(levels, reads, BenchOptions()))
+    recipe = card.recipe | {"fp16_keeps_float32": sorted(half.too_large)}
+    return half, replace(card, precision="fp16", recipe=recipe)
+
+
+class _Finished:
+    """A maker whose artefacts carry their card, since a runtime reads its options there."""
+
+    def __init__(self, maker: Maker, card: ModelCard) -> None:
+        self.layers = maker.layers
+        self._maker, self._card = maker, card
+
+    def make(self, path: Path, in_float: Collection[Layer] = ()) -> None:
+        """Write the ONNX file `path`, with the layers `in_float` in float32."""
+        self._maker.make(path, in_float)
+        finish(path, self._card)
 
 
 def _fingerprint(graph: Path, classes: int, images: dict[str, Tensor]) -> Fingerprint:

@@ -19,7 +19,7 @@ from onnxruntime.quantization import CalibrationDataReader, MinMaxCalibrater, cr
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from deploy.graph import INPUT, OUTPUT, constants
-from edge_bench.errors import InputError
+from deploy.layers import Layer, layers_of, name_nodes
 
 LARGEST = float(np.finfo(np.float16).max) / 8
 """What a tensor may reach on the images that are tried; on others, and within sums, it may go
@@ -27,42 +27,43 @@ higher."""
 BATCH_SIZE = 16
 
 
-def convert_fp16(
-    fp32: Path, fp16: Path, images: NDArray[Any], keep: Collection[str] = ()
-) -> tuple[str, ...]:
-    """Convert the ONNX file `fp32` into `fp16`.
+class HalfMaker:
+    """A graph that can be converted to FP16 with any of its layers left in float32.
 
     Args:
+        fp32: the ONNX file.
+        folder: for an intermediate file; it lives as long as the maker does.
         images: what the graph reads, in the type and layout of its input; they show how large its
             values become.
-        keep: names of nodes that stay in float32.
 
-    Returns:
-        Names of the nodes that stayed in float32.
-
-    Raises:
-        InputError: `keep` names a node that the graph does not have.
+    Attributes:
+        too_large: names of the nodes that stay in float32 in any case.
     """
-    model = onnx.load(fp32)
-    unknown = sorted(set(keep) - {node.name for node in model.graph.node})
-    if unknown:
-        raise InputError(
-            f"fp16: expected names of nodes of the graph to keep in float32, came {unknown[0]}; "
-            "take them from the exported fp32 graph"
-        )
-    kept = {*keep, *_too_large(fp32, model, images)}
-    converted = OnnxModel(model)
-    with warnings.catch_warnings():
-        # Each weight under the smallest float16 is told, which is what rounding means.
-        warnings.simplefilter("ignore")
-        converted.convert_float_to_float16(
-            use_symbolic_shape_infer=False,
-            keep_io_types=[INPUT, OUTPUT],
-            node_block_list=sorted(kept),
-        )
-    converted.topological_sort()
-    onnx.save(converted.model, fp16)
-    return tuple(node.name for node in onnx.load(fp32).graph.node if node.name in kept)
+
+    def __init__(self, fp32: Path, folder: Path, images: NDArray[Any]) -> None:
+        model = onnx.load(fp32)
+        name_nodes(model.graph)
+        self._named = folder / f"named-{fp32.name}"
+        onnx.save(model, self._named)
+        self.too_large = _too_large(self._named, model, images)
+        # What only names, turns or casts an image has no precision to choose.
+        types = {node.op_type for node in model.graph.node} - {"Cast", "Transpose"}
+        self.layers: list[Layer] = layers_of(model.graph, types)
+
+    def make(self, path: Path, in_float: Collection[Layer] = ()) -> None:
+        """Write the FP16 graph to `path`, with the layers `in_float` in float32."""
+        kept = self.too_large | {node for layer in in_float for node in layer.nodes}
+        converted = OnnxModel(onnx.load(self._named))
+        with warnings.catch_warnings():
+            # Each weight under the smallest float16 is told, which is what rounding means.
+            warnings.simplefilter("ignore")
+            converted.convert_float_to_float16(
+                use_symbolic_shape_infer=False,
+                keep_io_types=[INPUT, OUTPUT],
+                node_block_list=sorted(kept),
+            )
+        converted.topological_sort()
+        onnx.save(converted.model, path)
 
 
 def _too_large(fp32: Path, model: onnx.ModelProto, images: NDArray[Any]) -> set[str]:

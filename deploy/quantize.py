@@ -3,162 +3,104 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import (
-    CalibrationMethod,
-    QuantFormat,
-    QuantType,
-    quantize_static,
-)
+from onnxruntime.quantization import QuantType
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
+from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from deploy.graph import INPUT
+from deploy.calibration import calibrate
+from deploy.layers import Layer, layers_of, name_nodes
 from deploy.pixels import put_on_grid
-from edge_bench.errors import InputError
+from deploy.targets import TARGETS, Target, target_named
+
+__all__ = ["OP_TYPES", "TARGETS", "Quantiser", "Target", "quantize_int8", "target_named"]
+
+# What quantize_static takes where it is told nothing.
+OP_TYPES = sorted({*QLinearOpsRegistry, *QDQRegistry})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """How a runtime wants its integers.
+class Quantiser:
+    """A graph that was calibrated once and can be quantised with any of its layers left in float.
 
-    Attributes:
-        activations, weights: integer types.
-        reduce_range: 7-bit weights, where 8-bit products would saturate.
-        extra: ONNX Runtime's further options.
-        session_options: what its sessions are opened with, here and on the device.
-        why: for people.
-    """
-
-    activations: QuantType
-    weights: QuantType
-    reduce_range: bool
-    extra: dict[str, Any]
-    session_options: dict[str, str]
-    why: str
-
-
-# By default ONNX Runtime keeps signed activations on Arm ("1") and rewrites them as unsigned ones
-# elsewhere ("0", before it fuses: QDQS8ToU8Transformer), so that one S8S8 file becomes two graphs,
-# which on a ResNet-18 lie three steps of its logits apart. To have no default says which.
-KEEP_SIGNED = {"session.qdqisint8allowed": "1"}
-REWRITE_SIGNED = {"session.qdqisint8allowed": "0"}
-
-TARGETS: dict[str, Target] = {
-    "x86": Target(
-        activations=QuantType.QUInt8,
-        weights=QuantType.QInt8,
-        reduce_range=True,
-        extra={},
-        session_options=REWRITE_SIGNED,
-        why="unsigned activations, 7-bit weights: AVX2 saturates on 8-bit ones",
-    ),
-    "x86-vnni": Target(
-        activations=QuantType.QUInt8,
-        weights=QuantType.QInt8,
-        reduce_range=False,
-        extra={},
-        session_options=REWRITE_SIGNED,
-        why="unsigned activations, full 8-bit weights: VNNI does not saturate",
-    ),
-    "arm": Target(
-        activations=QuantType.QInt8,
-        weights=QuantType.QInt8,
-        reduce_range=False,
-        extra={},
-        session_options=KEEP_SIGNED,
-        why="signed activations and weights",
-    ),
-    "tensorrt": Target(
-        activations=QuantType.QInt8,
-        weights=QuantType.QInt8,
-        reduce_range=False,
-        extra={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-        # It ships in TensorRT. ONNX Runtime only checks it, on an x86 machine as a rule, where
-        # kernels for signed activations take five times as long.
-        session_options=REWRITE_SIGNED,
-        why="signed, zero points of 0, no int32 biases",
-    ),
-}
-
-
-class CalibrationImages:
-    """Calibration images (N, C, H, W) float32 in [0, 1], handed out in batches.
-
-    `__len__` and `set_range` let calibrators that buffer activations work in strides.
-    """
-
-    def __init__(self, images: NDArray[np.float32], batch_size: int = 32) -> None:
-        self._batches = [images[i : i + batch_size] for i in range(0, len(images), batch_size)]
-        self.set_range(0, len(self._batches))
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def set_range(self, start_index: int, end_index: int) -> None:
-        """Continue with the batches of [start_index, end_index)."""
-        self._queue = iter(self._batches[start_index:end_index])
-
-    def get_next(self) -> dict[str, NDArray[np.float32]] | None:
-        """The next batch as a feed, or None at the end."""
-        batch = next(self._queue, None)
-        return None if batch is None else {INPUT: batch}
-
-
-def quantize_int8(fp32: Path, int8: Path, images: NDArray[np.float32], target: str) -> None:
-    """Quantise the ONNX file `fp32` into `int8` with ranges from calibration images.
+    `quantize_static` would calibrate again for each.
 
     Args:
-        images: (N, C, H, W) float32 in [0, 1], from the training set.
+        fp32: the ONNX file.
+        folder: for intermediate files; they live as long as it does.
+        images: (N, C, H, W) uint8 levels or float32 in [0, 1], from the training set.
         target: key of TARGETS.
+        method: key of `calibration.METHODS`.
 
     Raises:
-        InputError: no such target.
+        InputError: no such target or method.
     """
-    settings = target_named(target)
-    prepared = fp32.with_name(f"prepared-{fp32.name}")
-    quiet = logging.getLogger()
-    level = quiet.level
-    # onnxruntime advises on the root logger to do what the next line has just done.
-    quiet.setLevel(logging.ERROR)
-    try:
-        quant_pre_process(str(fp32), str(prepared), skip_symbolic_shape=True)
-        model = onnx.load(prepared)
-        grid = put_on_grid(model)
-        onnx.save(model, prepared)
-        extra = dict(settings.extra)
+
+    def __init__(
+        self,
+        fp32: Path,
+        folder: Path,
+        images: NDArray[Any],
+        target: str,
+        method: str = "minmax",
+    ) -> None:
+        self._target = target_named(target)
+        self._prepared = folder / f"prepared-{fp32.name}"
+        with _quiet():
+            quant_pre_process(str(fp32), str(self._prepared), skip_symbolic_shape=True)
+            model = onnx.load(self._prepared)
+            grid = put_on_grid(model)
+            name_nodes(model.graph)
+            onnx.save(model, self._prepared)
+            self._ranges = calibrate(self._prepared, images, method, OP_TYPES)
+        self._extra = dict(self._target.extra)
+        # What brings the image to its levels is exact in float, and rounds nothing.
+        self._before = grid.float_nodes if grid else ()
         if grid is not None:
-            signed = settings.activations == QuantType.QInt8
-            extra["TensorQuantOverrides"] = grid.overrides(signed=signed)
-        quantize_static(
-            str(prepared),
-            str(int8),
-            CalibrationImages(images),
-            quant_format=QuantFormat.QDQ,
-            activation_type=settings.activations,
-            weight_type=settings.weights,
-            per_channel=True,
-            reduce_range=settings.reduce_range,
-            calibrate_method=CalibrationMethod.MinMax,
-            nodes_to_exclude=list(grid.float_nodes) if grid else [],
-            extra_options=extra,
-        )
+            signed = self._target.activations == QuantType.QInt8
+            self._extra["TensorQuantOverrides"] = grid.overrides(signed=signed)
+        layers = layers_of(model.graph, OP_TYPES)
+        self.layers: list[Layer] = [each for each in layers if each.nodes[0] not in self._before]
+
+    def make(self, path: Path, in_float: Collection[Layer] = ()) -> None:
+        """Write the INT8 graph to `path`, with the layers `in_float` as they were."""
+        excluded = [*self._before, *(node for layer in in_float for node in layer.nodes)]
+        with _quiet():
+            quantizer = QDQQuantizer(
+                load_model_with_shape_infer(self._prepared),
+                per_channel=True,
+                reduce_range=self._target.reduce_range,
+                weight_qType=self._target.weights,
+                activation_qType=self._target.activations,
+                tensors_range=self._ranges,
+                nodes_to_quantize=[],
+                nodes_to_exclude=excluded,
+                op_types_to_quantize=OP_TYPES,
+                extra_options=dict(self._extra),
+            )
+            quantizer.quantize_model()
+            quantizer.model.save_model_to_file(str(path), False)
+
+
+def quantize_int8(fp32: Path, int8: Path, images: NDArray[Any], target: str) -> None:
+    """Quantise the ONNX file `fp32` into `int8`, ranges by min-max; see `Quantiser`."""
+    Quantiser(fp32, int8.parent, images, target).make(int8)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without ONNX Runtime's advice on the root logger to do what was just done."""
+    logger = logging.getLogger()
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
     finally:
-        quiet.setLevel(level)
-        prepared.unlink(missing_ok=True)
-
-
-def target_named(name: str) -> Target:
-    """Look a target up.
-
-    Raises:
-        InputError: no such target.
-    """
-    if name not in TARGETS:
-        raise InputError(f"--target {name}: expected one of {', '.join(TARGETS)}")
-    return TARGETS[name]
+        logger.setLevel(level)

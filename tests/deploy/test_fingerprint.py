@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import nn
 from typer.testing import CliRunner
 
-from deploy.artifact import ExportPlan, export_artifact
-from deploy.quantize import TARGETS
+from deploy.artifact import export_artifact
+from deploy.plan import ExportPlan, Int8Plan
+from deploy.targets import TARGETS
 from edge_bench.backends.ort import OrtBackend
 from edge_bench.cli import app
 from edge_bench.fingerprint import (
@@ -69,8 +70,7 @@ def exported(
     """The artefact of a network, calibrated and checked on `images`, with its fingerprint."""
     plan = ExportPlan(
         parent_sha256="f" * 64,
-        int8_target=target,
-        calibration=images[:64],
+        int8=Int8Plan(target=target, calibration=images[:64]) if target else None,
         check_images={"clean": images[:16]} | checks,
         check_labels=torch.zeros(16, dtype=torch.int64),
         least_agreement=0.0,

@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-import pytest
 import torch
 from torch import nn
 
 from deploy.export import export_fp32
-from deploy.half import convert_fp16
-from edge_bench.errors import InputError
+from deploy.half import HalfMaker
 
 IMAGES = np.random.default_rng(0).random((20, 3, 8, 8), dtype=np.float32)
 FLOAT, FLOAT16 = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
@@ -53,7 +51,9 @@ def logits(path: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
 
 def test_everything_is_float16_but_the_input_and_the_output(tmp_path: Path) -> None:
     fp32, fp16 = exported(tmp_path), tmp_path / "fp16.onnx"
-    assert convert_fp16(fp32, fp16, IMAGES) == ()
+    maker = HalfMaker(fp32, tmp_path, IMAGES)
+    maker.make(fp16)
+    assert maker.too_large == set()
     model = onnx.load(fp16)
     onnx.checker.check_model(model, full_check=True)
     ends = [*model.graph.input, *model.graph.output]
@@ -64,23 +64,21 @@ def test_everything_is_float16_but_the_input_and_the_output(tmp_path: Path) -> N
     assert 0 < difference < 5e-3 * np.ptp(logits(fp32))
 
 
-def test_named_nodes_stay_in_float32(tmp_path: Path) -> None:
+def test_layers_that_are_chosen_stay_in_float32(tmp_path: Path) -> None:
     fp32, fp16 = exported(tmp_path), tmp_path / "fp16.onnx"
     first, second, head = weights(fp32)
-    assert convert_fp16(fp32, fp16, IMAGES, keep=[second]) == (second,)
+    maker = HalfMaker(fp32, tmp_path, IMAGES)
+    (layer,) = [each for each in maker.layers if second in each.nodes]
+    maker.make(fp16, [layer])
     assert weights(fp16) == {first: FLOAT16, second: FLOAT, head: FLOAT16}
     onnx.checker.check_model(onnx.load(fp16), full_check=True)
-
-
-def test_a_node_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"to keep in float32, came node_conv9"):
-        convert_fp16(exported(tmp_path), tmp_path / "fp16.onnx", IMAGES, keep=["node_conv9"])
 
 
 def test_what_float16_cannot_hold_stays_in_float32(tmp_path: Path) -> None:
     fp32, fp16 = exported(tmp_path, gain=1e5), tmp_path / "fp16.onnx"
     first, second, head = weights(fp32)
-    kept = convert_fp16(fp32, fp16, IMAGES)
-    assert {first, second} <= set(kept)
+    maker = HalfMaker(fp32, tmp_path, IMAGES)
+    maker.make(fp16)
+    assert {first, second} <= maker.too_large
     assert weights(fp16) == {first: FLOAT, second: FLOAT, head: FLOAT16}
     assert np.abs(logits(fp16) - logits(fp32)).max() < 5e-3 * np.ptp(logits(fp32))
