@@ -128,16 +128,14 @@ def export_artifact(
             images = plan.int8.calibration.numpy()
             maker = Quantiser(graph, Path(folder), images, plan.int8.target, plan.int8.method)
             fp32_card, new_card = new_card, plan.int8.applied_to(new_card)
-            int8 = Path(folder) / "int8.onnx"
-            if plan.budget is None:
-                maker.make(int8)
-            else:
+            lower = Path(folder) / "lower.onnx"
+            if plan.budget is not None:
                 finish(graph, fp32_card)
                 finished = _Finished(maker, new_card)
                 outcome = search(graph, finished, plan.budget, Path(folder), monitor)
-                maker.make(int8, outcome.in_float)
                 new_card = replace(new_card, recipe=new_card.recipe | outcome.recipe())
-            graph = int8
+            maker.make(lower, outcome.in_float if outcome else ())
+            graph = lower
         finish(graph, new_card)
         parities = compare(model, graph, plan.check_images, plan.check_labels)
         require_agreement(parities, plan.least_agreement)
