@@ -14,8 +14,9 @@ import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Annotated, Any
 
 import numpy as np
@@ -191,14 +192,24 @@ def batch(size: int) -> NDArray[np.float32]:
 
 
 def timed(
-    calls: dict[str, Callable[[], object]], batch_size: int, rounds: int
+    calls: Mapping[str, Callable[[], object]],
+    batch_size: int,
+    rounds: int,
+    clock: Callable[[], int] = perf_counter_ns,
 ) -> dict[str, dict[str, float]]:
     """Median latency of each call, and its speed-up over `ort fp32` with the spread over rounds."""
     runs = 20 if batch_size == 1 else 2
     found: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds + 1):
         for name, call in calls.items():
-            one = measure(call, batch_size=batch_size, warmup_runs=0, min_runs=runs, min_seconds=0)
+            one = measure(
+                call,
+                batch_size=batch_size,
+                warmup_runs=0,
+                min_runs=runs,
+                min_seconds=0,
+                clock=clock,
+            )
             found[name].append(percentile_ms(one, 0.5))
     # The first round warms up.
     rows = {name: np.array(values[1:]) for name, values in found.items()}
