@@ -107,7 +107,7 @@ def _collect(
         size = _batch_size(onnx.load(graph).graph)
         image_in = image_input(calibrator.infer_session.get_inputs(), graph)
         for feed in _feeds(images, image_in, size):
-            calibrator.collect_data(_OneBatch(feed))
+            calibrator.collect_data(OneBatch(feed))
         return calibrator.compute_data()
 
 
@@ -127,7 +127,7 @@ def _collector(calibrator: Any, whole: TensorsData) -> HistogramCollector:
     return collector
 
 
-class _OneBatch:
+class OneBatch:
     """What calibrators read from, with one batch to give."""
 
     def __init__(self, feed: dict[str, NDArray[Any]]) -> None:

@@ -19,6 +19,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from deploy.calibration import calibrate
 from deploy.layers import Layer, layers_of, name_nodes
 from deploy.pixels import put_on_grid
+from deploy.placement import place_for_tensorrt
 from deploy.targets import TARGETS, Target, target_named
 
 __all__ = ["OP_TYPES", "TARGETS", "Quantiser", "Target", "quantize_int8", "target_named"]
@@ -87,6 +88,8 @@ class Quantiser:
             )
             quantizer.quantize_model()
             quantizer.model.save_model_to_file(str(path), False)
+        if self._target is TARGETS["tensorrt"]:
+            place_for_tensorrt(path)
 
 
 def quantize_int8(fp32: Path, int8: Path, images: NDArray[Any], target: str) -> None:

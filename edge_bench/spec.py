@@ -18,7 +18,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 NORMS = ("linf", "l2")
 # How a set came about; `replay` is what sets of before these words say of themselves.
 THREATS = ("replay", "white-box", "bpda", "black-box", "transfer", "imported")
-SESSION_OPTIONS = ("session.qdqisint8allowed",)
+SESSION_OPTIONS = ("session.qdqisint8allowed", "session.disable_quant_qdq")
 """What a card may ask of ONNX Runtime; the rest of its options can write files or load code."""
 TARGETS = ("least_likely", "random")
 ATTACKED = ("all", "survivors")

@@ -137,7 +137,8 @@ def test_an_artefact_without_a_card_has_none(make_model: MakeModel) -> None:
         (
             '{"schema_version": 1, "architecture": "a", "dataset": "b", "classes": 2, '
             '"input_shape": [1, 2, 3], "session_options": {"ep.context_enable": "1"}}',
-            "model card: expected session options session.qdqisint8allowed of 0 or 1, came ep",
+            "model card: expected session options session.qdqisint8allowed or "
+            "session.disable_quant_qdq of 0 or 1, came ep",
         ),
     ],
 )

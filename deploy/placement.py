@@ -1,0 +1,106 @@
+"""Where a QDQ graph for TensorRT rounds: at the inputs of its weighted layers, not inside a kernel.
+
+ONNX Runtime's quantiser puts a pair of QuantizeLinear and DequantizeLinear behind every operator.
+Where integers are unsigned or asymmetric it then drops ReLU and Clip, which saturation implies.
+TensorRT wants zero points of 0, where it does not: convolution, activation and residual addition
+stay apart, each rounded on its own, although TensorRT has one kernel for the three. Its placement
+recommendations (developer guide, "Explicit Quantization": do not quantise the outputs of weighted
+operations, quantise the residual input of a skip connection) are these two passes. Each takes
+roundings away and adds none.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import onnx
+
+ACTIVATIONS = ("Relu", "Clip")
+
+
+def place_for_tensorrt(path: Path) -> None:
+    """Rewrite the QDQ file in place, so that TensorRT can fuse what belongs together."""
+    model = onnx.load(path)
+    join_activations(model.graph)
+    join_additions(model.graph)
+    drop_unused_constants(model.graph)
+    onnx.save(model, path)
+
+
+def join_activations(graph: onnx.GraphProto) -> int:
+    """Drop each pair between an operator and the ReLU or Clip that alone reads it; count them.
+
+    The activation reads what was computed, not what was rounded; its output is rounded as before.
+    """
+    joined = 0
+    for node in list(graph.node):
+        if node.op_type in ACTIVATIONS:
+            joined += _drop_pair(graph, node, 0)
+    return joined
+
+
+def join_additions(graph: onnx.GraphProto) -> int:
+    """Drop one pair per addition of two rounded tensors; count them.
+
+    It is that of the first operand which a convolution computes for this addition alone (a block's
+    main branch); the other operand, the residual input, stays rounded.
+    """
+    joined = 0
+    for node in list(graph.node):
+        if node.op_type != "Add":
+            continue
+        makers = _makers(graph)
+        if not all(_is(makers.get(name), "DequantizeLinear") for name in node.input):
+            continue
+        for index in range(len(node.input)):
+            if _drop_pair(graph, node, index, behind="Conv"):
+                joined += 1
+                break
+    return joined
+
+
+def drop_unused_constants(graph: onnx.GraphProto) -> None:
+    """Remove initialisers that no node reads."""
+    used = {name for node in graph.node for name in node.input}
+    used |= {value.name for value in graph.output}
+    for tensor in [t for t in graph.initializer if t.name not in used]:
+        graph.initializer.remove(tensor)
+
+
+def _drop_pair(
+    graph: onnx.GraphProto, reader: onnx.NodeProto, index: int, behind: str | None = None
+) -> bool:
+    """Let `reader` read past the pair at its input `index`, if nothing else reads in between.
+
+    Args:
+        behind: op type that must have computed what the pair rounds; None accepts any node.
+    """
+    makers = _makers(graph)
+    readers = Counter(name for node in graph.node for name in node.input)
+    dequantize = makers.get(reader.input[index])
+    if dequantize is None or not _is(dequantize, "DequantizeLinear"):
+        return False
+    quantize = makers.get(dequantize.input[0])
+    if quantize is None or not _is(quantize, "QuantizeLinear"):
+        return False
+    source = makers.get(quantize.input[0])
+    if source is None or (behind is not None and source.op_type != behind):
+        return False
+    names = (quantize.input[0], quantize.output[0], dequantize.output[0])
+    outputs = {value.name for value in graph.output}
+    if any(readers[name] != 1 or name in outputs for name in names):
+        return False
+    reader.input[index] = quantize.input[0]
+    graph.node.remove(dequantize)
+    graph.node.remove(quantize)
+    return True
+
+
+def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    """The node that computes each tensor."""
+    return {name: node for node in graph.node for name in node.output}
+
+
+def _is(node: onnx.NodeProto | None, op_type: str) -> bool:
+    return node is not None and node.op_type == op_type
