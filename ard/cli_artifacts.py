@@ -18,7 +18,10 @@ def export_command(
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to static INT8 (QDQ).")] = False,
     target: Annotated[
         str | None,
-        typer.Option(help="INT8 settings: x86 (default), x86-vnni, arm or tensorrt."),
+        typer.Option(
+            help="INT8 settings: x86 (default), x86-vnni, arm or tensorrt; of weights by "
+            "distill --qat, what they were trained for."
+        ),
     ] = None,
     calibration_images: Annotated[
         int, typer.Option(help="Training images that set the INT8 ranges.", min=1)
@@ -52,9 +55,9 @@ def export_command(
         raise InputError(f"--out {out}: expected a file name that ends in .onnx")
     if target is not None and not int8:
         raise InputError(f"--target {target}: chooses INT8 settings; add --int8, or leave it out")
-    int8_target = (target or "x86") if int8 else None
     refuse_existing_file(out, force)
     _, card = load_model(model)
+    int8_target = (target or card.recipe.get("qat") or "x86") if int8 else None
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
     parities = export(
         model,

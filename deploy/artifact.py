@@ -7,15 +7,18 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from deploy.export import export_fp32, finish
 from deploy.parity import Parity, compare, require_agreement
+from deploy.qdq_network import QDQNetwork
 from deploy.quantize import quantize_int8, target_named
 from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.bench import stored_logits
+from edge_bench.errors import InputError
 from edge_bench.fingerprint import (
     SAMPLES,
     Fingerprint,
@@ -53,13 +56,22 @@ def export_artifact(
 ) -> list[Parity]:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
+    One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
+
     Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
 
     Raises:
-        InputError: unknown target, or too little agreement; `out` is untouched then.
+        InputError: unknown target, another one than the model was trained for, or too little
+            agreement; `out` is untouched then.
     """
     if plan.int8_target is not None:
         target_named(plan.int8_target)
+    if isinstance(model, QDQNetwork) and model.target != plan.int8_target:
+        came = f"--int8 --target {plan.int8_target}" if plan.int8_target else "no --int8"
+        raise InputError(
+            f"--target: the weights were trained as INT8 for {model.target}, came {came}; give "
+            f"--int8 --target {model.target}, or export the weights that --qat started from"
+        )
     new_card = replace(card, parent_sha256=plan.parent_sha256)
     # Both files are whole before either takes its place.
     with (
@@ -68,17 +80,19 @@ def export_artifact(
         tempfile.TemporaryDirectory() as folder,
     ):
         graph = Path(folder) / "fp32.onnx"
-        export_fp32(model, card.input_shape, graph)
+        if isinstance(model, QDQNetwork):
+            onnx.save(model.filled(), graph)
+        else:
+            export_fp32(model, card.input_shape, graph)
         if plan.int8_target is not None:
-            int8 = Path(folder) / "int8.onnx"
-            quantize_int8(graph, int8, plan.calibration.numpy(), plan.int8_target)
-            recipe = card.recipe | {
-                "int8_target": plan.int8_target,
-                "calibration_images": len(plan.calibration),
-            }
+            recipe = card.recipe | {"int8_target": plan.int8_target}
+            if not isinstance(model, QDQNetwork):
+                int8 = Path(folder) / "int8.onnx"
+                quantize_int8(graph, int8, plan.calibration.numpy(), plan.int8_target)
+                recipe |= {"calibration_images": len(plan.calibration)}
+                graph = int8
             options = target_named(plan.int8_target).session_options
             new_card = replace(new_card, precision="int8", recipe=recipe, session_options=options)
-            graph = int8
         finish(graph, new_card)
         parities = compare(model, graph, plan.check_images, plan.check_labels)
         require_agreement(parities, plan.least_agreement)
