@@ -166,6 +166,16 @@ def test_nothing_learnt_is_the_quantised_file_itself(int8: tuple[str, Path], fp3
         assert np.array_equal(after[name], array), name
 
 
+def test_learnt_weights_stay_in_the_targets_range(int8: tuple[str, Path]) -> None:
+    learnt = network(int8)
+    with torch.no_grad():
+        for weight in learnt.weights.values():
+            weight.mul_(5)
+    stem = arrays_of(learnt.filled().graph)["stem.0.weight_quantized"]
+    bound = 64 if TARGETS[int8[0]].reduce_range else 127
+    assert (stem.min(), stem.max()) == (-bound, bound)
+
+
 def test_training_starts_from_the_weights_before_they_were_rounded(
     int8: tuple[str, Path], fp32: Path
 ) -> None:
