@@ -59,13 +59,15 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
         ) from None
 
 
-def save_model(path: Path, model: Classifier, card: ModelCard, force: bool) -> None:
+def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
     """Write a classifier with its card."""
     save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
 
 
-def load_model(path: Path) -> tuple[Classifier, ModelCard]:
+def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """Read what `save_model` wrote, in eval mode and frozen.
+
+    Weights that were trained as INT8 come as the network that rounds them.
 
     Raises:
         InputError: not such a file, or weights that are not the card's architecture.
@@ -97,9 +99,20 @@ def load_model(path: Path) -> tuple[Classifier, ModelCard]:
     except json.JSONDecodeError:
         raise InputError(f"{path}: its model card is not JSON; make it again") from None
     card = from_json(data, ModelCard, str(path), "a model card")
-    model = _empty(card.architecture, card.input_shape[0], card.classes)
-    _load_strictly(model, tensors, path, card.architecture)
+    model: nn.Module
+    if card.recipe.get("qat"):
+        model = _quantised(path, tensors, card.recipe["qat"])
+    else:
+        model = _empty(card.architecture, card.input_shape[0], card.classes)
+        _load_strictly(model, tensors, path, card.architecture)
     return model.eval().requires_grad_(False), card
+
+
+def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Module:
+    # Not at the top: onnxruntime's quantiser takes a second, and float weights do without.
+    from deploy.qdq_network import QDQNetwork
+
+    return QDQNetwork.of_state(tensors, target, str(path))
 
 
 def load_known(path: Path, teacher: KnownTeacher) -> tuple[Classifier, str]:

@@ -28,7 +28,7 @@ def export_command(
         str | None,
         typer.Option(
             help=f"INT8 settings: {DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, or auto for "
-            "those of this machine.",
+            "those of this machine; of weights by distill --qat, what they were trained for.",
             rich_help_panel=Precision,
         ),
     ] = None,
@@ -163,9 +163,9 @@ def export_command(
     if pareto is not None:
         require_picture(pareto)
         refuse_existing_file(pareto, force)
-    int8_target = _target(target) if int8 else None
     refuse_existing_file(out, force)
     _, card = load_model(model)
+    int8_target = _target(target or card.recipe.get("qat")) if int8 else None
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
     budget = None
     if max_robust_drop is not None:

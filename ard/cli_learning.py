@@ -22,6 +22,16 @@ if TYPE_CHECKING:
 # What a command chooses where the config has no default; a recipe may choose otherwise.
 TEACH_DEFAULTS = {"method": "trades", "epsilon": 8 / 255}
 DISTILL_DEFAULTS = {"method": "ard", "epsilon": 8 / 255}
+# What --qat has in place of the settings by which the weights were trained from scratch.
+QAT_DEFAULTS = {
+    "qat": "x86",
+    "epochs": 2,
+    "learning_rate": 0.01,
+    "schedule": "one-cycle",
+    "milestones": (),
+    "precision": "fp32",
+    "patience": 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +154,26 @@ class DistillFlags(LearningFlags):
     student: str | None = o.setting(
         "architecture", "Architecture, such as mobilenet_v2 or resnet8.", "the recipe's", panel=None
     )
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from these weights; settings that are not given are theirs.",
+            rich_help_panel=o.Quantised,
+        ),
+    ] = None
+    qat: Annotated[
+        bool,
+        typer.Option(
+            "--qat",
+            help="Fine-tune them as the INT8 network that will be deployed: weights and "
+            "activations rounded, scales learnt, in the attack and the update. Where not given, "
+            "2 epochs and a learning rate of 0.01.",
+            rich_help_panel=o.Quantised,
+        ),
+    ] = False
+    target: str | None = o.setting(
+        "qat", "Of --qat: x86, x86-vnni, arm or tensorrt, as of export.", "x86", panel=o.Quantised
+    )
     method: str | None = o.setting(
         "method",
         "ard; to compare with: rslad, goldblum_ard, iad, adaad, mtard, igdm, dist_adv.",
@@ -202,6 +232,9 @@ def _distill(flags: DistillFlags) -> None:
 
     Example: ardx distill --config cifar10-resnet18 --teacher runs/teacher/teacher.safetensors
     --set loss.ranking.k=3 --out runs/student
+
+    Example: ardx distill --qat --target arm --init runs/student/student.safetensors
+    --teacher runs/teacher/teacher.safetensors --out runs/student-arm
     """
     from ard.torchrun import joined
 
@@ -212,8 +245,31 @@ def _distill(flags: DistillFlags) -> None:
         return load_teacher(flags.teacher, flags.teacher_arch, data), clean
 
     with joined() as world:
-        settings = _settings(flags, DISTILL_DEFAULTS, distils=True)
-        _learn("distill", flags, settings, flags.out / "student.safetensors", teachers, world)
+        settings = _settings(flags, DISTILL_DEFAULTS | _of_start(flags), distils=True)
+        _learn(
+            "distill",
+            flags,
+            settings,
+            flags.out / "student.safetensors",
+            teachers,
+            world,
+            flags.init,
+        )
+
+
+def _of_start(flags: DistillFlags) -> Layer:
+    """What --init and --qat choose where neither a recipe nor a flag does."""
+    if flags.qat and flags.init is None:
+        raise InputError("--qat: fine-tunes trained weights; give them as --init")
+    if flags.target is not None and not flags.qat:
+        raise InputError(f"--target {flags.target}: is what --qat trains for; add --qat")
+    if flags.init is None:
+        return {}
+    from ard.checkpoint import load_model
+    from ard.recipes import settings_of_card
+
+    settings = settings_of_card(load_model(flags.init)[1], distils=True)
+    return settings | (QAT_DEFAULTS if flags.qat else {})
 
 
 teach = o.command("teach", TeachFlags, _teach)
@@ -254,11 +310,13 @@ def _learn(
     weights: Path,
     teachers: Callable[[Dataset], tuple[Teacher, Teacher | None]] | None,
     world: World,
+    init: Path | None = None,
 ) -> None:
     """Run what both commands share; `teachers` loads those that fit the dataset."""
     from ard.datasets import load_dataset
     from ard.recipes import build_config
     from ard.stages import learn
+    from ard.start import load_start
 
     config = build_config(settings)
     data = world.first_here(
@@ -268,6 +326,7 @@ def _learn(
     )
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
+    start = load_start(init, config, data) if init else None
     with progress(label) if world.leads else silent(label) as report_progress:
         learned = learn(
             config,
@@ -275,6 +334,7 @@ def _learn(
             teacher,
             weights,
             clean_teacher=clean_teacher,
+            start=start,
             minutes=settings.get("minutes"),
             resume=flags.resume,
             force=flags.force,
@@ -302,7 +362,8 @@ def _print_learned(learned: Learned, json_summary: bool) -> None:
         )
         return
     print(
-        f"{learned.weights}: {config.architecture} by {config.method}, best of {config.epochs} "
+        f"{learned.weights}: {config.architecture} by {config.method}"
+        f"{f' as INT8 for {config.qat}' if config.qat else ''}, best of {config.epochs} "
         f"epochs at {found.epoch}; held-out training images: clean "
         f"{100 * found.clean_accuracy:.1f} %, pgd10 {100 * found.robust_accuracy:.1f} %"
     )

@@ -37,8 +37,11 @@ class TrainConfig:
         precision: of training and its attack, `fp32` or `bf16` (autocast); `auto` is settled when
             a run begins, as bf16 where the device is fast at it. Validation is always fp32.
         compile: whether torch.compile compiles the student.
-        teacher_sha256, clean_teacher_sha256, data_sha256: identity of the teachers' files and of
-            the training images, so that a run is resumed only on what it was started on.
+        qat: what the student is quantised for while it trains, a key of `quantize.TARGETS`; None
+            trains in float.
+        teacher_sha256, clean_teacher_sha256, start_sha256, data_sha256: identity of the teachers'
+            files, of the weights that training started from, and of the training images, so that a
+            run is resumed only on what it was started on.
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
@@ -63,11 +66,13 @@ class TrainConfig:
     seed: int = 0
     precision: str = "fp32"
     compile: bool = False
+    qat: str | None = None
     validate_every: int = 1
     patience: int = 0
     loss: LossOptions = field(default_factory=LossOptions)
     teacher_sha256: str | None = None
     clean_teacher_sha256: str | None = None
+    start_sha256: str | None = None
     data_sha256: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,6 +99,11 @@ class TrainConfig:
         if self.precision not in PRECISIONS:
             raise InputError(
                 f"--precision {self.precision}: expected one of {', '.join(PRECISIONS)}"
+            )
+        if self.qat is not None and self.precision == "bf16":
+            raise InputError(
+                "--precision bf16: --qat needs fp32, since bf16 has no more digits than INT8 and "
+                "would round what is about to be rounded; leave --precision out"
             )
         if self.inner is not None and self.inner not in INNER_OBJECTIVES:
             known = ", ".join(INNER_OBJECTIVES)

@@ -138,6 +138,13 @@ def any_subset(split: Split, count: int, seed: int) -> Tensor:
     return stratified_subset(split, count, seed, "the subset")
 
 
+def calibration_part(training: Split, count: int, seed: int) -> Split:
+    """The training images that set the ranges of a quantised model: `count` of them, or all."""
+    if count >= len(training):
+        return training
+    return training.at(any_subset(training, count, SPLIT_SEED + seed))
+
+
 def as_float(images: Tensor) -> Tensor:
     """uint8 levels to float32 in [0, 1]."""
     return images.float() / 255

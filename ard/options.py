@@ -17,6 +17,7 @@ Data = "Data"
 Importing = "Importing a set"
 Training = "Training"
 Ranking = "Ranking distillation"
+Quantised = "From trained weights"
 
 DATASETS = "digits, fashion-mnist, cifar10, cifar100, tiny-imagenet or imagefolder:PATH."
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks import parse_attack, run_attack
-from ard.data import SPLIT_SEED, Split, any_subset, as_float, take_limit
+from ard.data import SPLIT_SEED, Split, any_subset, as_float, calibration_part, take_limit
 from ard.deployed import Deployed
 from ard.evaluate import evaluate_attack
 from ard.folding import for_attack
@@ -76,8 +76,7 @@ def calibration_images(
     """
     if kind not in CALIBRATIONS:
         raise InputError(f"--calibration {kind}: expected {', '.join(CALIBRATIONS)}")
-    if count < len(training):
-        training = training.at(any_subset(training, count, SPLIT_SEED + seed))
+    training = calibration_part(training, count, seed)
     if kind == "clean":
         return training.images
     chosen = torch.arange(0, len(training), 1 if kind == "adversarial" else 2)

@@ -31,6 +31,7 @@ else:
 
 if TYPE_CHECKING:
     from ard.config import TrainConfig
+    from edge_bench.spec import ModelCard
 
 Layer = dict[str, Any]
 
@@ -91,6 +92,27 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected TOML, but {first_line(error)}; mend it there") from None
+
+
+def settings_of_card(card: ModelCard, *, distils: bool) -> Layer:
+    """The settings by which weights were trained, as far as they are settings today.
+
+    Args:
+        distils: whether they are for `distill`; a method without a teacher is left out then.
+    """
+    from ard.config import dotted
+    from ard.losses import LOSSES
+
+    known = setting_types()
+    found = {key: value for key, value in dotted(card.recipe).items() if value is not None}
+    layer = {k: convert(k, value, f"model card: {k}") for k, value in found.items() if k in known}
+    layer |= {"dataset": card.dataset, "architecture": card.architecture}
+    if layer.get("method") not in LOSSES or LOSSES[layer["method"]].distils != distils:
+        layer.pop("method", None)
+    if layer.get("step_size") == layer.get("epsilon", 0) / 4:
+        # It follows from the budget, and goes along where another is given.
+        layer.pop("step_size", None)
+    return layer
 
 
 def parse_sets(assignments: list[str]) -> Layer:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -16,12 +16,7 @@ from ard.attacks import parse_attack
 from ard.board import check_installed
 from ard.checkpoint import load_known, load_model, load_published, load_tensors, save_model
 from ard.config import TrainConfig
-from ard.data import (
-    Dataset,
-    as_float,
-    hold_out_validation,
-    take_limit,
-)
+from ard.data import Dataset, as_float, hold_out_validation, take_limit
 from ard.distributed import ALONE, World
 from ard.losses import LOSSES
 from ard.precision import BudgetOptions
@@ -37,6 +32,9 @@ from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.spec import NORMS, ModelCard, parse_epsilon
 from edge_bench.store import sha256_file
+
+if TYPE_CHECKING:
+    from ard.start import Start
 
 CHECK_IMAGES = 512
 LEAST_AGREEMENT_FLOAT = 0.999
@@ -72,6 +70,7 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
     Raises:
         InputError: unreadable, or of another number of classes or image shape.
     """
+    model: nn.Module
     known = teacher_for(path, architecture, dataset.name)
     if known is not None:
         model, sha256 = load_known(path, known)
@@ -102,6 +101,7 @@ def learn(
     weights: Path,
     *,
     clean_teacher: Teacher | None = None,
+    start: Start | None = None,
     minutes: float | None = None,
     resume: bool = False,
     force: bool = False,
@@ -123,6 +123,11 @@ def learn(
             if needs_clean
             else f"--clean-teacher: {config.method} has one teacher only; leave it out"
         )
+    if config.qat is not None and start is None:
+        raise InputError(
+            f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
+            "as --init"
+        )
     if tensorboard:
         check_installed()
     world.from_first(lambda: _check_out(weights, resume, force))
@@ -132,14 +137,16 @@ def learn(
             config,
             precision=world.from_first(lambda: _saved_setting(out / CHECKPOINT, "precision"))
             if resume
-            else fast_precision(torch_device),
+            else _precision(config, torch_device),
         )
     config = replace(
         config,
         teacher_sha256=teacher.sha256 if teacher else None,
         clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
+        start_sha256=start.sha256 if start else None,
         data_sha256=dataset.train.sha256,
     )
+    init = start.model if start else None
     command = {"minutes": minutes, "resume": resume, "force": force}
     environment = {"torch": torch.__version__, "device": torch_device.partition(":")[0]}
     world.check_agreement(asdict(config) | command | environment)
@@ -155,7 +162,7 @@ def learn(
             epochs = world.from_first(lambda: _saved_setting(out / CHECKPOINT, "epochs"))
             config = replace(config, epochs=epochs)
         else:
-            config = plan_epochs(config, dataset, teachers, minutes, torch_device, world)
+            config = plan_epochs(config, dataset, teachers, minutes, torch_device, world, init)
     if config.milestones and config.milestones[-1] >= config.epochs:
         raise InputError(
             f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
@@ -166,6 +173,7 @@ def learn(
         dataset,
         teachers,
         out,
+        init=init,
         resume=resume,
         torch_device=torch_device,
         world=world,
@@ -188,6 +196,11 @@ def learn(
 
     sha256 = world.from_first(write)
     return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+
+
+def _precision(config: TrainConfig, torch_device: str) -> str:
+    """What `auto` is; rounding to INT8 needs more digits than bf16 has."""
+    return "fp32" if config.qat else fast_precision(torch_device)
 
 
 def _check_out(weights: Path, resume: bool, force: bool) -> None:
@@ -265,9 +278,12 @@ def export(
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
     adversarial = precision.adversarial_images(model, check, spec)
     if least_agreement is None:
-        least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT
+        rounds_anew = int8_target and not card.recipe.get("qat")
+        least_agreement = LEAST_AGREEMENT_INT8 if rounds_anew else LEAST_AGREEMENT_FLOAT
     int8 = None
-    if int8_target is not None:
+    if int8_target is not None and card.recipe.get("qat"):
+        int8 = Int8Plan(target=int8_target)
+    elif int8_target is not None:
         require_method(calibration_method)
         images = precision.calibration_images(
             model, training, calibration_images, calibration, epsilon, seed, monitor

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ard.checkpoint import load_tensors, save_tensors
 from ard.config import TrainConfig, as_saved, dotted
 from ard.distributed import ALONE, World, in_parallel
 from ard.folding import FoldedTwin
-from ard.models import Classifier
 from edge_bench.errors import InputError
 
 
@@ -32,7 +31,7 @@ class Validation:
 class Run:
     """The state of one training run: student, average, optimiser, and the best average so far."""
 
-    def __init__(self, config: TrainConfig, student: Classifier, world: World = ALONE) -> None:
+    def __init__(self, config: TrainConfig, student: nn.Module, world: World = ALONE) -> None:
         self.world = world
         self.student = student
         self.twin = FoldedTwin(student, compiled=config.compile)

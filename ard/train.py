@@ -6,6 +6,7 @@ its last finished epoch to the very weights that it would have had.
 
 from __future__ import annotations
 
+import copy
 import json
 import statistics
 import time
@@ -26,7 +27,7 @@ from ard.data import Dataset, Split, as_float, augment, hold_out_validation, tak
 from ard.distributed import ALONE, World
 from ard.evaluate import evaluate_attack
 from ard.folding import FoldedTwin
-from ard.models import Classifier, build_model, channel_statistics, memory_format
+from ard.models import build_model, channel_statistics, memory_format
 from ard.state import Run, Validation
 from ard.step import Teachers, update
 from edge_bench.console import ProgressCallback, no_progress
@@ -44,20 +45,24 @@ def train(
     teachers: Teachers,
     out: Path,
     *,
+    init: nn.Module | None = None,
     resume: bool = False,
     torch_device: str = "cpu",
     world: World = ALONE,
     tensorboard: bool = False,
     report_progress: ProgressCallback = no_progress,
-) -> tuple[Classifier, Validation]:
+) -> tuple[nn.Module, Validation]:
     """Train and return the most robust weight average (on validation data) with its accuracies.
+
+    The student is `init`, which is kept where nothing better is found, or else a new network of
+    the config's architecture.
 
     Writes `metrics.jsonl` (and TensorBoard's files, if asked to) and a checkpoint into the folder
     `out` after every epoch; `resume` goes on from that checkpoint. Of several processes, only the
     first reads and writes files; a checkpoint can be resumed by another number of processes.
     """
     training, validation = training_data(config, dataset)
-    run = _new_run(config, dataset, training, torch_device, world)
+    run = _new_run(config, dataset, training, torch_device, world, init)
     training, teachers = _place(training, teachers, torch_device)
     lines: list[str] = []
     if resume and world.from_first((out / CHECKPOINT).exists):
@@ -65,6 +70,9 @@ def train(
         if world.leads and (out / METRICS).exists():
             lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
     world.from_first(lambda: out.mkdir(parents=True, exist_ok=True))
+    if init is not None and run.epochs_done == 0:
+        # Going on may lose what was there already; then the start remains the best.
+        run.offer(_validate(config, run, validation, 0, torch_device))
     total = config.epochs * _steps_per_epoch(config, training)
     with scalars(out if tensorboard and world.leads else None, run.epochs_done) as board:
         while run.epochs_done < config.epochs and not run.overfits(config):
@@ -131,13 +139,14 @@ def plan_epochs(
     minutes: float,
     torch_device: str = "cpu",
     world: World = ALONE,
+    init: nn.Module | None = None,
 ) -> TrainConfig:
     """Choose the number of epochs that fits into `minutes` on this machine, by timing a few steps.
 
     The plan becomes part of the config, so that the run itself stays deterministic.
     """
     training, validation = training_data(config, dataset)
-    run = _new_run(config, dataset, training, torch_device, world)
+    run = _new_run(config, dataset, training, torch_device, world, init)
     training, teachers = _place(training, teachers, torch_device)
     step_seconds = statistics.median(_seconds_of_steps(config, dataset, training, run, teachers, 5))
     begin = time.perf_counter()
@@ -196,18 +205,28 @@ def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Spli
 
 
 def _new_run(
-    config: TrainConfig, dataset: Dataset, training: Split, torch_device: str, world: World
+    config: TrainConfig,
+    dataset: Dataset,
+    training: Split,
+    torch_device: str,
+    world: World,
+    init: nn.Module | None = None,
 ) -> Run:
     world.check_batch(config.batch_size)
-    mean, std = channel_statistics(training.images)
-    # The weights follow the seed without disturbing the caller's random state.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        student = build_model(
-            config.architecture, dataset.image_shape[0], dataset.classes, mean, std
-        )
+    if init is not None:
+        student = copy.deepcopy(init).train()
+    else:
+        student = _new_student(config, dataset, training)
     student = student.to(torch_device).to(memory_format=memory_format(student))
     return Run(config, student, world)
+
+
+def _new_student(config: TrainConfig, dataset: Dataset, training: Split) -> nn.Module:
+    """A network whose weights follow the seed without disturbing the caller's random state."""
+    mean, std = channel_statistics(training.images)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return build_model(config.architecture, dataset.image_shape[0], dataset.classes, mean, std)
 
 
 def _epoch(

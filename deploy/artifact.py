@@ -19,6 +19,7 @@ from deploy.layers import Layer
 from deploy.parity import Parity, compare, levels_of, require_agreement
 from deploy.pixels import read_levels
 from deploy.plan import ExportPlan
+from deploy.qdq_network import QDQNetwork
 from deploy.quantize import Quantiser
 from deploy.search import search
 from edge_bench import devices
@@ -26,6 +27,7 @@ from edge_bench.backends import open_backend
 from edge_bench.backends.ort import image_input
 from edge_bench.bench import BenchOptions, prepare, stored_logits
 from edge_bench.console import Monitor, silent
+from edge_bench.errors import InputError
 from edge_bench.fingerprint import (
     SAMPLES,
     Fingerprint,
@@ -69,11 +71,15 @@ def export_artifact(
 ) -> Exported:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
+    One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
+
+    One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
+
     Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
 
     Raises:
-        InputError: too little agreement, of the artefact or of the FP32 graph that it is made
-            from; `out` is untouched then.
+        InputError: another target than the model was trained for, or too little agreement, of the
+            artefact or of the FP32 graph that it is made from; `out` is untouched then.
         BudgetError: the budget cannot be met; nothing is written either.
     """
     new_card = replace(card, parent_sha256=plan.parent_sha256)
@@ -83,15 +89,17 @@ def export_artifact(
         atomic_file(out, force) as partial,
         tempfile.TemporaryDirectory() as folder,
     ):
-        graph, outcome = Path(folder) / "fp32.onnx", None
-        # INT8 is calibrated on floats, and reads levels in a way of its own.
-        levels = plan.input == "uint8" and plan.precision != "int8"
-        export_fp32(model, card.input_shape, graph, levels=levels)
-        if plan.precision != "fp32":
-            exported = compare(model, graph, plan.check_images, plan.check_labels)
-            what = f"the FP32 graph that {plan.precision.upper()} is made from"
-            require_agreement(exported, LEAST_FIDELITY, what, "report it with the architecture")
-            graph, new_card, outcome = _lowered(graph, new_card, plan, monitor)
+        graph, outcome = Path(folder) / f"{plan.precision}.onnx", None
+        if isinstance(model, QDQNetwork):
+            new_card = _trained(model, new_card, plan, graph)
+        elif plan.precision == "fp32":
+            export_fp32(model, card.input_shape, graph, levels=plan.input == "uint8")
+        else:
+            new_card, outcome = _lowered(model, new_card, plan, graph, monitor)
+        if plan.precision == "int8" and plan.input == "uint8":
+            quantised = onnx.load(graph)
+            read_levels(quantised)
+            onnx.save(quantised, graph)
         finish(graph, new_card, plan.batch_size)
         resolution, remedy = RESOLUTIONS[plan.precision], REMEDIES[plan.precision]
         parities = compare(model, graph, plan.check_images, plan.check_labels, resolution)
@@ -101,29 +109,52 @@ def export_artifact(
     return Exported(parities=parities, budget=outcome)
 
 
+def _trained(model: QDQNetwork, card: ModelCard, plan: ExportPlan, out: Path) -> ModelCard:
+    """Write the graph that `model` was trained as, with the scales that it learnt; return its card.
+
+    Raises:
+        InputError: the plan is for another target or precision, or has a budget.
+    """
+    if plan.int8 is None or plan.int8.target != model.target:
+        came = f"--int8 --target {plan.int8.target}" if plan.int8 else "no --int8"
+        raise InputError(
+            f"--target: the weights were trained as INT8 for {model.target}, came {came}; give "
+            f"--int8 --target {model.target}, or export the weights that --qat started from"
+        )
+    if plan.budget is not None:
+        raise InputError(
+            "--max-robust-drop: the weights were trained as INT8 in every layer, so none can be "
+            "kept in float; leave it out, or export the weights that --qat started from"
+        )
+    onnx.save(model.filled(), out)
+    return plan.int8.applied_to(card)
+
+
 def _lowered(
-    fp32: Path, card: ModelCard, plan: ExportPlan, monitor: Monitor
-) -> tuple[Path, ModelCard, Outcome | None]:
-    """The graph in the plan's precision, its card, and what the budget's search measured."""
-    folder, outcome = fp32.parent, None
+    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, monitor: Monitor
+) -> tuple[ModelCard, Outcome | None]:
+    """Write the graph in the plan's precision; return its card and what the budget measured."""
+    fp32, outcome = out.with_name("fp32.onnx"), None
+    # INT8 is calibrated on floats, and reads levels in a way of its own.
+    levels = plan.input == "uint8" and plan.int8 is None
+    export_fp32(model, card.input_shape, fp32, levels=levels)
+    exported = compare(model, fp32, plan.check_images, plan.check_labels)
+    what = f"the FP32 graph that {plan.precision.upper()} is made from"
+    require_agreement(exported, LEAST_FIDELITY, what, "report it with the architecture")
     maker, lower = _maker(fp32, card, plan)
     if plan.budget is not None:
         # Trials read floats in batches of any size: what they compute is the same.
         finish(fp32, card)
-        outcome = search(fp32, _Finished(maker, lower), plan.budget, folder, monitor)
+        outcome = search(fp32, _Finished(maker, lower), plan.budget, out.parent, monitor)
         lower = replace(lower, recipe=lower.recipe | outcome.recipe())
-    graph = folder / f"{plan.precision}.onnx"
-    maker.make(graph, outcome.in_float if outcome else ())
-    if plan.int8 is not None and plan.input == "uint8":
-        quantised = onnx.load(graph)
-        read_levels(quantised)
-        onnx.save(quantised, graph)
-    return graph, lower, outcome
+    maker.make(out, outcome.in_float if outcome else ())
+    return lower, outcome
 
 
 def _maker(fp32: Path, card: ModelCard, plan: ExportPlan) -> tuple[Maker, ModelCard]:
     """What makes artefacts of the plan's precision from an FP32 graph, and their card."""
     if plan.int8 is not None:
+        assert plan.int8.calibration is not None, "ranges come from images"
         images = plan.int8.calibration.numpy()
         maker = Quantiser(fp32, fp32.parent, images, plan.int8.target, plan.int8.method)
         return maker, plan.int8.applied_to(card)

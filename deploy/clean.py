@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from deploy.graph import attributes, constants, set_constant, sole_reader, tidy
+from deploy.graph import attributes, change_weights, constants, set_constant, sole_reader, tidy
 
 CENTRE = "centre"
 """Name of the node that takes the mean from the images."""
@@ -74,9 +74,8 @@ def _scale_in_the_first_convolution(graph: onnx.GraphProto) -> None:
         slope, offset, name = slope * step[0], offset * step[0] + step[1], node.output[0]
     if not slope.all():
         return
-    scaled = set_constant(graph, f"{conv.name}.weight", _float32(weight * _by_channel(slope)))
+    change_weights(graph, conv, _float32(weight * _by_channel(slope)))
     mean = set_constant(graph, f"{CENTRE}.mean", _float32(_by_channel(-offset / slope)))
-    conv.input[1] = scaled
     centre = helper.make_node("Sub", [images, mean], [chain[-1].output[0]], name=CENTRE)
     chain[0].CopyFrom(centre)
     for node in chain[1:]:

@@ -70,7 +70,7 @@ def finish(path: Path, card: ModelCard, batch_size: int | None = None) -> None:
     # A domain that no node uses can still be too new for an old runtime.
     for entry in [e for e in graph.opset_import if e.domain not in used]:
         graph.opset_import.remove(entry)
-    _drop_traces(graph.graph)
+    drop_traces(graph.graph)
     properties = {
         CARD_KEY: json.dumps(asdict(card)),
         "classes": str(card.classes),
@@ -90,7 +90,7 @@ def _bind_batch(model: onnx.ModelProto, batch_size: int) -> None:
     fix_output_shapes(model)
 
 
-def _drop_traces(graph: onnx.GraphProto) -> None:
+def drop_traces(graph: onnx.GraphProto) -> None:
     """Remove the exporter's notes on each node and value: they came with IR 10, and weigh much."""
     graph.ClearField("metadata_props")
     values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)

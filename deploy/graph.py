@@ -31,6 +31,13 @@ def set_constant(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:
     return name
 
 
+def change_weights(graph: onnx.GraphProto, node: onnx.NodeProto, value: NDArray[Any]) -> None:
+    """Give a node other weights (its second input): by the name that they have, unless shared."""
+    name = node.input[1]
+    readers = [read for other in graph.node for read in other.input if read == name]
+    node.input[1] = set_constant(graph, name if len(readers) == 1 else f"{node.name}.weight", value)
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """The attributes that a node states, by name."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

@@ -22,6 +22,7 @@ from onnx import TensorProto, helper
 from deploy.clean import CENTRE, image_tensor, way_to_convolution
 from deploy.graph import (
     attributes,
+    change_weights,
     constants,
     insert_before,
     set_constant,
@@ -78,7 +79,7 @@ def put_on_grid(model: onnx.ModelProto) -> Grid | None:
     insert_before(graph, conv, *nodes)
     tensor = nodes[-1].output[0]
     conv.input[0] = tensor
-    conv.input[1] = set_constant(graph, f"{conv.name}.weight", weight.astype(np.float32))
+    change_weights(graph, conv, weight.astype(np.float32))
     tidy(graph)
     return Grid(tensor=tensor, float_nodes=tuple(node.name for node in nodes))
 

@@ -1,12 +1,16 @@
-"""Where a QDQ graph for TensorRT rounds: at the inputs of its weighted layers, not inside a kernel.
+"""Where a QDQ graph rounds: nowhere that it need not. The passes take roundings away and add none.
 
-ONNX Runtime's quantiser puts a pair of QuantizeLinear and DequantizeLinear behind every operator.
-Where integers are unsigned or asymmetric it then drops ReLU and Clip, which saturation implies.
-TensorRT wants zero points of 0, where it does not: convolution, activation and residual addition
-stay apart, each rounded on its own, although TensorRT has one kernel for the three. Its placement
+Logits are what a graph is asked for, and nothing computes with them in integers, so they stay as
+the last layer sums them up. Rounded to 256 levels they tie: classes change for nothing, and attacks
+by scores see steps.
+
+For TensorRT a graph rounds at the inputs of its weighted layers, not inside a kernel. ONNX
+Runtime's quantiser puts a pair of QuantizeLinear and DequantizeLinear behind every operator. Where
+integers are unsigned or asymmetric it then drops ReLU and Clip, which saturation implies. TensorRT
+wants zero points of 0, where it does not: convolution, activation and residual addition stay apart,
+each rounded on its own, although TensorRT has one kernel for the three. Its placement
 recommendations (developer guide, "Explicit Quantization": do not quantise the outputs of weighted
-operations, quantise the residual input of a skip connection) are these two passes. Each takes
-roundings away and adds none.
+operations, quantise the residual input of a skip connection) are two of these passes.
 """
 
 from __future__ import annotations
@@ -19,13 +23,35 @@ import onnx
 ACTIVATIONS = ("Relu", "Clip")
 
 
-def place_for_tensorrt(path: Path) -> None:
-    """Rewrite the QDQ file in place, so that TensorRT can fuse what belongs together."""
+def place(path: Path, *, for_tensorrt: bool) -> None:
+    """Rewrite the QDQ file in place: float logits, and for TensorRT what it can fuse joined."""
     model = onnx.load(path)
-    join_activations(model.graph)
-    join_additions(model.graph)
+    free_output(model.graph)
+    if for_tensorrt:
+        join_activations(model.graph)
+        join_additions(model.graph)
     drop_unused_constants(model.graph)
     onnx.save(model, path)
+
+
+def free_output(graph: onnx.GraphProto) -> bool:
+    """Drop the pair that rounds the graph's output; tell whether there was one."""
+    makers, output = _makers(graph), graph.output[0].name
+    dequantize = makers.get(output)
+    if dequantize is None or not _is(dequantize, "DequantizeLinear"):
+        return False
+    quantize = makers.get(dequantize.input[0])
+    if quantize is None or not _is(quantize, "QuantizeLinear"):
+        return False
+    source = makers.get(quantize.input[0])
+    readers = Counter(name for node in graph.node for name in node.input)
+    names = (quantize.input[0], quantize.output[0])
+    if source is None or any(readers[name] != 1 for name in names):
+        return False
+    source.output[:] = [output if name == names[0] else name for name in source.output]
+    graph.node.remove(dequantize)
+    graph.node.remove(quantize)
+    return True
 
 
 def join_activations(graph: onnx.GraphProto) -> int:

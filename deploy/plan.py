@@ -21,7 +21,8 @@ class Int8Plan:
 
     Attributes:
         target: key of `targets.TARGETS`.
-        calibration: images (N, C, H, W) from the training set, uint8 levels or float32 in [0, 1].
+        calibration: images (N, C, H, W) from the training set, uint8 levels or float32 in [0, 1];
+            None where the weights were trained as INT8, and bring their ranges.
         kind: what they are, for the card: `clean`, `adversarial` or `mixed`.
         method: key of `calibration.METHODS`.
 
@@ -30,7 +31,7 @@ class Int8Plan:
     """
 
     target: str
-    calibration: Tensor
+    calibration: Tensor | None = None
     kind: str = "clean"
     method: str = "minmax"
 
@@ -40,12 +41,13 @@ class Int8Plan:
 
     def applied_to(self, card: ModelCard) -> ModelCard:
         """The card of an artefact that was quantised like this."""
-        recipe = card.recipe | {
-            "int8_target": self.target,
-            "calibration": self.kind,
-            "calibration_method": self.method,
-            "calibration_images": len(self.calibration),
-        }
+        recipe = card.recipe | {"int8_target": self.target}
+        if self.calibration is not None:
+            recipe |= {
+                "calibration": self.kind,
+                "calibration_method": self.method,
+                "calibration_images": len(self.calibration),
+            }
         options = target_named(self.target).session_options
         return replace(card, precision="int8", recipe=recipe, session_options=options)
 

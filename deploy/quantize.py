@@ -19,7 +19,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from deploy.calibration import calibrate
 from deploy.layers import Layer, layers_of, name_nodes
 from deploy.pixels import put_on_grid
-from deploy.placement import place_for_tensorrt
+from deploy.placement import place
 from deploy.targets import TARGETS, Target, target_named
 
 __all__ = ["OP_TYPES", "TARGETS", "Quantiser", "Target", "quantize_int8", "target_named"]
@@ -40,6 +40,10 @@ class Quantiser:
         target: key of TARGETS.
         method: key of `calibration.METHODS`.
 
+    Attributes:
+        prepared: the graph that is quantised, in float: `fp32` with constants folded, and its image
+            on the grid of its levels.
+
     Raises:
         InputError: no such target or method.
     """
@@ -53,14 +57,14 @@ class Quantiser:
         method: str = "minmax",
     ) -> None:
         self._target = target_named(target)
-        self._prepared = folder / f"prepared-{fp32.name}"
+        self.prepared = folder / f"prepared-{fp32.name}"
         with _quiet():
-            quant_pre_process(str(fp32), str(self._prepared), skip_symbolic_shape=True)
-            model = onnx.load(self._prepared)
+            quant_pre_process(str(fp32), str(self.prepared), skip_symbolic_shape=True)
+            model = onnx.load(self.prepared)
             grid = put_on_grid(model)
             name_nodes(model.graph)
-            onnx.save(model, self._prepared)
-            self._ranges = calibrate(self._prepared, images, method, OP_TYPES)
+            onnx.save(model, self.prepared)
+            self._ranges = calibrate(self.prepared, images, method, OP_TYPES)
         self._extra = dict(self._target.extra)
         # What brings the image to its levels is exact in float, and rounds nothing.
         self._before = grid.float_nodes if grid else ()
@@ -75,7 +79,7 @@ class Quantiser:
         excluded = [*self._before, *(node for layer in in_float for node in layer.nodes)]
         with _quiet():
             quantizer = QDQQuantizer(
-                load_model_with_shape_infer(self._prepared),
+                load_model_with_shape_infer(self.prepared),
                 per_channel=True,
                 reduce_range=self._target.reduce_range,
                 weight_qType=self._target.weights,
@@ -88,8 +92,7 @@ class Quantiser:
             )
             quantizer.quantize_model()
             quantizer.model.save_model_to_file(str(path), False)
-        if self._target is TARGETS["tensorrt"]:
-            place_for_tensorrt(path)
+        place(path, for_tensorrt=self._target is TARGETS["tensorrt"])
 
 
 def quantize_int8(fp32: Path, int8: Path, images: NDArray[Any], target: str) -> None:

@@ -22,6 +22,7 @@ from typing import Annotated, Any
 
 import torch
 import typer
+from torch import nn
 
 from ard.attacks import parse_attack
 from ard.checkpoint import load_model
@@ -30,7 +31,6 @@ from ard.data import Dataset, Split, hold_out_validation, rest_of, take_limit
 from ard.datasets import load_dataset
 from ard.evaluate import evaluate_attack
 from ard.losses import LOSSES
-from ard.models import Classifier
 from ard.recipes import build_config, convert, merge, read_toml
 from ard.stages import Teacher, learn, load_teacher
 from ard.train import CHECKPOINT, METRICS
@@ -185,7 +185,7 @@ def judged_images(part: str, dataset: Dataset, config: TrainConfig) -> Split:
 
 
 def judged(
-    model: Classifier, split: Split, attacks: list[str], config: TrainConfig
+    model: nn.Module, split: Split, attacks: list[str], config: TrainConfig
 ) -> dict[str, BoolArray]:
     """Masks by attack; each attack sees only what the earlier ones left, as in AutoAttack."""
     masks = {"clean": evaluate_attack(model, split, None)}

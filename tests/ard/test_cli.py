@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from ard.checkpoint import load_model
 from ard.cli import app
 from ard.doctor import examine
 from edge_bench.store import sha256_file
@@ -66,6 +67,44 @@ def test_two_teachers_distil_with_scalars_for_tensorboard(
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert line["terms"].keys() == {"kl_adversarial", "kl_clean"}
     assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_student_is_fine_tuned_quantised_and_exported_as_it_was_trained(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    student, teacher = small_models.student.weights, small_models.teacher.weights
+    start = ("--init", student, "--teacher", teacher)
+    quick = ("--epochs", "1", "--train-fraction", "0.2", "--inner-steps", "1")
+    printed = ardx("distill", "--qat", "--target", "arm", *start, *quick, "--out", tmp_path / "q")
+    assert "resnet8:8 by ard as INT8 for arm" in printed
+    weights = tmp_path / "q" / "student.safetensors"
+    # What was not given is as the student was trained, but for how far training moves it.
+    _, card = load_model(weights)
+    before = small_models.student.config
+    assert card.recipe["batch_size"] == before.batch_size
+    assert card.recipe["epsilon"] == before.epsilon
+    assert card.recipe["learning_rate"] == 0.01
+    # Its recipe repeats it, with what it starts from.
+    again = ("--config", tmp_path / "q" / "config.toml", "--out", tmp_path / "again")
+    ardx("distill", *start, *again)
+    assert sha256_file(tmp_path / "again" / "student.safetensors") == sha256_file(weights)
+    out = tmp_path / "int8.onnx"
+    parity = json.loads(ardx("export", weights, "--int8", "--out", out, "--json"))["parity"]
+    assert min(kind["agreement"] for kind in parity) >= 0.999
+
+
+def test_fine_tuning_options_that_do_not_go_together_are_refused(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    student, teacher = small_models.student.weights, small_models.teacher.weights
+    distill = ("distill", "--teacher", teacher, "--out", tmp_path / "q")
+    assert "give them as --init" in sentence(*distill, "--qat")
+    assert "add --qat" in sentence(*distill, "--init", student, "--target", "arm")
+    quantised = (*distill, "--init", student, "--qat")
+    assert "--target pentium: expected one of x86" in sentence(*quantised, "--target", "pentium")
+    assert "--precision bf16: --qat needs fp32" in sentence(*quantised, "--precision", "bf16")
+    assert "but the student is a resnet20" in sentence(*quantised, "--student", "resnet20")
+    assert not (tmp_path / "q").exists()
 
 
 def test_teach_then_distill_write_what_they_say(tmp_path: Path) -> None:
@@ -441,6 +480,7 @@ class Block:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Block())
+from ard.checkpoint import load_model
 from ard.cli import app
 app(sys.argv[1:])
 """

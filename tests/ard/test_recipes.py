@@ -13,7 +13,13 @@ import torch
 
 from ard import options
 from ard.checkpoint import load_model
-from ard.cli_learning import DISTILL_DEFAULTS, TEACH_DEFAULTS, DistillFlags, TeachFlags
+from ard.cli_learning import (
+    DISTILL_DEFAULTS,
+    QAT_DEFAULTS,
+    TEACH_DEFAULTS,
+    DistillFlags,
+    TeachFlags,
+)
 from ard.config import TrainConfig
 from ard.losses import LOSSES, LossOptions
 from ard.models import build_model
@@ -26,9 +32,11 @@ from ard.recipes import (
     presets,
     read_recipe,
     setting_types,
+    settings_of_card,
     write_config,
 )
 from edge_bench.errors import InputError
+from edge_bench.spec import ModelCard
 
 from .conftest import SmallModels
 from .test_cli import ardx, sentence
@@ -274,6 +282,8 @@ def test_help_says_the_default_that_is_in_force(flags: Any, defaults: dict[str, 
         text = said[1]
         if key in ("dataset", "architecture"):
             assert text == "the recipe's"
+        elif key == "qat":
+            assert text == QAT_DEFAULTS[key]
         elif value is None:
             assert text == "the method's", key
         elif isinstance(value, bool):
@@ -346,6 +356,28 @@ def test_a_run_does_not_overwrite_a_recipe_that_lies_in_its_folder(
     )
     assert "config.toml exists already" in error
     assert mine.read_text().startswith("# mine")
+
+
+def test_a_card_gives_the_settings_that_a_command_can_take() -> None:
+    made = TrainConfig(
+        dataset="digits",
+        architecture="resnet8:4",
+        method="trades",
+        epsilon=0.2,
+        step_size=0.05,
+        batch_size=32,
+        loss=LossOptions(beta=3.0),
+    )
+    recipe = as_card(made) | {"validation": {"epoch": 1}, "gone": 1}
+    card = ModelCard(
+        architecture="resnet8:4", dataset="digits", classes=10, input_shape=(1, 8, 8), recipe=recipe
+    )
+    found = settings_of_card(card, distils=True)
+    assert (found["batch_size"], found["epsilon"], found["loss.beta"]) == (32, 0.2, 3.0)
+    # Another method has to be found, and another budget brings another step.
+    assert not {"method", "step_size", "validation.epoch", "gone"} & found.keys()
+    assert build_config({"method": "ard"} | found | {"epsilon": 0.4}).step_size == 0.1
+    assert settings_of_card(card, distils=False)["method"] == "trades"
 
 
 def test_teach_takes_a_recipe_too(tmp_path: Path) -> None:

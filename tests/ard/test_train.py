@@ -217,7 +217,7 @@ def test_selection_is_by_robust_accuracy_and_without_attack_by_clean(digits: Dat
     early = Validation(epoch=1, clean_accuracy=0.5, robust_accuracy=0.4)
     late = Validation(epoch=2, clean_accuracy=0.9, robust_accuracy=0.3)
     for method, best in (("pgd_at", early), ("natural", late)):
-        run = Run(small_config(method=method), model)  # type: ignore[arg-type]
+        run = Run(small_config(method=method), model)
         run.offer(early)
         run.offer(late)
         assert run.best == best

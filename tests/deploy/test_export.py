@@ -356,6 +356,7 @@ def test_agreement_at_the_limit_passes() -> None:
 def test_calibration_ranges_come_from_the_images_given(model: nn.Module, tmp_path: Path) -> None:
     narrow = plan(model, "arm")
     assert narrow.int8 is not None
+    assert narrow.int8.calibration is not None
     dark = replace(narrow, int8=replace(narrow.int8, calibration=narrow.int8.calibration * 0.1))
     scales = []
     for name, one in (("bright", narrow), ("dark", dark)):

@@ -1,4 +1,4 @@
-"""Where a graph for TensorRT rounds, and that the passes take roundings away and add none."""
+"""Where INT8 graphs round, and that the passes take roundings away and add none."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from deploy.export import export_fp32
 from deploy.fusion import float_layers
 from deploy.placement import (
     drop_unused_constants,
+    free_output,
     join_activations,
     join_additions,
-    place_for_tensorrt,
+    place,
 )
 from deploy.quantize import TARGETS, quantize_int8
 
@@ -110,6 +111,25 @@ def test_no_constant_is_left_that_nothing_reads(quantised: dict[str, Path]) -> N
 @pytest.mark.parametrize("target", ["x86", "x86-vnni", "arm"])
 def test_onnx_runtime_runs_every_layer_in_integers(target: str, quantised: dict[str, Path]) -> None:
     assert float_layers(quantised[target], TARGETS[target].session_options) == []
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_logits_are_not_rounded(target: str, quantised: dict[str, Path]) -> None:
+    graph = onnx.load(quantised[target]).graph
+    (last,) = [node for node in graph.node if "logits" in node.output]
+    assert last.op_type == "Gemm"
+    images = np.random.default_rng(1).random((64, 3, 8, 8), np.float32)
+    (logits,) = onnxruntime.InferenceSession(str(quantised[target])).run(None, {"images": images})
+    # 256 levels could not tell so many apart.
+    assert len(np.unique(logits)) > 250
+
+
+def test_an_output_that_something_reads_or_nothing_rounds_stays() -> None:
+    for body in (CONV.replace("c =", "y ="), CONV + pair("c", "s1") + "y = Relu(c_d)\n"):
+        model = small(body)
+        as_it_was = model.SerializeToString()
+        assert not free_output(model.graph)
+        assert model.SerializeToString() == as_it_was
 
 
 def test_layers_that_run_in_float_are_named(quantised: dict[str, Path]) -> None:
@@ -246,5 +266,5 @@ def test_constants_that_are_read_or_given_out_stay() -> None:
 def test_placing_twice_changes_nothing(quantised: dict[str, Path], tmp_path: Path) -> None:
     again = tmp_path / "again.onnx"
     again.write_bytes(quantised["tensorrt"].read_bytes())
-    place_for_tensorrt(again)
+    place(again, for_tensorrt=True)
     assert onnx.load(again) == onnx.load(quantised["tensorrt"])
