@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from scipy.stats import binom, binomtest
+from scipy.stats import binom, binomtest, multinomial
 
-from edge_bench.stats import early_stopping_floor, mcnemar_p_value, wilson_interval
+from edge_bench.stats import (
+    early_stopping_floor,
+    mcnemar_p_value,
+    median_interval,
+    paired_difference_interval,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize("confidence", [0.9, 0.95, 0.99])
@@ -55,3 +61,46 @@ def test_the_early_stopping_floor_is_the_least_number_that_meets_the_rule(
     floor = early_stopping_floor(percentile)
     assert binom.cdf(1, floor, 1 - percentile) <= 0.01
     assert binom.cdf(1, floor - 1, 1 - percentile) > 0.01
+
+
+def test_the_paired_interval_adds_one_sample_to_either_discordant_count() -> None:
+    # By hand, of 21 samples with 7 and 1 discordant: 8 and 2 of 23.
+    half = 1.959964 * ((10 / 23 - (6 / 23) ** 2) / 23) ** 0.5
+    expected = (-6 / 23 - half, -6 / 23 + half)
+    assert paired_difference_interval(7, 1, 21) == pytest.approx(expected, abs=1e-6)
+    assert paired_difference_interval(1, 7, 21) == pytest.approx((-expected[1], -expected[0]))
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0.0, 0.0), (0.01, 0.01), (0.05, 0.02), (0.2, 0.1)])
+def test_the_paired_interval_holds_the_difference_as_often_as_it_says(
+    lost: float, won: float
+) -> None:
+    samples, covered = 60, 0.0
+    for only_first in range(samples + 1):
+        for only_second in range(samples + 1 - only_first):
+            counts = [only_first, only_second, samples - only_first - only_second]
+            low, high = paired_difference_interval(only_first, only_second, samples)
+            if low <= won - lost <= high:
+                covered += multinomial.pmf(counts, samples, [lost, won, 1 - lost - won])
+    assert covered > 0.94
+
+
+@pytest.mark.parametrize("counts", [(0, 0, 0), (-1, 0, 5), (3, 3, 5)])
+def test_the_paired_interval_of_impossible_counts_is_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="discordant of"):
+        paired_difference_interval(*counts)
+
+
+@pytest.mark.parametrize("count", [6, 9, 21, 100, 2001])
+def test_the_interval_of_a_median_is_the_narrowest_that_binomials_allow(count: int) -> None:
+    low, high = (int(v) for v in median_interval([float(v) for v in range(count)]))
+    assert low + high == count - 1
+    # The median lies below the value of rank `low` (from 0) where `low` values or fewer lie below.
+    assert 2 * binom.cdf(low, count, 0.5) <= 0.05
+    assert 2 * binom.cdf(low + 1, count, 0.5) > 0.05
+
+
+def test_few_values_give_their_range_and_none_an_error() -> None:
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    with pytest.raises(ValueError, match="no values"):
+        median_interval([])
