@@ -208,7 +208,7 @@ def conclusion(standings: list[Standing]) -> str:
             )
     if first.difference is not None:
         least = 100 * min(s.difference[1] for s in standings if s.is_candidate and s.difference)
-        said += f"; equal means that a loss above {-least:.1f} points is ruled out (95%)"
+        said += f"; equal means that a loss above {-least:.2g} points is ruled out (95%)"
     return said
 
 

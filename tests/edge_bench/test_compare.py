@@ -61,7 +61,7 @@ def test_of_equally_robust_backends_the_fastest_wins(verdicts: Verdicts) -> None
         "2.00 (2.00 to 2.00) times as long"
     )
     # Two identical masks of 400 samples cannot rule out a loss of half a point.
-    assert sentence.endswith("equal means that a loss above 0.7 points is ruled out (95%)")
+    assert sentence.endswith("equal means that a loss above 0.69 points is ruled out (95%)")
 
 
 def test_a_faster_backend_that_loses_robust_accuracy_is_no_candidate(verdicts: Verdicts) -> None:
