@@ -138,7 +138,7 @@ def bench(
         # A folder that is gone tomorrow is nobody's path.
         path = str(model) if parts.model == model else f"{model}: {parts.model.name}"
         if backend == "all":
-            from edge_bench.all_backends import bench_all
+            from edge_bench.cli_all import bench_all
 
             report, summary, code = bench_all(
                 parts, path, opened, options, square, out, force, json_summary
