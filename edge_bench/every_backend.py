@@ -100,7 +100,9 @@ def run_all(
     errors: dict[str, Exception] = {}
     for name in here:
         try:
-            reports[name] = _in_own_process(model, sets, _for(name, options), square, monitor)
+            reports[name] = _in_own_process(
+                model, sets, options_for(name, options), square, monitor
+            )
         except Exception as error:
             # Of one backend: a bug in its runtime must not take the figures of the others.
             errors[name] = error
@@ -144,7 +146,8 @@ def sentence_of(error: Exception) -> str:
     return f"{type(error).__name__}: {first_line(error)}"
 
 
-def _for(backend: str, options: BenchOptions) -> BenchOptions:
+def options_for(backend: str, options: BenchOptions) -> BenchOptions:
+    """The options that one backend takes of those that all were given."""
     threads = options.threads if BACKENDS[backend].takes_threads else None
     return replace(options, backend=backend, threads=threads)
 
@@ -187,7 +190,7 @@ def _race(
     with ExitStack() as stack:
         for name in reports:
             try:
-                calls[name] = _call(model, sets, _for(name, options), stack)
+                calls[name] = _call(model, sets, options_for(name, options), stack)
             except ArdxError as error:
                 errors[name] = error
         if not calls:

@@ -18,7 +18,7 @@ from onnx import helper
 
 from edge_bench.bench import BenchOptions
 from edge_bench.compare import Comparison
-from edge_bench.every_backend import report_path, run_all
+from edge_bench.every_backend import options_for, report_path, run_all
 from edge_bench.race import ROUNDS
 from edge_bench.spec import Report
 from edge_bench.store import read_json
@@ -116,6 +116,15 @@ def test_a_process_that_dies_is_a_sentence_too(
     outcome = run_all(make_model(), None, quick(), None, out, dying)
     assert (outcome.exit_code, outcome.standings, outcome.reports) == (3, [], {})
     assert all("its process died" in (c.error or "") for c in outcome.comparison.contenders)
+
+
+def test_threads_of_the_cpu_are_for_backends_that_compute_there(
+    quick: Callable[..., BenchOptions],
+) -> None:
+    given = quick(backend="all", threads=3)
+    for name, threads in (("ort", 3), ("openvino", 3), ("trt", None)):
+        options = options_for(name, given)
+        assert (options.backend, options.threads) == (name, threads)
 
 
 def test_no_report_that_is_there_already_is_replaced(
