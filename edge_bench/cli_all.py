@@ -42,11 +42,8 @@ def bench_all(
     """
     for name in (*backends_here()[0], ALL):
         refuse_existing_file(report_path(out, name), force)
-    outcome = run_all(parts.model, parts.sets, options, square, out, progress)
-    reports = {
-        name: replace(report, artifact=replace(report.artifact, path=path))
-        for name, report in outcome.reports.items()
-    }
+    outcome = _named(run_all(parts.model, parts.sets, options, square, out, progress), parts, path)
+    reports = outcome.reports
     for name, report in reports.items():
         write_json(report_path(out, name), report, force)
     write_json(report_path(out, ALL), outcome.comparison, force)
@@ -64,6 +61,20 @@ def bench_all(
     if not json_summary:
         _tell(outcome, out)
     return fastest, summary, outcome.exit_code
+
+
+def _named(outcome: Outcome, parts: Unpacked, path: str) -> Outcome:
+    """The outcome with `path` for the model, which may lie in a folder that is gone tomorrow."""
+    reports = {
+        name: replace(report, artifact=replace(report.artifact, path=path))
+        for name, report in outcome.reports.items()
+    }
+    contenders = tuple(
+        replace(c, error=c.error and c.error.replace(str(parts.model), path))
+        for c in outcome.comparison.contenders
+    )
+    comparison = replace(outcome.comparison, contenders=contenders)
+    return replace(outcome, comparison=comparison, reports=reports)
 
 
 def _warn(reports: dict[str, Report], sets: list[AdversarialSet]) -> None:

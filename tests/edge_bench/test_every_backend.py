@@ -160,3 +160,14 @@ def test_a_bundle_s_gate_is_held_against_the_fastest(
     assert code == 1
     assert "gate: clean accuracy is 0.8000" in stdout
     assert read_report(out).artifact.path == f"{bundle}: model.onnx"
+
+
+@needs_openvino
+def test_a_backend_that_fails_on_a_bundle_names_the_bundle(
+    invoke: Invoke, only_ort_runs: Path, tmp_path: Path, out: Path
+) -> None:
+    bundle = tmp_path / "m.ardx"
+    assert invoke("bundle", only_ort_runs, "--out", bundle)[0] == 0
+    code, _, stderr = invoke("bench", bundle, "--backend", "all", "--out", out, *QUICK)
+    assert code == 2
+    assert f"error: openvino: {bundle}: only_ort.onnx: OpenVINO " in stderr
