@@ -17,6 +17,9 @@ done
   --backend ort --out "$out/report.json"
 "$bin/ardx" gate "$out/report.json" --min-robust-accuracy 0.5
 "$bin/python" -m edge_bench gate "$out/report.json" --min-clean-accuracy 0.9
+"$bin/ardx" bench "$demo/student-int8.onnx" --sets "$demo/sets/student" --backend all \
+  --seconds 0.5 --out "$out/all.json"
+"$bin/ardx" gate "$out/all-ort.json" --min-robust-accuracy 0.5
 code=0
 "$bin/ardx" teach --dataset digits --arch resnet8 --out "$out/t" || code=$?
 [ "$code" = 3 ] || { echo "teach without torch: expected exit 3, came $code" >&2; exit 1; }

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bench import __version__, devices
-from edge_bench.engine import tensorrt_here
+from edge_bench.backends import BACKENDS
 from edge_bench.errors import CapabilityError, InputError, first_line
 
 MIN_FREE_BYTES = 1 << 30
+MENDS = {
+    "openvino": "pip install 'ardx[openvino]'",
+    "trt": "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'",
+    "ort-cuda": "onnxruntime-gpu in place of onnxruntime",
+    "ort-tensorrt": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
+}
+"""What brings the backends that not everybody has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +49,7 @@ def examine() -> list[Finding]:
         _module("export: onnx", "onnx", train),
         _module("  torch's exporter: onnxscript", "onnxscript", train),
         _module("bench --backend ort: onnxruntime", "onnxruntime", edge),
-        _tensorrt(),
+        *map(_backend, MENDS),
         _device(),
         _target(),
         _disk(),
@@ -73,14 +80,13 @@ def _cuda() -> Finding:
     )
 
 
-def _tensorrt() -> Finding:
-    capability = "bench --backend trt: TensorRT"
+def _backend(name: str) -> Finding:
+    capability = f"bench --backend {name}"
     try:
-        return Finding(capability=capability, found=tensorrt_here(), mend=None)
+        return Finding(capability=capability, found=BACKENDS[name].here(), mend=None)
     except CapabilityError:
         # The whole sentence, which bench gives, would leave the table's other columns no room.
-        mend = "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'"
-        return Finding(capability=capability, found=None, mend=mend)
+        return Finding(capability=capability, found=None, mend=MENDS[name])
 
 
 def _device() -> Finding:

@@ -91,7 +91,9 @@ Parent = Annotated[
     Path | None,
     typer.Option(help="Of an artefact: the weights that it was exported from (for gradients)."),
 ]
-Backend = Annotated[str, typer.Option(help="Runtime of an artefact: ort or trt.")]
+Backend = Annotated[
+    str, typer.Option(help="Runtime of an artefact: ort, openvino, trt, ort-cuda or ort-tensorrt.")
+]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from deploy.layers import Layer
 from edge_bench.errors import EXIT_GATE_FAILED, ArdxError
 from edge_bench.metrics import BoolArray
-from edge_bench.stats import paired_drop_interval
+from edge_bench.stats import paired_difference_interval
 
 # Rows of what is reported.
 FP32, PLAIN, CHOSEN = "fp32", "no layer in float", "within budget"
@@ -104,7 +104,7 @@ class Drop:
     @property
     def interval(self) -> tuple[float, float]:
         """Its 95% interval."""
-        return paired_drop_interval(self.lost, self.gained, self.samples)
+        return paired_difference_interval(self.gained, self.lost, self.samples)
 
     def as_json(self) -> dict[str, Any]:
         """In plain values."""

@@ -339,7 +339,31 @@ def _time(
     min_runs: int,
     options: BenchOptions,
 ) -> Measurement:
-    """Time whole calls on real images where there are any, else on uniform noise."""
+    """Time whole calls."""
+    batch = batch_to_time(backend, sets, batch_size, options)
+    measurement = measure(
+        lambda: backend.infer(batch),
+        batch_size=len(batch),
+        warmup_runs=options.warmup_runs,
+        min_runs=min_runs,
+        min_seconds=options.min_seconds,
+    )
+    if not np.isfinite(backend.infer(batch)).all():
+        raise InputError(
+            "the model's logits hold NaN or infinity on the images that were timed; export or "
+            "quantise it again"
+        )
+    return measurement
+
+
+def batch_to_time(
+    backend: Backend, sets: list[AdversarialSet], batch_size: int, options: BenchOptions
+) -> NDArray[Any]:
+    """A batch as the graph declares it, of real images where there are any, else of noise.
+
+    Raises:
+        InputError: neither sets nor a fixed image size.
+    """
     size = backend.input.batch_size or batch_size
     if sets:
         images = np.resize(sets[0].clean[:size], (size, *sets[0].manifest.image_shape))
@@ -351,20 +375,7 @@ def _time(
             )
         shape = [s for s in backend.input.image_shape if s is not None]
         images = np.random.default_rng(0).integers(0, 256, (size, *shape), dtype=np.uint8)
-    batch = prepare(images, backend.input, options)
-    measurement = measure(
-        lambda: backend.infer(batch),
-        batch_size=size,
-        warmup_runs=options.warmup_runs,
-        min_runs=min_runs,
-        min_seconds=options.min_seconds,
-    )
-    if not np.isfinite(backend.infer(batch)).all():
-        raise InputError(
-            "the model's logits hold NaN or infinity on the images that were timed; export or "
-            "quantise it again"
-        )
-    return measurement
+    return prepare(images, backend.input, options)
 
 
 def peak_memory_bytes() -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_bench.console import Stages, print_json, print_table, progress, warn
-from edge_bench.errors import EXIT_GATE_FAILED
+from edge_bench.errors import EXIT_GATE_FAILED, EXIT_PASS
 
 if TYPE_CHECKING:
     from edge_bench.black_box import SquareOptions
@@ -47,7 +47,13 @@ def bench(
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, local, jetson or rpi.")] = "auto",
-    backend: Annotated[str, typer.Option(help="Runtime: ort or trt.")] = "ort",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Runtime: ort, openvino, trt, ort-cuda, ort-tensorrt; or all that are here, "
+            "with a report each (--out with its name) and that of the fastest in --out."
+        ),
+    ] = "ort",
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("report.json"),
     threads: Annotated[int | None, typer.Option(help="Runtime threads.")] = None,
     batch_size: Annotated[int, typer.Option(help="Batch of replay and throughput.")] = 64,
@@ -99,6 +105,8 @@ def bench(
 
     Example: ardx bench student-int8.onnx --sets sets/ --backend trt --workspace-mib 512
 
+    Example: ardx bench student-int8.onnx --sets sets/ --backend all --out report.json
+
     Example: ardx bench student.ardx --out report.json
     """
     from edge_bench import bench as benchmark
@@ -123,19 +131,26 @@ def bench(
         engine=_engine(backend, batch_size, workspace_mib, tuned_batch, engine_cache),
     )
     square = _square(attack, queries, epsilon, seed, attack_all)
+    code = EXIT_PASS
     with _parts(model, sets) as parts:
         opened = open_sets(parts.sets) if parts.sets else []
         old = read_json(parts.baseline, Report, "a report") if parts.baseline else None
-        with progress("bench") as report_progress:
-            report = benchmark.run(parts.model, opened, options, report_progress, square)
         # A folder that is gone tomorrow is nobody's path.
-        if parts.model != model:
-            path = f"{model}: {parts.model.name}"
+        path = str(model) if parts.model == model else f"{model}: {parts.model.name}"
+        if backend == "all":
+            from edge_bench.cli_all import bench_all
+
+            report, summary, code = bench_all(
+                parts, path, opened, options, square, out, force, json_summary
+            )
+        else:
+            with progress("bench") as report_progress:
+                report = benchmark.run(parts.model, opened, options, report_progress, square)
             report = replace(report, artifact=replace(report.artifact, path=path))
-        write_json(out, report, force)
-        for sentence in doubts_about(report, opened):
-            warn(sentence)
-    summary = summarise(report) | {"report": str(out)}
+            write_json(out, report, force)
+            for sentence in doubts_about(report, opened):
+                warn(sentence)
+            summary = summarise(report) | {"report": str(out)}
     if not json_summary:
         if rows := accuracy_rows(report):
             print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
@@ -148,6 +163,8 @@ def bench(
         _print_verdict(violations)
     if violations:
         raise typer.Exit(EXIT_GATE_FAILED)
+    if code:
+        raise typer.Exit(code)
 
 
 def gate(
@@ -329,7 +346,7 @@ def _engine(
         "--engine-cache": cache,
     }
     named = [option for option, value in given.items() if value is not None]
-    if named and backend != "trt":
+    if named and backend not in ("trt", "all"):
         raise InputError(f"{named[0]}: belongs to TensorRT; give --backend trt, too")
     defaults = EngineOptions()
     return EngineOptions(

@@ -31,6 +31,7 @@ MODULE_EXTRAS = {
     "onnx": "train",
     "onnxscript": "train",
     "onnxruntime": "edge",
+    "openvino": "openvino",
     "polygraphy": "tensorrt",
 }
 """Which extra of the distribution brings a module that a command may miss."""

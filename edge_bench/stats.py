@@ -36,29 +36,6 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
     return min(1.0, 2 * tail / (1 << discordant))
 
 
-def paired_drop_interval(
-    lost: int, gained: int, trials: int, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Interval of `(lost - gained) / trials`, a difference of proportions on the same samples.
-
-    The adjusted Wald interval of Bonett and Price 2012: half a sample is added to each kind, so
-    that it has a width even where no sample changed.
-
-    Args:
-        lost: samples that are right under the first model alone.
-        gained: samples that are right under the second alone.
-
-    Raises:
-        ValueError: no trials, or more changed samples than trials.
-    """
-    if min(lost, gained) < 0 or lost + gained > trials or trials == 0:
-        raise ValueError(f"{lost} lost and {gained} gained of {trials} trials")
-    z = NormalDist().inv_cdf(0.5 + confidence / 2)
-    p, q = (lost + 1) / (trials + 2), (gained + 1) / (trials + 2)
-    half = z * sqrt((p + q - (p - q) ** 2) / (trials + 2))
-    return max(-1.0, p - q - half), min(1.0, p - q + half)
-
-
 def early_stopping_floor(percentile: float, confidence: float = 0.99) -> int:
     """Least number of samples for which a latency percentile may be claimed.
 
@@ -70,3 +47,42 @@ def early_stopping_floor(percentile: float, confidence: float = 0.99) -> int:
     while percentile**n + n * over * percentile ** (n - 1) > 1 - confidence:
         n += 1
     return n
+
+
+def paired_difference_interval(
+    only_first: int, only_second: int, samples: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the second accuracy minus the first, on the same samples, as fractions.
+
+    Wald with the Laplace adjustment of Bonett and Price (2012): one sample is added to either
+    count of discordant ones, so that models without any are equal up to what `samples` can show.
+
+    Raises:
+        ValueError: no samples, or counts that they cannot have.
+    """
+    if samples < 1 or min(only_first, only_second) < 0 or only_first + only_second > samples:
+        raise ValueError(f"{only_first} and {only_second} discordant of {samples} samples")
+    lost, won = ((count + 1) / (samples + 2) for count in (only_first, only_second))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    half = z * sqrt((lost + won - (won - lost) ** 2) / (samples + 2))
+    return max(-1.0, won - lost - half), min(1.0, won - lost + half)
+
+
+def median_interval(values: list[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the median of what `values` are drawn from, whatever their distribution.
+
+    Two order statistics: as few values lie outside as the binomial of fair coins allows. Of fewer
+    than 6 values it is, at 95%, the whole range, which holds the median less often than that.
+
+    Raises:
+        ValueError: no values.
+    """
+    if not values:
+        raise ValueError("no values")
+    ranked, outside, below = sorted(values), 0, 1
+    # `below` of the 2**n outcomes have `outside` or fewer values under the median.
+    while 2 * below / (1 << len(ranked)) <= 1 - confidence:
+        outside += 1
+        below += comb(len(ranked), outside)
+    at = max(outside - 1, 0)
+    return ranked[at], ranked[-1 - at]

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or with all of a graph on another execution provider."""
 
 from __future__ import annotations
 
@@ -12,51 +12,79 @@ from numpy.typing import NDArray
 from edge_bench.backends.base import ImageInput
 from edge_bench.errors import CapabilityError, InputError, first_line
 from edge_bench.onnx_file import read_card
-from edge_bench.spec import BackendInfo
+from edge_bench.spec import BackendInfo, ModelCard
 from edge_bench.store import require_file
 
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
 
+PROVIDERS = {
+    "ort": "CPUExecutionProvider",
+    "ort-cuda": "CUDAExecutionProvider",
+    "ort-tensorrt": "TensorrtExecutionProvider",
+}
+"""Backends of this file and the execution provider that each one runs on."""
+
+
+def require_provider(name: str) -> Any:
+    """The module onnxruntime, with the execution provider of the backend `name`.
+
+    Raises:
+        CapabilityError: onnxruntime is not installed, or was built without that provider.
+    """
+    try:
+        import onnxruntime as ort
+    except ImportError as error:
+        raise CapabilityError(
+            f"--backend {name} needs onnxruntime ({first_line(error)}); "
+            "install it: pip install 'ardx[edge]'"
+        ) from None
+    provider, here = PROVIDERS[name], ort.get_available_providers()
+    if provider not in here:
+        raise CapabilityError(
+            f"--backend {name} needs ONNX Runtime's {provider}, but onnxruntime {ort.__version__} "
+            f"here has {', '.join(here)} alone; install a build that has it in its place "
+            "(onnxruntime-gpu, on a Jetson NVIDIA's own wheel), or use --backend ort"
+        )
+    return ort
+
+
+def provider_here(name: str) -> str:
+    """The version of ONNX Runtime in this environment, if it has the provider of `name`.
+
+    Raises:
+        CapabilityError: it has not.
+    """
+    version: str = require_provider(name).__version__
+    return version
+
+
 class OrtBackend:
     """One ONNX file in one inference session, under the session options of its card.
 
+    ONNX Runtime leaves nodes that a provider cannot run to the CPU, and the whole graph where the
+    provider cannot start, and goes on. Here either is an error.
+
+    Args:
+        path: the ONNX file.
+        threads: of the CPU; None leaves it to ONNX Runtime.
+        name: key of PROVIDERS.
+
     Raises:
-        CapabilityError: onnxruntime is not installed.
+        CapabilityError: onnxruntime or the provider is not here, or cannot run all of the graph.
         InputError: not an ONNX model, or not a classifier with one image input.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
-        try:
-            import onnxruntime as ort
-        except ImportError as error:
-            raise CapabilityError(
-                f"--backend ort needs onnxruntime ({first_line(error)}); "
-                "install it: pip install 'ardx[edge]'"
-            ) from None
+    def __init__(self, path: Path, threads: int | None = None, name: str = "ort") -> None:
+        ort = require_provider(name)
         require_file(path, "an ONNX model")
         self.card = read_card(path)
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        for key, value in (self.card.session_options if self.card else {}).items():
-            options.add_session_config_entry(key, value)
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        try:
-            self._session = ort.InferenceSession(
-                str(path), sess_options=options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            # onnxruntime's own exceptions share no base class narrower than Exception.
-            raise InputError(
-                f"{path}: ONNX Runtime {ort.__version__} cannot load it as an ONNX model "
-                f"({first_line(error)}); export it again"
-            ) from None
         self._path = path
+        self._session = _open_session(ort, path, threads, name, self.card)
         self.input = image_input(self._session.get_inputs(), path)
         self.classes, self._output = logits_output(self._session.get_outputs(), path)
         self.info = BackendInfo(
-            name="ort",
+            name=name,
             version=ort.__version__,
             providers=tuple(self._session.get_providers()),
             threads=threads,
@@ -83,6 +111,60 @@ class OrtBackend:
         traceback: TracebackType | None,
     ) -> None:
         del self._session
+
+
+def _open_session(
+    ort: Any, path: Path, threads: int | None, name: str, card: ModelCard | None
+) -> Any:
+    provider, on_cpu = PROVIDERS[name], name == "ort"
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    for key, value in (card.session_options if card else {}).items():
+        options.add_session_config_entry(key, value)
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if not on_cpu:
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = ort.InferenceSession(
+            str(path),
+            sess_options=options,
+            providers=[(provider, provider_options(ort, name, card))],
+            # Else Python tries the CPU next, and says so on stdout.
+            enable_fallback=0,
+        )
+    except Exception as error:
+        # onnxruntime's own exceptions share no base class narrower than Exception. One that has
+        # a cause (of before 1.20) is about the CPU that was tried next.
+        why = first_line(error.__cause__ or error)
+        if on_cpu:
+            raise InputError(
+                f"{path}: ONNX Runtime {ort.__version__} cannot load it as an ONNX model "
+                f"({why}); export it again"
+            ) from None
+        raise CapabilityError(_cannot_run(path, name, why)) from None
+    if session.get_providers()[0] != provider:
+        raise CapabilityError(_cannot_run(path, name, "the provider did not start"))
+    return session
+
+
+def provider_options(ort: Any, name: str, card: ModelCard | None) -> dict[str, str]:
+    """Options of a provider under which it computes what the graph says, and nothing less."""
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    if name == "ort-cuda" and version >= (1, 18):
+        return {"use_tf32": "0"}
+    if name == "ort-tensorrt" and card is not None and card.precision == "int8":
+        # TensorRT takes QDQ nodes only where INT8 is allowed.
+        return {"trt_int8_enable": "1"}
+    return {}
+
+
+def _cannot_run(path: Path, name: str, why: str) -> str:
+    return (
+        f"--backend {name}: {PROVIDERS[name]} does not run all of {path} ({why}), and what it "
+        "leaves would silently run elsewhere; see that its CUDA libraries are found, or use "
+        "--backend ort or trt"
+    )
 
 
 def image_input(inputs: list[Any], path: Path) -> ImageInput:

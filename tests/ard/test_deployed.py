@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,15 +79,20 @@ def two_layers(pixels: int = 48, classes: int = 5) -> nn.Module:
     return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
+@pytest.mark.parametrize("runtime", ["ort", "openvino"])
 def test_the_values_are_the_runtimes_and_the_gradient_is_the_parents_there(
-    small_models: SmallModels, small_int8: Path, digits: Dataset
+    small_models: SmallModels, small_int8: Path, digits: Dataset, runtime: str
 ) -> None:
+    if runtime == "openvino" and find_spec("openvino") is None:
+        pytest.skip("needs openvino")
+    weights = small_models.student.weights
     split = take_limit(digits.test, 32)
     images, labels = as_float(split.images), split.labels
-    parent, _ = load_model(small_models.student.weights)
-    with open_backend("ort", small_int8, 1) as backend:
+    parent, _ = load_model(weights)
+    with open_backend(runtime, small_int8, 1) as backend:
         expected = torch.from_numpy(backend.infer(images.numpy()))
-    with open_victim(small_int8, parent=small_models.student.weights, threads=1) as victim:
+    with open_victim(small_int8, parent=weights, backend=runtime, threads=1) as victim:
+        assert victim.runtime.startswith(runtime + " ")
         assert torch.equal(victim.module(images), expected)
         gradient, logits = gradient_and_logits(
             victim.module, images, lambda z: cross_entropy(z, labels)

@@ -13,7 +13,7 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
-from edge_bench.backends import open_backend
+from edge_bench.backends import open_backend, ort
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.onnx_file import read_card
 from edge_bench.spec import ModelCard
@@ -216,5 +216,52 @@ def test_a_missing_runtime_is_met_with_the_command_that_installs_it(
 
 
 def test_an_unknown_backend_is_refused_with_those_that_exist(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--backend tflite: expected one of ort, trt"):
+    with pytest.raises(InputError, match=r"--backend tflite: expected one of ort, .*, trt"):
         open_backend("tflite", tmp_path, None)
+
+
+# --- other execution providers ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt"])
+def test_a_provider_that_this_build_lacks_is_named_with_those_that_it_has(
+    make_model: MakeModel, name: str
+) -> None:
+    if ort.PROVIDERS[name] in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime has {ort.PROVIDERS[name]}")
+    sentence = rf"--backend {name} needs .*{ort.PROVIDERS[name]}, but .* has .*CPUExecutionProvider"
+    with pytest.raises(CapabilityError, match=sentence + ".*onnxruntime-gpu.*--backend ort"):
+        open_backend(name, make_model(), 1)
+
+
+def test_nodes_that_a_provider_would_leave_to_the_cpu_are_an_error(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One that runs next to nothing, and comes with builds for the CPU.
+    provider = "AzureExecutionProvider"
+    if provider not in onnxruntime.get_available_providers():
+        pytest.skip(f"this onnxruntime has no {provider}")
+    path = make_model()
+    session = onnxruntime.InferenceSession(path, providers=[provider])
+    assert session.get_providers() == [provider, "CPUExecutionProvider"], "it falls back silently"
+    monkeypatch.setitem(ort.PROVIDERS, "ort-cuda", provider)
+    monkeypatch.setattr(ort, "provider_options", lambda *_: {})
+    with pytest.raises(
+        CapabilityError, match=rf"ort-cuda: {provider} does not run all of .*nodes.*silently"
+    ) as caught:
+        open_backend("ort-cuda", path, 1)
+    assert "\n" not in str(caught.value)
+    assert capsys.readouterr().out == ""
+
+
+def test_rounding_to_tf32_is_switched_off_where_onnx_runtime_can(
+    make_card: Callable[..., ModelCard],
+) -> None:
+    class Version:
+        __version__ = "1.17.3"
+
+    assert ort.provider_options(Version, "ort-cuda", None) == {}
+    Version.__version__ = "1.31.1"
+    assert ort.provider_options(Version, "ort-cuda", None) == {"use_tf32": "0"}
+    int8 = make_card(precision="int8")
+    assert ort.provider_options(Version, "ort-tensorrt", int8) == {"trt_int8_enable": "1"}

@@ -268,7 +268,10 @@ def test_a_place_where_no_report_can_be_written_is_said_in_one_sentence(
         (("model.onnx", "--sets", "model.onnx"), "expected a folder of adversarial sets"),
         (("model.onnx", "--sets", "."), "no adversarial set in this folder"),
         (("model.onnx", "--device", "coral"), "--device coral: expected auto or one of"),
-        (("model.onnx", "--backend", "tflite"), "--backend tflite: expected one of ort, trt"),
+        (
+            ("model.onnx", "--backend", "tflite"),
+            "--backend tflite: expected one of ort, ort-cuda, ort-tensorrt, openvino, trt",
+        ),
         (("model.onnx", "--mean", "a,b,c"), "--mean a,b,c: expected numbers with commas"),
         (("model.onnx", "--std", ""), "--std : expected numbers with commas"),
         (("model.onnx", "--mean", "0.5,0.5,0.5"), "--mean and --std: expected both"),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, multinomial
 
 from edge_bench.stats import (
     early_stopping_floor,
     mcnemar_p_value,
-    paired_drop_interval,
+    median_interval,
+    paired_difference_interval,
     wilson_interval,
 )
 
@@ -63,34 +63,44 @@ def test_the_early_stopping_floor_is_the_least_number_that_meets_the_rule(
     assert binom.cdf(1, floor - 1, 1 - percentile) > 0.01
 
 
-@pytest.mark.parametrize(("lost", "gained", "trials"), [(-1, 0, 10), (6, 5, 10), (0, 0, 0)])
-def test_the_interval_of_an_impossible_drop_is_refused(lost: int, gained: int, trials: int) -> None:
-    with pytest.raises(ValueError, match=f"{lost} lost and {gained} gained of {trials} trials"):
-        paired_drop_interval(lost, gained, trials)
+def test_the_paired_interval_adds_one_sample_to_either_discordant_count() -> None:
+    # By hand, of 21 samples with 7 and 1 discordant: 8 and 2 of 23.
+    half = 1.959964 * ((10 / 23 - (6 / 23) ** 2) / 23) ** 0.5
+    expected = (-6 / 23 - half, -6 / 23 + half)
+    assert paired_difference_interval(7, 1, 21) == pytest.approx(expected, abs=1e-6)
+    assert paired_difference_interval(1, 7, 21) == pytest.approx((-expected[1], -expected[0]))
 
 
-@pytest.mark.parametrize(("lose", "gain"), [(0.0, 0.0), (0.01, 0.0), (0.03, 0.02), (0.3, 0.1)])
-@pytest.mark.parametrize("trials", [72, 500])
-def test_the_interval_of_a_drop_holds_the_truth_as_often_as_it_says(
-    lose: float, gain: float, trials: int
+@pytest.mark.parametrize(("lost", "won"), [(0.0, 0.0), (0.01, 0.01), (0.05, 0.02), (0.2, 0.1)])
+def test_the_paired_interval_holds_the_difference_as_often_as_it_says(
+    lost: float, won: float
 ) -> None:
-    counts = np.arange(trials + 1)
-    lost, gained = np.meshgrid(counts, counts, indexing="ij")
-    chance = multinomial.pmf(
-        np.stack([lost, gained, trials - lost - gained], axis=-1),
-        trials,
-        [lose, gain, 1 - lose - gain],
-    )
-    covered = 0.0
-    for i, j in zip(*np.nonzero(chance > 1e-7), strict=True):
-        low, high = paired_drop_interval(int(i), int(j), trials)
-        covered += float(chance[i, j]) if low <= lose - gain <= high else 0.0
-    assert covered > 0.93
+    samples, covered = 60, 0.0
+    for only_first in range(samples + 1):
+        for only_second in range(samples + 1 - only_first):
+            counts = [only_first, only_second, samples - only_first - only_second]
+            low, high = paired_difference_interval(only_first, only_second, samples)
+            if low <= won - lost <= high:
+                covered += multinomial.pmf(counts, samples, [lost, won, 1 - lost - won])
+    assert covered > 0.94
 
 
-def test_the_interval_of_a_drop_is_bonett_and_price_s() -> None:
-    # Of 100 samples 10 lost and 4 gained: (11 - 5)/102 +- 1.96 sqrt((16/102 - (6/102)^2) / 102).
-    low, high = paired_drop_interval(10, 4, 100)
-    assert (low, high) == pytest.approx((-0.01721, 0.13486), abs=1e-4)
-    assert paired_drop_interval(4, 10, 100) == pytest.approx((-high, -low))
-    assert paired_drop_interval(0, 0, 100) == pytest.approx((-0.02717, 0.02717), abs=1e-4)
+@pytest.mark.parametrize("counts", [(0, 0, 0), (-1, 0, 5), (3, 3, 5)])
+def test_the_paired_interval_of_impossible_counts_is_refused(counts: tuple[int, int, int]) -> None:
+    with pytest.raises(ValueError, match="discordant of"):
+        paired_difference_interval(*counts)
+
+
+@pytest.mark.parametrize("count", [6, 9, 21, 100, 2001])
+def test_the_interval_of_a_median_is_the_narrowest_that_binomials_allow(count: int) -> None:
+    low, high = (int(v) for v in median_interval([float(v) for v in range(count)]))
+    assert low + high == count - 1
+    # The median lies below the value of rank `low` (from 0) where `low` values or fewer lie below.
+    assert 2 * binom.cdf(low, count, 0.5) <= 0.05
+    assert 2 * binom.cdf(low + 1, count, 0.5) > 0.05
+
+
+def test_few_values_give_their_range_and_none_an_error() -> None:
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    with pytest.raises(ValueError, match="no values"):
+        median_interval([])
