@@ -203,7 +203,15 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile:
-    """The machine a measurement was made on; what could not be probed is None."""
+    """The machine a measurement was made on; what could not be probed is None.
+
+    Attributes:
+        device: key of `devices.DEVICES`.
+        soc: the device tree's name of the chip, such as `nvidia,tegra234`.
+        cores: those that are switched on.
+        power_mode: that of `nvpmodel`, such as `MAXN_SUPER (2)`.
+        throttled: what throttled before the run, now or since boot; empty where nothing did.
+    """
 
     device: str
     board: str | None
@@ -214,6 +222,10 @@ class DeviceProfile:
     os: str
     python: str
     governor: str | None
+    soc: str | None = None
+    kernel: str | None = None
+    power_mode: str | None = None
+    throttled: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
