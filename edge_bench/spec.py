@@ -11,6 +11,7 @@ from math import inf, isfinite, nan
 from typing import Any
 
 from edge_bench.errors import InputError
+from edge_bench.samples import Telemetry
 
 SCHEMA_VERSION = 1
 
@@ -301,7 +302,7 @@ class Report:
 
     `images_sha256` identifies the clean images and labels, so that two reports are compared
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
-    beside the artefact.
+    beside the artefact, `telemetry` where no sensor answered.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -317,6 +318,7 @@ class Report:
     throughput: Measurement
     peak_memory_bytes: int
     fingerprint: FingerprintResult | None = None
+    telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}
@@ -330,13 +332,18 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Conditions on a report; None means not asked. Fractions, milliseconds, bytes."""
+    """Conditions on a report; None or False means not asked.
+
+    Fractions, milliseconds, bytes, millijoules an image.
+    """
 
     min_clean_accuracy: float | None = None
     min_robust_accuracy: float | None = None
     max_latency_p95_ms: float | None = None
     max_size_bytes: int | None = None
     max_robust_drop: float | None = None
+    max_energy_mj: float | None = None
+    no_throttling: bool = False
 
     def __post_init__(self) -> None:
         for name in ("min_clean_accuracy", "min_robust_accuracy", "max_robust_drop"):
@@ -346,7 +353,7 @@ class Gate:
                 raise InputError(
                     f"{option} {value:g}: expected a fraction from 0 to 1 (0.45 for 45 percent)"
                 )
-        for name in ("max_latency_p95_ms", "max_size_bytes"):
+        for name in ("max_latency_p95_ms", "max_size_bytes", "max_energy_mj"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")
