@@ -14,7 +14,9 @@ standard errors, of three independent parts added in squares:
 - resolution: a reading is off by up to half the sensor's least step, where that is known, and
   the same in all readings at worst; once for the load and once for idle.
 
-An error of the sensor's scale (shunt, calibration) is not in it, nor power that no rail measures.
+An error of the sensor's scale (shunt, calibration) is not in it, nor power that no rail measures,
+nor the lag of a chip that averages over the past: warm-up and settling come before each phase, and
+more seconds make it small.
 """
 
 from __future__ import annotations

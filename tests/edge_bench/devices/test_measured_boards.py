@@ -20,6 +20,7 @@ from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Gate, Report
 from edge_bench.store import read_json, to_json, write_json
 from edge_bench.summary import summarise
+from edge_bench.unpack import unpacked
 
 MakeBoard = Callable[[str], Path]
 RailFile = Callable[[Path, str], Path]
@@ -62,7 +63,7 @@ def loaded(
     def at_work() -> None:
         rail_file(root, "VDD_IN").write_text("1608\n", encoding="utf-8")
 
-    kept["loaded"] = bench_on(root, at_work, idle_seconds=0.85, min_seconds=0.7)
+    kept["loaded"] = bench_on(root, at_work, idle_seconds=1.2, min_seconds=0.9, warmup_runs=2000)
     return kept["loaded"]
 
 
@@ -146,7 +147,9 @@ def test_a_pi_5_s_power_is_said_to_be_that_of_its_rails(
         text = answer.read_text(encoding="utf-8").replace("0.56259000A", "2.56259000A")
         answer.write_text(text, encoding="utf-8")
 
-    report = bench_on(make_board("pi-5"), at_work, idle_seconds=0.85, min_seconds=0.7)
+    report = bench_on(
+        make_board("pi-5"), at_work, idle_seconds=1.2, min_seconds=0.9, warmup_runs=2000
+    )
     figures = device_figures(report)
     assert "the board's input is not measured" in figures["power_is"]
     more = figures["power_mw"]["latency"] - figures["idle_power_mw"]
@@ -169,7 +172,7 @@ def test_a_power_sensor_that_vanishes_leaves_the_rest_of_the_report(
     def vanish() -> None:
         rail_file(root, "VDD_IN").write_text("", encoding="utf-8")
 
-    report = bench_on(root, vanish, idle_seconds=0.85, min_seconds=0.7)
+    report = bench_on(root, vanish, idle_seconds=1.2, min_seconds=0.9, warmup_runs=2000)
     figures = device_figures(report)
     assert "energy_mj" not in figures
     assert "temperature_max_c" in figures
@@ -255,6 +258,16 @@ def test_the_gate_s_command_and_file_know_both_conditions(
     conditions = tmp_path / "gate.toml"
     conditions.write_text("no_throttling = true\nmax_energy_mj = 3\n", encoding="utf-8")
     assert read_conditions(conditions, {}) == Gate(no_throttling=True, max_energy_mj=3)
+
+
+def test_a_bundle_carries_both_conditions(
+    make_model: Callable[..., Path], tmp_path: Path, invoke: Callable[..., tuple[int, str, str]]
+) -> None:
+    out = tmp_path / "model.ardx"
+    conditions = ("--no-throttling", "--max-energy-mj", 3)
+    assert invoke("bundle", make_model(), "--out", out, *conditions)[0] == 0
+    with unpacked(out) as parts:
+        assert parts.gate == Gate(no_throttling=True, max_energy_mj=3)
 
 
 @pytest.mark.parametrize(

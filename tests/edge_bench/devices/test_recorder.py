@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from inspect import signature
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -64,8 +64,9 @@ def test_each_source_is_read_when_its_time_has_come() -> None:
     # 500 ticks of 2 ms and 2 more for every reading: a little above a second.
     assert len(values(telemetry, "VDD_IN")) == pytest.approx(11, abs=1)
     assert len(values(telemetry, "soc")) == pytest.approx(4, abs=1)
-    gaps = [b - a for a, b in pairwise(times_us(telemetry)[:-1])]
-    assert max(gaps) - 100_000 < 10_000
+    first, *others = times_us(telemetry)[:-1]
+    late = [time - first - 100_000 * number for number, time in enumerate(others, start=1)]
+    assert max(late) < 5_000, "lateness must not add up"
 
 
 def test_phases_and_readings_share_a_clock() -> None:
@@ -90,7 +91,7 @@ def test_the_thread_reads_ten_times_a_second_for_under_1_percent_of_a_core(
     assert telemetry.cpu_ns is not None
     (phase,) = telemetry.phases
     assert telemetry.cpu_ns / 1e3 < 0.01 * (phase.end_us - phase.begin_us)
-    assert 12 <= len(times_us(telemetry)) <= 18
+    assert 8 <= len(times_us(telemetry)) <= 18
 
 
 def test_a_wall_clock_that_jumps_back_changes_nothing(
@@ -107,6 +108,7 @@ def test_a_wall_clock_that_jumps_back_changes_nothing(
     telemetry = recorder.finish()
     assert telemetry is not None
     (phase,) = telemetry.phases
+    assert phase.begin_us >= 0.06e6  # A fifth of the time is for settling.
     assert 0.25e6 <= phase.end_us - phase.begin_us <= 30e6
     assert times_us(telemetry) == sorted(set(times_us(telemetry)))
 
