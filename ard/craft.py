@@ -20,9 +20,9 @@ from ard.grid import round_to_grid
 from ard.pace import reported
 from ard.sources import Source
 from ard.victims import Victim
-from edge_bench.bench import runtime_versions
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
+from edge_bench.process import runtime_versions
 from edge_bench.set_writer import SetPlan, SetWriter
 from edge_bench.sets import grid_radius, open_set
 from edge_bench.spec import AttackSpec, SetManifest

@@ -18,10 +18,10 @@ from ard.craft import BATCH_SIZE, arithmetic
 from ard.evaluate import predict
 from ard.foreign import ImportKeys, are_levels, open_arrays
 from ard.stages import budget_of
-from edge_bench.bench import runtime_versions
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
 from edge_bench.metrics import BoolArray
+from edge_bench.process import runtime_versions
 from edge_bench.set_writer import SetPlan, SetWriter
 from edge_bench.sets import as_unit
 from edge_bench.spec import AttackSpec, ModelCard, SetManifest

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import platform
-import sys
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from math import inf, isfinite
@@ -18,14 +17,15 @@ from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend, ImageInput
 from edge_bench.black_box import SquareOptions, attack_artefact, square_spec
 from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.devices.generic import read_text
 from edge_bench.engine_cache import EngineOptions
 from edge_bench.errors import InputError
 from edge_bench.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.metrics import BoolArray, encode_mask
+from edge_bench.process import peak_memory_bytes, runtime_versions
 from edge_bench.sets import AdversarialSet, release
 from edge_bench.spec import Artifact, FingerprintResult, Measurement, Report, SetResult
 from edge_bench.store import identity, model_files
+from edge_bench.telemetry import recorder_of
 from edge_bench.timing import measure
 
 THROUGHPUT_RUNS = 10
@@ -43,6 +43,7 @@ class BenchOptions:
         warmup_runs: calls that are dropped before timing.
         min_runs, min_seconds: both must be reached by each timing (min_runs up to
             THROUGHPUT_RUNS by that of throughput).
+        idle_seconds: how long idle power is measured first, where a sensor tells power.
         mean, std: per-channel normalisation for graphs that do not hold their own.
         engine: how `trt` builds; its largest batch is `batch_size`.
     """
@@ -54,6 +55,7 @@ class BenchOptions:
     warmup_runs: int = 20
     min_runs: int = 300
     min_seconds: float = 2.0
+    idle_seconds: float = 5.0
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
@@ -67,8 +69,12 @@ class BenchOptions:
         ):
             if value < least:
                 raise InputError(f"{option} {value}: expected {least} or more")
-        if not 0 <= self.min_seconds < inf:
-            raise InputError(f"--seconds {self.min_seconds:g}: expected a time of 0 or more")
+        for option, seconds in (
+            ("--seconds", self.min_seconds),
+            ("--idle-seconds", self.idle_seconds),
+        ):
+            if not 0 <= seconds < inf:
+                raise InputError(f"{option} {seconds:g}: expected a time of 0 or more")
         if len(self.mean or ()) != len(self.std or ()):
             raise InputError("--mean and --std: expected both, of as many values, or neither")
         if not all(isfinite(value) for value in self.mean or ()):
@@ -83,8 +89,11 @@ def run(
     options: BenchOptions,
     report_progress: ProgressCallback = no_progress,
     square: SquareOptions | None = None,
+    root: Path = devices.ROOT,
 ) -> Report:
     """Measure the artefact `model` on this machine; `square` attacks it on the spot, too.
+
+    `root` is where the device's own files lie.
 
     Raises:
         InputError: the model is no classifier of the sets' images, or gives NaN logits; or Square
@@ -93,9 +102,12 @@ def run(
     """
     if square:
         square_spec(square, sets)  # Refused now rather than after all the rest.
-    profile = devices.probe(options.device)
+    profile = devices.probe(options.device, root)
     engine = replace(options.engine, max_batch=options.batch_size)
-    with open_backend(options.backend, model, options.threads, engine, report_progress) as backend:
+    with (
+        recorder_of(profile.device, root) as recorder,
+        open_backend(options.backend, model, options.threads, engine, report_progress) as backend,
+    ):
         sha256, size_bytes = identity(model_files(model))
         artifact = Artifact(
             path=str(model), sha256=sha256, size_bytes=size_bytes, card=backend.card
@@ -104,11 +116,15 @@ def run(
         fingerprint = _fingerprint_of(model, sha256)
         for adversarial_set in sets:
             _check_fits(adversarial_set, backend, artifact)
+        recorder.idle(options.idle_seconds)
         clean_mask, results = _replay(sets, backend, artifact, options, report_progress)
-        latency = _time(backend, sets, 1, options.min_runs, options)
+        phase = recorder.phase("latency")
+        latency = _time(backend, sets, 1, options.min_runs, options, phase)
         # A batch takes long and its figure is a mean: the time asked for bounds it.
         batch_runs = min(options.min_runs, THROUGHPUT_RUNS)
-        throughput = _time(backend, sets, options.batch_size, batch_runs, options)
+        phase = recorder.phase("throughput")
+        throughput = _time(backend, sets, options.batch_size, batch_runs, options, phase)
+        telemetry = recorder.finish()
         peak = peak_memory_bytes()
         validated = _compare(fingerprint, backend) if fingerprint else None
         # Last of all: an attack may run for hours, and would time a hot device.
@@ -130,6 +146,7 @@ def run(
         throughput=throughput,
         peak_memory_bytes=peak,
         fingerprint=validated,
+        telemetry=telemetry,
     )
 
 
@@ -338,8 +355,9 @@ def _time(
     batch_size: int,
     min_runs: int,
     options: BenchOptions,
+    timed: AbstractContextManager[None],
 ) -> Measurement:
-    """Time whole calls."""
+    """Time whole calls; the context `timed` is around what is timed."""
     batch = batch_to_time(backend, sets, batch_size, options)
     measurement = measure(
         lambda: backend.infer(batch),
@@ -347,6 +365,7 @@ def _time(
         warmup_runs=options.warmup_runs,
         min_runs=min_runs,
         min_seconds=options.min_seconds,
+        timed=timed,
     )
     if not np.isfinite(backend.infer(batch)).all():
         raise InputError(
@@ -376,23 +395,3 @@ def batch_to_time(
         shape = [s for s in backend.input.image_shape if s is not None]
         images = np.random.default_rng(0).integers(0, 256, (size, *shape), dtype=np.uint8)
     return prepare(images, backend.input, options)
-
-
-def peak_memory_bytes() -> int:
-    """Largest resident size of this process so far.
-
-    Linux's getrusage carries over the size of the process that started this one, so the kernel's
-    own high-water mark of this address space comes first.
-    """
-    for line in (read_text(Path("/proc/self/status")) or "").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def runtime_versions() -> dict[str, str]:
-    """Versions that a set or report should name."""
-    return {"python": platform.python_version(), "numpy": np.__version__, "ardx": __version__}

@@ -35,6 +35,12 @@ MinRobust = Annotated[
 MinClean = Annotated[float | None, typer.Option(help="Least clean accuracy, a fraction.")]
 MaxLatency = Annotated[float | None, typer.Option(help="Largest p95 latency of one image.")]
 MaxSize = Annotated[int | None, typer.Option(help="Largest artefact.")]
+MaxEnergy = Annotated[
+    float | None, typer.Option(help="Most energy an image above idle, in mJ, at one image a call.")
+]
+NoThrottling = Annotated[
+    bool, typer.Option("--no-throttling", help="Refuse what was measured while throttled.")
+]
 Baseline = Annotated[Path | None, typer.Option(help="Earlier report to compare with.")]
 MaxDrop = Annotated[float | None, typer.Option(help="Largest drop against --baseline, a fraction.")]
 
@@ -60,6 +66,9 @@ def bench(
     warmup: Annotated[int, typer.Option(help="Runs dropped before timing.")] = 20,
     runs: Annotated[int, typer.Option(help="Least number of timed runs.")] = 300,
     seconds: Annotated[float, typer.Option(help="Least time of each timing.")] = 2.0,
+    idle_seconds: Annotated[
+        float, typer.Option(help="Idle power is measured this long first, where a sensor tells it.")
+    ] = 5.0,
     mean: Annotated[
         str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
     ] = None,
@@ -110,6 +119,7 @@ def bench(
     Example: ardx bench student.ardx --out report.json
     """
     from edge_bench import bench as benchmark
+    from edge_bench.device_summary import device_rows
     from edge_bench.doubts import doubts_about
     from edge_bench.gate import check
     from edge_bench.sets import open_sets
@@ -126,6 +136,7 @@ def bench(
         warmup_runs=warmup,
         min_runs=runs,
         min_seconds=seconds,
+        idle_seconds=idle_seconds,
         mean=_floats(mean, "--mean"),
         std=_floats(std, "--std"),
         engine=_engine(backend, batch_size, workspace_mib, tuned_batch, engine_cache),
@@ -155,6 +166,8 @@ def bench(
         if rows := accuracy_rows(report):
             print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
         print_table("performance", ["figure", "value"], performance_rows(report))
+        if rows := device_rows(report):
+            print_table("device", ["figure", "value"], rows)
         print(f"report: {out}")
     violations = check(report, parts.gate, old) if parts.gate else []
     if json_summary:
@@ -173,6 +186,8 @@ def gate(
     min_clean_accuracy: MinClean = None,
     max_latency_p95_ms: MaxLatency = None,
     max_size_bytes: MaxSize = None,
+    max_energy_mj: MaxEnergy = None,
+    no_throttling: NoThrottling = False,
     baseline: Baseline = None,
     max_robust_drop: MaxDrop = None,
     json_summary: Json = False,
@@ -190,6 +205,8 @@ def gate(
         min_robust_accuracy=min_robust_accuracy,
         max_latency_p95_ms=max_latency_p95_ms,
         max_size_bytes=max_size_bytes,
+        max_energy_mj=max_energy_mj,
+        no_throttling=no_throttling,
         max_robust_drop=max_robust_drop,
     )
     what = "a report of ardx bench"
@@ -219,6 +236,8 @@ def bundle(
     min_clean_accuracy: MinClean = None,
     max_latency_p95_ms: MaxLatency = None,
     max_size_bytes: MaxSize = None,
+    max_energy_mj: MaxEnergy = None,
+    no_throttling: NoThrottling = False,
     baseline: Baseline = None,
     max_robust_drop: MaxDrop = None,
     force: Force = False,
@@ -240,6 +259,8 @@ def bundle(
         "min_clean_accuracy": min_clean_accuracy,
         "max_latency_p95_ms": max_latency_p95_ms,
         "max_size_bytes": max_size_bytes,
+        "max_energy_mj": max_energy_mj,
+        "no_throttling": no_throttling or None,
         "max_robust_drop": max_robust_drop,
     }
     with progress("bundle") as report_progress:

@@ -1,4 +1,4 @@
-"""Reasons to distrust the accuracies of a report, each a sentence with a remedy."""
+"""Reasons to distrust the figures of a report, each a sentence with a remedy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from edge_bench.metrics import BoolArray, decode_mask
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Report
 from edge_bench.stats import mcnemar_p_value
+from edge_bench.throttling import throttling
 
 TOLERANCE = 0.005
 """Accuracy, as a fraction, below which a difference is not worth a word."""
@@ -18,9 +19,21 @@ def doubts_about(report: Report, sets: list[AdversarialSet]) -> list[str]:
     """Sentences about a report of the replayed `sets`."""
     other_runtime = difference_sentence(report)
     found = [other_runtime] if other_runtime else []
+    found += _throttled(report)
     if not sets:
         return ["no --sets given: accuracy and robustness were not measured", *found]
     return [*found, *_upper_bound(report), *_above_parent(report, sets), *_black_box(report)]
+
+
+def _throttled(report: Report) -> list[str]:
+    evidence = throttling(report.telemetry)
+    if evidence is None or not evidence.seen:
+        return []
+    return [
+        f"the device throttled while it was measured ({', '.join(evidence.seen)}): its latency and "
+        "energy are those of a throttled board; cool it, or give it a better supply or a lower "
+        "power mode, and run again"
+    ]
 
 
 def _upper_bound(report: Report) -> list[str]:

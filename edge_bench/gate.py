@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_bench.energy import energy_per_image
 from edge_bench.errors import InconclusiveError, InputError, first_line
 from edge_bench.metrics import accuracy, decode_mask, worst_case_mask
 from edge_bench.spec import Gate, Report, Violation
 from edge_bench.stats import early_stopping_floor, mcnemar_p_value
 from edge_bench.store import require_file
+from edge_bench.throttling import throttling
 from edge_bench.timing import percentile_ms
 
 
@@ -39,13 +41,21 @@ def read_conditions(path: Path | None, options: dict[str, Any]) -> Gate:
             ) from None
     known = {f.name for f in fields(Gate)}
     for name, value in given.items():
-        whole = name == "max_size_bytes"
         if name not in known:
             raise InputError(f"{path}: no condition {name}; known are {', '.join(sorted(known))}")
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            expected = "a whole number" if whole else "a number"
+        expected, fits = _expected(name)
+        if isinstance(value, bool) != (fits is bool) or not isinstance(value, fits):
             raise InputError(f"{path}: expected {expected} for {name}, came {value!r}")
     return Gate(**given | {name: value for name, value in options.items() if value is not None})
+
+
+def _expected(name: str) -> tuple[str, Any]:
+    """What a condition of that name takes, in words and as types."""
+    if name == "no_throttling":
+        return "true or false", bool
+    if name == "max_size_bytes":
+        return "a whole number", int
+    return "a number", (int, float)
 
 
 def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Violation]:
@@ -56,7 +66,8 @@ def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Vi
 
     Raises:
         InputError: nothing to check, or a baseline that cannot be compared.
-        InconclusiveError: too few latency samples for a percentile.
+        InconclusiveError: too few samples for a percentile or an energy, or an energy too
+            uncertain for its limit, or throttling that may have gone unseen.
     """
     if gate == Gate():
         raise InputError("nothing to check; give a condition such as --min-robust-accuracy 0.45")
@@ -75,15 +86,17 @@ def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Vi
         _check_size(report, gate),
         _check_drop(report, gate, baseline),
     ]
+    undecided: InconclusiveError | None = None
+    for decide in (_check_latency, _check_energy, _check_throttling):
+        try:
+            found.append(decide(report, gate))
+        except InconclusiveError as error:
+            undecided = undecided or error
     violations = [violation for violation in found if violation is not None]
-    try:
-        latency = _check_latency(report, gate)
-    except InconclusiveError:
-        # What is proven to fail must not hide behind what could not be decided.
-        if violations:
-            return violations
-        raise
-    return [*violations, latency] if latency else violations
+    # What is proven to fail must not hide behind what could not be decided.
+    if undecided and not violations:
+        raise undecided
+    return violations
 
 
 def _check_accuracy(
@@ -132,6 +145,55 @@ def _check_latency(report: Report, gate: Gate) -> Violation | None:
         sentence=f"p95 latency is {value:.3f} ms over {came} runs, {value - limit:.3f} ms above "
         f"--max-latency-p95-ms {limit:g}",
     )
+
+
+def _check_energy(report: Report, gate: Gate) -> Violation | None:
+    limit, condition = gate.max_energy_mj, "--max-energy-mj"
+    if limit is None:
+        return None
+    energy = energy_per_image(report.telemetry, "latency", report.latency)
+    if energy is None:
+        return Violation(
+            condition=condition,
+            sentence=f"energy per image was not measured, but {condition} asks for {limit:g}; "
+            "run ardx bench where a sensor tells power (a Jetson, a Raspberry Pi 5)",
+        )
+    value, about = energy.per_image_mj, energy.uncertainty_mj
+    if value + about <= limit:
+        return None
+    told = f"energy per image is {value:.3g} mJ, give or take {about:.2g}"
+    if value - about <= limit:
+        raise InconclusiveError(
+            f"{told}, which does not decide {condition} {limit:g}; run ardx bench with more "
+            "--seconds and --idle-seconds"
+        )
+    return Violation(
+        condition=condition, sentence=f"{told}, {value - limit:.3g} above {condition} {limit:g}"
+    )
+
+
+def _check_throttling(report: Report, gate: Gate) -> Violation | None:
+    if not gate.no_throttling:
+        return None
+    condition, found = "--no-throttling", throttling(report.telemetry)
+    if found is None:
+        return Violation(
+            condition=condition,
+            sentence=f"throttling was not measured, but {condition} asks for none; run ardx bench "
+            "where a sensor tells it (a Jetson, a Raspberry Pi)",
+        )
+    if found.seen:
+        return Violation(
+            condition=condition,
+            sentence=f"the device throttled while it was measured: {', '.join(found.seen)}; "
+            "cool it, or give it a better supply or a lower power mode",
+        )
+    if found.hidden:
+        raise InconclusiveError(
+            f"short throttling may have gone unseen: {', '.join(found.hidden)}; restart the "
+            "device and run ardx bench again"
+        )
+    return None
 
 
 def _check_size(report: Report, gate: Gate) -> Violation | None:

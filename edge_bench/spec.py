@@ -11,6 +11,7 @@ from math import inf, isfinite, nan
 from typing import Any
 
 from edge_bench.errors import InputError
+from edge_bench.samples import Telemetry
 
 SCHEMA_VERSION = 1
 
@@ -203,7 +204,15 @@ class Artifact:
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile:
-    """The machine a measurement was made on; what could not be probed is None."""
+    """The machine a measurement was made on; what could not be probed is None.
+
+    Attributes:
+        device: key of `devices.DEVICES`.
+        soc: the device tree's name of the chip, such as `nvidia,tegra234`.
+        cores: those that are switched on.
+        power_mode: that of `nvpmodel`, such as `MAXN_SUPER (2)`.
+        throttled: what throttled before the run, now or since boot; empty where nothing did.
+    """
 
     device: str
     board: str | None
@@ -214,6 +223,10 @@ class DeviceProfile:
     os: str
     python: str
     governor: str | None
+    soc: str | None = None
+    kernel: str | None = None
+    power_mode: str | None = None
+    throttled: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +302,7 @@ class Report:
 
     `images_sha256` identifies the clean images and labels, so that two reports are compared
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
-    beside the artefact.
+    beside the artefact, `telemetry` where no sensor answered.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -305,6 +318,7 @@ class Report:
     throughput: Measurement
     peak_memory_bytes: int
     fingerprint: FingerprintResult | None = None
+    telemetry: Telemetry | None = None
 
     def __post_init__(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}
@@ -318,13 +332,18 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """Conditions on a report; None means not asked. Fractions, milliseconds, bytes."""
+    """Conditions on a report; None or False means not asked.
+
+    Fractions, milliseconds, bytes, millijoules an image.
+    """
 
     min_clean_accuracy: float | None = None
     min_robust_accuracy: float | None = None
     max_latency_p95_ms: float | None = None
     max_size_bytes: int | None = None
     max_robust_drop: float | None = None
+    max_energy_mj: float | None = None
+    no_throttling: bool = False
 
     def __post_init__(self) -> None:
         for name in ("min_clean_accuracy", "min_robust_accuracy", "max_robust_drop"):
@@ -334,7 +353,7 @@ class Gate:
                 raise InputError(
                     f"{option} {value:g}: expected a fraction from 0 to 1 (0.45 for 45 percent)"
                 )
-        for name in ("max_latency_p95_ms", "max_size_bytes"):
+        for name in ("max_latency_p95_ms", "max_size_bytes", "max_energy_mj"):
             value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge_bench.device_summary import device_figures
 from edge_bench.fingerprint import differs
 from edge_bench.metrics import accuracy, worst_case_mask
 from edge_bench.spec import FingerprintResult, Report, SetResult
@@ -36,6 +37,7 @@ def summarise(report: Report) -> dict[str, Any]:
         "peak_memory_bytes": report.peak_memory_bytes,
         "size_bytes": report.artifact.size_bytes,
         "fingerprint": _fingerprint(report.fingerprint),
+        **device_figures(report),
     }
 
 

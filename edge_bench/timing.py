@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter_ns
 
 import numpy as np
@@ -18,10 +19,12 @@ def measure(
     min_runs: int,
     min_seconds: float,
     clock: Callable[[], int] = perf_counter_ns,
+    timed: AbstractContextManager[None] | None = None,
 ) -> Measurement:
     """Time `call` until both `min_runs` and `min_seconds` are reached, after the warm-up.
 
-    The first call of all (lazy allocation, kernel selection) is reported apart.
+    The first call of all (lazy allocation, kernel selection) is reported apart. The context
+    `timed` is around the calls that are timed, and around nothing else.
     """
     start = clock()
     call()
@@ -29,11 +32,12 @@ def measure(
     for _ in range(warmup_runs):
         call()
     samples: list[int] = []
-    begin = clock()
-    while len(samples) < min_runs or clock() - begin < min_seconds * 1e9:
-        start = clock()
-        call()
-        samples.append(clock() - start)
+    with timed or nullcontext():
+        begin = clock()
+        while len(samples) < min_runs or clock() - begin < min_seconds * 1e9:
+            start = clock()
+            call()
+            samples.append(clock() - start)
     return Measurement(
         batch_size=batch_size,
         warmup_runs=warmup_runs,

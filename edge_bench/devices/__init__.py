@@ -1,23 +1,41 @@
 """Boards that can be told apart. To add one: a file here and an entry in DEVICES.
 
-A device probe takes the root of the file system, so that recorded trees can be read in tests.
+Everything takes the root of the file system, so that recorded trees can be read in tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bench.devices import generic, jetson, raspberry_pi
+from edge_bench.devices.sensors import Source
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.spec import DeviceProfile
 
-DEVICES: dict[str, Callable[[Path], DeviceProfile | None]] = {
-    "jetson": jetson.probe,
-    "rpi": raspberry_pi.probe,
-    "local": generic.probe,
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """How a kind of board is recognised and measured.
+
+    Attributes:
+        probe: the profile, or None where this machine is not that device.
+        sources: its sensors.
+        total: of the power rails that answer, by name, those whose sum is the total, and what
+            that total is in words.
+    """
+
+    probe: Callable[[Path], DeviceProfile | None]
+    sources: Callable[[Path], list[Source]]
+    total: Callable[[list[str]], tuple[tuple[str, ...], str | None]]
+
+
+DEVICES = {
+    "jetson": Device(probe=jetson.probe, sources=jetson.sources, total=jetson.total),
+    "rpi": Device(probe=raspberry_pi.probe, sources=raspberry_pi.sources, total=raspberry_pi.total),
+    "local": Device(probe=generic.probe, sources=generic.sources, total=generic.total),
 }
-"""Name to probe: the profile, or None where this machine is not that device."""
 
 ROOT = Path("/")
 
@@ -30,10 +48,10 @@ def probe(device: str, root: Path = ROOT) -> DeviceProfile:
         CapabilityError: this machine is not that device.
     """
     if device == "auto":
-        return next(p for p in (probe_one(root) for probe_one in DEVICES.values()) if p)
+        return next(p for p in (known.probe(root) for known in DEVICES.values()) if p)
     if device not in DEVICES:
         raise InputError(f"--device {device}: expected auto or one of {', '.join(DEVICES)}")
-    profile = DEVICES[device](root)
+    profile = DEVICES[device].probe(root)
     if profile is None:
         found = probe("auto", root)
         raise CapabilityError(

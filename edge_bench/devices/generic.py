@@ -8,7 +8,18 @@ from pathlib import Path
 
 import psutil
 
+from edge_bench.devices.sensors import FileSource, Source, cpu_clocks, temperatures
 from edge_bench.spec import DeviceProfile
+
+ARM_PARTS = {
+    "0xd03": "Cortex-A53",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd0b": "Cortex-A76",
+    "0xd42": "Cortex-A78AE",
+    "0xd83": "Neoverse-V3AE",
+}
+"""Arm's part numbers of the boards' cores, from the kernel's arch/arm64/include/asm/cputype.h."""
 
 
 def probe(root: Path) -> DeviceProfile | None:
@@ -16,18 +27,39 @@ def probe(root: Path) -> DeviceProfile | None:
     return profile("local", root)
 
 
-def profile(device: str, root: Path) -> DeviceProfile:
+def sources(root: Path) -> list[Source]:
+    """Temperatures and clocks, where the kernel tells them."""
+    return [FileSource([*temperatures(root), *cpu_clocks(root)])]
+
+
+def total(rails: list[str]) -> tuple[tuple[str, ...], str | None]:
+    """No power is told."""
+    return (), None
+
+
+def profile(
+    device: str,
+    root: Path,
+    *,
+    power_mode: str | None = None,
+    throttled: tuple[str, ...] | None = None,
+) -> DeviceProfile:
     """A profile under the given device name from what every Linux tells about itself."""
+    cpu = "sys/devices/system/cpu"
     return DeviceProfile(
         device=device,
         board=board_name(root),
+        soc=compatible(root).split(" ")[-1] or None,
         cpu=_cpu_name(root),
         architecture=platform.machine(),
-        cores=os.cpu_count(),
-        memory_bytes=psutil.virtual_memory().total,
+        cores=_count(read_text(root / cpu / "online")) or os.cpu_count(),
+        memory_bytes=_memory_bytes(root) or psutil.virtual_memory().total,
         os=_os_name(root),
+        kernel=read_text(root / "proc/sys/kernel/osrelease"),
         python=platform.python_version(),
-        governor=read_text(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        governor=read_text(root / cpu / "cpu0/cpufreq/scaling_governor"),
+        power_mode=power_mode,
+        throttled=throttled,
     )
 
 
@@ -54,11 +86,32 @@ def compatible(root: Path) -> str:
 
 
 def _cpu_name(root: Path) -> str | None:
-    for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "model name" and value.strip():
-            return value.strip()
-    return platform.processor() or None
+    """The core's name; Arm's kernels tell a number, or `ARMv8 Processor` of every core."""
+    known = dict(_fields(root / "proc/cpuinfo"))
+    if known.get("CPU implementer") == "0x41" and known.get("CPU part") in ARM_PARTS:
+        return ARM_PARTS[known["CPU part"]]
+    return known.get("model name") or platform.processor() or None
+
+
+def _memory_bytes(root: Path) -> int | None:
+    words = dict(_fields(root / "proc/meminfo")).get("MemTotal", "").split()
+    return int(words[0]) * 1024 if len(words) == 2 and words[0].isdecimal() else None
+
+
+def _fields(path: Path) -> list[tuple[str, str]]:
+    """Lines of `key: value` that have a value."""
+    lines = (read_text(path) or "").splitlines()
+    pairs = [(key.strip(), value.strip()) for key, _, value in (s.partition(":") for s in lines)]
+    return [(key, value) for key, value in pairs if value]
+
+
+def _count(online: str | None) -> int | None:
+    """The size of a kernel's list such as `0-3,6`; None where it is no such list."""
+    try:
+        ranges = [part.split("-") for part in (online or "").split(",")]
+        return sum(int(part[-1]) - int(part[0]) + 1 for part in ranges)
+    except ValueError:
+        return None
 
 
 def _os_name(root: Path) -> str:

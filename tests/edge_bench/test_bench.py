@@ -15,9 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.bench import BenchOptions, peak_memory_bytes, prepare, run
+from edge_bench.bench import BenchOptions, prepare, run
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.metrics import accuracy
+from edge_bench.process import peak_memory_bytes
 from edge_bench.sets import AdversarialSet, open_set, open_sets
 from edge_bench.spec import AttackSpec, ModelCard, Report, SetManifest
 from edge_bench.store import read_json, sha256_file, write_json
@@ -454,7 +455,7 @@ def test_external_weights_count_in_size_and_identity(
 
 def test_peak_memory_is_this_process_own(tmp_path: Path) -> None:
     """A small child of a large parent is small: getrusage alone would say otherwise."""
-    code = "from edge_bench.bench import peak_memory_bytes; print(peak_memory_bytes())"
+    code = "from edge_bench.process import peak_memory_bytes; print(peak_memory_bytes())"
     ballast = np.ones(60_000_000)  # 480 MB
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path
