@@ -19,7 +19,7 @@ import numpy as np
 
 from deploy.calibration import METHODS
 from deploy.quantize import Quantiser
-from edge_bench.bench import peak_memory_bytes
+from edge_bench.process import peak_memory_bytes
 
 ARCHITECTURES = ("resnet8", "resnet18")
 IMAGES = 10_000
