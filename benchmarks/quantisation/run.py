@@ -4,9 +4,10 @@
         --work runs/quantisation
 
 Each artefact is made by `ardx export` as a user would, and attacked in ONNX Runtime itself: by
-APGD-CE and APGD-T with its own logits and its parent's gradients (BPDA), and by Square with its
-scores alone; all three decide the worst case. Test images; what `--max-robust-drop` decides by are
-training images. An artefact whose line is there already is skipped.
+gradients of its parent at its own logits (BPDA) and by Square with its scores alone; an attack sees
+what the earlier ones left, so the last one's accuracy is the worst case. Test images; what
+`--max-robust-drop` decides by are training images. An artefact whose line is there already is
+skipped.
 """
 
 from __future__ import annotations
@@ -35,7 +36,6 @@ from edge_bench.onnx_file import read_card
 from edge_bench.store import sha256_file
 
 LINES = RESULTS / "quantisation.jsonl"
-WORST = "worst case"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,9 @@ def main(
     lines: Annotated[Path, typer.Option(help="Where finished artefacts are written.")] = LINES,
     data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
     limit: Annotated[int, typer.Option(help="Stratified test images.")] = 500,
-    queries: Annotated[int, typer.Option(help="Of Square, for each image.")] = 1000,
+    attacks: Annotated[
+        str, typer.Option(help="Separated by commas.")
+    ] = "apgd_ce,apgd_t,square1000",
     threads: Annotated[int, typer.Option(help="Threads of torch and of the runtime.")] = 1,
 ) -> None:
     """Export STUDENT in every way, and attack what has no line yet."""
@@ -77,12 +79,11 @@ def main(
     origin = {"commit": commit(), "machine": machine()}
     _, card = load_model(student)
     split = take_limit(load_dataset(card.dataset, data_dir).test, limit)
-    attacks = ["apgd_ce", "apgd_t", f"square{queries}"]
     for way in ways(target, budget):
         weights = qat if way.is_qat else student
         if weights is None:
             continue
-        identifier = f"{name} {way.name} {target} {sha256_file(weights)[:12]} {limit} {queries}"
+        identifier = f"{name} {way.name} {target} {sha256_file(weights)[:12]} {limit} {attacks}"
         if identifier in finished(lines):
             continue
         artefact = work / f"{name}-{way.name.replace(', ', '-').replace(' ', '-')}.onnx"
@@ -90,7 +91,9 @@ def main(
         exported(weights, artefact, way, data_dir)
         seconds = time.perf_counter() - begin
         line = {"id": identifier, "name": name, "way": way.name, "target": target}
-        line |= attacked(artefact, weights, split, attacks, recipe_epsilon(card), threads)
+        line |= attacked(
+            artefact, weights, split, attacks.split(","), recipe_epsilon(card), threads
+        )
         append(lines, line | origin | {"export_seconds": round(seconds, 1)})
 
 
