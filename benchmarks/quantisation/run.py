@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from ard.attacks import parse_attack
+from ard.attacks import attack_label, parse_attack
 from ard.checkpoint import load_model
 from ard.cli import app
 from ard.data import Split, take_limit
@@ -30,9 +30,11 @@ from ard.evaluation import Evaluation
 from ard.stages import recipe_epsilon
 from ard.victims import open_victim
 from benchmarks.methods.lines import RESULTS, Line, append, commit, finished, machine, pack
+from deploy.search import latencies_ms
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError
 from edge_bench.onnx_file import read_card
+from edge_bench.spec import AttackSpec
 from edge_bench.store import sha256_file
 
 LINES = RESULTS / "quantisation.jsonl"
@@ -72,6 +74,9 @@ def main(
     attacks: Annotated[
         str, typer.Option(help="Separated by commas.")
     ] = "apgd_ce,apgd_t,square1000",
+    with_latency: Annotated[
+        bool, typer.Option("--latency", help="Time them in turns; best on a quiet machine.")
+    ] = False,
     threads: Annotated[int, typer.Option(help="Threads of torch and of the runtime.")] = 1,
 ) -> None:
     """Export STUDENT in every way, and attack what has no line yet."""
@@ -79,6 +84,10 @@ def main(
     origin = {"commit": commit(), "machine": machine()}
     _, card = load_model(student)
     split = take_limit(load_dataset(card.dataset, data_dir).test, limit)
+
+    def path_of(way: Way) -> Path:
+        return work / f"{name}-{way.name.replace(', ', '-').replace(' ', '-')}.onnx"
+
     for way in ways(target, budget):
         weights = qat if way.is_qat else student
         if weights is None:
@@ -86,15 +95,19 @@ def main(
         identifier = f"{name} {way.name} {target} {sha256_file(weights)[:12]} {limit} {attacks}"
         if identifier in finished(lines):
             continue
-        artefact = work / f"{name}-{way.name.replace(', ', '-').replace(' ', '-')}.onnx"
+        artefact = path_of(way)
         begin = time.perf_counter()
         exported(weights, artefact, way, data_dir)
         seconds = time.perf_counter() - begin
         line = {"id": identifier, "name": name, "way": way.name, "target": target}
-        line |= attacked(
-            artefact, weights, split, attacks.split(","), recipe_epsilon(card), threads
-        )
+        specs = [parse_attack(each, epsilon=recipe_epsilon(card)) for each in attacks.split(",")]
+        line |= attacked(artefact, weights, split, specs, threads)
         append(lines, line | origin | {"export_seconds": round(seconds, 1)})
+    if with_latency:
+        made = {way.name: path_of(way) for way in ways(target, budget) if path_of(way).exists()}
+        medians = latencies_ms(list(made.values()), split.images[:1].numpy())
+        line = {"id": f"{name} latency", "name": name, "way": "latency", "target": target}
+        append(lines, line | origin | {"median_ms": dict(zip(made, medians, strict=True))})
 
 
 def exported(weights: Path, artefact: Path, way: Way, data_dir: Path) -> None:
@@ -105,10 +118,9 @@ def exported(weights: Path, artefact: Path, way: Way, data_dir: Path) -> None:
 
 
 def attacked(
-    artefact: Path, parent: Path, split: Split, attacks: list[str], epsilon: float, threads: int
+    artefact: Path, parent: Path, split: Split, specs: list[AttackSpec], threads: int
 ) -> Line:
     """Masks of every attack on the artefact, and what the artefact is."""
-    specs = [parse_attack(attack, epsilon=epsilon) for attack in attacks]
     with open_victim(artefact, parent=parent, threads=threads) as victim:
         dataset = victim.card.dataset
         asked = Evaluation(victim=victim, split=split, dataset=dataset, specs=specs)
@@ -120,7 +132,8 @@ def attacked(
         "parent_sha256": sha256_file(parent),
         "size_bytes": artefact.stat().st_size,
         "float_layers": recipe.get("float_layers", []),
-        "epsilon": epsilon,
+        "epsilon": specs[0].epsilon,
+        "attacks": [attack_label(spec) for spec in specs],
         "images": len(split),
         "test": {label: float(mask.mean()) for label, mask in masks.items()},
         "masks": {label: pack(mask) for label, mask in masks.items()},
