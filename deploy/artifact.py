@@ -73,8 +73,6 @@ def export_artifact(
 
     One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
 
-    One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
-
     Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
 
     Raises:

@@ -50,9 +50,10 @@ class FakeQuantiser(nn.Module):
     Args:
         scale: of one step, () or (C,) along `axis`; a parameter learns, and a buffer does not.
         least, most: range of the integers, less the zero point, which does not learn.
-        clips: whether values beyond the range pass no gradient. Of images they do: black or white
-            lies up to half a step beyond, by the rounding of the zero point, and an attack in
-            training that left such pixels alone would take the model for robust.
+        clips: whether values beyond the range pass no gradient. Of images they do: off the grid of
+            its levels, black or white lies up to half a step beyond, by the rounding of the zero
+            point, and an attack in training that left such pixels alone would take the model for
+            robust.
         axis: of the channels, where each has a scale.
     """
 

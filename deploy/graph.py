@@ -27,7 +27,8 @@ def set_constant(graph: onnx.GraphProto, name: str, value: NDArray[Any]) -> str:
     """Put an initialiser into the graph, in place of any of that name; return the name."""
     for tensor in [t for t in graph.initializer if t.name == name]:
         graph.initializer.remove(tensor)
-    graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+    # Not `ascontiguousarray`, of which a scalar comes out as a list of one.
+    graph.initializer.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
     return name
 
 

@@ -1,7 +1,8 @@
 """What the operators of an exported CNN compute, in torch: one function each, by ONNX name.
 
-Each takes the node's attributes and its inputs: tensors, or lists of integers where the graph holds
-integers (shapes and axes). To add an operator: a function and an entry in OPERATORS.
+Each takes the node's attributes and its inputs: tensors, lists of integers where the graph holds
+integers (shapes and axes), or a float where it holds a single one. To add an operator: a function
+and an entry in OPERATORS.
 """
 
 from __future__ import annotations
@@ -64,12 +65,6 @@ def _padded(a: Attributes, x: Tensor, value: float) -> tuple[Tensor, tuple[int, 
     return F.pad(x, (left, right, top, bottom), value=value), (0, 0)
 
 
-def _batch_norm(
-    a: Attributes, x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
-) -> Tensor:
-    return F.batch_norm(x, mean, variance, weight, bias, eps=a.get("epsilon", 1e-5))
-
-
 def _gemm(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x = x.T if a.get("transA", 0) else x
     weight = weight if a.get("transB", 0) else weight.T
@@ -86,13 +81,21 @@ def _reshape(a: Attributes, x: Tensor, shape: list[int]) -> Tensor:
     return x.reshape([x.shape[i] if copied and d == 0 else d for i, d in enumerate(shape)])
 
 
-def _pad(a: Attributes, x: Tensor, pads: list[int], value: Tensor | None = None) -> Tensor:
+def _pad(
+    a: Attributes,
+    x: Tensor,
+    pads: list[int],
+    value: float | None = None,
+    axes: list[int] | None = None,
+) -> Tensor:
     if a.get("mode", b"constant") != b"constant":
         raise InputError(f"an ONNX Pad of mode {a['mode'].decode()} cannot be trained")
-    ends = list(zip(pads[: x.dim()], pads[x.dim() :], strict=True))
-    # torch counts from the last axis on.
-    wanted = [amount for pair in reversed(ends) for amount in pair]
-    return F.pad(x, wanted, value=0.0 if value is None else float(value))
+    # ONNX lists where all axes begin, then where they end; torch, axis by axis from the last on.
+    wanted = [0, 0] * x.dim()
+    for i, axis in enumerate(axes or range(x.dim())):
+        last = 2 * (x.dim() - 1 - axis % x.dim())
+        wanted[last : last + 2] = pads[i], pads[i + len(pads) // 2]
+    return F.pad(x, wanted, value=0.0 if value is None else value)
 
 
 def _hard_sigmoid(a: Attributes, x: Tensor) -> Tensor:
@@ -103,7 +106,6 @@ def _hard_sigmoid(a: Attributes, x: Tensor) -> Tensor:
 OPERATORS: dict[str, Callable[..., Tensor]] = {
     "Add": lambda _, x, y: x + y,
     "AveragePool": _average_pool,
-    "BatchNormalization": _batch_norm,
     "Clip": lambda _, x, least=None, most=None: torch.clamp(x, least, most),
     "Concat": lambda a, *parts: torch.cat(parts, dim=a["axis"]),
     "Conv": _conv,

@@ -1,8 +1,8 @@
 """A QDQ graph as a torch network that can be trained: the runtime's graph is the training's too.
 
 What is quantised, where and how is read off the graph that the quantiser wrote, so there is no
-second description of it that could differ from what runs. Batch normalisations are folded in it, or
-keep their statistics.
+second description of it that could differ from what runs. Batch normalisations are convolutions in
+it, or part of them.
 """
 
 from __future__ import annotations
@@ -69,13 +69,16 @@ class QDQNetwork(nn.Module):
         for name in (*plan.weights, *plan.biases, *sorted(plan.floats)):
             start = torch.from_numpy(_start(name, plan, arrays, floats or {}))
             self.weights[_key(name)] = nn.Parameter(start)
-        self._lists = {n: a.reshape(-1).tolist() for n, a in arrays.items() if a.dtype == np.int64}
+        lists = {n: a.reshape(-1).tolist() for n, a in arrays.items() if a.dtype == np.int64}
         constants = _constants(plan, arrays)
-        self._constants = list(constants)
+        # torch pads with a number, and to read it from a tensor would wait for the GPU.
+        single = {name: float(array) for name, array in constants.items() if array.ndim == 0}
+        self._numbers: dict[str, float | list[int]] = single | lists
+        self._constants = [name for name in constants if name not in single]
         self.constants = nn.Module()
-        for name, array in constants.items():
+        for name in self._constants:
             # They stay in the graph, so that they need no second place in the state dict.
-            tensor = torch.from_numpy(array)
+            tensor = torch.from_numpy(constants[name])
             self.constants.register_buffer(_key(name), tensor, persistent=False)
         self.register_buffer(GRAPH, _emptied(graph, plan.emptied()))
 
@@ -113,7 +116,7 @@ class QDQNetwork(nn.Module):
 
     def _leaves(self) -> dict[str, Any]:
         """What the graph's nodes read besides the images."""
-        found: dict[str, Any] = dict(self._lists)
+        found: dict[str, Any] = dict(self._numbers)
         for name in self._constants:
             found[name] = self.constants.get_buffer(_key(name))
         for name, weight in self._plan.weights.items():

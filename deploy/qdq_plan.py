@@ -15,7 +15,7 @@ from edge_bench.errors import InputError
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
-LEARNT_INPUTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,), "BatchNormalization": (1, 2)}
+LEARNT_INPUTS = {"Conv": (1, 2), "Gemm": (1, 2), "MatMul": (1,)}
 """Which inputs are weights and biases, in float or dequantised."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,12 +62,7 @@ class Depthwise(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def collapsing(digits: Dataset) -> nn.Module:
-    """A trained network whose depthwise channels span five orders of magnitude.
-
-    Scaled up in one layer and down in the next, through a ReLU: the same function of the images,
-    but an activation that 256 levels cannot hold. Training leaves MobileNets in such a state.
-    """
+def trained(digits: Dataset) -> Depthwise:
     torch.manual_seed(0)
     model = Depthwise()
     training, _ = hold_out_validation(digits.train)
@@ -76,18 +72,57 @@ def collapsing(digits: Dataset) -> nn.Module:
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def collapsing(trained: Depthwise, digits: Dataset) -> nn.Module:
+    """A trained network whose depthwise channels span five orders of magnitude.
+
+    Scaled up in one layer and down in the next, through a ReLU: the same function of the images,
+    but an activation that 256 levels cannot hold. Training leaves MobileNets in such a state.
+    """
+    model = copy.deepcopy(trained)
+    images = as_float(digits.train.images)
     scales = torch.logspace(-2, 3, 16)
-    before = model(as_float(training.images))
+    before = model(images)
     with torch.no_grad():
         model.depthwise.weight *= scales.view(-1, 1, 1, 1)
         assert model.depthwise.bias is not None
         model.depthwise.bias *= scales
         model.pointwise.weight /= scales.view(1, -1, 1, 1)
-        torch.testing.assert_close(model(as_float(training.images)), before, atol=1e-3, rtol=1e-3)
-    return model.eval().requires_grad_(False)
+        torch.testing.assert_close(model(images), before, atol=1e-3, rtol=1e-3)
+    return model
 
 
-def plan(model: nn.Module, digits: Dataset, budget: float | None, most: int | None) -> ExportPlan:
+@pytest.fixture(scope="module")
+def vanishing(trained: Depthwise, digits: Dataset) -> nn.Module:
+    """The same function again, by weights of the stem that are too small for a float16."""
+    model = copy.deepcopy(trained)
+    images = as_float(digits.train.images)
+    before = model(images)
+    scales = torch.logspace(-8, -2, 16)
+    # What the stem takes, the next two layers give back, a root each: neither grows too large.
+    root = scales.sqrt()
+    assert model.stem.bias is not None
+    assert model.depthwise.bias is not None
+    model.stem.weight *= scales.view(-1, 1, 1, 1)
+    model.stem.bias *= scales
+    model.depthwise.weight /= root.view(-1, 1, 1, 1)
+    model.depthwise.bias *= root
+    model.pointwise.weight /= root.view(1, -1, 1, 1)
+    torch.testing.assert_close(model(images), before, atol=1e-3, rtol=1e-3)
+    return model
+
+
+def plan(
+    model: nn.Module,
+    digits: Dataset,
+    budget: float | None,
+    most: int | None,
+    *,
+    fp16: bool = False,
+) -> ExportPlan:
     training, validation = hold_out_validation(digits.train)
     clean = as_float(validation.images)
     measured = None
@@ -98,7 +133,8 @@ def plan(model: nn.Module, digits: Dataset, budget: float | None, most: int | No
         )
     return ExportPlan(
         parent_sha256="f" * 64,
-        int8=Int8Plan(target="x86-vnni", calibration=training.images[:256]),
+        int8=None if fp16 else Int8Plan(target="x86-vnni", calibration=training.images[:256]),
+        fp16=fp16,
         budget=measured,
         check_images={"clean": clean},
         check_labels=validation.labels,
@@ -133,6 +169,28 @@ def test_the_budget_mends_the_collapse_that_default_int8_has(
     assert card.recipe["max_robust_drop"] == 0.02
     assert card.recipe["robust_drop"]["samples"] == len(hold_out_validation(digits.train)[1]) // 2
     assert card.recipe["robust_drop"]["drop"] == outcome.reported_drop(CHOSEN).value
+
+
+def test_the_budget_mends_what_vanishes_in_fp16(
+    vanishing: nn.Module, digits: Dataset, tmp_path: Path
+) -> None:
+    wanted = plan(vanishing, digits, None, None, fp16=True)
+    with pytest.raises(InputError, match="agrees with the torch model on"):
+        export_artifact(vanishing, CARD, wanted, tmp_path / "a.onnx", False)
+    wanted = plan(vanishing, digits, 0.02, None, fp16=True)
+    mended = export_artifact(vanishing, CARD, wanted, tmp_path / "b.onnx", False)
+    outcome = mended.budget
+    assert outcome is not None
+    assert outcome.trials[0].drop.value > 0.2
+    assert {layer.name for layer in outcome.in_float} == {"stem"}
+    assert outcome.reported_drop(CHOSEN).value <= 0.05
+    types = {i.name: i.data_type for i in onnx.load(tmp_path / "b.onnx").graph.initializer}
+    assert types["stem.weight"] == onnx.TensorProto.FLOAT
+    assert types["depthwise.weight"] == types["fc.weight"] == onnx.TensorProto.FLOAT16
+    card = read_card(tmp_path / "b.onnx")
+    assert card is not None
+    assert card.precision == "fp16"
+    assert card.recipe["float_layers"] == ["stem"]
 
 
 @pytest.mark.parametrize("kind", precision.CALIBRATIONS)
@@ -316,9 +374,38 @@ def test_options_of_precision_that_are_wrong_get_a_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_precision_are_for_int8(small_models: SmallModels, tmp_path: Path) -> None:
-    for option, value in (("--calibration", "clean"), ("--max-robust-drop", "0.1")):
-        arguments = ("export", small_models.student.weights, "--out", tmp_path / "a.onnx")
-        result = CliRunner().invoke(app, [str(a) for a in (*arguments, option, value)])
-        assert result.exit_code == 2
-        assert f"{option} {value}: chooses INT8 settings; add --int8" in result.stderr
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--calibration", "clean"), "chooses INT8 settings; add --int8, or leave it out"),
+        (("--fp16", "--target", "arm"), "chooses INT8 settings; add --int8, or leave it out"),
+        (
+            ("--max-robust-drop", "0.1"),
+            "chooses what stays in float of a lower precision; add --int8 or --fp16, or leave it "
+            "out",
+        ),
+    ],
+)
+def test_options_of_precision_need_one_that_they_serve(
+    options: tuple[str, ...], sentence: str, small_models: SmallModels, tmp_path: Path
+) -> None:
+    arguments = ("export", small_models.student.weights, "--out", tmp_path / "a.onnx", *options)
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 2
+    assert f"{options[-2]} {options[-1]}: {sentence}" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_fp16_is_exported_within_a_budget(small_models: SmallModels, tmp_path: Path) -> None:
+    out = tmp_path / "a.onnx"
+    options = ("--fp16", "--max-robust-drop", "0.1", "--budget-images", "40", "--json")
+    arguments = ("export", small_models.student.weights, "--out", out, *options)
+    result = CliRunner().invoke(app, [str(a) for a in arguments])
+    assert result.exit_code == 0, result.stderr
+    budget = json.loads(result.stdout)["budget"]
+    assert budget["met"]
+    assert budget["trials"][0]["drop"]["samples"] == 20
+    card = read_card(out)
+    assert card is not None
+    found = (card.precision, card.recipe["max_robust_drop"], card.recipe["float_layers"])
+    assert found == ("fp16", 0.1, [])

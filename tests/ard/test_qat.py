@@ -6,6 +6,7 @@ import copy
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,11 +15,14 @@ from ard.config import TrainConfig
 from ard.data import Dataset, as_float, take_limit
 from ard.folding import FoldedTwin
 from ard.inner import cross_entropy, gradient_and_logits
+from ard.precision import BudgetOptions
 from ard.stages import Learned, export, learn, load_teacher
 from ard.start import Start, load_start
 from ard.victims import open_victim
 from deploy.qdq_network import QDQNetwork
+from deploy.qdq_plan import arrays_of
 from edge_bench.backends import open_backend
+from edge_bench.bench import stored_logits
 from edge_bench.errors import InputError
 
 from .conftest import SmallModels, small_config
@@ -87,6 +91,38 @@ def test_the_artefact_computes_what_was_trained(
         assert "calibration_images" not in backend.card.recipe
     assert (ours.argmax(1) == theirs.argmax(1)).float().mean() >= 0.999
     assert (ours - theirs).abs().mean() < 0.001 * ours.abs().mean()
+
+
+def test_the_artefact_may_read_levels_by_the_batch(
+    tuned: Learned, artifact: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    out = tmp_path / "levels.onnx"
+    done = export(tuned.weights, digits, out, int8_target=TARGET, input_type="uint8", batch_size=8)
+    assert min(parity.agreement for parity in done.parities) >= 0.999
+    levels = digits.test.images[:64].numpy()
+    with open_backend("ort", out, 1) as backend, open_backend("ort", artifact, 1) as floats:
+        reads = backend.input
+        assert (reads.dtype, reads.channels_last, reads.batch_size) == ("uint8", True, 8)
+        found, expected = (stored_logits(each, levels, 10) for each in (backend, floats))
+    assert np.array_equal(found, expected)
+
+
+def test_training_starts_from_the_float_weights_of_every_layer(
+    small_models: SmallModels, start: Start
+) -> None:
+    model = start.model
+    assert isinstance(model, QDQNetwork)
+    # Off the middles of their steps, all of them: none was taken from the integers.
+    rounded = [name for name in model.weights if name.endswith("weight_quantized")]
+    assert len(rounded) == 10
+    middles = arrays_of(model.filled().graph)
+    for name in rounded:
+        integers = middles[name.replace("/", ".")]
+        scale = middles[name.replace("/", ".").replace("weight_quantized", "weight_scale")]
+        off = model.weights[name].detach().numpy() - integers * scale.reshape(
+            [-1] + [1] * (integers.ndim - 1)
+        )
+        assert np.abs(off).mean() > 0.1 * scale.mean(), name
 
 
 def test_scales_and_weights_were_learnt(tuned: Learned, start: Start) -> None:
@@ -174,14 +210,18 @@ def test_an_attack_gets_the_straight_through_gradient_of_the_network_itself(
     assert (after > before).float().mean() > 0.9
 
 
-def test_weights_trained_for_a_target_are_exported_for_no_other(
+def test_weights_trained_for_a_target_are_exported_as_nothing_else(
     tuned: Learned, digits: Dataset, tmp_path: Path
 ) -> None:
     out = tmp_path / "a.onnx"
     with pytest.raises(InputError, match=r"--target: .* for x86-vnni, came --int8 --target arm"):
         export(tuned.weights, digits, out, int8_target="arm")
-    with pytest.raises(InputError, match=r"for x86-vnni, came no --int8; give --int8 --target"):
-        export(tuned.weights, digits, out)
+    for fp16 in (False, True):
+        with pytest.raises(InputError, match=r"for x86-vnni, came no --int8; give --int8 --target"):
+            export(tuned.weights, digits, out, fp16=fp16)
+    budget = BudgetOptions(max_drop=0.1, images=20)
+    with pytest.raises(InputError, match=r"--max-robust-drop: .* trained as INT8 in every layer"):
+        export(tuned.weights, digits, out, int8_target=TARGET, budget=budget)
     assert not list(tmp_path.iterdir())
 
 
@@ -193,7 +233,7 @@ def test_what_does_not_fit_is_refused_as_a_start(
         load_start(weights, qat_config(architecture="resnet20"), digits)
     with pytest.raises(InputError, match=r"trained as INT8 for x86-vnni already"):
         load_start(tuned.weights, qat_config(), digits)
-    with pytest.raises(InputError, match=r"--target pentium: expected one of x86"):
+    with pytest.raises(InputError, match=r"--target pentium: expected auto or one of x86"):
         load_start(weights, qat_config(qat="pentium"), digits)
     other = replace(digits, classes=7)
     with pytest.raises(InputError, match="of 10 classes"):
@@ -214,7 +254,7 @@ def test_fine_tuning_needs_a_start_and_more_digits_than_bf16(
 
 def test_a_file_that_lost_a_scale_is_refused(tuned: Learned, tmp_path: Path) -> None:
     tensors, metadata = load_tensors(tuned.weights, "weights")
-    del tensors["quantisers.div_scale.scale"]
+    del tensors[next(name for name in tensors if name.startswith("quantisers."))]
     save_tensors(tmp_path / "w.safetensors", tensors, metadata, force=False)
     with pytest.raises(InputError, match=r"w\.safetensors: .* trained as INT8 for x86-vnni, but"):
         load_model(tmp_path / "w.safetensors")

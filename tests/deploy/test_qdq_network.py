@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,19 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnxruntime.quantization import QuantType
 from torch import Tensor, nn
 
 from deploy.export import export_fp32
 from deploy.fake_quant import FakeQuantiser
 from deploy.graph_ops import OPERATORS
+from deploy.pixels import STEP, read_levels
 from deploy.qdq_network import GRAPH, QDQNetwork
-from deploy.qdq_plan import arrays_of
-from deploy.quantize import TARGETS, quantize_int8
+from deploy.qdq_plan import Arrays, arrays_of
+from deploy.quantize import TARGETS, Quantiser
 from edge_bench.errors import InputError
+
+IMAGE_SCALE = "quantisers.constant_channel/output_scale.scale"
 
 
 class Net(nn.Module):
@@ -62,19 +67,31 @@ def fp32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Quantised:
+    """A file, its target, and the weights before they were rounded."""
+
+    target: str
+    path: Path
+    floats: Arrays
+
+
+def quantised(fp32: Path, folder: Path, target: str) -> Quantised:
+    maker = Quantiser(fp32, folder, noise(64, 1).numpy(), target)
+    maker.make(folder / "int8.onnx")
+    floats = arrays_of(onnx.load(maker.prepared).graph)
+    return Quantised(target=target, path=folder / "int8.onnx", floats=floats)
+
+
 @pytest.fixture(scope="module", params=TARGETS)
 def int8(
     request: pytest.FixtureRequest, fp32: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[str, Path]:
-    """A target, and the file quantised for it."""
-    path = tmp_path_factory.mktemp(request.param) / "int8.onnx"
-    quantize_int8(fp32, path, noise(64, 1).numpy(), request.param)
-    return request.param, path
+) -> Quantised:
+    return quantised(fp32, tmp_path_factory.mktemp(request.param), request.param)
 
 
-def network(int8: tuple[str, Path], fp32: Path | None = None) -> QDQNetwork:
-    floats = arrays_of(onnx.load(fp32).graph) if fp32 else None
-    return QDQNetwork(onnx.load(int8[1]), int8[0], floats).eval()
+def network(int8: Quantised, floats: Arrays | None = None) -> QDQNetwork:
+    return QDQNetwork(onnx.load(int8.path), int8.target, floats).eval()
 
 
 def moved(network: QDQNetwork) -> QDQNetwork:
@@ -98,24 +115,23 @@ def runtime(
     return onnxruntime.InferenceSession(model.SerializeToString(), options)
 
 
-def test_what_was_learnt_runs_as_it_was_trained(int8: tuple[str, Path], fp32: Path) -> None:
-    learnt = moved(network(int8, fp32))
+def test_what_was_learnt_runs_as_it_was_trained(int8: Quantised) -> None:
+    learnt = moved(network(int8, int8.floats))
     images = noise(1000, 3)
-    session = runtime(learnt.filled(), int8[0])
+    session = runtime(learnt.filled(), int8.target)
     (theirs,) = session.run(None, {"images": images.numpy()})
     with torch.no_grad():
         ours = learnt(images).numpy()
     assert (ours.argmax(1) == theirs.argmax(1)).mean() >= 0.999
-    step = learnt.quantiser("logits_scale").step().item()
+    # Logits are 20 times what the head gives, which is rounded.
+    step = 20 * learnt.quantiser("linear_scale").step().item()
     # A value at the middle between two integers falls to either side by a rounding error of fp32.
     assert np.abs(ours - theirs).max() < 4.5 * step
     assert np.isclose(ours, theirs, atol=step / 2).mean() > 0.97
 
 
-def test_every_point_is_rounded_to_the_runtimes_integers(
-    int8: tuple[str, Path], fp32: Path
-) -> None:
-    learnt = moved(network(int8, fp32))
+def test_every_point_is_rounded_to_the_runtimes_integers(int8: Quantised) -> None:
+    learnt = moved(network(int8, int8.floats))
     graph = learnt.filled()
     points = [node for node in graph.graph.node if node.op_type == "QuantizeLinear"]
     arrays = arrays_of(graph.graph)
@@ -124,7 +140,7 @@ def test_every_point_is_rounded_to_the_runtimes_integers(
         graph.graph.output.append(helper.make_tensor_value_info(node.output[0], kind, None))
     names = [node.output[0] for node in points]
     images = noise(20, 3)
-    session = runtime(graph, int8[0], optimised=False)
+    session = runtime(graph, int8.target, optimised=False)
     theirs = dict(zip(names, session.run(names, {"images": images.numpy()}), strict=True))
     ours = _integers_of(learnt, {node.input[1] for node in points}, images)
     assert sum(map(len, ours.values())) == len(points) > 5
@@ -157,57 +173,58 @@ def _integers_of(
     return found
 
 
-def test_nothing_learnt_is_the_quantised_file_itself(int8: tuple[str, Path], fp32: Path) -> None:
-    before = arrays_of(onnx.load(int8[1]).graph)
-    after = arrays_of(network(int8, fp32).filled().graph)
+def test_nothing_learnt_is_the_quantised_file_itself(int8: Quantised) -> None:
+    before = arrays_of(onnx.load(int8.path).graph)
+    after = arrays_of(network(int8, int8.floats).filled().graph)
     assert before.keys() == after.keys()
     for name, array in before.items():
         assert after[name].dtype == array.dtype
         assert np.array_equal(after[name], array), name
 
 
-def test_learnt_weights_stay_in_the_targets_range(int8: tuple[str, Path]) -> None:
+def test_learnt_weights_stay_in_the_targets_range(int8: Quantised) -> None:
     learnt = network(int8)
     with torch.no_grad():
         for weight in learnt.weights.values():
             weight.mul_(5)
     stem = arrays_of(learnt.filled().graph)["stem.0.weight_quantized"]
-    bound = 64 if TARGETS[int8[0]].reduce_range else 127
+    bound = 64 if TARGETS[int8.target].reduce_range else 127
     assert (stem.min(), stem.max()) == (-bound, bound)
 
 
-def test_training_starts_from_the_weights_before_they_were_rounded(
-    int8: tuple[str, Path], fp32: Path
-) -> None:
-    before = arrays_of(onnx.load(fp32).graph)
-    found = network(int8, fp32).weights
-    for name in ("stem/0/weight", "skip/weight", "head/weight"):
-        weights = found[f"{name}_quantized"].detach().numpy()
-        assert np.array_equal(weights, before[name.replace("/", ".")])
+def test_training_starts_from_the_weights_before_they_were_rounded(int8: Quantised) -> None:
+    found = network(int8, int8.floats).weights
+    names = {name.removesuffix("_quantized").replace("/", ".") for name in found}
+    assert {"stem.0.weight", "stem.0.bias", "body.0.weight", "skip.weight", "head.bias"} < names
+    for name, weights in found.items():
+        before = int8.floats[name.removesuffix("_quantized").replace("/", ".")]
+        assert np.array_equal(weights.detach().numpy(), before), name
     # Weights that a pass has changed since are not the float ones, and are taken as they are.
-    doubled = {name: 2 * array for name, array in before.items()}
-    kept = QDQNetwork(onnx.load(int8[1]), int8[0], doubled).weights["skip/weight_quantized"]
+    doubled = {name: 2 * array for name, array in int8.floats.items()}
+    kept = QDQNetwork(onnx.load(int8.path), int8.target, doubled).weights["skip/weight_quantized"]
     without = network(int8).weights["skip/weight_quantized"]
     assert torch.equal(kept, without)
 
 
-def test_every_weight_and_scale_learns(int8: tuple[str, Path]) -> None:
-    learnt = network(int8)
+def test_every_weight_and_scale_learns(int8: Quantised) -> None:
+    # Off the middle of each step, where a scale has no gradient.
+    learnt = moved(network(int8))
     learnt(noise(8, 4)).square().sum().backward()
     gradients = {name: p.grad for name, p in learnt.named_parameters()}
     assert [name for name, g in gradients.items() if g is None or not g.any()] == []
-    norm = [name for name in gradients if name.startswith("weights.norm")]
-    assert sorted(norm)[0].startswith("weights.norm/bias")
-    assert not any("running" in name for name in gradients)
+    # By pixel values and by the constant channel; a normalisation alone is a convolution by then.
+    stem = gradients["weights.stem/0/weight_quantized"]
+    assert stem is not None
+    assert stem.shape == (8, 4, 3, 3)
+    assert stem.any(dim=(0, 2, 3)).all()
+    assert sum("batch_norm" in name and "weight_quantized" in name for name in gradients) == 1
 
 
-def test_black_and_white_pixels_pass_a_gradient_and_their_scale_stays(
-    int8: tuple[str, Path], fp32: Path
-) -> None:
-    learnt = network(int8, fp32)
+def test_black_and_white_pixels_pass_a_gradient_and_their_scale_stays(int8: Quantised) -> None:
+    learnt = network(int8, int8.floats)
     names = [name for name, _ in learnt.named_parameters()]
-    assert "quantisers.div_scale.scale" not in names
-    assert "quantisers.div_scale.scale" in learnt.state_dict()
+    assert IMAGE_SCALE not in names
+    assert learnt.state_dict()[IMAGE_SCALE] == STEP
     images = noise(8, 4)
     extreme = (images < 0.05) | (images > 0.95)
     images = torch.where(extreme, images.round(), images).requires_grad_()
@@ -216,7 +233,35 @@ def test_black_and_white_pixels_pass_a_gradient_and_their_scale_stays(
     assert (images.grad[extreme] != 0).float().mean() > 0.95
 
 
-def test_a_copy_has_weights_and_scales_of_its_own(int8: tuple[str, Path]) -> None:
+def test_pixels_off_the_grid_pass_a_gradient_too(tmp_path: Path) -> None:
+    """As of a network that begins with no convolution, where ranges come from calibration."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).eval()
+    export_fp32(model, (3, 8, 8), tmp_path / "fp32.onnx")
+    images = noise(8, 4).round().requires_grad_()
+    maker = Quantiser(tmp_path / "fp32.onnx", tmp_path, noise(64, 1).numpy() * 0.9, "x86")
+    maker.make(tmp_path / "int8.onnx")
+    learnt = QDQNetwork(onnx.load(tmp_path / "int8.onnx"), "x86")
+    assert [name for name, _ in learnt.named_parameters() if "images" in name] == []
+    learnt(images).square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad != 0).float().mean() > 0.95
+
+
+def test_what_was_learnt_reads_levels_as_it_reads_floats(int8: Quantised) -> None:
+    graph = moved(network(int8, int8.floats)).filled()
+    levels = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 8), dtype=np.uint8)
+    floats = {"images": levels.astype(np.float32) / 255}
+    (expected,) = runtime(graph, int8.target).run(None, floats)
+    read_levels(graph)
+    (found,) = runtime(graph, int8.target).run(None, {"images": levels.transpose(0, 2, 3, 1)})
+    assert np.array_equal(found, expected)
+    # Unsigned levels are the integers themselves, also by the scale that training left alone.
+    kinds = {node.op_type for node in graph.graph.node}
+    assert ("Cast" in kinds) == (TARGETS[int8.target].activations == QuantType.QInt8)
+
+
+def test_a_copy_has_weights_and_scales_of_its_own(int8: Quantised) -> None:
     first, images = network(int8), noise(8, 4)
     with torch.no_grad():
         before = first(images)
@@ -226,9 +271,9 @@ def test_a_copy_has_weights_and_scales_of_its_own(int8: tuple[str, Path]) -> Non
         assert not torch.equal(first(images), before)
 
 
-def test_a_state_dict_carries_the_whole_network(int8: tuple[str, Path], fp32: Path) -> None:
-    learnt = moved(network(int8, fp32))
-    again = QDQNetwork.of_state(learnt.state_dict(), int8[0], "w.safetensors")
+def test_a_state_dict_carries_the_whole_network(int8: Quantised) -> None:
+    learnt = moved(network(int8, int8.floats))
+    again = QDQNetwork.of_state(learnt.state_dict(), int8.target, "w.safetensors")
     images = noise(8, 4)
     with torch.no_grad():
         assert torch.equal(again(images), learnt(images))
@@ -236,9 +281,9 @@ def test_a_state_dict_carries_the_whole_network(int8: tuple[str, Path], fp32: Pa
 
 
 def test_a_damaged_state_dict_is_refused(fp32: Path, tmp_path: Path) -> None:
-    quantize_int8(fp32, tmp_path / "int8.onnx", noise(32, 1).numpy(), "arm")
-    state = network(("arm", tmp_path / "int8.onnx")).state_dict()
-    fewer = {name: t for name, t in state.items() if not name.endswith("div_scale.scale")}
+    state = network(quantised(fp32, tmp_path, "arm")).state_dict()
+    assert IMAGE_SCALE in state
+    fewer = {name: t for name, t in state.items() if name != IMAGE_SCALE}
     broken = state | {GRAPH: state[GRAPH][: len(state[GRAPH]) // 2]}
     for damaged in (fewer, broken, {}):
         with pytest.raises(InputError, match=r"w\.safetensors: its card says .* INT8 for arm"):
@@ -274,7 +319,6 @@ ONE_OPERATOR: list[tuple[str, Shape, list[Shape], list[Any], dict[str, Any]]] = 
         [],
         {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1},
     ),
-    ("BatchNormalization", IMAGE, [(3,)] * 4, [], {"epsilon": 0.01}),
     ("Clip", IMAGE, [], [np.float32(0.2), np.float32(0.7)], {}),
     ("Concat", IMAGE, [(2, 1, 8, 8)], [], {"axis": 1}),
     ("Conv", IMAGE, [(4, 3, 3, 3), (4,)], [], {"pads": [1] * 4, "strides": [2, 1]}),
@@ -301,6 +345,10 @@ ONE_OPERATOR: list[tuple[str, Shape, list[Shape], list[Any], dict[str, Any]]] = 
     ),
     ("MaxPool", IMAGE, [], [], {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
     ("Mul", IMAGE, [SAME], [], {}),
+    ("Pad", IMAGE, [], [np.array([0, 0, 0, 0, 0, 1, 0, 0]), np.float32(0.5)], {}),
+    ("Pad", IMAGE, [], [np.array([0, 0, 1, 2, 0, 0, 3, 4])], {}),
+    ("Pad", IMAGE, [], [np.array([0, 1, -1, 0, 0, 0, 2, -3]), np.float32(-2)], {}),
+    ("Pad", IMAGE, [], [np.array([1, 2, 3, 4]), np.float32(1), np.array([-1, 2])], {}),
     ("ReduceMean", IMAGE, [], [np.array([2, 3])], {"keepdims": 0}),
     ("ReduceMean", IMAGE, [], [], {}),
     ("Relu", IMAGE, [], [], {}),
@@ -335,6 +383,12 @@ def test_every_operator_is_held_against_the_runtime() -> None:
 def test_an_operator_that_cannot_be_trained_is_named() -> None:
     with pytest.raises(InputError, match=r"the ONNX operator Erf, which cannot be trained"):
         QDQNetwork(single("Erf", [], []), "arm")
+
+
+def test_padding_with_anything_but_a_constant_is_refused() -> None:
+    model = single("Pad", [], [np.array([0, 0, 1, 1, 0, 0, 1, 1])], mode="reflect")
+    with pytest.raises(InputError, match="Pad of mode reflect"):
+        QDQNetwork(model, "arm")(torch.zeros(1, 3, 8, 8))
 
 
 def test_uneven_padding_of_an_average_is_refused() -> None:
