@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from deploy.parity import Parity
 
 Precision = "Precision"
-DEFAULT_TARGET = "x86"
 
 
 def export_command(
@@ -27,7 +25,7 @@ def export_command(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"INT8 settings: {DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, or auto for "
+            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, or auto for "
             "those of this machine; of weights by distill --qat, what they were trained for.",
             rich_help_panel=Precision,
         ),
@@ -165,7 +163,7 @@ def export_command(
         refuse_existing_file(pareto, force)
     refuse_existing_file(out, force)
     _, card = load_model(model)
-    int8_target = _target(target or card.recipe.get("qat")) if int8 else None
+    int8_target = o.target_of(target or card.recipe.get("qat")) if int8 else None
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
     budget = None
     if max_robust_drop is not None:
@@ -211,18 +209,6 @@ def export_command(
         _print_budget(exported.budget)
     precision = f"int8 {int8_target}" if int8 else "fp16" if fp16 else "fp32"
     _print_parities(f"{out} ({precision})", exported.parities)
-
-
-def _target(name: str | None) -> str:
-    """The value of --target; where it is found out, people are told."""
-    from deploy.targets import target_here, target_named
-
-    if name != "auto":
-        target_named(name or DEFAULT_TARGET)
-        return name or DEFAULT_TARGET
-    found, seen = target_here()
-    print(f"--target auto: {found} ({seen}; {target_named(found).why})", file=sys.stderr)
-    return found
 
 
 def _print_budget(outcome: Outcome) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +24,7 @@ TEACH_DEFAULTS = {"method": "trades", "epsilon": 8 / 255}
 DISTILL_DEFAULTS = {"method": "ard", "epsilon": 8 / 255}
 # What --qat has in place of the settings by which the weights were trained from scratch.
 QAT_DEFAULTS = {
-    "qat": "x86",
+    "qat": o.DEFAULT_TARGET,
     "epochs": 2,
     "learning_rate": 0.01,
     "schedule": "one-cycle",
@@ -172,7 +172,10 @@ class DistillFlags(LearningFlags):
         ),
     ] = False
     target: str | None = o.setting(
-        "qat", "Of --qat: x86, x86-vnni, arm or tensorrt, as of export.", "x86", panel=o.Quantised
+        "qat",
+        "Of --qat: x86, x86-vnni, arm, tensorrt or auto, as of export.",
+        "x86",
+        panel=o.Quantised,
     )
     method: str | None = o.setting(
         "method",
@@ -244,8 +247,11 @@ def _distill(flags: DistillFlags) -> None:
         clean = load_teacher(flags.clean_teacher, None, data) if flags.clean_teacher else None
         return load_teacher(flags.teacher, flags.teacher_arch, data), clean
 
+    start = _of_start(flags)
+    if flags.target is not None:
+        flags = replace(flags, target=o.target_of(flags.target))
     with joined() as world:
-        settings = _settings(flags, DISTILL_DEFAULTS | _of_start(flags), distils=True)
+        settings = _settings(flags, DISTILL_DEFAULTS | start, distils=True)
         _learn(
             "distill",
             flags,

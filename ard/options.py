@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, field, fields
 from pathlib import Path
@@ -18,6 +19,9 @@ Importing = "Importing a set"
 Training = "Training"
 Ranking = "Ranking distillation"
 Quantised = "From trained weights"
+
+DEFAULT_TARGET = "x86"
+"""Of INT8: what runs rightly on every x86 processor."""
 
 DATASETS = "digits, fashion-mnist, cifar10, cifar100, tiny-imagenet or imagefolder:PATH."
 
@@ -203,3 +207,19 @@ def render_epsilon(epsilon: float) -> str:
     """A budget as people write it: in whole 8-bit steps where it is some."""
     levels = epsilon * 255
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:g}"
+
+
+def target_of(name: str | None) -> str:
+    """The value of --target, which may be `auto`; what was found out then, people are told.
+
+    Raises:
+        InputError: no such target, or none that is known for this machine.
+    """
+    from deploy.targets import target_here, target_named
+
+    if name != "auto":
+        target_named(name or DEFAULT_TARGET)
+        return name or DEFAULT_TARGET
+    found, seen = target_here()
+    print(f"--target auto: {found} ({seen}; {target_named(found).why})", file=sys.stderr)
+    return found
