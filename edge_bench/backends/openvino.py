@@ -16,6 +16,7 @@ from edge_bench.backends.base import ImageInput
 from edge_bench.backends.ort import image_input, logits_output
 from edge_bench.errors import CapabilityError, InputError, first_line
 from edge_bench.onnx_file import model_card, read_onnx
+from edge_bench.signal_stack import kept_signal_stack
 from edge_bench.spec import BackendInfo
 
 DEVICE = "CPU"
@@ -82,8 +83,9 @@ class OpenVinoBackend:
         self._tensor, self._path = ov.Tensor, path
         self._requests: dict[int | None, Any] = {}
         try:
-            self._core = ov.Core()
-            self._model = self._core.read_model(path)
+            with kept_signal_stack():
+                self._core = ov.Core()
+                self._model = self._core.read_model(path)
             compiled = self._request(1).get_compiled_model()
         except Exception as error:
             # pybind11 turns OpenVINO's exceptions into RuntimeError and others.
@@ -109,7 +111,8 @@ class OpenVinoBackend:
                 shape = model.input(0).partial_shape
                 shape[0] = batch
                 model.reshape(shape)
-            compiled = self._core.compile_model(model, DEVICE, self._settings)
+            with kept_signal_stack():
+                compiled = self._core.compile_model(model, DEVICE, self._settings)
             self._requests[batch] = compiled.create_infer_request()
         return self._requests[batch]
 

@@ -269,3 +269,34 @@ def test_a_missing_runtime_is_met_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(CapabilityError, match=r"needs openvino .*pip install 'ardx\[openvino\]'"):
         open_openvino(path)
+
+
+@needs_openvino
+def test_a_signal_still_reaches_python_after_openvino_was_used(int8_model: Path) -> None:
+    # In a process of its own: where the signal's stack is gone, it ends by SIGSEGV.
+    program = f"""
+import faulthandler, gc, signal
+from pathlib import Path
+import numpy as np
+from edge_bench.backends import open_backend
+from edge_bench.signal_stack import signal_stack
+
+if {{with_stack}}:
+    faulthandler.enable()
+before = signal_stack()
+with open_backend("openvino", Path({str(int8_model)!r}), 1) as backend:
+    for size in (1, 3):
+        backend.infer(np.zeros((size, 3, 8, 8), np.float32))
+assert signal_stack() == before, (signal_stack(), before)
+del backend
+gc.collect()
+signal.signal(signal.SIGTERM, lambda *_: print("heard"))
+signal.raise_signal(signal.SIGTERM)
+"""
+    for with_stack in (False, True):
+        done = subprocess.run(
+            [sys.executable, "-c", program.replace("{with_stack}", str(with_stack))],
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
