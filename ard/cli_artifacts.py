@@ -99,7 +99,8 @@ def export_command(
         float | None,
         typer.Option(
             help="Least share of equal classes with torch, or nothing is written. Default 0.999; "
-            "0.9 for INT8, where the FP32 graph that is quantised must still reach 0.999.",
+            "0.9 for INT8, where the FP32 graph that is quantised must still reach 0.999, and 0.95 "
+            "for weights that were trained as INT8.",
             min=0,
             max=1,
         ),

@@ -41,6 +41,9 @@ LEAST_AGREEMENT_FLOAT = 0.999
 LEAST_AGREEMENT_INT8 = 0.9
 """Rounding to 256 levels moves some images near a boundary over it. The FP32 graph that is
 quantised must still reach `deploy.artifact.LEAST_FIDELITY`."""
+LEAST_AGREEMENT_TRAINED = 0.95
+"""Of what was trained as INT8: torch sums in floats and a runtime in integers, so that ties round
+either way. On a MobileNetV2 with 52 layers that moved 2 % of the classes, on a ResNet-8 0.2 %."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,8 +281,9 @@ def export(
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
     adversarial = precision.adversarial_images(model, check, spec)
     if least_agreement is None:
-        rounds_anew = int8_target and not card.recipe.get("qat")
-        least_agreement = LEAST_AGREEMENT_INT8 if rounds_anew else LEAST_AGREEMENT_FLOAT
+        least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT
+        if card.recipe.get("qat"):
+            least_agreement = LEAST_AGREEMENT_TRAINED
     int8 = None
     if int8_target is not None and card.recipe.get("qat"):
         int8 = Int8Plan(target=int8_target)
