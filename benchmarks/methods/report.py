@@ -23,6 +23,8 @@ from benchmarks.documents import Maker, markdown, update
 from benchmarks.methods.lines import LINES, RESULTS, Line, unpack
 
 OURS = "ard"
+ASIDE = {"ard, attack of adaad": ((0, -24), "center"), "igdm, alpha 8": ((-5, 5), "right")}
+"""Where the picture puts names that would lie over others."""
 
 FloatArray = NDArray[np.float64]
 Groups = dict[str, list[Line]]
@@ -248,6 +250,7 @@ def draw(groups: Groups, path: Path) -> None:
         if mean(runs, robust) < 0.05:
             continue
         is_ours = label.partition(",")[0] == OURS
+        place, side = ASIDE.get(label, ((5, 5), "left"))
         clean = [100 * line["test"]["clean"] for line in runs]
         left = [100 * robust(line) for line in runs]
         deviation = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in (clean, left)]
@@ -263,9 +266,8 @@ def draw(groups: Groups, path: Path) -> None:
         axes.annotate(
             label,
             (statistics.fmean(clean), statistics.fmean(left)),
-            # Variants of a method lie close to another one: their names go below.
-            xytext=(0, -24) if "," in label else (5, 5),
-            ha="center" if "," in label else "left",
+            xytext=place,
+            ha=side,
             textcoords="offset points",
             fontsize=9,
         )
