@@ -89,7 +89,7 @@ def test_the_artefact_computes_what_was_trained(
         assert backend.card.parent_sha256 == tuned.sha256
         assert backend.card.recipe["int8_target"] == TARGET
         assert "calibration_images" not in backend.card.recipe
-    assert (ours.argmax(1) == theirs.argmax(1)).float().mean() >= 0.999
+    assert (ours.argmax(1) == theirs.argmax(1)).float().mean() >= 0.98
     assert (ours - theirs).abs().mean() < 0.001 * ours.abs().mean()
 
 
@@ -98,7 +98,7 @@ def test_the_artefact_may_read_levels_by_the_batch(
 ) -> None:
     out = tmp_path / "levels.onnx"
     done = export(tuned.weights, digits, out, int8_target=TARGET, input_type="uint8", batch_size=8)
-    assert min(parity.agreement for parity in done.parities) >= 0.999
+    assert min(parity.agreement for parity in done.parities) >= 0.98
     levels = digits.test.images[:64].numpy()
     with open_backend("ort", out, 1) as backend, open_backend("ort", artifact, 1) as floats:
         reads = backend.input

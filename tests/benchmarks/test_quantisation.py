@@ -10,7 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from benchmarks.quantisation import runtimes, speed
+from benchmarks.documents import filled
+from benchmarks.methods.lines import RESULTS
+from benchmarks.quantisation import report, runtimes, speed
+from benchmarks.quantisation.run import LINES
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +86,9 @@ def test_every_runtime_says_what_it_makes_of_every_file(work: Path, tmp_path: Pa
         assert (file, "onnxruntime, signed") in found
         assert (file, "onnxruntime, as written") in found
     assert all(line["images"] == 20 and line["agrees_with_fp32"] > 0.5 for line in rest)
+
+
+def test_the_published_tables_are_what_the_lines_say() -> None:
+    text = (RESULTS / "quantisation.md").read_text(encoding="utf-8")
+    assert filled(text, report.maker(report.read(LINES))) == text
+    assert text.count("| fp32 |") == 2
