@@ -19,7 +19,7 @@ from ard.deployed import Deployed
 from ard.evaluate import evaluate_attack
 from ard.folding import for_attack
 from ard.grid import round_to_grid
-from deploy.budget import Budget, Half, Judged
+from deploy.budget import Budget, Judged, Part
 from edge_bench.backends import open_backend
 from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
@@ -114,8 +114,8 @@ def budget_of_precision(
     rest[first] = False
     spec = parse_attack(BUDGET_ATTACK, epsilon=epsilon, seed=seed)
     with monitor("adversarial images") as report:
-        deciding = half_of(model, images.at(first), spec, classes, report)
-        reporting = half_of(model, images.at(rest.nonzero().squeeze(1)), spec, classes, report)
+        deciding = part_of(model, images.at(first), spec, classes, report)
+        reporting = part_of(model, images.at(rest.nonzero().squeeze(1)), spec, classes, report)
     return Budget(
         max_drop=options.max_drop,
         max_float_layers=options.max_float_layers,
@@ -124,13 +124,13 @@ def budget_of_precision(
     )
 
 
-def half_of(
+def part_of(
     model: nn.Module,
     split: Split,
     spec: AttackSpec,
     classes: int,
     report_progress: ProgressCallback = no_progress,
-) -> Half:
+) -> Part:
     """Images with a judge that replays the parent's adversarial ones and attacks the artefact.
 
     A replay alone flatters an artefact that computes something else than its parent. What stands
@@ -149,7 +149,7 @@ def half_of(
             robust = evaluate_attack(deployed, split, own, correct=stood, batch_size=AT_ONCE)
         return Judged(clean=clean, robust=robust)
 
-    return Half(adversarial=levels.numpy(), labels=split.labels.numpy(), judge=judge)
+    return Part(adversarial=levels.numpy(), labels=split.labels.numpy(), judge=judge)
 
 
 def adversarial_levels(

@@ -24,8 +24,7 @@ from deploy.quantize import Quantiser
 from deploy.search import search
 from edge_bench import devices
 from edge_bench.backends import open_backend
-from edge_bench.backends.ort import image_input
-from edge_bench.bench import BenchOptions, prepare, stored_logits
+from edge_bench.bench import stored_logits
 from edge_bench.console import Monitor, silent
 from edge_bench.errors import InputError
 from edge_bench.fingerprint import (
@@ -35,7 +34,6 @@ from edge_bench.fingerprint import (
     fingerprint_path,
     write_fingerprint,
 )
-from edge_bench.onnx_file import read_onnx
 from edge_bench.spec import ModelCard
 from edge_bench.store import atomic_file, sha256_file
 
@@ -156,9 +154,8 @@ def _maker(fp32: Path, card: ModelCard, plan: ExportPlan) -> tuple[Maker, ModelC
         images = plan.int8.calibration.numpy()
         maker = Quantiser(fp32, fp32.parent, images, plan.int8.target, plan.int8.method)
         return maker, plan.int8.applied_to(card)
-    reads = image_input(list(read_onnx(fp32).inputs), fp32)
     levels = levels_of(torch.cat(list(plan.check_images.values()))).numpy()
-    half = HalfMaker(fp32, fp32.parent, prepare(levels, reads, BenchOptions()))
+    half = HalfMaker(fp32, fp32.parent, levels)
     recipe = card.recipe | {"fp16_keeps_float32": sorted(half.too_large)}
     return half, replace(card, precision="fp16", recipe=recipe)
 

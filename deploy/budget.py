@@ -47,7 +47,7 @@ class Judged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Half:
+class Part:
     """Images to decide on, or to report on.
 
     Attributes:
@@ -72,8 +72,8 @@ class Budget:
 
     max_drop: float
     max_float_layers: int | None
-    deciding: Half
-    reporting: Half
+    deciding: Part
+    reporting: Part
 
 
 @dataclass(frozen=True, kw_only=True)

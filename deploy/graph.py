@@ -52,8 +52,9 @@ def insert_before(graph: onnx.GraphProto, node: onnx.NodeProto, *new_nodes: onnx
 
 
 def tidy(graph: onnx.GraphProto) -> None:
-    """Remove what a change leaves behind: constants that no node reads, and shapes of tensors."""
+    """Remove what a change leaves behind: constants that nothing reads, and shapes of tensors."""
     read = {name for node in graph.node for name in node.input}
+    read |= {value.name for value in graph.output}
     for tensor in [t for t in graph.initializer if t.name not in read]:
         graph.initializer.remove(tensor)
     # Whoever needs them infers them anew.

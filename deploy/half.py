@@ -6,25 +6,23 @@ between casts, and so do those that the caller names.
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnxruntime.quantization import CalibrationDataReader, MinMaxCalibrater, create_calibrator
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from deploy.calibration import calibrate
 from deploy.graph import INPUT, OUTPUT, constants
 from deploy.layers import Layer, layers_of, name_nodes
 
 LARGEST = float(np.finfo(np.float16).max) / 8
 """What a tensor may reach on the images that are tried; on others, and within sums, it may go
 higher."""
-BATCH_SIZE = 16
 
 
 class HalfMaker:
@@ -33,7 +31,7 @@ class HalfMaker:
     Args:
         fp32: the ONNX file.
         folder: for an intermediate file; it lives as long as the maker does.
-        images: what the graph reads, in the type and layout of its input; they show how large its
+        images: (N, C, H, W) uint8 levels, or float32 in [0, 1]; they show how large the graph's
             values become.
 
     Attributes:
@@ -73,26 +71,8 @@ def _too_large(fp32: Path, model: onnx.ModelProto, images: NDArray[Any]) -> set[
         for name, value in constants(model.graph).items()
         if value.dtype == np.float32 and value.size
     }
-    with tempfile.TemporaryDirectory() as folder:
-        calibrator = create_calibrator(str(fp32), None, str(Path(folder) / "augmented.onnx"))
-        assert isinstance(calibrator, MinMaxCalibrater)
-        calibrator.collect_data(_Batches(images))
-        for name, ranges in calibrator.compute_data().items():
-            peaks[name] = max(float(np.abs(end).max()) for end in ranges.range_value)
-        del calibrator
+    types = {node.op_type for node in model.graph.node}
+    for name, ranges in calibrate(fp32, images, "minmax", types).items():
+        peaks[name] = max(float(np.abs(end).max()) for end in ranges.range_value)
     large = {name for name, peak in peaks.items() if not peak <= LARGEST}
     return {n.name for n in model.graph.node if large & {*n.input, *n.output}}
-
-
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
-    """Images, some at a time."""
-
-    def __init__(self, images: NDArray[Any]) -> None:
-        self._batches: Iterator[NDArray[Any]] = iter(
-            images[begin : begin + BATCH_SIZE] for begin in range(0, len(images), BATCH_SIZE)
-        )
-
-    def get_next(self) -> dict[str, NDArray[Any]] | None:
-        """The next feed, or None at the end."""
-        batch = next(self._batches, None)
-        return None if batch is None else {INPUT: batch}

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import onnx
 
+from deploy.graph import tidy
+
 ACTIVATIONS = ("Relu", "Clip")
 
 
@@ -30,19 +32,17 @@ def place(path: Path, *, for_tensorrt: bool) -> None:
     if for_tensorrt:
         join_activations(model.graph)
         join_additions(model.graph)
-    drop_unused_constants(model.graph)
+    tidy(model.graph)
     onnx.save(model, path)
 
 
 def free_output(graph: onnx.GraphProto) -> bool:
     """Drop the pair that rounds the graph's output; tell whether there was one."""
     makers, output = _makers(graph), graph.output[0].name
-    dequantize = makers.get(output)
-    if dequantize is None or not _is(dequantize, "DequantizeLinear"):
+    pair = _pair(makers, output)
+    if pair is None:
         return False
-    quantize = makers.get(dequantize.input[0])
-    if quantize is None or not _is(quantize, "QuantizeLinear"):
-        return False
+    quantize, dequantize = pair
     source = makers.get(quantize.input[0])
     readers = Counter(name for node in graph.node for name in node.input)
     names = (quantize.input[0], quantize.output[0])
@@ -86,14 +86,6 @@ def join_additions(graph: onnx.GraphProto) -> int:
     return joined
 
 
-def drop_unused_constants(graph: onnx.GraphProto) -> None:
-    """Remove initialisers that no node reads."""
-    used = {name for node in graph.node for name in node.input}
-    used |= {value.name for value in graph.output}
-    for tensor in [t for t in graph.initializer if t.name not in used]:
-        graph.initializer.remove(tensor)
-
-
 def _drop_pair(
     graph: onnx.GraphProto, reader: onnx.NodeProto, index: int, behind: str | None = None
 ) -> bool:
@@ -104,12 +96,10 @@ def _drop_pair(
     """
     makers = _makers(graph)
     readers = Counter(name for node in graph.node for name in node.input)
-    dequantize = makers.get(reader.input[index])
-    if dequantize is None or not _is(dequantize, "DequantizeLinear"):
+    pair = _pair(makers, reader.input[index])
+    if pair is None:
         return False
-    quantize = makers.get(dequantize.input[0])
-    if quantize is None or not _is(quantize, "QuantizeLinear"):
-        return False
+    quantize, dequantize = pair
     source = makers.get(quantize.input[0])
     if source is None or (behind is not None and source.op_type != behind):
         return False
@@ -121,6 +111,19 @@ def _drop_pair(
     graph.node.remove(dequantize)
     graph.node.remove(quantize)
     return True
+
+
+def _pair(
+    makers: dict[str, onnx.NodeProto], name: str
+) -> tuple[onnx.NodeProto, onnx.NodeProto] | None:
+    """The QuantizeLinear and DequantizeLinear that a tensor comes out of."""
+    dequantize = makers.get(name)
+    if dequantize is None or not _is(dequantize, "DequantizeLinear"):
+        return None
+    quantize = makers.get(dequantize.input[0])
+    if quantize is None or not _is(quantize, "QuantizeLinear"):
+        return None
+    return quantize, dequantize
 
 
 def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:

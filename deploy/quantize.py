@@ -20,9 +20,7 @@ from deploy.calibration import calibrate
 from deploy.layers import Layer, layers_of, name_nodes
 from deploy.pixels import put_on_grid
 from deploy.placement import place
-from deploy.targets import TARGETS, Target, target_named
-
-__all__ = ["OP_TYPES", "TARGETS", "Quantiser", "Target", "quantize_int8", "target_named"]
+from deploy.targets import TARGETS, target_named
 
 # What quantize_static takes where it is told nothing.
 OP_TYPES = sorted({*QLinearOpsRegistry, *QDQRegistry})

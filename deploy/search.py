@@ -18,10 +18,10 @@ from deploy.budget import (
     Budget,
     BudgetError,
     Drop,
-    Half,
     Judged,
     Maker,
     Outcome,
+    Part,
     Strain,
     Trial,
 )
@@ -176,7 +176,7 @@ class _Trials:
         return self._found[key]
 
 
-def _strains(fp32: Path, maker: Maker, half: Half, folder: Path, monitor: Monitor) -> list[Strain]:
+def _strains(fp32: Path, maker: Maker, half: Part, folder: Path, monitor: Monitor) -> list[Strain]:
     """What each layer does when it alone has the lower precision, the largest shift first."""
     expected = _margins(fp32, half)
     path = folder / "alone.onnx"
@@ -196,7 +196,7 @@ def _strains(fp32: Path, maker: Maker, half: Half, folder: Path, monitor: Monito
     return sorted(found, key=lambda strain: strain.margin_shift, reverse=True)
 
 
-def _margins(artifact: Path, half: Half) -> NDArray[np.float32]:
+def _margins(artifact: Path, half: Part) -> NDArray[np.float32]:
     """(N,) logit of the label minus the largest other one on the adversarial images."""
     with open_backend("ort", artifact, None) as backend:
         assert backend.card is not None

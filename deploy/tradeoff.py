@@ -162,6 +162,7 @@ def draw(outcome: Outcome, path: Path) -> None:
                 axes.annotate(name, where, xytext=(5, 5), textcoords="offset points", fontsize=9)
             axes.axhline(limit, linestyle="--", color="#7f8c8d", linewidth=1)
             axes.set_xlabel(label)
+            axes.margins(0.12)
             axes.grid(alpha=0.3)
         figure.axes[0].set_ylabel("robust accuracy, % (dashed: the budget)")
         figure.suptitle("layers kept in float", fontsize=10)

@@ -36,7 +36,7 @@ from ard.victims import Victim, weights_victim
 from benchmarks.attacks.report import DOCUMENT, LINES, maker, read
 from benchmarks.attacks.rivals import RIVALS, batches, reference, still_right
 from benchmarks.documents import update
-from benchmarks.methods.lines import Line, append, commit, finished, machine, pack
+from benchmarks.lines import Line, append, commit, finished, machine, pack
 from edge_bench.errors import ArdxError, InputError
 from edge_bench.metrics import BoolArray
 from edge_bench.spec import AttackSpec

@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.documents import Maker, Rows, markdown, update
-from benchmarks.methods.lines import RESULTS, Line, unpack
+from benchmarks.lines import RESULTS, Line, unpack
 from edge_bench.metrics import BoolArray
 from edge_bench.stats import mcnemar_p_value, wilson_interval
 

@@ -26,7 +26,7 @@ from scipy.stats import binomtest
 
 from benchmarks.documents import Maker, markdown, update
 from benchmarks.int8_threats.run import ARTEFACTS, ATTACKS, LINES, MORE, SQUARES, jobs
-from benchmarks.methods.lines import RESULTS, Line, unpack
+from benchmarks.lines import RESULTS, Line, unpack
 from edge_bench.metrics import BoolArray
 from edge_bench.stats import mcnemar_p_value, wilson_interval
 

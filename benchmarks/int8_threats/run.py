@@ -37,7 +37,7 @@ from ard.grid import round_to_grid
 from ard.sources import SplitSource
 from ard.stages import export, recipe_epsilon
 from ard.victims import Victim, open_victim, weights_victim
-from benchmarks.methods.lines import (
+from benchmarks.lines import (
     RESULTS,
     Line,
     append,

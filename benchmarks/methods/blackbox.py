@@ -26,7 +26,7 @@ from ard.data import Split, as_float, take_limit
 from ard.datasets import load_dataset
 from ard.evaluate import evaluate_attack
 from ard.stages import recipe_epsilon
-from benchmarks.methods.lines import LINES, append, claim, commit, finished, machine, pack
+from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError
 from edge_bench.metrics import BoolArray

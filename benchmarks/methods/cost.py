@@ -22,7 +22,7 @@ from ard.stages import load_teacher
 from ard.step import Teachers
 from ard.train import timed_steps
 from benchmarks.documents import markdown
-from benchmarks.methods.lines import machine
+from benchmarks.lines import machine
 from benchmarks.methods.run import one_of
 from edge_bench.errors import ArdxError
 

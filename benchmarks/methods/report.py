@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 
 from benchmarks.documents import Maker, markdown, update
-from benchmarks.methods.lines import LINES, RESULTS, Line, unpack
+from benchmarks.lines import LINES, RESULTS, Line, unpack
 
 OURS = "ard"
 ASIDE = {"ard, attack of adaad": ((0, -24), "center"), "igdm, alpha 8": ((-5, 5), "right")}

@@ -34,7 +34,7 @@ from ard.losses import LOSSES
 from ard.recipes import build_config, convert, merge, read_toml
 from ard.stages import Teacher, learn, load_teacher
 from ard.train import CHECKPOINT, METRICS
-from benchmarks.methods.lines import LINES, append, claim, commit, finished, machine, pack
+from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError
 from edge_bench.metrics import BoolArray

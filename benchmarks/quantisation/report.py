@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.documents import Maker, Rows, markdown, update
-from benchmarks.methods.lines import RESULTS, Line, unpack
+from benchmarks.lines import RESULTS, Line, unpack
 from benchmarks.quantisation.run import LINES
 from deploy.budget import Drop
 

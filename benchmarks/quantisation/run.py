@@ -29,7 +29,7 @@ from ard.datasets import load_dataset
 from ard.evaluation import Evaluation
 from ard.stages import recipe_epsilon
 from ard.victims import open_victim
-from benchmarks.methods.lines import RESULTS, Line, append, commit, finished, machine, pack
+from benchmarks.lines import RESULTS, Line, append, commit, finished, machine, pack
 from deploy.search import latencies_ms
 from edge_bench.console import progress
 from edge_bench.errors import ArdxError

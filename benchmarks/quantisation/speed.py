@@ -27,10 +27,10 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_static
 
 from ard.models import build_model
-from benchmarks.methods.lines import append, machine
+from benchmarks.lines import append, machine
+from benchmarks.quantisation.fusion import float_layers
 from deploy.calibration import OneBatch
 from deploy.export import OPSET, export_fp32
-from deploy.fusion import float_layers
 from deploy.graph import INPUT, OUTPUT
 from deploy.quantize import quantize_int8
 from deploy.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED

@@ -63,9 +63,9 @@ def openvino_here() -> str:
 class OpenVinoBackend:
     """One ONNX file, compiled for a single image, and when a batch comes once more for any size.
 
-    A graph that is compiled for one image is what a device that sees one at a time would run:
-    2 to 46% faster than one of free batch size (ResNet-18, MobileNetV2). For batches of 32 it is
-    0 to 11%, and compiling takes up to a second, so other sizes share the free one.
+    A graph that is compiled for one image is what a device that sees one at a time would run, and
+    faster than one of free batch size. For larger batches the gain is small, and compiling takes
+    up to a second, so other sizes share the free one.
 
     Raises:
         CapabilityError: openvino is not installed.

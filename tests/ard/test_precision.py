@@ -30,7 +30,7 @@ from ard.data import (
     take_limit,
 )
 from ard.evaluate import evaluate_attack, predict
-from ard.precision import BudgetOptions, budget_of_precision, calibration_images, half_of
+from ard.precision import BudgetOptions, budget_of_precision, calibration_images, part_of
 from deploy.artifact import export_artifact
 from deploy.budget import CHOSEN, PLAIN
 from deploy.export import export_fp32, finish
@@ -254,7 +254,7 @@ def test_the_judge_of_fp32_finds_what_an_evaluation_of_the_weights_finds(
     model, card = load_model(small_models.student.weights)
     split = take_limit(hold_out_validation(digits.train)[1], 60)
     spec = parse_attack("pgd10", epsilon=EPSILON)
-    half = half_of(model, split, spec, 10)
+    half = part_of(model, split, spec, 10)
     export_fp32(model, card.input_shape, tmp_path / "m.onnx")
     finish(tmp_path / "m.onnx", card)
     judged = half.judge(tmp_path / "m.onnx")

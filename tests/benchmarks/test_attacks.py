@@ -20,7 +20,7 @@ from ard.victims import Victim, weights_victim
 from benchmarks.attacks import compare, report
 from benchmarks.attacks.rivals import RIVALS, batches, library, reference, still_right
 from benchmarks.documents import filled
-from benchmarks.methods.lines import Line, pack, unpack
+from benchmarks.lines import Line, pack, unpack
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.metrics import BoolArray
 from edge_bench.spec import AttackSpec, ModelCard

@@ -22,7 +22,7 @@ from ard.stages import learn
 from ard.victims import open_victim, weights_victim
 from benchmarks.documents import filled
 from benchmarks.int8_threats import report, run
-from benchmarks.methods.lines import RESULTS, ROOT, finished, pack, unpack
+from benchmarks.lines import RESULTS, ROOT, finished, pack, unpack
 from edge_bench.backends import open_backend
 from edge_bench.bench import BenchOptions, correct_mask
 from edge_bench.sets import open_set

@@ -18,8 +18,8 @@ from ard.datasets import load_dataset
 from ard.recipes import build_config, read_toml
 from ard.train import training_data
 from benchmarks.documents import filled
+from benchmarks.lines import LINES, RESULTS, finished, pack, unpack
 from benchmarks.methods import report, run
-from benchmarks.methods.lines import LINES, RESULTS, finished, pack, unpack
 
 GRID = """
 [common]

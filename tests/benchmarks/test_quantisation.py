@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.documents import filled
-from benchmarks.methods.lines import RESULTS
+from benchmarks.lines import RESULTS
 from benchmarks.quantisation import report, runtimes, speed
 from benchmarks.quantisation.run import LINES
 

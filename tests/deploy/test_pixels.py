@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from deploy.export import export_fp32
 from deploy.pixels import put_on_grid, read_levels
-from deploy.quantize import TARGETS, quantize_int8
+from deploy.quantize import quantize_int8
+from deploy.targets import TARGETS
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (6, 3, 8, 8), dtype=np.uint8)
 FLOATS = LEVELS.astype(np.float32) / np.float32(255)

@@ -13,16 +13,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from benchmarks.quantisation.fusion import float_layers
 from deploy.export import export_fp32
-from deploy.fusion import float_layers
+from deploy.graph import tidy
 from deploy.placement import (
-    drop_unused_constants,
     free_output,
     join_activations,
     join_additions,
     place,
 )
-from deploy.quantize import TARGETS, quantize_int8
+from deploy.quantize import quantize_int8
+from deploy.targets import TARGETS
 
 STEPS = {"s1": 0.05, "s2": 0.03, "s3": 0.07}
 WEIGHT = np.array([[0.7, -0.4], [-0.2, 0.9]], np.float32)
@@ -259,7 +260,7 @@ def test_what_the_graph_gives_out_stays() -> None:
 
 def test_constants_that_are_read_or_given_out_stay() -> None:
     model = small("y = Relu(x)\n", "float[n, 2, 4, 4] y, float s2")
-    drop_unused_constants(model.graph)
+    tidy(model.graph)
     assert [t.name for t in model.graph.initializer] == ["s2"]
 
 

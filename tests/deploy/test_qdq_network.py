@@ -24,7 +24,8 @@ from deploy.graph_ops import OPERATORS
 from deploy.pixels import STEP, read_levels
 from deploy.qdq_network import GRAPH, QDQNetwork
 from deploy.qdq_plan import Arrays, arrays_of
-from deploy.quantize import TARGETS, Quantiser
+from deploy.quantize import Quantiser
+from deploy.targets import TARGETS
 from edge_bench.errors import InputError
 
 IMAGE_SCALE = "quantisers.constant_channel/output_scale.scale"

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from deploy.budget import CHOSEN, FP32, PLAIN, Budget, BudgetError, Drop, Half, Judged
+from deploy.budget import CHOSEN, FP32, PLAIN, Budget, BudgetError, Drop, Judged, Part
 from deploy.export import finish
 from deploy.layers import Layer
 from deploy.search import fewest, latencies_ms, search
@@ -62,7 +62,7 @@ class Planted:
         write(path, self.error(names))
 
 
-def half(judged: list[Path] | None = None) -> Half:
+def half(judged: list[Path] | None = None) -> Part:
     """Pixels from 0 to 1, of class 1; image i is robust unless an error of more than it came."""
     pixels = (np.arange(N) * 6 + 5).astype(np.uint8)
 
@@ -75,7 +75,7 @@ def half(judged: list[Path] | None = None) -> Half:
         right = pixels / 255 + error > 0
         return Judged(clean=np.ones(N, dtype=np.bool_), robust=right)
 
-    return Half(
+    return Part(
         adversarial=pixels.reshape(N, 1, 1, 1), labels=np.ones(N, dtype=np.int64), judge=judge
     )
 
@@ -207,7 +207,7 @@ def test_a_drop_on_the_other_half_over_the_budget_is_said(fp32: Path, tmp_path: 
         max_drop=0.1,
         max_float_layers=None,
         deciding=half(),
-        reporting=Half(adversarial=other.adversarial, labels=other.labels, judge=harsh),
+        reporting=Part(adversarial=other.adversarial, labels=other.labels, judge=harsh),
     )
     outcome = search(fp32, additive(), halves, tmp_path)
     assert "did not decide the loss is 100.0" in notes(outcome)[-1]

@@ -1,4 +1,6 @@
-"""Memory and time of calibrations: python benchmarks/calibration_memory.py
+"""Memory and time of calibrations.
+
+    python -m benchmarks.quantisation.calibration_memory
 
 The largest resident size of a process that holds IMAGES images of 3x32x32 as uint8 and quantises a
 network (random weights) with them, for every method, and of one that feeds ONNX Runtime's own

@@ -1,4 +1,6 @@
-"""What calibrations cost in robust accuracy: python -m benchmarks.calibration_kinds WEIGHTS DATA
+"""What calibrations cost in robust accuracy.
+
+    python -m benchmarks.quantisation.calibration_kinds WEIGHTS DATA
 
 INT8 artefacts of a model that learned CIFAR-10, by every kind of calibration images and every
 method, on all held-out images of the training set: under a replay and BPDA, as the budget judges.
@@ -14,7 +16,7 @@ from ard.attacks import parse_attack
 from ard.checkpoint import load_model
 from ard.data import hold_out_validation
 from ard.datasets import load_dataset
-from ard.precision import BUDGET_ATTACK, CALIBRATIONS, calibration_images, half_of
+from ard.precision import BUDGET_ATTACK, CALIBRATIONS, calibration_images, part_of
 from ard.stages import recipe_epsilon
 from deploy.budget import Drop
 from deploy.calibration import METHODS
@@ -29,7 +31,7 @@ def main(weights: Path, data_dir: Path, folder: Path) -> None:
     model, card = load_model(weights)
     training, validation = hold_out_validation(load_dataset("cifar10", data_dir).train)
     epsilon = recipe_epsilon(card)
-    half = half_of(model, validation, parse_attack(BUDGET_ATTACK, epsilon=epsilon), card.classes)
+    half = part_of(model, validation, parse_attack(BUDGET_ATTACK, epsilon=epsilon), card.classes)
     graph, reference, int8 = (folder / f"{name}.onnx" for name in ("graph", "fp32", "int8"))
     for path in (graph, reference):
         export_fp32(model, card.input_shape, path)

@@ -17,7 +17,7 @@ import torch
 from edge_bench import devices
 from edge_bench.metrics import BoolArray
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
 LINES = RESULTS / "methods.jsonl"
 
