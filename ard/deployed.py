@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from ard.folding import for_attack
 from edge_bench.backends.base import Backend
-from edge_bench.bench import BenchOptions, logits_of
+from edge_bench.bench_options import BenchOptions
+from edge_bench.inference import logits_of
 
 OPTIONS = BenchOptions()
 WHAT = "one of the images that are attacked"

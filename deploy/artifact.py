@@ -24,7 +24,6 @@ from deploy.quantize import Quantiser
 from deploy.search import search
 from edge_bench import devices
 from edge_bench.backends import open_backend
-from edge_bench.bench import stored_logits
 from edge_bench.console import Monitor, silent
 from edge_bench.errors import InputError
 from edge_bench.fingerprint import (
@@ -34,6 +33,7 @@ from edge_bench.fingerprint import (
     fingerprint_path,
     write_fingerprint,
 )
+from edge_bench.inference import stored_logits
 from edge_bench.spec import ModelCard
 from edge_bench.store import atomic_file, sha256_file
 

@@ -26,8 +26,9 @@ from onnxruntime.quantization.calibrate import (
 
 from edge_bench.backends.base import ImageInput
 from edge_bench.backends.ort import image_input
-from edge_bench.bench import BenchOptions, prepare
+from edge_bench.bench_options import BenchOptions
 from edge_bench.errors import InputError
+from edge_bench.inference import prepare
 
 METHODS: dict[str, CalibrationMethod] = {
     "minmax": CalibrationMethod.MinMax,

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_bench.backends import open_backend
-from edge_bench.bench import BenchOptions, logits_of
+from edge_bench.bench_options import BenchOptions
 from edge_bench.errors import InputError
+from edge_bench.inference import logits_of
 
 BATCH_SIZE = 64
 OPTIONS = BenchOptions()

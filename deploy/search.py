@@ -27,8 +27,9 @@ from deploy.budget import (
 )
 from deploy.layers import Layer
 from edge_bench.backends import open_backend
-from edge_bench.bench import BenchOptions, prepare, stored_logits
+from edge_bench.bench_options import BenchOptions
 from edge_bench.console import Monitor, silent
+from edge_bench.inference import prepare, stored_logits
 from edge_bench.timing import measure, percentile_ms
 
 # Beyond this many, each layer's own turn to be given up costs more than it is worth.

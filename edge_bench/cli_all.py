@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from edge_bench.bench import BenchOptions
+from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions
 from edge_bench.compare import HEADER, conclusion, rows
 from edge_bench.console import print_json, print_table, progress, warn

@@ -19,11 +19,13 @@ from pathlib import Path
 from edge_bench import __version__
 from edge_bench.backends import BACKENDS, open_backend
 from edge_bench.backends.base import Backend
-from edge_bench.bench import BenchOptions, batch_to_time, run
+from edge_bench.bench import run
+from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions
 from edge_bench.compare import Comparison, Contender, Standing, judge
 from edge_bench.console import Monitor
 from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line
+from edge_bench.inference import batch_to_time
 from edge_bench.onnx_file import read_onnx
 from edge_bench.race import ROUNDS, race
 from edge_bench.sets import AdversarialSet, open_sets

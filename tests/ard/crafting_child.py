@@ -23,8 +23,9 @@ from ard.data import Split
 from ard.sources import Source, SplitSource, open_images
 from ard.victims import Victim
 from edge_bench.backends.base import ImageInput
-from edge_bench.bench import BenchOptions, correct_mask
+from edge_bench.bench_options import BenchOptions
 from edge_bench.process import peak_memory_bytes
+from edge_bench.replay import correct_mask
 from edge_bench.sets import open_set
 from edge_bench.spec import AttackSpec, BackendInfo, ModelCard, SetManifest
 

@@ -18,8 +18,8 @@ from ard.grid import round_to_grid
 from ard.sources import SplitSource
 from ard.stages import export
 from ard.victims import weights_victim
-from edge_bench.bench import BenchOptions
 from edge_bench.bench import run as run_bench
+from edge_bench.bench_options import BenchOptions
 from edge_bench.errors import InputError
 from edge_bench.metrics import accuracy, decode_mask, worst_case_mask
 from edge_bench.sets import open_set

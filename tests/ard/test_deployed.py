@@ -23,8 +23,8 @@ from ard.sources import SplitSource
 from ard.victims import attacked_for, open_victim, threat_named, weights_victim
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import ImageInput
-from edge_bench.bench import BenchOptions
 from edge_bench.bench import run as run_bench
+from edge_bench.bench_options import BenchOptions
 from edge_bench.errors import InputError
 from edge_bench.metrics import decode_mask
 from edge_bench.sets import open_set

@@ -22,8 +22,8 @@ from ard.victims import open_victim
 from deploy.qdq_network import QDQNetwork
 from deploy.qdq_plan import arrays_of
 from edge_bench.backends import open_backend
-from edge_bench.bench import stored_logits
 from edge_bench.errors import InputError
+from edge_bench.inference import stored_logits
 
 from .conftest import SmallModels, small_config
 from .test_train import KilledError, metrics

@@ -24,7 +24,8 @@ from benchmarks.documents import filled
 from benchmarks.int8_threats import report, run
 from benchmarks.lines import RESULTS, ROOT, finished, pack, unpack
 from edge_bench.backends import open_backend
-from edge_bench.bench import BenchOptions, correct_mask
+from edge_bench.bench_options import BenchOptions
+from edge_bench.replay import correct_mask
 from edge_bench.sets import open_set
 
 IMAGES = 40

@@ -21,7 +21,8 @@ from deploy.parity import Parity, compare, levels_of, require_agreement
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.targets import TARGETS
 from edge_bench.backends.ort import OrtBackend
-from edge_bench.bench import BenchOptions, run
+from edge_bench.bench import run
+from edge_bench.bench_options import BenchOptions
 from edge_bench.errors import InputError
 from edge_bench.onnx_file import read_onnx
 from edge_bench.spec import ModelCard

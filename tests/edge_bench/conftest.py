@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from edge_bench.bench import BenchOptions
+from edge_bench.bench_options import BenchOptions
 from edge_bench.cli import app
 from edge_bench.sets import ARRAYS, MANIFEST, AdversarialSet, open_set
 from edge_bench.spec import (

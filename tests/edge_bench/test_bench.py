@@ -15,8 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.bench import BenchOptions, prepare, run
+from edge_bench.bench import run
+from edge_bench.bench_options import BenchOptions
 from edge_bench.errors import CapabilityError, InputError
+from edge_bench.inference import prepare
 from edge_bench.metrics import accuracy
 from edge_bench.process import peak_memory_bytes
 from edge_bench.sets import AdversarialSet, open_set, open_sets

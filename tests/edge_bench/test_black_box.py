@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_bench.bench import BenchOptions, run
+from edge_bench.bench import run
+from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions
 from edge_bench.errors import InputError
 from edge_bench.gate import check

@@ -16,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from edge_bench.bench import BenchOptions
+from edge_bench.bench_options import BenchOptions
 from edge_bench.compare import Comparison
 from edge_bench.every_backend import options_for, report_path, run_all
 from edge_bench.race import ROUNDS

@@ -19,7 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_bench.backends import open_backend
 from edge_bench.backends.openvino import require_openvino
-from edge_bench.bench import BenchOptions, run
+from edge_bench.bench import run
+from edge_bench.bench_options import BenchOptions
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import ModelCard

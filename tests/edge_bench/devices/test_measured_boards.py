@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edge_bench.bench import BenchOptions, run
+from edge_bench.bench import run
+from edge_bench.bench_options import BenchOptions
 from edge_bench.device_summary import device_figures, device_rows
 from edge_bench.devices import vcgencmd as asking
 from edge_bench.doubts import doubts_about

@@ -1,0 +1,251 @@
+"""The command `bench`: its options, the run, the tables and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_bench.cli_gate import Force, Json, print_verdict, verdict
+from edge_bench.console import print_json, print_table, progress, warn
+from edge_bench.errors import EXIT_GATE_FAILED, EXIT_PASS
+
+if TYPE_CHECKING:
+    from edge_bench.black_box import SquareOptions
+    from edge_bench.engine_cache import EngineOptions
+    from edge_bench.unpack import Unpacked
+
+
+def bench(
+    model: Annotated[
+        Path, typer.Argument(help="ONNX classifier (or its TensorRT engine), or a bundle (.ardx).")
+    ],
+    sets: Annotated[
+        Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, local, jetson or rpi.")] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Runtime: ort, openvino, trt, ort-cuda, ort-tensorrt; or all that are here, "
+            "with a report each (--out with its name) and that of the fastest in --out."
+        ),
+    ] = "ort",
+    out: Annotated[Path, typer.Option(help="Report to write.")] = Path("report.json"),
+    threads: Annotated[int | None, typer.Option(help="Runtime threads.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Batch of replay and throughput.")] = 64,
+    warmup: Annotated[int, typer.Option(help="Runs dropped before timing.")] = 20,
+    runs: Annotated[int, typer.Option(help="Least number of timed runs.")] = 300,
+    seconds: Annotated[float, typer.Option(help="Least time of each timing.")] = 2.0,
+    idle_seconds: Annotated[
+        float, typer.Option(help="Idle power is measured this long first, where a sensor tells it.")
+    ] = 5.0,
+    mean: Annotated[
+        str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None,
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="square: attack the images of --sets by this artefact's scores alone. Only "
+            "samples that stood everything before are attacked, so its accuracy is the worst case."
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option(help="Square's queries a sample; default: 5000.")
+    ] = None,
+    epsilon: Annotated[
+        str | None, typer.Option(help="Square's L-inf budget; default: that of the sets.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of Square; default: 0.")] = None,
+    attack_all: Annotated[
+        bool,
+        typer.Option(
+            "--attack-all",
+            help="Attack all samples right on their clean image: Square's own accuracy.",
+        ),
+    ] = False,
+    workspace_mib: Annotated[
+        int | None, typer.Option(help="trt: most GPU memory for a kernel's workspace.")
+    ] = None,
+    tuned_batch: Annotated[
+        int | None, typer.Option(help="trt: batch that kernels are chosen for; default: 1.")
+    ] = None,
+    engine_cache: Annotated[
+        Path | None, typer.Option(help="trt: folder of engines; default: ~/.cache/ardx/engines.")
+    ] = None,
+    force: Force = False,
+    json_summary: Json = False,
+) -> None:
+    """Replay adversarial sets and time the artefact on this device.
+
+    Example: ardx bench student.onnx --sets sets/ --device local --backend ort --out report.json
+
+    Example: ardx bench student.onnx --sets sets/ --attack square --queries 5000 --epsilon 8/255
+
+    Example: ardx bench student-int8.onnx --sets sets/ --backend trt --workspace-mib 512
+
+    Example: ardx bench student-int8.onnx --sets sets/ --backend all --out report.json
+
+    Example: ardx bench student.ardx --out report.json
+    """
+    from edge_bench.bench import run
+    from edge_bench.bench_options import BenchOptions
+    from edge_bench.device_summary import device_rows
+    from edge_bench.doubts import doubts_about
+    from edge_bench.gate import check
+    from edge_bench.sets import open_sets
+    from edge_bench.spec import Report
+    from edge_bench.store import read_json, refuse_existing_file, write_json
+    from edge_bench.summary import accuracy_rows, performance_rows, summarise
+
+    refuse_existing_file(out, force)
+    options = BenchOptions(
+        device=device,
+        backend=backend,
+        threads=threads,
+        batch_size=batch_size,
+        warmup_runs=warmup,
+        min_runs=runs,
+        min_seconds=seconds,
+        idle_seconds=idle_seconds,
+        mean=_floats(mean, "--mean"),
+        std=_floats(std, "--std"),
+        engine=_engine(backend, batch_size, workspace_mib, tuned_batch, engine_cache),
+    )
+    square = _square(attack, queries, epsilon, seed, attack_all)
+    code = EXIT_PASS
+    with _parts(model, sets) as parts:
+        opened = open_sets(parts.sets) if parts.sets else []
+        old = read_json(parts.baseline, Report, "a report") if parts.baseline else None
+        # A folder that is gone tomorrow is nobody's path.
+        path = str(model) if parts.model == model else f"{model}: {parts.model.name}"
+        if backend == "all":
+            from edge_bench.cli_all import bench_all
+
+            report, summary, code = bench_all(
+                parts, path, opened, options, square, out, force, json_summary
+            )
+        else:
+            with progress("bench") as report_progress:
+                report = run(parts.model, opened, options, report_progress, square)
+            report = replace(report, artifact=replace(report.artifact, path=path))
+            write_json(out, report, force)
+            for sentence in doubts_about(report, opened):
+                warn(sentence)
+            summary = summarise(report) | {"report": str(out)}
+    if not json_summary:
+        if rows := accuracy_rows(report):
+            print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
+        print_table("performance", ["figure", "value"], performance_rows(report))
+        if rows := device_rows(report):
+            print_table("device", ["figure", "value"], rows)
+        print(f"report: {out}")
+    violations = check(report, parts.gate, old) if parts.gate else []
+    if json_summary:
+        print_json(summary | ({"gate": verdict(violations)} if parts.gate else {}))
+    elif parts.gate:
+        print_verdict(violations)
+    if violations:
+        raise typer.Exit(EXIT_GATE_FAILED)
+    if code:
+        raise typer.Exit(code)
+
+
+@contextmanager
+def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
+    """What `bench` runs: a model and the options beside it, or what a bundle brings."""
+    from edge_bench.bundle import is_bundle
+    from edge_bench.errors import InputError
+    from edge_bench.unpack import Unpacked, unpacked
+
+    if not is_bundle(model):
+        yield Unpacked(model=model, sets=sets, gate=None, baseline=None)
+        return
+    with unpacked(model) as parts:
+        if parts.sets and sets:
+            raise InputError(f"--sets {sets}: {model} brings its own sets; leave --sets out")
+        yield replace(parts, sets=parts.sets or sets)
+
+
+def _square(
+    attack: str | None,
+    queries: int | None,
+    epsilon: str | None,
+    seed: int | None,
+    attack_all: bool,
+) -> SquareOptions | None:
+    from edge_bench.black_box import SquareOptions
+    from edge_bench.errors import InputError
+    from edge_bench.sets import grid_radius
+    from edge_bench.spec import parse_epsilon
+
+    given = {"--queries": queries, "--epsilon": epsilon, "--seed": seed}
+    named = [option for option, value in given.items() if value is not None]
+    named += ["--attack-all"] if attack_all else []
+    if attack is None:
+        if named:
+            raise InputError(f"{named[0]}: belongs to an attack; give --attack square, too")
+        return None
+    if attack != "square":
+        raise InputError(
+            f"--attack {attack}: expected square, which needs no gradients; other attacks are "
+            "crafted by ardx attack and replayed with --sets"
+        )
+    budget = None if epsilon is None else parse_epsilon(epsilon)
+    if budget is not None and abs(budget * 255 - grid_radius(budget)) > 1e-6:
+        warn(
+            f"--epsilon {budget:g} is {budget * 255:.2f} steps of the 8-bit grid; "
+            f"{grid_radius(budget)} are used"
+        )
+    defaults = SquareOptions()
+    return SquareOptions(
+        queries=defaults.queries if queries is None else queries,
+        epsilon=budget,
+        seed=defaults.seed if seed is None else seed,
+        attack_all=attack_all,
+    )
+
+
+def _engine(
+    backend: str,
+    batch_size: int,
+    workspace_mib: int | None,
+    tuned_batch: int | None,
+    cache: Path | None,
+) -> EngineOptions:
+    from edge_bench.engine_cache import EngineOptions
+    from edge_bench.errors import InputError
+
+    given = {
+        "--workspace-mib": workspace_mib,
+        "--tuned-batch": tuned_batch,
+        "--engine-cache": cache,
+    }
+    named = [option for option, value in given.items() if value is not None]
+    if named and backend not in ("trt", "all"):
+        raise InputError(f"{named[0]}: belongs to TensorRT; give --backend trt, too")
+    defaults = EngineOptions()
+    return EngineOptions(
+        cache=cache or defaults.cache,
+        workspace_mib=workspace_mib,
+        tuned_batch=defaults.tuned_batch if tuned_batch is None else tuned_batch,
+        max_batch=max(batch_size, 1),
+    )
+
+
+def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
+    from edge_bench.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"{option} {text}: expected numbers with commas, one per channel, such as 0.5,0.5,0.5"
+        ) from None

@@ -1,0 +1,95 @@
+"""Images in, checked logits out: what replay, attacks and validation ask of an opened artefact."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench.backends.base import Backend, ImageInput
+from edge_bench.bench_options import BenchOptions
+from edge_bench.errors import InputError
+from edge_bench.sets import AdversarialSet
+
+
+def logits_of(
+    backend: Backend, images: NDArray[Any], classes: int, options: BenchOptions, what: str
+) -> NDArray[np.float32]:
+    """(B, classes) logits of at most one batch of images (B, C, H, W); `what` names one of them.
+
+    A graph that is bound to a batch size gets its batch filled up.
+
+    Raises:
+        InputError: NaN or infinite logits, or logits of the wrong shape.
+    """
+    batch = prepare(images, backend.input, options)
+    count, bound = len(batch), backend.input.batch_size
+    if bound and count < bound:
+        padding = np.repeat(batch[-1:], bound - count, axis=0)
+        batch = np.concatenate([batch, padding])
+    logits = backend.infer(batch)[:count]
+    if logits.shape != (count, classes):
+        raise InputError(
+            f"the model's output: expected logits ({count}, {classes}), came {logits.shape}; "
+            "craft a set from the dataset of that model"
+        )
+    if not np.isfinite(logits).all():
+        raise InputError(
+            f"the model's logits hold NaN or infinity for {what}; its accuracy would be "
+            "meaningless, so export or quantise it again"
+        )
+    return logits
+
+
+def prepare(images: NDArray[Any], image_input: ImageInput, options: BenchOptions) -> NDArray[Any]:
+    """(B, C, H, W) uint8 levels or float32 in [0, 1] to what the graph's input declares."""
+    if image_input.dtype == "uint8":
+        if images.dtype != np.uint8:
+            raise InputError(
+                "the model reads uint8 images, but the set is not on the 8-bit grid; craft it "
+                "without --off-grid"
+            )
+        batch: NDArray[Any] = images
+    else:
+        batch = images.astype(np.float32) / 255 if images.dtype == np.uint8 else images
+        if options.mean is not None and options.std is not None:
+            mean = np.asarray(options.mean, dtype=np.float32).reshape(1, -1, 1, 1)
+            std = np.asarray(options.std, dtype=np.float32).reshape(1, -1, 1, 1)
+            batch = (batch - mean) / std
+        batch = batch.astype(image_input.dtype, copy=False)
+    if image_input.channels_last:
+        batch = batch.transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(batch)
+
+
+def stored_logits(backend: Backend, images: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
+    """(N, classes) logits of a fingerprint's images (N, C, H, W), by the graph as it is."""
+    size = backend.input.batch_size or len(images)
+    parts = [
+        logits_of(backend, images[begin : begin + size], classes, BenchOptions(), "a fingerprint")
+        for begin in range(0, len(images), size)
+    ]
+    return np.concatenate(parts)
+
+
+def batch_to_time(
+    backend: Backend, sets: list[AdversarialSet], batch_size: int, options: BenchOptions
+) -> NDArray[Any]:
+    """A batch as the graph declares it, of real images where there are any, else of noise.
+
+    Raises:
+        InputError: neither sets nor a fixed image size.
+    """
+    size = backend.input.batch_size or batch_size
+    if sets:
+        images = np.resize(sets[0].clean[:size], (size, *sets[0].manifest.image_shape))
+    else:
+        if any(s is None for s in backend.input.image_shape):
+            raise InputError(
+                "the model leaves its image size open, so without --sets there is nothing to "
+                "time; give --sets"
+            )
+        shape = [s for s in backend.input.image_shape if s is not None]
+        images = np.random.default_rng(0).integers(0, 256, (size, *shape), dtype=np.uint8)
+    return prepare(images, backend.input, options)

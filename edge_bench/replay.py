@@ -1,0 +1,80 @@
+"""Replay of adversarial sets: per-sample masks of the clean images and of each set, streamed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench.backends.base import Backend
+from edge_bench.bench_options import BenchOptions
+from edge_bench.console import ProgressCallback
+from edge_bench.inference import logits_of
+from edge_bench.metrics import BoolArray, encode_mask
+from edge_bench.sets import AdversarialSet, release
+from edge_bench.spec import Artifact, SetResult
+
+
+def replay(
+    sets: list[AdversarialSet],
+    backend: Backend,
+    artifact: Artifact,
+    options: BenchOptions,
+    report_progress: ProgressCallback,
+) -> tuple[str | None, tuple[SetResult, ...]]:
+    """The mask of the clean images, and one of each set."""
+    if not sets:
+        return None, ()
+    total = len(sets) + 1
+    labels, classes = sets[0].labels, sets[0].manifest.classes
+    clean = correct_mask(backend, sets[0].clean, labels, classes, options, "the clean set")
+    report_progress(1, total, f"clean {clean.mean():.1%}")
+    results: list[SetResult] = []
+    for adversarial_set in sets:
+        what = f"the set {adversarial_set.name}"
+        mask = correct_mask(backend, adversarial_set.images, labels, classes, options, what)
+        results.append(
+            SetResult(
+                name=adversarial_set.name,
+                manifest=adversarial_set.manifest,
+                relation=_relation(adversarial_set, artifact),
+                mask=encode_mask(mask),
+            )
+        )
+        report_progress(len(results) + 1, total, f"{adversarial_set.name} {mask.mean():.1%}")
+    return encode_mask(clean), tuple(results)
+
+
+def correct_mask(
+    backend: Backend,
+    images: NDArray[Any],
+    labels: NDArray[np.int64],
+    classes: int,
+    options: BenchOptions,
+    what: str,
+) -> BoolArray:
+    """(N,) booleans: is the largest logit the label's? Images (N, C, H, W) of `what`, streamed.
+
+    Raises:
+        InputError: NaN or infinite logits, or logits of the wrong shape.
+    """
+    size = backend.input.batch_size or options.batch_size
+    correct = np.zeros(len(labels), dtype=np.bool_)
+    for begin in range(0, len(labels), size):
+        part = slice(begin, min(begin + size, len(labels)))
+        which = f"an image among {begin} to {part.stop - 1} of {what}"
+        logits = logits_of(backend, images[part], classes, options, which)
+        correct[part] = logits.argmax(axis=1) == labels[part]
+        release(images[part])
+        release(labels[part])
+    return correct
+
+
+def _relation(adversarial_set: AdversarialSet, artifact: Artifact) -> str:
+    source = adversarial_set.manifest.source_sha256
+    if source == artifact.sha256:
+        return "this artefact"
+    if artifact.card is not None and source == artifact.card.parent_sha256:
+        return "its parent"
+    return "another model"
