@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,16 +18,15 @@ from edge_bench.black_box import SquareOptions, attack_artefact, square_spec
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
 from edge_bench.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
-from edge_bench.inference import batch_to_time, logits_of, stored_logits
+from edge_bench.inference import logits_of, stored_logits
 from edge_bench.process import peak_memory_bytes, runtime_versions
 from edge_bench.replay import replay
+from edge_bench.scenarios import first_inference_ns, time_scenarios
 from edge_bench.sets import AdversarialSet
-from edge_bench.spec import Artifact, FingerprintResult, Measurement, Report, SetResult
+from edge_bench.spec import Artifact, FingerprintResult, Report, SetResult
 from edge_bench.store import identity, model_files
+from edge_bench.sweep import check_sweep, run_sweep
 from edge_bench.telemetry import recorder_of
-from edge_bench.timing import measure
-
-THROUGHPUT_RUNS = 10
 
 
 def run(
@@ -48,8 +46,10 @@ def run(
             has no images or no one budget.
         CapabilityError: the device or the runtime is not here.
     """
+    # Refused now rather than after all the rest.
+    check_sweep(options)
     if square:
-        square_spec(square, sets)  # Refused now rather than after all the rest.
+        square_spec(square, sets)
     profile = devices.probe(options.device, root)
     engine = replace(options.engine, max_batch=options.batch_size)
     with (
@@ -64,17 +64,14 @@ def run(
         fingerprint = _fingerprint_of(model, sha256)
         for adversarial_set in sets:
             _check_fits(adversarial_set, backend, artifact)
+        first_ns = first_inference_ns(backend, sets, options)
         recorder.idle(options.idle_seconds)
         clean_mask, results = replay(sets, backend, artifact, options, report_progress)
-        phase = recorder.phase("latency")
-        latency = _time(backend, sets, 1, options.min_runs, options, phase)
-        # A batch takes long and its figure is a mean: the time asked for bounds it.
-        batch_runs = min(options.min_runs, THROUGHPUT_RUNS)
-        phase = recorder.phase("throughput")
-        throughput = _time(backend, sets, options.batch_size, batch_runs, options, phase)
+        timings = time_scenarios(backend, sets, options, first_ns, recorder, report_progress)
         telemetry = recorder.finish()
         peak = peak_memory_bytes()
         validated = _compare(fingerprint, backend) if fingerprint else None
+        swept = run_sweep(model, sets, options, report_progress)
         # Last of all: an attack may run for hours, and would time a hot device.
         if square and clean_mask:
             masks = (clean_mask, [result.mask for result in results])
@@ -90,11 +87,15 @@ def run(
         images_sha256=sets[0].images_sha256 if sets else None,
         clean_mask=clean_mask,
         sets=results,
-        latency=latency,
-        throughput=throughput,
+        latency=timings.latency,
+        throughput=timings.throughput,
         peak_memory_bytes=peak,
         fingerprint=validated,
         telemetry=telemetry,
+        multi_stream=timings.multi_stream,
+        offline=timings.offline,
+        sweep=swept,
+        soak=timings.soak,
     )
 
 
@@ -171,29 +172,3 @@ def _check_fits(adversarial_set: AdversarialSet, backend: Backend, artifact: Art
             f"{adversarial_set.path}: was crafted from {manifest.dataset}, but {artifact.path} "
             f"was trained on {artifact.card.dataset}; craft a set from that dataset"
         )
-
-
-def _time(
-    backend: Backend,
-    sets: list[AdversarialSet],
-    batch_size: int,
-    min_runs: int,
-    options: BenchOptions,
-    timed: AbstractContextManager[None],
-) -> Measurement:
-    """Time whole calls; the context `timed` is around what is timed."""
-    batch = batch_to_time(backend, sets, batch_size, options)
-    measurement = measure(
-        lambda: backend.infer(batch),
-        batch_size=len(batch),
-        warmup_runs=options.warmup_runs,
-        min_runs=min_runs,
-        min_seconds=options.min_seconds,
-        timed=timed,
-    )
-    if not np.isfinite(backend.infer(batch)).all():
-        raise InputError(
-            "the model's logits hold NaN or infinity on the images that were timed; export or "
-            "quantise it again"
-        )
-    return measurement

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -38,9 +38,36 @@ def bench(
     out: Annotated[Path, typer.Option(help="Report to write.")] = Path("report.json"),
     threads: Annotated[int | None, typer.Option(help="Runtime threads.")] = None,
     batch_size: Annotated[int, typer.Option(help="Batch of replay and throughput.")] = 64,
-    warmup: Annotated[int, typer.Option(help="Runs dropped before timing.")] = 20,
+    warmup: Annotated[int, typer.Option(help="Least number of runs dropped before timing.")] = 20,
+    settle_seconds: Annotated[
+        float, typer.Option(help="The warm-up goes on this long for latency to settle.")
+    ] = 5.0,
     runs: Annotated[int, typer.Option(help="Least number of timed runs.")] = 300,
     seconds: Annotated[float, typer.Option(help="Least time of each timing.")] = 2.0,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Time this, too: multi-stream (a query of --streams images), offline (over "
+            "--batches); single-stream and offline of --batch-size are always timed."
+        ),
+    ] = None,
+    streams: Annotated[
+        int | None, typer.Option(help="Images of a query of multi-stream; default: 8.")
+    ] = None,
+    batches: Annotated[
+        str | None,
+        typer.Option(help="Batch sizes of offline: 1,8,32; default: 1, 2, 4 to --batch-size."),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Time every combination of settings, too: 'threads=1,2,4 batch=1,8 "
+            "affinity=0,0-1,0+2'."
+        ),
+    ] = None,
+    soak: Annotated[
+        float, typer.Option(help="Go on with single-stream for this many minutes; tell its drift.")
+    ] = 0.0,
     idle_seconds: Annotated[
         float, typer.Option(help="Idle power is measured this long first, where a sensor tells it.")
     ] = 5.0,
@@ -92,6 +119,8 @@ def bench(
     Example: ardx bench student-int8.onnx --sets sets/ --backend all --out report.json
 
     Example: ardx bench student.ardx --out report.json
+
+    Example: ardx bench student.onnx --scenario multi-stream --sweep "threads=1,2,4 batch=1,8"
     """
     from edge_bench.bench import run
     from edge_bench.bench_options import BenchOptions
@@ -99,9 +128,16 @@ def bench(
     from edge_bench.doubts import doubts_about
     from edge_bench.gate import check
     from edge_bench.sets import open_sets
+    from edge_bench.setting import read_sweep
     from edge_bench.spec import Report
     from edge_bench.store import read_json, refuse_existing_file, write_json
-    from edge_bench.summary import accuracy_rows, performance_rows, summarise
+    from edge_bench.summary import (
+        SWEEP_HEADER,
+        accuracy_rows,
+        performance_rows,
+        summarise,
+        sweep_rows,
+    )
 
     refuse_existing_file(out, force)
     options = BenchOptions(
@@ -112,6 +148,10 @@ def bench(
         warmup_runs=warmup,
         min_runs=runs,
         min_seconds=seconds,
+        settle_seconds=settle_seconds,
+        **_scenarios(scenario or [], streams, batches),
+        sweep=read_sweep(sweep or []),
+        soak_minutes=soak,
         idle_seconds=idle_seconds,
         mean=_floats(mean, "--mean"),
         std=_floats(std, "--std"),
@@ -144,6 +184,8 @@ def bench(
         print_table("performance", ["figure", "value"], performance_rows(report))
         if rows := device_rows(report):
             print_table("device", ["figure", "value"], rows)
+        if rows := sweep_rows(report):
+            print_table("sweep", SWEEP_HEADER, rows)
         print(f"report: {out}")
     violations = check(report, parts.gate, old) if parts.gate else []
     if json_summary:
@@ -249,3 +291,21 @@ def _floats(text: str | None, option: str) -> tuple[float, ...] | None:
         raise InputError(
             f"{option} {text}: expected numbers with commas, one per channel, such as 0.5,0.5,0.5"
         ) from None
+
+
+def _scenarios(names: list[str], streams: int | None, batches: str | None) -> dict[str, Any]:
+    """The options of BenchOptions that say what is timed besides."""
+    from edge_bench.errors import InputError
+
+    given = [name for text in names for name in text.split(",")]
+    for option, value, scenario in (
+        ("--streams", streams, "multi-stream"),
+        ("--batches", batches, "offline"),
+    ):
+        if value is not None and scenario not in given:
+            raise InputError(f"{option}: belongs to a scenario; give --scenario {scenario}, too")
+    sizes = batches.split(",") if batches is not None else []
+    if not all(size.isdecimal() for size in sizes):
+        raise InputError(f"--batches {batches}: expected whole numbers with commas, such as 1,8,32")
+    options: dict[str, Any] = {"scenarios": tuple(given), "batches": tuple(map(int, sizes))}
+    return options if streams is None else options | {"streams": streams}

@@ -8,6 +8,7 @@ from edge_bench.fingerprint import difference_sentence
 from edge_bench.metrics import BoolArray, decode_mask
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Report
+from edge_bench.stability import stabilities
 from edge_bench.stats import mcnemar_p_value
 from edge_bench.throttling import throttling
 
@@ -20,6 +21,7 @@ def doubts_about(report: Report, sets: list[AdversarialSet]) -> list[str]:
     other_runtime = difference_sentence(report)
     found = [other_runtime] if other_runtime else []
     found += _throttled(report)
+    found += [f"timing of {name}: {v}" for name, v in stabilities(report).items() if not v.stable]
     if not sets:
         return ["no --sets given: accuracy and robustness were not measured", *found]
     return [*found, *_upper_bound(report), *_above_parent(report, sets), *_black_box(report)]

@@ -6,11 +6,17 @@ one, and `x` where there was none. Temperatures and clocks seldom change, so mos
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from edge_bench.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 POWER, TEMPERATURE, CLOCK = "power_uw", "temperature_mc", "clock_khz"
 EVENTS, STATE, FLAGS = "events", "state", "flags"
@@ -23,18 +29,45 @@ QUANTITIES = {
     FLAGS: "bits of the Raspberry Pi's get_throttled",
 }
 MISSING = "x"
+JOINED = 4096
 
 
 def encode_series(values: Iterable[int | None]) -> str:
     """Whole numbers as one string; None is a reading that failed."""
-    words, last = [], 0
+    parts: list[str] = []
+    words: list[str] = []
+    last = 0
     for value in values:
         if value is None:
             words.append(MISSING)
         else:
             words.append(str(value - last))
             last = value
-    return " ".join(words)
+        if len(words) == JOINED:  # Hours of samples as words would take ten times their text.
+            parts.append(" ".join(words))
+            words.clear()
+    return " ".join([*parts, *words])
+
+
+def series_array(text: str) -> NDArray[np.int64]:
+    """The numbers of a series without gaps, with no Python object for each.
+
+    Raises:
+        InputError: not such a series, or an empty one.
+    """
+    import numpy as np
+
+    words = text.count(" ") + 1
+    if text and not set(text) - set("-0123456789 "):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # Numpy warns of what it cannot read.
+                found = np.fromstring(text, dtype=np.int64, sep=" ")
+        except (DeprecationWarning, ValueError):
+            found = np.empty(0, dtype=np.int64)
+        if len(found) == words:
+            return np.cumsum(found)
+    raise InputError("a series without gaps: expected whole numbers, one or more")
 
 
 def decode_series(text: str) -> list[int | None]:

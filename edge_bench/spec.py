@@ -11,7 +11,7 @@ from math import inf, isfinite, nan
 from typing import Any
 
 from edge_bench.errors import InputError
-from edge_bench.samples import Telemetry
+from edge_bench.samples import Telemetry, series_array
 
 SCHEMA_VERSION = 1
 
@@ -264,13 +264,20 @@ class FingerprintResult:
 class Measurement:
     """Raw timings: one entry of `latency_ns` per call of `batch_size` images, unclipped.
 
-    `first_ns` is the very first call, kept apart; `warmup_runs` further calls were dropped.
+    Attributes:
+        first_ns: the very first call, kept apart.
+        warmup_runs: calls that were dropped next.
+        settled: had latency settled by then? None where that was not looked at.
+        background_cores: mean number of cores that other processes kept busy while it was timed;
+            None where that could not be told.
     """
 
     batch_size: int
     warmup_runs: int
     first_ns: int
     latency_ns: tuple[int, ...]
+    settled: bool | None = None
+    background_cores: float | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or min(self.latency_ns, default=-1) < 0:
@@ -278,6 +285,40 @@ class Measurement:
                 "measurement: expected a batch size of 1 or more and one or more timings of 0 ns "
                 f"or more, came batch size {self.batch_size} and {len(self.latency_ns)} timings"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint:
+    """One setting of a sweep and its timing; None where the sweep left it as it was.
+
+    Attributes:
+        threads: of the runtime.
+        cores: numbers of the cores that the process was held to.
+        timed: calls of `timed.batch_size` images.
+    """
+
+    threads: int | None
+    cores: tuple[int, ...] | None
+    timed: Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soak:
+    """One image a call, call after call, for a long time.
+
+    Attributes:
+        minutes: what was asked for.
+        latency_ns: every call in order, as a series of `samples`: hours of them stay small.
+        background_cores: as in Measurement.
+    """
+
+    minutes: float
+    latency_ns: str
+    background_cores: float | None = None
+
+    def __post_init__(self) -> None:
+        if series_array(self.latency_ns).min() < 0:
+            raise InputError("soak: expected latencies of 0 ns or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,6 +360,10 @@ class Report:
     peak_memory_bytes: int
     fingerprint: FingerprintResult | None = None
     telemetry: Telemetry | None = None
+    multi_stream: Measurement | None = None
+    offline: tuple[Measurement, ...] = ()
+    sweep: tuple[SweepPoint, ...] = ()
+    soak: Soak | None = None
 
     def __post_init__(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}

@@ -24,7 +24,7 @@ from .conftest import SmallModels
 
 RUNNER = CliRunner()
 ARRAYS = ("images", "clean", "labels", "source_success")
-QUICK_BENCH = ["--runs", "150", "--seconds", "0", "--warmup", "1"]
+QUICK_BENCH = ["--runs", "150", "--seconds", "0", "--warmup", "1", "--settle-seconds", "0"]
 
 
 def ardx(*arguments: object, code: int = 0) -> str:

@@ -111,7 +111,7 @@ def test_crafting_and_replay_agree_on_every_sample_of_the_source(
 ) -> None:
     export(small_models.student.weights, digits, tmp_path / "student.onnx")
     opened = [open_set(sets / name) for name in ("cw5", "fgsm", "pgd5")]
-    options = BenchOptions(min_runs=2, min_seconds=0, warmup_runs=0)
+    options = BenchOptions(settle_seconds=0, min_runs=2, min_seconds=0, warmup_runs=0)
     report = run_bench(tmp_path / "student.onnx", opened, options)
     assert len(report.sets) == 3
     for result, crafted in zip(report.sets, opened, strict=True):

@@ -187,7 +187,7 @@ def test_bpda_finds_at_least_what_a_replay_finds(
     adaptive = sets[1].manifest
     assert adaptive.threat == "bpda"
     assert adaptive.surrogate_sha256 == small_models.student.sha256
-    options = BenchOptions(threads=1, min_runs=1, min_seconds=0, warmup_runs=0)
+    options = BenchOptions(settle_seconds=0, threads=1, min_runs=1, min_seconds=0, warmup_runs=0)
     report = run_bench(small_int8, sets, options)
     kept = {result.name: decode_mask(result.mask) for result in report.sets}
     relations = {result.name: result.relation for result in report.sets}

@@ -183,7 +183,7 @@ def test_what_an_evaluation_found_is_kept_as_sets_that_replay_to_its_masks(
     for found in kept:
         # On what was broken before it an attack ends with the clean image.
         assert np.array_equal(~found.source_success & result.masks["clean"], ~found.source_success)
-    options = BenchOptions(threads=1, min_runs=1, min_seconds=0, warmup_runs=0)
+    options = BenchOptions(settle_seconds=0, threads=1, min_runs=1, min_seconds=0, warmup_runs=0)
     worst = worst_case_mask(run_bench(tmp_path / "m.onnx", kept, options))
     assert worst is not None
     assert np.array_equal(decode_mask(worst), result.masks["worst case"])

@@ -267,7 +267,7 @@ def test_a_graph_of_uint8_images_bound_to_a_batch_is_checked_and_benched(
     assert (images.type, images.shape) == ("tensor(uint8)", [7, 8, 8, 3])
     assert logits.shape == [7, 4]
     assert described.metadata["input_range"].startswith("0..255 (uint8, NHWC)")
-    options = BenchOptions(warmup_runs=0, min_runs=1, min_seconds=0, threads=1)
+    options = BenchOptions(settle_seconds=0, warmup_runs=0, min_runs=1, min_seconds=0, threads=1)
     report = run(out, [], options)
     assert report.latency.batch_size == 7
     assert report.fingerprint is not None

@@ -34,7 +34,10 @@ from edge_bench.spec import ModelCard, Report
 from edge_bench.store import read_json, sha256_file
 
 CARD = ModelCard(architecture="test", dataset="noise", classes=4, input_shape=(3, 8, 8))
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+QUICK = (
+    *("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0"),
+    *("--threads", "1"),
+)
 INT8_ALLOWED = "session.qdqisint8allowed"
 
 

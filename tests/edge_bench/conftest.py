@@ -191,7 +191,8 @@ def quick() -> Callable[..., BenchOptions]:
     """Benchmark options that time a handful of calls."""
 
     def make(**options: Any) -> BenchOptions:
-        plain: dict[str, Any] = {"min_runs": 3, "min_seconds": 0.0, "warmup_runs": 1, "threads": 1}
+        plain: dict[str, Any] = {"min_runs": 3, "min_seconds": 0.0, "warmup_runs": 1}
+        plain |= {"settle_seconds": 0.0, "threads": 1}
         return BenchOptions(**(plain | options))
 
     return make

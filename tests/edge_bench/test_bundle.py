@@ -31,7 +31,10 @@ from edge_bench.unpack import unpacked
 MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]
 Invoke = Callable[..., tuple[int, str, str]]
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+QUICK = (
+    *("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0"),
+    *("--threads", "1"),
+)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,10 @@ MakeSet = Callable[..., Path]
 MakeReport = Callable[..., Report]
 Invoke = Callable[..., tuple[int, str, str]]
 
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+QUICK = (
+    *("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0"),
+    *("--threads", "1"),
+)
 
 
 @pytest.fixture
@@ -139,7 +142,10 @@ def test_the_json_summary_is_that_of_the_written_report(
 def test_the_options_of_bench_reach_the_report(
     invoke: Invoke, model: Path, sets: Path, out: Path
 ) -> None:
-    options = ("--batch-size", 8, "--runs", 5, "--seconds", 0, "--warmup", 2, "--threads", 1)
+    options = (
+        *("--batch-size", 8, "--runs", 5, "--seconds", 0, "--warmup", 2, "--settle-seconds", 0),
+        *("--threads", 1),
+    )
     assert (
         invoke("bench", model, "--sets", sets, "--device", "local", "--out", out, *options)[0] == 0
     )

@@ -27,7 +27,10 @@ MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]
 Invoke = Callable[..., tuple[int, str, str]]
 
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+QUICK = (
+    *("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0"),
+    *("--threads", "1"),
+)
 
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="needs openvino")
 

@@ -27,7 +27,10 @@ from edge_bench.store import read_json, sha256_file, to_json
 
 MakeModel = Callable[..., Path]
 Invoke = Callable[..., tuple[int, str, str]]
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+QUICK = (
+    *("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0"),
+    *("--threads", "1"),
+)
 SHA256 = "a" * 64
 
 

@@ -78,6 +78,62 @@ def test_the_warm_up_does_not_count_into_the_least_time() -> None:
     assert len(result.latency_ns) == 50
 
 
+def warmed_up(durations_ms: Iterator[int], *, runs: int = 0, seconds: float = 5.0) -> Measurement:
+    watch = Stopwatch(MS * duration for duration in durations_ms)
+    return measure(
+        watch.call,
+        batch_size=1,
+        warmup_runs=runs,
+        min_runs=1,
+        min_seconds=0,
+        settle_seconds=seconds,
+        clock=watch.clock,
+    )
+
+
+def test_the_warm_up_goes_on_until_three_windows_agree() -> None:
+    # After the first call: two slow windows of 5 calls, then the pace that stays.
+    result = warmed_up(chain([900], repeat(40, 5), repeat(20, 5), repeat(10)))
+    assert (result.warmup_runs, result.settled) == (25, True)
+    assert result.latency_ns == (10 * MS,)
+
+
+def test_calls_that_are_asked_for_are_dropped_even_where_latency_settled_before() -> None:
+    result = warmed_up(repeat(10), runs=40)
+    assert (result.warmup_runs, result.settled) == (40, True)
+
+
+def test_a_latency_that_never_settles_ends_the_warm_up_by_its_time() -> None:
+    result = warmed_up(chain([1], *(repeat(10 * n, 5) for n in range(1, 200))), seconds=2.0)
+    assert result.settled is False
+    # Windows of 50, 100, 150 ms ... last 2 s after the eighth.
+    assert 40 <= result.warmup_runs <= 45
+
+
+def test_a_warm_up_of_too_few_calls_does_not_claim_to_know() -> None:
+    result = warmed_up(repeat(900), seconds=2.0)
+    assert (result.warmup_runs, result.settled) == (3, None)
+
+
+def test_without_time_to_settle_the_warm_up_is_what_was_asked_for() -> None:
+    result = warmed_up(chain([1], repeat(40, 5), repeat(10)), runs=3, seconds=0)
+    assert (result.warmup_runs, result.settled) == (3, None)
+
+
+def test_a_first_call_that_was_timed_before_is_not_made_again() -> None:
+    watch = Stopwatch(repeat(7))
+    result = measure(
+        watch.call,
+        batch_size=1,
+        warmup_runs=0,
+        min_runs=2,
+        min_seconds=0,
+        first_ns=99,
+        clock=watch.clock,
+    )
+    assert (result.first_ns, watch.calls) == (99, 2)
+
+
 def test_an_outlier_is_kept() -> None:
     durations = [MS] * 20 + [500 * MS] + [MS] * 20
     result = timed(iter([1, *durations]), warmup_runs=0, min_runs=41, min_seconds=0)
