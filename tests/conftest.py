@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import pytest
+
+from .emulated import CORES, QEMU, EmulatedBoard, make_emulated
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,15 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("ARDX_TEST_DATA does not name a folder with cifar-10-batches-py and others")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def emulated_boards(tmp_path_factory: pytest.TempPathFactory) -> dict[str, EmulatedBoard]:
+    """A Pi 4 and a Pi 5 with Python and ONNX Runtime for aarch64, by name."""
+    system = os.environ.get("ARDX_TEST_BOARD")
+    if not system:
+        pytest.skip("ARDX_TEST_BOARD does not name a folder that tests/tools/aarch64.py filled")
+    if not shutil.which(QEMU):
+        pytest.skip(f"no {QEMU} here: apt-get install qemu-user-static")
+    folder = tmp_path_factory.mktemp("boards")
+    return {name: make_emulated(name, Path(system).resolve(), folder / name) for name in CORES}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +34,8 @@ from edge_bench.fingerprint import (
 )
 from edge_bench.spec import ModelCard, Report
 from edge_bench.store import read_json, sha256_file
+
+from ..emulated import EmulatedBoard, bench_on
 
 CARD = ModelCard(architecture="test", dataset="noise", classes=4, input_shape=(3, 8, 8))
 QUICK = (
@@ -208,3 +212,43 @@ def test_bench_warns_of_a_runtime_under_other_session_options_than_were_validate
     (warning,) = [line for line in ended.stderr.splitlines() if "something else" in line]
     assert f"the same class on {found.same_class} of 16 stored inputs" in warning
     assert f"validated with ort {onnxruntime.__version__}" in warning
+
+
+@pytest.fixture(scope="module")
+def unsaid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The deep network for Arm, exported as if no session option were on its card."""
+    model, images = network(32, 12)
+    without = replace(TARGETS["arm"], session_options={})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(TARGETS, "arm", without)
+        return exported(model, tmp_path_factory.mktemp("unsaid"), "arm", images)
+
+
+def test_an_arm_board_answers_to_the_bit_as_this_machine_under_the_option_of_the_card(
+    emulated_boards: dict[str, EmulatedBoard], deep: dict[str, Path], tmp_path: Path
+) -> None:
+    board = {"pi-5": emulated_boards["pi-5"]}
+    ran = bench_on(board, tmp_path / "out", deep["arm"])["pi-5"]
+    found = ran.report.fingerprint
+    assert found is not None
+    assert (found.largest_difference, found.same_class) == (0.0, SAMPLES)
+    assert "something else" not in ran.warnings
+
+
+def test_arm_boards_that_run_other_integers_than_were_validated_are_told(
+    emulated_boards: dict[str, EmulatedBoard], unsaid: Path, tmp_path: Path
+) -> None:
+    """By default ONNX Runtime keeps an S8S8 file's integers on Arm, and not all of them here."""
+    if platform.machine() != "x86_64":
+        pytest.skip("the defaults of this machine are those of the boards")
+    marks = read_fingerprint(fingerprint_path(unsaid), sha256_file(unsaid))
+    here = compare(marks, session(unsaid, qdqisint8allowed="1"), "int8")
+    for ran in bench_on(emulated_boards, tmp_path / "out", unsaid).values():
+        found = ran.report.fingerprint
+        assert found is not None
+        assert differs(found)
+        assert ran.summary["fingerprint"]["differs"] is True
+        (warning,) = [line for line in ran.warnings.splitlines() if "something else" in line]
+        assert re.search(r"validated with ort .*x86_64.*, here ort .*aarch64, Cortex-A7", warning)
+        # All of the difference is the option's: under Arm's default it is the very same here.
+        assert found.largest_difference == here.largest_difference

@@ -1,0 +1,95 @@
+"""A Raspberry Pi that is not there: its recorded files, and a real aarch64 Python under QEMU.
+
+QEMU's user mode runs aarch64 programs with the kernel of this machine. A path that is there below
+the board's root is taken from it, any other from here, so that `edge_bench` finds a Pi's device
+tree, cores and sensors and the wheel's own kernels compute, but in a time that says nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_bench.spec import Report
+from edge_bench.store import read_json
+
+from .boards import write_board
+
+QEMU = "qemu-aarch64-static"
+CORES = {"pi-4": "cortex-a72", "pi-5": "cortex-a76"}
+CHECKOUT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class EmulatedBoard:
+    """A board's file system, and the program that is its Python; children of it are, too."""
+
+    root: Path
+    python: Path
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Its Python with these arguments, and with this checkout to import from."""
+        return subprocess.Popen(
+            [str(self.python), *map(str, arguments)],
+            env=os.environ | {"PYTHONPATH": str(CHECKOUT)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+def make_emulated(name: str, system: Path, folder: Path) -> EmulatedBoard:
+    """The board of that name in a new folder, with what tests/tools/aarch64.py made of `system`."""
+    root, python = folder / "root", folder / "bin" / "python3"
+    write_board(name, root)
+    for part in ("usr", "lib"):
+        (root / part).symlink_to(system / part)
+    # Compiled modules halve the time of a start. QEMU lets new files fall below this machine's
+    # root, where the board's folders are not, so they get one that is here.
+    cache = f"PYTHONPYCACHEPREFIX={system / 'pycache'}"
+    words = [QEMU, "-cpu", CORES[name], "-L", root, "-U", "PYTHONDONTWRITEBYTECODE", "-E", cache]
+    qemu, program = shlex.join(map(str, words)), shlex.quote(str(root / "usr/bin/python3"))
+    # Not below the root, for Python looks for its library in the folders above its program. -0 is
+    # the name that it takes for that program: its venv is found by it, and its children started.
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nexec {qemu} -0 "$0" {program} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    return EmulatedBoard(root, python)
+
+
+@dataclass(frozen=True)
+class Benched:
+    """What `bench --json` wrote, printed and warned of."""
+
+    report: Report
+    summary: dict[str, Any]
+    warnings: str
+
+
+def bench_on(boards: dict[str, EmulatedBoard], out: Path, *arguments: object) -> dict[str, Benched]:
+    """Run `bench --device rpi` on all of the boards at once, with reports in the new folder `out`.
+
+    A few calls are timed: nothing can be learnt from how long they take.
+    """
+    quick = ("--seconds", 0, "--settle-seconds", 0, "--runs", 3, "--warmup", 0, "--threads", 1)
+    out.mkdir()
+    running = {
+        name: board.start(
+            *("-m", "edge_bench", "bench", *arguments, "--device", "rpi", *quick),
+            *("--batch-size", 16, "--json", "--out", out / f"{name}.json"),
+        )
+        for name, board in boards.items()
+    }
+    found = {}
+    for name, process in running.items():
+        printed, said = process.communicate()
+        assert process.returncode == 0, said
+        report = read_json(out / f"{name}.json", Report, "a report")
+        found[name] = Benched(report, json.loads(printed), said)
+    return found
