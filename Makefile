@@ -23,4 +23,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo .aarch64
