@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
 from edge_bench.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.inference import logits_of, stored_logits
+from edge_bench.journal import Answer, Journal, ask_anew
 from edge_bench.process import peak_memory_bytes, runtime_versions
 from edge_bench.replay import replay
 from edge_bench.scenarios import first_inference_ns, time_scenarios
 from edge_bench.sets import AdversarialSet
-from edge_bench.spec import Artifact, FingerprintResult, Report, SetResult
+from edge_bench.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
 from edge_bench.store import identity, model_files
 from edge_bench.sweep import check_sweep, run_sweep
 from edge_bench.telemetry import recorder_of
@@ -36,10 +37,12 @@ def run(
     report_progress: ProgressCallback = no_progress,
     square: SquareOptions | None = None,
     root: Path = devices.ROOT,
+    journal: Journal | None = None,
 ) -> Report:
     """Measure the artefact `model` on this machine; `square` attacks it on the spot, too.
 
-    `root` is where the device's own files lie.
+    `root` is where the device's own files lie. What `journal` holds of an interrupted run of the
+    same is not asked again; timings always are.
 
     Raises:
         InputError: the model is no classifier of the sets' images, or gives NaN logits; or Square
@@ -65,8 +68,15 @@ def run(
         for adversarial_set in sets:
             _check_fits(adversarial_set, backend, artifact)
         first_ns = first_inference_ns(backend, sets, options)
+        answer = journal.answer if journal and sets else ask_anew
+        if journal and sets:
+            asked = _asked(artifact, sets, backend, profile, options, square)
+            if begun := journal.begin(asked):
+                report_progress(0, len(sets) + 1, begun)
         recorder.idle(options.idle_seconds)
-        clean_mask, results = replay(sets, backend, artifact, options, report_progress)
+        clean_mask, results = replay(sets, backend, artifact, options, report_progress, answer)
+        if journal and sets:
+            journal.sync()  # Not while the artefact is timed.
         timings = time_scenarios(backend, sets, options, first_ns, recorder, report_progress)
         telemetry = recorder.finish()
         peak = peak_memory_bytes()
@@ -75,7 +85,9 @@ def run(
         # Last of all: an attack may run for hours, and would time a hot device.
         if square and clean_mask:
             masks = (clean_mask, [result.mask for result in results])
-            attacked = _attack(square, sets, masks, backend, artifact, options, report_progress)
+            attacked = _attack(
+                square, sets, masks, backend, artifact, options, report_progress, answer
+            )
             results = (*results, attacked)
         info = backend.info
     return Report(
@@ -99,6 +111,30 @@ def run(
     )
 
 
+def _asked(
+    artifact: Artifact,
+    sets: list[AdversarialSet],
+    backend: Backend,
+    profile: DeviceProfile,
+    options: BenchOptions,
+    square: SquareOptions | None,
+) -> dict[str, Any]:
+    """All that masks follow from, by what a person would call it."""
+    return {
+        "artefact": [artifact.sha256, artifact.card and asdict(artifact.card)],
+        "set": [[opened.name, asdict(opened.manifest)] for opened in sets],
+        "runtime": [asdict(backend.info), backend.engine_sha256],
+        "device": [
+            *(profile.device, profile.board, profile.soc, profile.cpu),
+            *(profile.architecture, profile.cores),
+        ],
+        "batch size": backend.input.batch_size or options.batch_size,
+        "preprocessing": [options.mean, options.std],
+        "attack": asdict(square_spec(square, sets)) | asdict(square) if square else None,
+        "version of ardx, numpy or Python": runtime_versions(),
+    }
+
+
 def _fingerprint_of(model: Path, sha256: str) -> Fingerprint | None:
     path = fingerprint_path(model)
     return read_fingerprint(path, sha256) if path.exists() else None
@@ -119,6 +155,7 @@ def _attack(
     artifact: Artifact,
     options: BenchOptions,
     report_progress: ProgressCallback,
+    answer: Answer,
 ) -> SetResult:
     """Square by the scores of the runtime itself; `masks` of the clean images and of each set."""
 
@@ -135,6 +172,7 @@ def _attack(
         versions=runtime_versions() | {backend.info.name: backend.info.version},
         batch_size=backend.input.batch_size or options.batch_size,
         report_progress=report_progress,
+        answer=answer,
     )
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
-from edge_bench.metrics import BoolArray, decode_mask, encode_mask
+from edge_bench.journal import Answer, ask_anew
+from edge_bench.metrics import BoolArray, decode_mask, encode_mask, pack_bits, unpack_bits
 from edge_bench.sets import AdversarialSet, grid_radius
 from edge_bench.spec import Artifact, AttackSpec, SetManifest, SetResult
 from edge_bench.square import Scores, square_attack
@@ -101,20 +105,23 @@ def attack_artefact(
     versions: dict[str, str],
     batch_size: int,
     report_progress: ProgressCallback = no_progress,
+    answer: Answer = ask_anew,
 ) -> SetResult:
     """Attack the clean images of `sets` by the `scores` of `artifact`, on the 8-bit grid.
 
     `masks` are those of the clean images and of each replayed set. A sample that was wrong before
     is not attacked, and a mask must not call it robust: it is '0' in the result. So by default the
     result is the worst case of everything so far and Square; with `attack_all`, of the clean
-    images and Square.
+    images and Square. `answer` is that of `square_attack`.
     """
     spec, images = square_spec(options, sets), sets[0]
     clean_mask, replayed = masks
     right = decode_mask(clean_mask)
     for mask in [] if options.attack_all else replayed:
         right = right & decode_mask(mask)
-    left = _survivors(spec, images, scores, right, batch_size, options.name, report_progress)
+    left = _survivors(
+        spec, images, scores, right, batch_size, options.name, report_progress, answer
+    )
     manifest = SetManifest(
         samples=len(left),
         image_shape=images.manifest.image_shape,
@@ -142,6 +149,7 @@ def _survivors(
     batch_size: int,
     name: str,
     report_progress: ProgressCallback,
+    answer: Answer,
 ) -> BoolArray:
     """(N,) booleans: those of `right` that Square does not break."""
     assert spec.steps is not None
@@ -159,11 +167,19 @@ def _survivors(
         batch_size=batch_size,
         indices=indices,
         report_progress=report_progress,
+        answer=answer,
     ):
         broken = finished.indices[finished.success]
         if len(broken):
             # An attack never grades itself: what it found is judged in a pass of its own.
-            answers = scores(finished.images[finished.success]).argmax(axis=1)
-            mask[broken] = answers == images.labels[broken]
+            ask = partial(
+                _still_right, scores, finished.images[finished.success], images.labels[broken]
+            )
+            mask[broken] = unpack_bits(answer(ask), len(broken))
     report_progress(total, total, f"{name} {mask.mean():.1%}")
     return mask
+
+
+def _still_right(scores: Scores, images: NDArray[Any], labels: NDArray[np.int64]) -> bytes:
+    """The bits of which images (B, C, H, W) do not fool the artefact."""
+    return pack_bits(scores(images).argmax(axis=1) == labels)

@@ -15,6 +15,7 @@ from edge_bench.compare import HEADER, conclusion, rows
 from edge_bench.console import print_json, print_table, progress, warn
 from edge_bench.doubts import doubts_about
 from edge_bench.every_backend import ALL, Outcome, backends_here, report_path, run_all
+from edge_bench.journal import Journal
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Report
 from edge_bench.store import refuse_existing_file, write_json
@@ -45,7 +46,9 @@ def bench_all(
     outcome = _named(run_all(parts.model, parts.sets, options, square, out, progress), parts, path)
     reports = outcome.reports
     for name, report in reports.items():
-        write_json(report_path(out, name), report, force)
+        with Journal(report_path(out, name)) as journal:
+            write_json(report_path(out, name), report, force)
+            journal.close_for(report_path(out, name))
     write_json(report_path(out, ALL), outcome.comparison, force)
     _warn(reports, sets)
     for contender in outcome.comparison.contenders:

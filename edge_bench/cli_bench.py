@@ -121,12 +121,15 @@ def bench(
     Example: ardx bench student.ardx --out report.json
 
     Example: ardx bench student.onnx --scenario multi-stream --sweep "threads=1,2,4 batch=1,8"
+
+    A run that was stopped goes on where it was when the same command is given again.
     """
     from edge_bench.bench import run
     from edge_bench.bench_options import BenchOptions
     from edge_bench.device_summary import device_rows
     from edge_bench.doubts import doubts_about
     from edge_bench.gate import check
+    from edge_bench.journal import Journal
     from edge_bench.sets import open_sets
     from edge_bench.setting import read_sweep
     from edge_bench.spec import Report
@@ -164,20 +167,24 @@ def bench(
         old = read_json(parts.baseline, Report, "a report") if parts.baseline else None
         # A folder that is gone tomorrow is nobody's path.
         path = str(model) if parts.model == model else f"{model}: {parts.model.name}"
-        if backend == "all":
-            from edge_bench.cli_all import bench_all
+        with Journal(out) as journal:
+            if backend == "all":
+                from edge_bench.cli_all import bench_all
 
-            report, summary, code = bench_all(
-                parts, path, opened, options, square, out, force, json_summary
-            )
-        else:
-            with progress("bench") as report_progress:
-                report = run(parts.model, opened, options, report_progress, square)
-            report = replace(report, artifact=replace(report.artifact, path=path))
-            write_json(out, report, force)
-            for sentence in doubts_about(report, opened):
-                warn(sentence)
-            summary = summarise(report) | {"report": str(out)}
+                report, summary, code = bench_all(
+                    parts, path, opened, options, square, out, force, json_summary
+                )
+            else:
+                with progress("bench") as report_progress:
+                    report = run(
+                        parts.model, opened, options, report_progress, square, journal=journal
+                    )
+                report = replace(report, artifact=replace(report.artifact, path=path))
+                write_json(out, report, force)
+                for sentence in doubts_about(report, opened):
+                    warn(sentence)
+                summary = summarise(report) | {"report": str(out)}
+            journal.close_for(out)
     if not json_summary:
         if rows := accuracy_rows(report):
             print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)

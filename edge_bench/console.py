@@ -207,8 +207,9 @@ class Stages(TyperGroup):
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except KeyboardInterrupt:
             print(
-                "interrupted: the same command goes on with a set that `attack` began, and a "
-                "training run with --resume; other unfinished files were removed",
+                "interrupted: the same command goes on with a set that `attack` began and with "
+                "the replay of `bench`, and a training run with --resume; other unfinished files "
+                "were removed",
                 file=sys.stderr,
             )
             raise typer.Exit(130) from None

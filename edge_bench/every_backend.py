@@ -26,6 +26,7 @@ from edge_bench.compare import Comparison, Contender, Standing, judge
 from edge_bench.console import Monitor
 from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line
 from edge_bench.inference import batch_to_time
+from edge_bench.journal import Journal
 from edge_bench.onnx_file import read_onnx
 from edge_bench.race import ROUNDS, race
 from edge_bench.sets import AdversarialSet, open_sets
@@ -103,7 +104,7 @@ def run_all(
     for name in here:
         try:
             reports[name] = _in_own_process(
-                model, sets, options_for(name, options), square, monitor
+                model, sets, options_for(name, options), square, report_path(out, name), monitor
             )
         except Exception as error:
             # Of one backend: a bug in its runtime must not take the figures of the others.
@@ -159,12 +160,13 @@ def _in_own_process(
     sets: Path | None,
     options: BenchOptions,
     square: SquareOptions | None,
+    report: Path,
     monitor: Monitor,
 ) -> Report:
     # Spawned, not forked: runtimes hold threads, which a fork does not survive.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_bench, model, sets, options, square, monitor).result()
+        return pool.submit(_bench, model, sets, options, square, report, monitor).result()
 
 
 def _bench(
@@ -172,11 +174,13 @@ def _bench(
     sets: Path | None,
     options: BenchOptions,
     square: SquareOptions | None,
+    report: Path,
     monitor: Monitor,
 ) -> Report:
+    """The report that the caller will write to `report`, which the journal lies beside."""
     opened = open_sets(sets) if sets else []
-    with monitor(f"bench {options.backend}") as report_progress:
-        return run(model, opened, options, report_progress, square)
+    with monitor(f"bench {options.backend}") as report_progress, Journal(report) as journal:
+        return run(model, opened, options, report_progress, square, journal=journal)
 
 
 def _race(

@@ -21,6 +21,17 @@ def decode_mask(mask: str) -> BoolArray:
     return np.equal(levels, ord("1"))
 
 
+def pack_bits(values: BoolArray) -> bytes:
+    """(N,) booleans, eight a byte."""
+    return np.packbits(values).tobytes()
+
+
+def unpack_bits(packed: bytes, count: int) -> BoolArray:
+    """The inverse of `pack_bits`, for as many booleans as it was given."""
+    assert len(packed) == (count + 7) // 8, "bits of another batch"
+    return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count).view(np.bool_)
+
+
 def accuracy(mask: str) -> float:
     """Fraction of correct samples over all N."""
     return mask.count("1") / len(mask)

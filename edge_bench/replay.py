@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ from edge_bench.backends.base import Backend
 from edge_bench.bench_options import BenchOptions
 from edge_bench.console import ProgressCallback
 from edge_bench.inference import logits_of
-from edge_bench.metrics import BoolArray, encode_mask
+from edge_bench.journal import Answer, ask_anew
+from edge_bench.metrics import BoolArray, encode_mask, pack_bits, unpack_bits
 from edge_bench.sets import AdversarialSet, release
 from edge_bench.spec import Artifact, SetResult
 
@@ -22,18 +24,19 @@ def replay(
     artifact: Artifact,
     options: BenchOptions,
     report_progress: ProgressCallback,
+    answer: Answer = ask_anew,
 ) -> tuple[str | None, tuple[SetResult, ...]]:
-    """The mask of the clean images, and one of each set."""
+    """The mask of the clean images, and one of each set; `answer` gives that of each batch."""
     if not sets:
         return None, ()
     total = len(sets) + 1
     labels, classes = sets[0].labels, sets[0].manifest.classes
-    clean = correct_mask(backend, sets[0].clean, labels, classes, options, "the clean set")
+    clean = correct_mask(backend, sets[0].clean, labels, classes, options, "the clean set", answer)
     report_progress(1, total, f"clean {clean.mean():.1%}")
     results: list[SetResult] = []
     for adversarial_set in sets:
         what = f"the set {adversarial_set.name}"
-        mask = correct_mask(backend, adversarial_set.images, labels, classes, options, what)
+        mask = correct_mask(backend, adversarial_set.images, labels, classes, options, what, answer)
         results.append(
             SetResult(
                 name=adversarial_set.name,
@@ -53,8 +56,11 @@ def correct_mask(
     classes: int,
     options: BenchOptions,
     what: str,
+    answer: Answer = ask_anew,
 ) -> BoolArray:
     """(N,) booleans: is the largest logit the label's? Images (N, C, H, W) of `what`, streamed.
+
+    `answer` is called for each batch and may know what came of it before; see `journal`.
 
     Raises:
         InputError: NaN or infinite logits, or logits of the wrong shape.
@@ -64,11 +70,25 @@ def correct_mask(
     for begin in range(0, len(labels), size):
         part = slice(begin, min(begin + size, len(labels)))
         which = f"an image among {begin} to {part.stop - 1} of {what}"
-        logits = logits_of(backend, images[part], classes, options, which)
-        correct[part] = logits.argmax(axis=1) == labels[part]
-        release(images[part])
-        release(labels[part])
+        ask = partial(_right, backend, images[part], labels[part], classes, options, which)
+        correct[part] = unpack_bits(answer(ask), part.stop - begin)
     return correct
+
+
+def _right(
+    backend: Backend,
+    images: NDArray[Any],
+    labels: NDArray[np.int64],
+    classes: int,
+    options: BenchOptions,
+    which: str,
+) -> bytes:
+    """The bits of one batch's mask."""
+    logits = logits_of(backend, images, classes, options, which)
+    bits = pack_bits(logits.argmax(axis=1) == labels)
+    release(images)
+    release(labels)
+    return bits
 
 
 def _relation(adversarial_set: AdversarialSet, artifact: Artifact) -> str:

@@ -13,7 +13,6 @@ the command runs again, so a killed run ends with the same bytes as one that was
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import shutil
@@ -28,6 +27,7 @@ from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from edge_bench.errors import InputError
+from edge_bench.locks import hold
 from edge_bench.sets import ARRAYS, MANIFEST
 from edge_bench.spec import SCHEMA_VERSION, SetManifest
 from edge_bench.store import read_json, refuse_folder, sha256_file, write_json
@@ -99,7 +99,11 @@ class SetWriter:
         refuse_folder(self._out, self._force, MANIFEST)
         self._partial.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._lock = self._take_lock()
+            self._lock = hold(
+                self._partial / LOCK,
+                f"{self._out}: another process is writing this set; wait for it to end, or "
+                "choose another --out",
+            )
         except OSError as error:
             raise self._named(error, "") from None
         try:
@@ -167,24 +171,6 @@ class SetWriter:
     def discard(self) -> None:
         """Remove on leaving what was written: it can become no set."""
         self._worthless = True
-
-    def _take_lock(self) -> BinaryIO:
-        while True:
-            self._partial.mkdir(exist_ok=True)
-            path = self._partial / LOCK
-            file = path.open("ab")
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # A process that finishes removes its lock; one on a removed file guards nothing.
-                if _is_at(file, path):
-                    return file
-                file.close()
-            except BlockingIOError:
-                file.close()
-                raise InputError(
-                    f"{self._out}: another process is writing this set; wait for it to end, or "
-                    "choose another --out"
-                ) from None
 
     def _go_on(self) -> bool:
         """Take up an earlier run's samples, where it had the same plan."""
@@ -296,11 +282,3 @@ class SetWriter:
         if self._worthless:
             shutil.rmtree(self._partial, ignore_errors=True)
         self._lock.close()
-
-
-def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Is the open file still the one at `path`?"""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.journal import Answer, ask_anew
+from edge_bench.metrics import pack_bits, unpack_bits
 from edge_bench.sets import grid_radius
 
 IntArray = NDArray[np.int64]
@@ -89,6 +92,7 @@ def square_attack(
     on_grid: bool = True,
     keep_equal: bool = True,
     report_progress: ProgressCallback = no_progress,
+    answer: Answer = ask_anew,
 ) -> Iterator[Finished]:
     """Attack `clean[indices]`, (N, C, H, W), in L-inf, and yield samples as they are over.
 
@@ -97,7 +101,8 @@ def square_attack(
     `clean` (it may be a memory map) is held than these. A sample's draws follow from `seed` and
     its index alone, so other samples, their order and the batch size change nothing; `first` is
     the index in the set of `clean[0]`, where that is only a part of it. Without `keep_equal` only
-    a lower margin is kept, as published.
+    a lower margin is kept, as published. `answer` is called for each call of the model and may
+    know what came of it before (see `journal`): all else follows from the seed.
     """
 
     def load(part: IntArray) -> _Pool:
@@ -107,7 +112,8 @@ def square_attack(
     pool = load(indices[:begin])
     while len(pool):
         candidates = _propose(pool)
-        broken = _keep_better(pool, candidates, scores(candidates), keep_equal)
+        ask = partial(_verdict, pool, scores, candidates, keep_equal)
+        broken = _keep(pool, candidates, answer(ask))
         over = broken | (pool.used == queries)
         if over.any():
             yield Finished(
@@ -211,20 +217,28 @@ def _draw(pool: _Pool, iteration: IntArray) -> None:
         pool.signs[slot] = generator.integers(0, 2, pool.signs.shape[1:], dtype=np.bool_)
 
 
-def _keep_better(
-    pool: _Pool, candidates: NDArray[Any], logits: NDArray[Any], keep_equal: bool
-) -> NDArray[np.bool_]:
-    """Count the query and keep what is better or as good; (P,) booleans: was the answer wrong?"""
+def _verdict(pool: _Pool, scores: Scores, candidates: NDArray[Any], keep_equal: bool) -> bytes:
+    """What the model says of the candidates: which broke it, which to keep, those ones' margins."""
+    logits = scores(candidates)
     slots = np.arange(len(pool))
     others = logits.astype(np.float64)
     true = others[slots, pool.labels]
     others[slots, pool.labels] = -np.inf
-    margins = true - others.max(axis=1)
+    margins: NDArray[np.float64] = true - others.max(axis=1)
     # The very rule of the replay: of two equal logits the first is the answer.
     broken: NDArray[np.bool_] = logits.argmax(axis=1) != pool.labels
-    better = broken | (margins < pool.margins) | (keep_equal & (margins == pool.margins))
+    as_good = (margins < pool.margins) | (keep_equal & (margins == pool.margins))
+    better: NDArray[np.bool_] = broken | as_good
+    return pack_bits(broken) + pack_bits(better) + margins[better].tobytes()
+
+
+def _keep(pool: _Pool, candidates: NDArray[Any], verdict: bytes) -> NDArray[np.bool_]:
+    """Count the query and keep what the verdict says; (P,) booleans: was the answer wrong?"""
+    size = (len(pool) + 7) // 8
+    broken = unpack_bits(verdict[:size], len(pool))
+    better = unpack_bits(verdict[size : 2 * size], len(pool))
     pool.best[better] = candidates[better]
-    pool.margins[better] = margins[better]
+    pool.margins[better] = np.frombuffer(verdict[2 * size :], dtype=np.float64)
     pool.used += 1
     return broken
 

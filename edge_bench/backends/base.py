@@ -32,12 +32,17 @@ class ImageInput:
 
 
 class Backend(Protocol):
-    """An opened artefact. A context manager; `infer` is what gets timed."""
+    """An opened artefact. A context manager; `infer` is what gets timed.
+
+    `engine_sha256` is that of what the runtime made of the artefact, where making it again may
+    give another one; else None.
+    """
 
     info: BackendInfo
     input: ImageInput
     classes: int | None
     card: ModelCard | None
+    engine_sha256: str | None
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(B, ...) in the dtype and layout of `input` to logits (B, C)."""

@@ -76,6 +76,7 @@ class OpenVinoBackend:
         ov = require_openvino()
         graph = read_onnx(path)
         self.card = model_card(graph.metadata, path)
+        self.engine_sha256: str | None = None
         self.input: ImageInput = image_input(list(graph.inputs), path)
         self.classes, output = logits_output(list(graph.outputs), path)
         self._output = [tensor.name for tensor in graph.outputs].index(output)

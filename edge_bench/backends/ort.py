@@ -79,6 +79,7 @@ class OrtBackend:
         ort = require_provider(name)
         require_file(path, "an ONNX model")
         self.card = read_card(path)
+        self.engine_sha256: str | None = None
         self._path = path
         self._session = _open_session(ort, path, threads, name, self.card)
         self.input = image_input(self._session.get_inputs(), path)

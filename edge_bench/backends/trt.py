@@ -98,6 +98,7 @@ class TrtBackend:
         )
         self.classes = outside.classes
         self.card = record.card
+        self.engine_sha256: str | None = record.engine_sha256
         if path.suffix == SUFFIX and record.card is not None:
             # An engine is a file of its own, made from the ONNX file.
             self.card = replace(record.card, parent_sha256=record.key.onnx_sha256)

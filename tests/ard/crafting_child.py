@@ -102,6 +102,7 @@ class Runtime:
     )
     classes: int | None = CLASSES
     card: ModelCard | None = None
+    engine_sha256: str | None = None
 
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         return np.stack([batch[:, 0, 0, i] for i in range(CLASSES)], axis=1)

@@ -38,6 +38,7 @@ class Steps:
 
     info = BackendInfo(name="numpy", version=np.__version__, providers=(), threads=1)
     card: ModelCard | None = None
+    engine_sha256: str | None = None
 
     def __init__(
         self,
