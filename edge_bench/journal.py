@@ -107,11 +107,11 @@ class Journal:
         self._old = self._path.open("rb")
         text = json.dumps(asked, sort_keys=True).encode()
         found = self._next()
+        size = self._path.stat().st_size
         if found == text:
-            return "goes on where it was interrupted"
-        was_there = self._path.stat().st_size > 0
+            return "goes on where it was interrupted" if size > self._end else ""
         self._start(text)
-        if not was_there:
+        if not size:
             return ""
         return f"started over: what lay unfinished there {_difference(found, asked)}"
 

@@ -7,7 +7,8 @@ the code under test. Factories are fixtures, since test modules cannot import on
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import resource
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -255,6 +256,14 @@ def make_report() -> Callable[..., Report]:
         )
 
     return make
+
+
+@pytest.fixture
+def room_for() -> Iterator[Callable[[int], None]]:
+    """Set how many bytes a file may have, as on a full disk, until the test ends."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.fixture
