@@ -128,7 +128,7 @@ def _asked(
             *(profile.device, profile.board, profile.soc, profile.cpu),
             *(profile.architecture, profile.cores),
         ],
-        "batch size": backend.input.batch_size or options.batch_size,
+        "batch size": [backend.input.batch_size, options.batch_size],
         "preprocessing": [options.mean, options.std],
         "attack": asdict(square_spec(square, sets)) | asdict(square) if square else None,
         "version of ardx, numpy or Python": runtime_versions(),

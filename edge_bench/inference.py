@@ -16,19 +16,19 @@ from edge_bench.sets import AdversarialSet
 def logits_of(
     backend: Backend, images: NDArray[Any], classes: int, options: BenchOptions, what: str
 ) -> NDArray[np.float32]:
-    """(B, classes) logits of at most one batch of images (B, C, H, W); `what` names one of them.
+    """(B, classes) logits of images (B, C, H, W); `what` names one of them.
 
-    A graph that is bound to a batch size gets its batch filled up.
+    A graph that is bound to a batch size gets them in parts, the last one filled up.
 
     Raises:
         InputError: NaN or infinite logits, or logits of the wrong shape.
     """
     batch = prepare(images, backend.input, options)
-    count, bound = len(batch), backend.input.batch_size
-    if bound and count < bound:
-        padding = np.repeat(batch[-1:], bound - count, axis=0)
-        batch = np.concatenate([batch, padding])
-    logits = backend.infer(batch)[:count]
+    count, bound = len(batch), backend.input.batch_size or len(batch)
+    if missing := -count % bound:
+        batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+    parts = [backend.infer(batch[begin : begin + bound]) for begin in range(0, count, bound)]
+    logits = parts[0][:count] if len(parts) == 1 else np.concatenate(parts)[:count]
     if logits.shape != (count, classes):
         raise InputError(
             f"the model's output: expected logits ({count}, {classes}), came {logits.shape}; "
@@ -71,12 +71,7 @@ def _fractions(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 def stored_logits(backend: Backend, images: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
     """(N, classes) logits of a fingerprint's images (N, C, H, W), by the graph as it is."""
-    size = backend.input.batch_size or len(images)
-    parts = [
-        logits_of(backend, images[begin : begin + size], classes, BenchOptions(), "a fingerprint")
-        for begin in range(0, len(images), size)
-    ]
-    return np.concatenate(parts)
+    return logits_of(backend, images, classes, BenchOptions(), "a fingerprint")
 
 
 def batch_to_time(

@@ -13,8 +13,8 @@ it. Every record is
 
 What is torn, or was left there by an older journal, fails its check and is cut off. An answer that
 was written outlives its process. It outlives a power cut once it was synced, too, which is done as
-soon as a hundred times the last sync's duration has passed: after every batch where a batch takes
-that long, else so often that a slow card costs a hundredth of the time.
+soon as SYNC_SHARE times the last sync's duration has passed: after every batch where a batch takes
+that long, else so often that a slow card takes a half percent of the time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Answer = Callable[[Ask], bytes]
 HEADER = struct.Struct("<II")
 LONGEST = 1 << 26
 """Bytes of a record; more is a torn length."""
-SYNC_SHARE = 100
+SYNC_SHARE = 200
 LONGEST_UNSYNCED_NS = 30 * 10**9
 
 
@@ -145,6 +145,10 @@ class Journal:
         with report.open("rb") as file:
             os.fsync(file.fileno())
         _sync_folder(report.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove on leaving what was answered."""
         self._keeps = False
 
     @property

@@ -60,12 +60,14 @@ def correct_mask(
 ) -> BoolArray:
     """(N,) booleans: is the largest logit the label's? Images (N, C, H, W) of `what`, streamed.
 
-    `answer` is called for each batch and may know what came of it before; see `journal`.
+    `answer` is called for each batch, as many of a graph's own as the options' takes, and may know
+    what came of it before; see `journal`.
 
     Raises:
         InputError: NaN or infinite logits, or logits of the wrong shape.
     """
-    size = backend.input.batch_size or options.batch_size
+    bound = backend.input.batch_size or 1
+    size = max(options.batch_size // bound, 1) * bound
     correct = np.zeros(len(labels), dtype=np.bool_)
     for begin in range(0, len(labels), size):
         part = slice(begin, min(begin + size, len(labels)))

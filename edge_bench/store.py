@@ -159,14 +159,20 @@ def _naming(error: OSError, partial: Path, path: Path) -> OSError:
 
 def write_json(path: Path, value: Any, force: bool) -> None:
     """Write a dataclass or plain JSON value atomically, with a trailing newline."""
-    with atomic_file(path, force) as partial:
-        partial.write_text(to_json(value) + "\n", encoding="utf-8")
+    with atomic_file(path, force) as partial, partial.open("w", encoding="utf-8") as file:
+        # Piece by piece: the masks of a million images are not in memory once more as text.
+        file.writelines(_json_pieces(value))
+        file.write("\n")
 
 
 def to_json(value: Any) -> str:
     """JSON text of a dataclass or of plain values; numbers that JSON lacks are refused."""
+    return "".join(_json_pieces(value))
+
+
+def _json_pieces(value: Any) -> Iterator[str]:
     plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    return json.dumps(plain, indent=2, allow_nan=False)
+    return json.JSONEncoder(indent=2, allow_nan=False).iterencode(plain)
 
 
 def read_json(path: Path, kind: type[T], what: str) -> T:

@@ -1,0 +1,14 @@
+"""Replay in constant memory, by the benchmark that says so on a million images."""
+
+from __future__ import annotations
+
+from benchmarks.replay.memory import SHAPE, measure
+
+
+def test_a_hundred_times_the_images_take_their_masks_more_memory() -> None:
+    few, many = 2_000, 200_000
+    channels, height, width = SHAPE
+    peaks = [measure(samples)["ended"][0] for samples in (few, many)]
+    grown = peaks[1] - peaks[0]
+    assert grown < 20 * many
+    assert 20 * many < 0.2 * channels * height * width * many, "an array in memory would show"
