@@ -31,9 +31,15 @@ def _throttled(report: Report) -> list[str]:
     evidence = throttling(report.telemetry)
     if evidence is None or not evidence.seen:
         return []
+    if not evidence.while_timed:
+        return [
+            f"the device throttled during the replay, but not while it was timed "
+            f"({', '.join(evidence.seen)}): it will be slower than these figures under a load that "
+            "lasts; cool it, or see what it keeps up: --soak MINUTES"
+        ]
     return [
-        f"the device throttled while it was measured ({', '.join(evidence.seen)}): its latency and "
-        "energy are those of a throttled board; cool it, or give it a better supply or a lower "
+        f"the device throttled while it was timed ({', '.join(evidence.while_timed)}): its latency "
+        "and energy are those of a throttled board; cool it, or give it a better supply or a lower "
         "power mode, and run again"
     ]
 

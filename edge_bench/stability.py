@@ -101,10 +101,10 @@ def _causes(
         return ()
     causes = []
     evidence = throttling(report.telemetry)
-    if evidence and evidence.seen:
+    if evidence and evidence.while_timed:
         causes.append(
-            f"the board throttled ({', '.join(evidence.seen)}): give it cooling and a supply that "
-            "it is specified for"
+            f"the board throttled ({', '.join(evidence.while_timed)}): give it cooling and a "
+            "supply that it is specified for"
         )
     if timed.background_cores is not None and timed.background_cores > BUSY:
         causes.append(

@@ -19,39 +19,65 @@ class Throttling:
         seen: what throttled, and how often where that is counted.
         hidden: what may have throttled unseen, and why: a bit that had been set since before the
             run cannot tell of a short time between two readings, nor a sensor that fell silent.
+        while_timed: of `seen`, what throttled while something was timed, as far as the readings
+            from just before to just after tell.
     """
 
     seen: tuple[str, ...]
     hidden: tuple[str, ...]
+    while_timed: tuple[str, ...] = ()
 
 
 def throttling(telemetry: Telemetry | None) -> Throttling | None:
     """What slowed the board from the first reading to the last; None where nothing tells it."""
-    series = [s for part in (telemetry.samples if telemetry else ()) for s in part.series]
-    relevant = [s for s in series if s.quantity in (EVENTS, STATE, FLAGS)]
-    if not relevant:
+    if telemetry is None:
         return None
+    found = [
+        (samples, series)
+        for samples in telemetry.samples
+        for series in samples.series
+        if series.quantity in (EVENTS, STATE, FLAGS)
+    ]
+    if not found:
+        return None
+    spans = [(p.begin_us, p.end_us) for p in telemetry.phases if p.name != "idle"]
     seen: list[str] = []
     hidden: list[str] = []
-    for one in relevant:
-        decoded = decode_series(one.values)
-        values = [value for value in decoded if value is not None]
-        if decoded[-1] is None:
-            hidden.append(f"{one.name} (fell silent)")
-        if one.quantity == FLAGS:
-            new, masked = _flags(values)
-            seen += new
-            hidden += masked
-        elif one.quantity == EVENTS:
-            seen += _events(one, values)
-        elif any(values):
-            seen.append(one.name)
-    return Throttling(seen=tuple(seen), hidden=tuple(hidden))
+    while_timed: list[str] = []
+    for samples, series in found:
+        values = decode_series(series.values)
+        if values[-1] is None:
+            hidden.append(f"{series.name} (fell silent)")
+        new, masked = _happened(series, values)
+        seen += new
+        hidden += masked
+        times = [time or 0 for time in decode_series(samples.time_us)]
+        for begin, end in spans:
+            while_timed += _happened(series, _around(values, times, begin, end))[0]
+    # Of a recording without phases all may have been timed.
+    timed = dict.fromkeys(while_timed) if spans else seen
+    return Throttling(seen=tuple(seen), hidden=tuple(hidden), while_timed=tuple(timed))
 
 
-def _events(series: Series, values: list[int]) -> list[str]:
-    more = values[-1] - values[0]
-    return [f"{series.name} ({more} events)"] if more > 0 else []
+def _around(values: list[int | None], times: list[int], begin: int, end: int) -> list[int | None]:
+    """Readings from the last known one before `begin` to the first known one after `end`."""
+    known = [time for time, value in zip(times, values, strict=True) if value is not None]
+    first = max((time for time in known if time <= begin), default=0)
+    last = min((time for time in known if time >= end), default=times[-1])
+    return [value for time, value in zip(times, values, strict=True) if first <= time <= last]
+
+
+def _happened(series: Series, values: list[int | None]) -> tuple[list[str], list[str]]:
+    """(what throttled during the readings, what may have done so unseen)."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return [], []
+    if series.quantity == FLAGS:
+        return _flags(known)
+    if series.quantity == EVENTS:
+        more = known[-1] - known[0]
+        return ([f"{series.name} ({more} events)"] if more > 0 else []), []
+    return ([series.name] if any(known) else []), []
 
 
 def _flags(values: list[int]) -> tuple[list[str], list[str]]:
