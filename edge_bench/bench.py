@@ -15,6 +15,7 @@ from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
 from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions, attack_artefact, square_spec
+from edge_bench.clocks import check_clock
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
 from edge_bench.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
@@ -50,6 +51,7 @@ def run(
         CapabilityError: the device or the runtime is not here.
     """
     # Refused now rather than after all the rest.
+    check_clock()
     check_sweep(options)
     if square:
         square_spec(square, sets)

@@ -41,6 +41,13 @@ class Contender:
     error: str | None = None
     round_ns: tuple[int, ...] = ()
 
+    def __post_init__(self) -> None:
+        if min(self.round_ns, default=1) < 1:
+            raise InputError(
+                f"the race of {self.backend}: expected medians above 0 ns, came "
+                f"{min(self.round_ns)} ns: the clock went back or stood still"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:

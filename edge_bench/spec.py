@@ -280,10 +280,21 @@ class Measurement:
     background_cores: float | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or min(self.latency_ns, default=-1) < 0:
+        if self.batch_size < 1 or not self.latency_ns:
             raise InputError(
-                "measurement: expected a batch size of 1 or more and one or more timings of 0 ns "
-                f"or more, came batch size {self.batch_size} and {len(self.latency_ns)} timings"
+                "measurement: expected a batch size of 1 or more and one or more timings, came "
+                f"batch size {self.batch_size} and {len(self.latency_ns)} timings"
+            )
+        # Of the machine's clock, or of a file: neither gives a latency, nor a throughput.
+        if (least := min(self.first_ns, *self.latency_ns)) < 0:
+            raise InputError(
+                f"measurement: expected timings of 0 ns or more, came {least} ns: the clock went "
+                "back while it was timed"
+            )
+        if not any(self.latency_ns):
+            raise InputError(
+                f"measurement: expected timings above 0 ns, came {len(self.latency_ns)} of 0 ns: "
+                "the clock stood still while it was timed"
             )
 
 
@@ -317,8 +328,12 @@ class Soak:
     background_cores: float | None = None
 
     def __post_init__(self) -> None:
-        if series_array(self.latency_ns).min() < 0:
-            raise InputError("soak: expected latencies of 0 ns or more")
+        samples = series_array(self.latency_ns)
+        if samples.min() < 0 or not samples.any():
+            raise InputError(
+                "soak: expected latencies of 0 ns or more, not all 0: the clock went back or stood "
+                "still while it was timed"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
