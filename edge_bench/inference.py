@@ -13,8 +13,26 @@ from edge_bench.errors import InputError
 from edge_bench.sets import AdversarialSet
 
 
+class Scratch:
+    """Memory for a prepared batch, used again for the next: new memory costs more than the work."""
+
+    def __init__(self) -> None:
+        self._array = np.empty(0, dtype=np.float32)
+
+    def of(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """An array of that shape, whose content is gone with the next call."""
+        if self._array.shape != shape:
+            self._array = np.empty(shape, dtype=np.float32)
+        return self._array
+
+
 def logits_of(
-    backend: Backend, images: NDArray[Any], classes: int, options: BenchOptions, what: str
+    backend: Backend,
+    images: NDArray[Any],
+    classes: int,
+    options: BenchOptions,
+    what: str,
+    scratch: Scratch | None = None,
 ) -> NDArray[np.float32]:
     """(B, classes) logits of images (B, C, H, W); `what` names one of them.
 
@@ -23,7 +41,7 @@ def logits_of(
     Raises:
         InputError: NaN or infinite logits, or logits of the wrong shape.
     """
-    batch = prepare(images, backend.input, options)
+    batch = prepare(images, backend.input, options, scratch)
     count, bound = len(batch), backend.input.batch_size or len(batch)
     if missing := -count % bound:
         batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
@@ -42,8 +60,16 @@ def logits_of(
     return logits
 
 
-def prepare(images: NDArray[Any], image_input: ImageInput, options: BenchOptions) -> NDArray[Any]:
-    """(B, C, H, W) uint8 levels or float32 in [0, 1] to what the graph's input declares."""
+def prepare(
+    images: NDArray[Any],
+    image_input: ImageInput,
+    options: BenchOptions,
+    scratch: Scratch | None = None,
+) -> NDArray[Any]:
+    """(B, C, H, W) uint8 levels or float32 in [0, 1] to what the graph's input declares.
+
+    With `scratch` the result may be overwritten by the next call.
+    """
     if image_input.dtype == "uint8":
         if images.dtype != np.uint8:
             raise InputError(
@@ -52,7 +78,7 @@ def prepare(images: NDArray[Any], image_input: ImageInput, options: BenchOptions
             )
         batch: NDArray[Any] = images
     else:
-        batch = _fractions(images) if images.dtype == np.uint8 else images
+        batch = _fractions(images, scratch) if images.dtype == np.uint8 else images
         if options.mean is not None and options.std is not None:
             mean = np.asarray(options.mean, dtype=np.float32).reshape(1, -1, 1, 1)
             std = np.asarray(options.std, dtype=np.float32).reshape(1, -1, 1, 1)
@@ -63,10 +89,10 @@ def prepare(images: NDArray[Any], image_input: ImageInput, options: BenchOptions
     return np.ascontiguousarray(batch)
 
 
-def _fractions(levels: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _fractions(levels: NDArray[np.uint8], scratch: Scratch | None) -> NDArray[np.float32]:
     """Levels as float32 in [0, 1], in one pass: a second array costs more than the division."""
-    fractions: NDArray[np.float32] = np.divide(levels, np.float32(255), dtype=np.float32)
-    return fractions
+    out = scratch.of(levels.shape) if scratch else np.empty(levels.shape, dtype=np.float32)
+    return np.divide(levels, np.float32(255), out=out, dtype=np.float32)
 
 
 def stored_logits(backend: Backend, images: NDArray[np.uint8], classes: int) -> NDArray[np.float32]:
