@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_bench.ahead import Ahead
 from edge_bench.backends.base import Backend
 from edge_bench.bench_options import BenchOptions
 from edge_bench.console import ProgressCallback
-from edge_bench.inference import Scratch, logits_of
+from edge_bench.inference import logits_of_prepared, prepare
 from edge_bench.journal import Answer, ask_anew
 from edge_bench.metrics import BoolArray, encode_mask, pack_bits, unpack_bits
 from edge_bench.sets import AdversarialSet, release
@@ -74,31 +75,29 @@ def correct_mask(
     size = max(options.batch_size // bound, 1) * bound
     correct = np.zeros(len(labels), dtype=np.bool_)
     images, labels = np.asarray(images), np.asarray(labels)  # Slices of a memmap are slow to make.
-    held, scratch = 0, Scratch()
-    for begin in range(0, len(labels), size):
-        part = slice(begin, min(begin + size, len(labels)))
-        which = f"an image among {begin} to {part.stop - 1} of {what}"
-        ask = partial(_right, backend, images[part], labels[part], classes, options, which, scratch)
-        correct[part] = unpack_bits(answer(ask), part.stop - begin)
-        if images[held : part.stop].nbytes >= HELD_BYTES or part.stop == len(labels):
-            release(images[held : part.stop])
-            release(labels[held : part.stop])
-            held = part.stop
+    parts = [slice(at, min(at + size, len(labels))) for at in range(0, len(labels), size)]
+    lent = [np.empty((size, *images.shape[1:]), dtype=np.float32) for _ in range(2)]
+
+    def batch(index: int) -> NDArray[Any]:
+        part = images[parts[index]]
+        return prepare(part, backend.input, options, lent[index % 2][: len(part)])
+
+    def right(index: int) -> bytes:
+        part = parts[index]
+        which = f"an image among {part.start} to {part.stop - 1} of {what}"
+        logits = logits_of_prepared(backend, ahead.take(index), classes, which)
+        return pack_bits(logits.argmax(axis=1) == labels[part])
+
+    held = 0
+    with Ahead(batch, len(parts)) as ahead:
+        for index, part in enumerate(parts):
+            answered = answer(partial(right, index))
+            correct[part] = unpack_bits(answered, part.stop - part.start)
+            if images[held : part.stop].nbytes >= HELD_BYTES or part.stop == len(labels):
+                release(images[held : part.stop])
+                release(labels[held : part.stop])
+                held = part.stop
     return correct
-
-
-def _right(
-    backend: Backend,
-    images: NDArray[Any],
-    labels: NDArray[np.int64],
-    classes: int,
-    options: BenchOptions,
-    which: str,
-    scratch: Scratch,
-) -> bytes:
-    """The bits of one batch's mask."""
-    logits = logits_of(backend, images, classes, options, which, scratch)
-    return pack_bits(logits.argmax(axis=1) == labels)
 
 
 def _relation(adversarial_set: AdversarialSet, artifact: Artifact) -> str:
