@@ -32,6 +32,7 @@ from edge_bench.remote.layout import (
     RUNNING,
     TMP,
     Job,
+    no_room,
     reserve_room,
     write_whole,
 )
@@ -179,8 +180,7 @@ def main(verb: str, folder: str, *words: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        where = error.filename or folder
-        print(f"error: {where}: {error.strerror}; free space there", file=sys.stderr)
+        print(f"error: {no_room(error, folder)}", file=sys.stderr)
         return CapabilityError.exit_code
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any, TypeVar
 
 from edge_bench.console import plain_progress
@@ -99,10 +100,12 @@ class Client:
                 "3.10 or newer; name another by --remote-python"
             )
         self._folder = found["folder"]
-        for name in found["missing"]:
-            path = files[name].path
-            self._say(f"sends {name}, {path.stat().st_size / 1e6:.1f} MB")
-            self._receive("take", name, files[name].sha256, file=files[name])
+        missing = {name: files[name] for name in found["missing"]}
+        if missing:
+            sizes = {name: file.path.stat().st_size for name, file in missing.items()}
+            self._say(f"sends {', '.join(sizes)}: {sum(sizes.values()) / 1e6:.1f} MB")
+            coming = [w for n, file in missing.items() for w in (n, file.sha256, str(sizes[n]))]
+            self._receive("take", *coming, files=[file.path for file in missing.values()])
 
     def _follow(self) -> None:
         """Stream the log until the run has ended, however often the connection breaks."""
@@ -178,14 +181,12 @@ class Client:
         module = ["-m", "edge_bench.remote.board", verb, self._folder, *more]
         return ["env", path, self._parcel.python, *module]
 
-    def _receive(self, verb: str, *words: str, file: Shipped | None = None) -> Ended:
+    def _receive(self, verb: str, *words: str, files: Sequence[Path] = ()) -> Ended:
         """A word to `receive`, which brings its own text."""
         text = resources.files("edge_bench.remote").joinpath("receive.py").read_text("utf-8")
         command = [self._parcel.python, "-c", text, verb, self._parcel.key, *words]
-        if file is None:
-            return self._checked(self._ssh.call(command))
-        bar = plain_progress(f"{self._ssh.host} {words[0]}, MiB")
-        return self._checked(self._ssh.call(command, source=file.path, report_progress=bar))
+        bar = plain_progress(f"{self._ssh.host}: sent MiB")
+        return self._checked(self._ssh.call(command, sources=files, report_progress=bar))
 
     def _checked(self, ended: Ended, good: tuple[int, ...] = (0,)) -> Ended:
         if ended.code in good:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError
 from edge_bench.remote import environment
-from edge_bench.remote.layout import BUNDLE, REPORT, Job, write_exit
+from edge_bench.remote.layout import BUNDLE, REPORT, Job, no_room, write_exit
 
 
 def settle(folder: Path, job: Job) -> None:
@@ -57,8 +57,7 @@ def main(name: str) -> None:
         code, error = mistake.exit_code, str(mistake)
     except OSError as mistake:
         # A disk so full that not even the log could take the sentence.
-        where = mistake.filename or folder
-        error = f"{where}: {mistake.strerror}; free space there"
+        error = no_room(mistake, name)
     except Exception as mistake:
         error = f"{type(mistake).__name__}: {mistake}; this is a mistake in ardx"
         raise

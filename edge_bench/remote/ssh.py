@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,13 +107,13 @@ class Ssh:
         self,
         words: list[str],
         *,
-        source: Path | None = None,
+        sources: Sequence[Path] = (),
         sink: Sink | None = None,
         report_progress: ProgressCallback = no_progress,
     ) -> Ended:
         """Run a command there to its end.
 
-        Its stdin is the file `source`; without one it stays open, and empty, until the end. Its
+        Its stdin are the files `sources`; without any it stays open, and empty, until the end. Its
         stdout goes to `sink` as it comes, and is returned where there is none.
 
         Raises:
@@ -127,13 +127,15 @@ class Ssh:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
+                # Ctrl-C is for us, who then close the connections; see `cancel`.
+                start_new_session=True,
             )
             with process:
                 self._process = process
                 if self._cancelled.is_set():
                     process.terminate()
-                if source is not None:
-                    _pump(source, process, report_progress)
+                if sources:
+                    _pump(sources, process, report_progress)
                 assert process.stdout is not None
                 while block := process.stdout.read1(BLOCK):  # type: ignore[attr-defined]
                     (sink or kept.append)(block)
@@ -159,19 +161,18 @@ class Ssh:
 
 
 def _pump(
-    source: Path, process: subprocess.Popen[bytes], report_progress: ProgressCallback
+    sources: Sequence[Path], process: subprocess.Popen[bytes], report_progress: ProgressCallback
 ) -> None:
-    """The file into the command's stdin; one that ends early says why by its exit code."""
+    """The files into the command's stdin; a command that ends early says why by its exit code."""
     assert process.stdin is not None
-    size, done = source.stat().st_size, 0
-    with source.open("rb") as file:
-        try:
-            while block := file.read(BLOCK):
-                process.stdin.write(block)
-                done += len(block)
-                report_progress(done >> 20, size >> 20, "")
-        except BrokenPipeError:
-            pass
+    size, done = sum(source.stat().st_size for source in sources), 0
+    with suppress(BrokenPipeError):
+        for source in sources:
+            with source.open("rb") as file:
+                while block := file.read(BLOCK):
+                    process.stdin.write(block)
+                    done += len(block)
+                    report_progress(done >> 20, size >> 20, "")
     _close(process)
 
 

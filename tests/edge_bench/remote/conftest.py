@@ -103,6 +103,16 @@ class Board:
         for process in sessions:
             process.kill()
 
+    def pause(self) -> None:
+        """Stop the benchmark where it is, until `resume`."""
+        for runner in self.runners():
+            runner.suspend()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        for runner in self.runners():
+            runner.resume()
+
     def stop(self) -> None:
         """End what a test left running there."""
         for runner in self.runners():

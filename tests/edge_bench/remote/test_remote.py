@@ -177,6 +177,7 @@ def test_a_client_that_ends_leaves_the_run_to_the_next(
     first = client(*over_there(), *SLOW)
     process = process_of(first.until("runs there (process"))
     first.until(REPLAYED)
+    board.pause()
     first.signal(number)
     code, _ = first.end()
     if number == signal.SIGINT:
@@ -185,6 +186,7 @@ def test_a_client_that_ends_leaves_the_run_to_the_next(
 
     second = client(*over_there(), *SLOW)
     assert process_of(second.until("runs there already")) == process
+    board.resume()
     code, _ = second.end()
     assert code == 0, second.lines
     assert sum(REPLAYED in line for line in second.lines) == 1
@@ -218,9 +220,11 @@ def test_a_cut_connection_changes_nothing(
     run = client(*over_there(), *SLOW)
     process = process_of(run.until("runs there (process"))
     run.until(REPLAYED)
+    board.pause()
     board.cut()
     assert "the benchmark goes on there" in run.until("lost the connection")
     assert process_of(run.until("runs there already")) == process
+    board.resume()
     code, _ = run.end()
     assert code == 0, run.lines
     assert sum(REPLAYED in line for line in run.lines) == 1
@@ -264,8 +268,10 @@ def test_two_benchmarks_do_not_disturb_each_other(
 ) -> None:
     first = client(*over_there(), *SLOW)
     process = process_of(first.until("runs there (process"))
+    board.pause()
     second = client(*over_there(), *QUICK)
     assert second.end()[0] == 3
     assert f"another benchmark runs here (process {process})" in second.lines[-1]
+    board.resume()
     assert first.end()[0] == 0
     check()

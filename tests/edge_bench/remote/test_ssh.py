@@ -61,14 +61,14 @@ def test_words_stdin_and_exit_codes_arrive(ssh: Ssh, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(bytes(range(256)) * 10_000)
     program = "import sys; d = sys.stdin.buffer.read(); sys.stdout.buffer.write(d); sys.exit(7)"
-    ended = ssh.call([sys.executable, "-c", program], source=source)
-    assert (ended.code, ended.stdout) == (7, source.read_bytes())
+    ended = ssh.call([sys.executable, "-c", program], sources=[source, source])
+    assert (ended.code, ended.stdout) == (7, 2 * source.read_bytes())
 
 
 def test_a_command_that_wants_no_more_input_tells_why(ssh: Ssh, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"0" * 10_000_000)
-    ended = ssh.call([sys.executable, "-c", "import sys; sys.exit('full')"], source=source)
+    ended = ssh.call([sys.executable, "-c", "import sys; sys.exit('full')"], sources=[source])
     assert (ended.code, ended.stderr.strip()) == (1, "full")
 
 
