@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from edge_bench.remote import environment
+from edge_bench.remote import receive as receive_module
 from edge_bench.remote.environment import Package
 from edge_bench.remote.layout import BUNDLE, JOB, Job
 
@@ -132,6 +134,40 @@ def test_wheels_that_do_not_fit_end_with_the_remedy(
     (left,) = board.left - {"lock", "running.json"}
     assert left.startswith("venv-")
     assert not (board.root / left / "ready").exists()
+
+
+# --- files that arrive --------------------------------------------------------------------------
+
+
+def receive(home: Path, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    program = Path(receive_module.__file__).read_text()
+    return subprocess.run(
+        [sys.executable, "-I", "-c", program, *words],
+        input=stdin,
+        env={"HOME": str(home)},
+        capture_output=True,
+        check=False,
+    )
+
+
+def test_files_arrive_whole_or_not_at_all(tmp_path: Path) -> None:
+    contents = {"a": b"first", "w/b": b"", "c": bytes(3 << 20)}
+    hashes = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    coming = [w for n, c in contents.items() for w in (n, hashes[n], str(len(c)))]
+    stream = b"".join(contents.values())
+    cut = receive(tmp_path, "take", "KEY", *coming, stdin=stream[:-1])
+    folder = tmp_path / ".cache" / "ardx" / "remote" / "KEY"
+    assert cut.returncode == 3
+    assert cut.stderr.decode().startswith(f"error: {folder}/c: cut short on the way; ")
+    assert {str(p.relative_to(folder)) for p in folder.rglob("*")} == {"a", "w", "w/b"}
+
+    pairs = [word for pair in hashes.items() for word in pair]
+    (folder / "a").write_bytes(b"another")
+    seen = json.loads(receive(tmp_path, "look", "KEY", *pairs).stdout)
+    assert (seen["folder"], seen["missing"]) == (str(folder), ["a", "c"])
+    assert receive(tmp_path, "take", "KEY", *coming, stdin=stream).returncode == 0
+    assert {n: (folder / n).read_bytes() for n in contents} == contents
+    assert json.loads(receive(tmp_path, "look", "KEY", *pairs).stdout)["missing"] == []
 
 
 # --- room -------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from edge_bench.bundle import pack
 from edge_bench.errors import InputError
 from edge_bench.remote.fleet import HEADER, outputs, row
-from edge_bench.spec import Report
+from edge_bench.spec import Gate, Report
 from edge_bench.store import read_json
 
 MakeReport = Callable[..., Report]
@@ -31,13 +32,18 @@ def test_two_boards_make_a_table(
     make_board: Any, invoke: Any, words: list[object], tmp_path: Path
 ) -> None:
     boards = [make_board("one"), make_board("two")]
-    code, stdout, stderr = invoke(*words)
-    assert code == 0, stderr
+    bundle = tmp_path / "gated.ardx"
+    model, sets, gate = Path(str(words[1])), Path(str(words[3])), Gate(min_clean_accuracy=0.99)
+    pack(model, bundle, sets=sets, gate=gate, baseline=None, force=False)
+    code, stdout, stderr = invoke("bench", bundle, *words[4:])
+    assert code == 1, stderr
+    assert stdout.count("--min-clean-accuracy") == 2
     for board in boards:
         report = read_json(tmp_path / f"report-{board.name}.json", Report, "a report")
         assert report.clean_mask is not None
         assert f"\n  {board.name}  " in stdout
         assert f"{board.name}: bench 2/2 pgd" in stderr
+        assert f"\ngate: {board.name}: failed\n" in stdout
         assert board.left == {"lock", "running.json"}
     assert not (tmp_path / "report.json").exists()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -221,6 +222,9 @@ def test_a_cut_connection_changes_nothing(
     process = process_of(run.until("runs there (process"))
     run.until(REPLAYED)
     board.pause()
+    # No signal to the connection's processes is one to it, and all that it unpacked is cleaned up.
+    assert os.getsid(process) == process
+    assert list((board.job / "tmp").iterdir())
     board.cut()
     assert "the benchmark goes on there" in run.until("lost the connection")
     assert process_of(run.until("runs there already")) == process
