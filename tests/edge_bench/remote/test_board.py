@@ -19,7 +19,8 @@ from edge_bench.remote import receive as receive_module
 from edge_bench.remote.environment import Package
 from edge_bench.remote.layout import BUNDLE, JOB, Job
 
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+ONE = ("--threads", "1")
+QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0", *ONE)
 BLOCKED = """
 import sys
 class Blocker:

@@ -17,7 +17,8 @@ from edge_bench.spec import Gate, Report
 from edge_bench.store import read_json
 
 MakeReport = Callable[..., Report]
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+ONE = ("--threads", "1")
+QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0", *ONE)
 
 
 @pytest.fixture

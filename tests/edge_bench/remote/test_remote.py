@@ -21,9 +21,10 @@ from edge_bench.store import read_json, sha256_file
 MakeBoard = Callable[..., Any]
 Invoke = Callable[..., tuple[int, str, str]]
 
-QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--threads", "1")
+ONE = ("--threads", "1")
+QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0", *ONE)
 # The replay is over at once, and the timing goes on for a while after it.
-SLOW = ("--runs", "3", "--seconds", "0.8", "--warmup", "0", "--threads", "1")
+SLOW = ("--runs", "3", "--seconds", "0.8", "--warmup", "0", "--settle-seconds", "0", *ONE)
 REPLAYED = "bench 2/2 pgd"
 LEFT = {"lock", "running.json"}
 
