@@ -23,6 +23,7 @@ from typing import IO, Any
 from edge_bench.errors import ArdxError, CapabilityError
 from edge_bench.remote import environment
 from edge_bench.remote.layout import (
+    BEGIN,
     DIED,
     ENDED,
     EXIT,
@@ -90,6 +91,7 @@ def follow(folder: Path, offset: int) -> int:
     """
     with (folder / LOG).open("rb") as log:
         log.seek(offset)
+        sys.stdout.buffer.write(BEGIN)
         while True:
             # In this order: what was logged before the end is read after the end was seen.
             ended, alive = (folder / EXIT).exists(), _runs(folder)

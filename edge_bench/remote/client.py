@@ -19,9 +19,9 @@ from edge_bench.errors import (
     InconclusiveError,
     InputError,
 )
-from edge_bench.remote.layout import BUNDLE, DIED
+from edge_bench.remote.layout import BEGIN, BUNDLE, DIED
 from edge_bench.remote.parcel import Parcel, Shipped
-from edge_bench.remote.ssh import Disconnected, Ended, Ssh
+from edge_bench.remote.ssh import Disconnected, Ended, Sink, Ssh
 from edge_bench.remote.wheel import FILE_NAME
 
 T = TypeVar("T")
@@ -92,7 +92,7 @@ class Client:
     def _ship(self, files: dict[str, Shipped]) -> None:
         """Send what is not there yet, unchanged."""
         wanted = [word for name, file in files.items() for word in (name, file.sha256)]
-        found = json.loads(self._receive("look", *wanted).stdout)
+        found = self._answer(self._receive("look", *wanted))
         if tuple(found["python"]) < OLDEST_PYTHON:
             version = ".".join(map(str, found["python"]))
             raise CapabilityError(
@@ -112,7 +112,7 @@ class Client:
         while True:
             words = self._words("follow", str(self._offset))
             try:
-                ended = self._checked(self._ssh.call(words, sink=self._heard), (0, DIED))
+                ended = self._checked(self._ssh.call(words, sink=self._listener()), (0, DIED))
             except Disconnected as error:
                 if error.final:
                     raise
@@ -142,9 +142,20 @@ class Client:
                 "check its power supply and cooling, then run the same command"
             )
 
-    def _heard(self, block: bytes) -> None:
-        self._offset += len(block)
-        self._log.feed(block)
+    def _listener(self) -> Sink:
+        """Takes in what one connection says from BEGIN on."""
+        before = b""
+        begun = False
+
+        def heard(block: bytes) -> None:
+            nonlocal before, begun
+            if not begun:
+                before, begin, block = (before + block).partition(BEGIN)
+                begun = bool(begin)
+            self._offset += len(block)
+            self._log.feed(block)
+
+        return heard
 
     def _tell(self, line: str) -> None:
         self._say(self._named(line))
@@ -170,10 +181,22 @@ class Client:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     def _ask(self, verb: str) -> Any:
-        return json.loads(self._board(verb).stdout)
+        return self._answer(self._board(verb))
 
     def _board(self, verb: str) -> Ended:
         return self._checked(self._ssh.call(self._words(verb)))
+
+    def _answer(self, ended: Ended) -> Any:
+        """The JSON of the last line; a login shell may have said something before."""
+        lines = ended.stdout.decode(errors="replace").splitlines()
+        try:
+            return json.loads(lines[-1] if lines else "")
+        except ValueError:
+            said = lines[-1][:80] if lines else "nothing"
+            raise CapabilityError(
+                f"{self._ssh.host}: {self._parcel.python} there answered with '{said}'; expected "
+                "Python 3.10 or newer, or name one by --remote-python"
+            ) from None
 
     def _words(self, verb: str, *more: str) -> list[str]:
         """A question to `board`, out of the wheel that was sent."""

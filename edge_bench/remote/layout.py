@@ -27,6 +27,8 @@ TMP = "tmp"
 
 ENDED, DIED = 0, 75
 """Exit codes of `board follow`: the run ended, or its process is gone and left no exit code."""
+BEGIN = b"\x1eardx\n"
+"""Before the log: what comes earlier is said by the login shell, as by an echo in .bashrc."""
 ROOM_BYTES = 4096
 
 

@@ -89,12 +89,15 @@ class Board:
         """Benchmarks that run there, which no sshd is the parent of."""
         return [p for p in psutil.process_iter() if self._is(p, "edge_bench.remote.runner")]
 
-    def cut(self, kill_runner: bool = False) -> None:
+    def cut(self, *, kill_runner: bool = False, off: bool = False) -> None:
         """Kill the sshd processes of every connection, as a cable that is pulled.
 
-        With `kill_runner` the benchmark dies first, and nobody there is left to tell.
+        With `kill_runner` the benchmark dies first, and nobody there is left to tell; with `off`
+        no further connection is taken.
         """
         sessions = self.sshd.children(recursive=True)
+        if off:
+            self.sshd.kill()
         for process in sessions:
             process.suspend()
         if kill_runner:

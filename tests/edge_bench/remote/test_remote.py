@@ -15,8 +15,15 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.bundle import pack
+from edge_bench.console import no_progress
+from edge_bench.errors import CapabilityError
+from edge_bench.remote.client import Client as HostClient
+from edge_bench.remote.layout import Job
+from edge_bench.remote.parcel import make_parcel
+from edge_bench.remote.ssh import Ssh
 from edge_bench.spec import Gate, Report
 from edge_bench.store import read_json, sha256_file
+from edge_bench.unpack import Unpacked
 
 MakeBoard = Callable[..., Any]
 Invoke = Callable[..., tuple[int, str, str]]
@@ -156,6 +163,21 @@ def test_an_error_there_is_an_error_here(
     assert board.left == LEFT
 
 
+def test_a_talkative_login_changes_nothing(
+    board: Any, client: Callable[..., Any], over_there: Callable[..., Any], check: Any
+) -> None:
+    # Read by bash, also where no terminal is.
+    (board.folder / "home" / ".bashrc").write_text("echo Welcome; echo to the board\n")
+    run = client(*over_there(), *SLOW)
+    run.until(REPLAYED)
+    board.cut()
+    run.until("lost the connection")
+    assert run.end()[0] == 0, run.lines
+    assert sum(REPLAYED in line for line in run.lines) == 1
+    assert not any("Welcome" in line for line in run.lines)
+    check()
+
+
 def test_the_model_of_an_error_is_the_users(
     board: Any, invoke: Invoke, over_there: Callable[..., Any], model: Path
 ) -> None:
@@ -280,3 +302,24 @@ def test_two_benchmarks_do_not_disturb_each_other(
     board.resume()
     assert first.end()[0] == 0
     check()
+
+
+def test_a_board_that_does_not_come_back_ends_the_patience(
+    board: Any, model: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_bench.remote.client.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("edge_bench.remote.client.FIRST_PAUSE_SECONDS", 0.1)
+    parts = Unpacked(model=model, sets=sets, gate=None, baseline=None)
+    job = Job(python=sys.executable, backend="ort", options=SLOW)
+    parcel = make_parcel(tmp_path, model, parts, job, None, no_progress)
+    lines: list[str] = []
+
+    def say(line: str) -> None:
+        lines.append(line)
+        if REPLAYED in line:
+            board.cut(off=True)
+
+    there = HostClient(Ssh("board", tmp_path / "ssh_config"), parcel, str(model), say)
+    with pytest.raises(CapabilityError, match=r"Connection refused.*; no connection for .* report"):
+        there.run()
+    assert lines[-1].startswith("lost the connection")
