@@ -19,6 +19,7 @@ from edge_bench.errors import (
     EXIT_GATE_FAILED,
     EXIT_PASS,
     ArdxError,
+    CapabilityError,
 )
 from edge_bench.every_backend import ALL, report_path
 from edge_bench.gate import check
@@ -72,9 +73,12 @@ def bench_remote(
         typer.Exit: there are several hosts, and all was said; or the user interrupted.
     """
     given = context.params
-    out, force, json_summary = given["out"], given["force"], given["json_summary"]
+    force, json_summary = given["force"], given["json_summary"]
     every_backend = given["backend"] == ALL
-    hosts = {host: Ssh(host, given["ssh_config"]) for host in given["host"]}
+    # Which typer leaves text in the context, and which paths, depends on its version.
+    model, out = Path(given["model"]), Path(given["out"])
+    wheels, config = (given[name] and Path(given[name]) for name in ("wheels", "ssh_config"))
+    hosts = {host: Ssh(host, config) for host in given["host"]}
     paths = outputs(out, given["host"], force)
     if every_backend:
         for file in paths.values():
@@ -88,13 +92,11 @@ def bench_remote(
     sha256, _ = identity(model_files(parts.model))
     with tempfile.TemporaryDirectory(prefix="ardx-") as folder:
         with progress("bundle") as report_progress:
-            parcel = make_parcel(
-                Path(folder), given["model"], parts, job, given["wheels"], report_progress
-            )
+            parcel = make_parcel(Path(folder), model, parts, job, wheels, report_progress)
 
         def work(host: str) -> Returned:
             say = partial(_say, f"{host}: " if len(hosts) > 1 else "")
-            client = Client(hosts[host], parcel, str(given["model"]), say)
+            client = Client(hosts[host], parcel, str(model), say)
             expected = Expected(
                 path=path, sha256=sha256, out=paths[host], every_backend=every_backend, force=force
             )
@@ -123,17 +125,25 @@ def bench_remote(
 def _bench_one(host: str, client: Client, expected: Expected) -> Returned:
     """All of one host: run there, write here, clean up there."""
     fetched = client.run()
-    returned = bring_home(host, fetched, expected)
-    # Only now: a report that could not be written here is still there for the same command.
     try:
-        client.clean()
-    except ArdxError as stays:
-        _say("warning: ", f"{stays}; what ran there was not removed")
+        returned = bring_home(host, fetched, expected)
+    except CapabilityError:
+        _clean(client)  # Of no use to the same command either.
+        raise
+    # Only now: a report that could not be written here is still there for the same command.
+    _clean(client)
     for error in fetched.errors if returned else fetched.errors[:-1]:
         _say("error: ", f"{host}: {error}")
     if returned is None:
         raise client.failure(fetched)
     return returned
+
+
+def _clean(client: Client) -> None:
+    try:
+        client.clean()
+    except ArdxError as error:
+        _say("warning: ", f"{error}; what ran there was not removed")
 
 
 def _say(prefix: str, line: str) -> None:
@@ -167,7 +177,9 @@ def _tell_fleet(
                     summary["gate"] = verdict(violations)
                     summary["exit_code"] = EXIT_GATE_FAILED if violations else result.code
         except (ArdxError, OSError) as error:
-            sentence = str(error) if isinstance(error, ArdxError) else f"{host}: {error}"
+            sentence = str(error)
+            if isinstance(error, OSError):
+                sentence = f"{host}: {error.filename or 'the output'}: {error.strerror}"
             _say("error: ", sentence)
             code = error.exit_code if isinstance(error, ArdxError) else EXIT_ENVIRONMENT
             summary |= {"error": sentence, "exit_code": code}

@@ -57,7 +57,7 @@ class Disconnected(CapabilityError):  # noqa: N818, what happened
 
     def __init__(self, host: str, said: str) -> None:
         _, remedy, self.final = next(r for r in REMEDIES if r[0] in said.lower())
-        self.said = said or "the connection broke"
+        self.said = said.removeprefix("ssh: ") or "the connection broke"
         super().__init__(f"{host}: ssh: {self.said}; {remedy}")
 
 
@@ -78,7 +78,7 @@ class Ssh:
     """One host; one command at a time.
 
     Raises:
-        InputError: no name of a host.
+        InputError: no name of a host, or no such config file.
         CapabilityError: no `ssh` on PATH.
     """
 
@@ -88,6 +88,8 @@ class Ssh:
                 f"--host {host}: expected a host as ssh takes it, such as pi@board or a name in "
                 "your ssh config"
             )
+        if config is not None and not config.exists():
+            raise InputError(f"--ssh-config {config}: expected ssh's config file, found none there")
         program = shutil.which("ssh")
         if program is None:
             raise CapabilityError("--host: needs ssh on PATH; install OpenSSH's client")

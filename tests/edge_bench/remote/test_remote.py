@@ -187,6 +187,21 @@ def test_the_model_of_an_error_is_the_users(
     assert f"error: board: {model}: model/{model.name}: " in stderr
 
 
+def test_a_report_of_something_else_is_refused_and_removed(
+    board: Any, client: Callable[..., Any], over_there: Callable[..., Any], out: Path, wait: Any
+) -> None:
+    first = client(*over_there(), *SLOW)
+    first.until(REPLAYED)
+    first.signal(signal.SIGKILL)
+    wait((board.job / "exit.json").exists, "the end of the run")
+    (board.job / "report.json").write_text("{}")
+    second = client(*over_there(), *SLOW)
+    assert second.end()[0] == 3
+    assert "error: board: report.json: no whole report came back" in second.lines[-1]
+    assert not out.exists()
+    assert board.left == LEFT
+
+
 # --- interruptions ----------------------------------------------------------------------------
 
 

@@ -51,6 +51,11 @@ def test_what_ssh_calls_a_host_is_taken(host: str) -> None:
     assert Ssh(host).host == host
 
 
+def test_a_config_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--ssh-config .*none: expected ssh's config file"):
+        Ssh("board", tmp_path / "none")
+
+
 def test_a_machine_without_ssh_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(CapabilityError, match="needs ssh on PATH"):
@@ -98,3 +103,10 @@ def test_a_board_that_is_off_is_not_reached(board: Any, ssh: Ssh) -> None:
     with pytest.raises(Disconnected, match="Connection refused; check that it is on") as error:
         ssh.call(["true"])
     assert not error.value.final
+
+
+def test_a_name_that_nobody_knows_is_not_reached(tmp_path: Path) -> None:
+    config = tmp_path / "ssh_config"
+    config.write_text("Host board\n  HostName no.such.host.invalid\n")
+    with pytest.raises(Disconnected, match=r"^board: ssh: Could not resolve .*; check the name"):
+        Ssh("board", config).call(["true"])
