@@ -209,7 +209,11 @@ class Client:
 
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         self._timer = threading.Timer(TIMEOUT_SECONDS, self._process.kill)
         self._timer.start()
@@ -225,7 +229,9 @@ class Client:
         raise AssertionError(f"no line with {part!r} in {self.lines}")
 
     def signal(self, number: signal.Signals) -> None:
-        self._process.send_signal(number)
+        """To its whole group, as a terminal sends it."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, number)
 
     def end(self) -> tuple[int, str]:
         """Its exit code and stdout."""

@@ -135,6 +135,8 @@ def test_wheels_that_do_not_fit_end_with_the_remedy(
     (left,) = board.left - {"lock", "running.json"}
     assert left.startswith("venv-")
     assert not (board.root / left / "ready").exists()
+    settings = (board.root / left / "pyvenv.cfg").read_text()
+    assert "include-system-site-packages = true" in settings  # where JetPack keeps TensorRT
 
 
 # --- files that arrive --------------------------------------------------------------------------

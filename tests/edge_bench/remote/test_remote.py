@@ -222,6 +222,7 @@ def test_a_client_that_ends_leaves_the_run_to_the_next(
     if number == signal.SIGINT:
         assert code == 130
         assert "what began on board goes on there; the same command" in first.lines[-1]
+        assert not any("lost the connection" in line for line in first.lines)
 
     second = client(*over_there(), *SLOW)
     assert process_of(second.until("runs there already")) == process
