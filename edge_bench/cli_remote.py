@@ -73,44 +73,15 @@ def bench_remote(
         typer.Exit: there are several hosts, and all was said; or the user interrupted.
     """
     given = context.params
-    force, json_summary = given["force"], given["json_summary"]
-    every_backend = given["backend"] == ALL
-    # Which typer leaves text in the context, and which paths, depends on its version.
-    model, out = Path(given["model"]), Path(given["out"])
-    wheels, config = (given[name] and Path(given[name]) for name in ("wheels", "ssh_config"))
+    out, force, json_summary = Path(given["out"]), given["force"], given["json_summary"]
+    config = given["ssh_config"] and Path(given["ssh_config"])
     hosts = {host: Ssh(host, config) for host in given["host"]}
     paths = outputs(out, given["host"], force)
-    if every_backend:
+    if given["backend"] == ALL:
         for file in paths.values():
             for name in (*BACKENDS, ALL):
                 refuse_existing_file(report_path(file, name), force)
-    job = Job(
-        python=given["remote_python"] or PYTHON,
-        backend=given["backend"],
-        options=forwarded(context),
-    )
-    sha256, _ = identity(model_files(parts.model))
-    with tempfile.TemporaryDirectory(prefix="ardx-") as folder:
-        with progress("bundle") as report_progress:
-            parcel = make_parcel(Path(folder), model, parts, job, wheels, report_progress)
-
-        def work(host: str) -> Returned:
-            say = partial(_say, f"{host}: " if len(hosts) > 1 else "")
-            client = Client(hosts[host], parcel, str(model), say)
-            expected = Expected(
-                path=path, sha256=sha256, out=paths[host], every_backend=every_backend, force=force
-            )
-            return _bench_one(host, client, expected)
-
-        try:
-            results = on_all(hosts, work)
-        except KeyboardInterrupt:
-            _say(
-                "interrupted: ",
-                f"what began on {', '.join(hosts)} goes on there; the same command listens to it "
-                "again, or fetches its report",
-            )
-            raise typer.Exit(INTERRUPTED) from None
+    results = _bench_hosts(given, hosts, paths, parts, path, forwarded(context))
     if len(hosts) > 1:
         raise typer.Exit(_tell_fleet(results, parts.gate, old, paths, json_summary))
     (result,) = results.values()
@@ -120,6 +91,47 @@ def bench_remote(
         return tell_all(result.outcome, out, json_summary)
     assert result.report is not None
     return result.report, summarise(result.report) | {"report": str(out)}, result.code
+
+
+def _bench_hosts(
+    given: dict[str, Any],
+    hosts: dict[str, Ssh],
+    paths: dict[str, Path],
+    parts: Unpacked,
+    path: str,
+    options: tuple[str, ...],
+) -> dict[str, Returned | ArdxError | OSError]:
+    """Pack once, and do all of each host; `given` are the parameters of `bench`.
+
+    Paths among them may be text: that depends on typer's version.
+    """
+    model, wheels = Path(given["model"]), given["wheels"] and Path(given["wheels"])
+    job = Job(python=given["remote_python"] or PYTHON, backend=given["backend"], options=options)
+    sha256, _ = identity(model_files(parts.model))
+    with tempfile.TemporaryDirectory(prefix="ardx-") as folder:
+        with progress("bundle") as report_progress:
+            parcel = make_parcel(Path(folder), model, parts, job, wheels, report_progress)
+
+        def work(host: str) -> Returned:
+            say = partial(_say, f"{host}: " if len(hosts) > 1 else "")
+            expected = Expected(
+                path=path,
+                sha256=sha256,
+                out=paths[host],
+                every_backend=job.backend == ALL,
+                force=given["force"],
+            )
+            return _bench_one(host, Client(hosts[host], parcel, str(model), say), expected)
+
+        try:
+            return on_all(hosts, work)
+        except KeyboardInterrupt:
+            _say(
+                "interrupted: ",
+                f"what began on {', '.join(hosts)} goes on there; the same command listens to it "
+                "again, or fetches its report",
+            )
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _bench_one(host: str, client: Client, expected: Expected) -> Returned:
