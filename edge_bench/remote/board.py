@@ -17,10 +17,12 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
-from edge_bench.errors import ArdxError, CapabilityError
+from edge_bench.errors import ArdxError, CapabilityError, InputError
+from edge_bench.locks import hold
 from edge_bench.remote import environment
 from edge_bench.remote.layout import (
     BEGIN,
@@ -119,17 +121,12 @@ def clean(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _held(root: Path) -> IO[bytes] | None:
+def _held(root: Path) -> BinaryIO | None:
     """The lock of this board, or None where another process has it (for longer than a look)."""
-    file = (root / LOCK).open("ab")
     for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.01)
-        else:
-            return file
-    file.close()
+        with suppress(InputError):
+            return hold(root / LOCK, "another process has it")
+        time.sleep(0.01)
     return None
 
 

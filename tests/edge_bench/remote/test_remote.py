@@ -298,6 +298,8 @@ def test_a_run_that_is_killed_says_so_and_can_go_on(
     assert first.end()[0] == 3
     assert first.lines[-1].startswith("error: board: the benchmark was killed there, after 'bench")
     assert not out.exists()
+    # What the artefact had answered will be read from it.
+    assert (board.job / ".report.json.journal").stat().st_size > 0
 
     second = client(*over_there(), *SLOW)
     second.until("was killed there earlier: started again")
