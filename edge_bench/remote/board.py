@@ -1,10 +1,12 @@
 """On the board: answers one question of the client and ends.
 
-python -m edge_bench.remote.board start FOLDER            one line of JSON: state, pid
-python -m edge_bench.remote.board lacks FOLDER            JSON: what pip would have to bring
-python -m edge_bench.remote.board follow FOLDER OFFSET    the log from there on, until the end
-python -m edge_bench.remote.board fetch FOLDER            JSON: exit code, and the reports
-python -m edge_bench.remote.board clean FOLDER
+    python -m edge_bench.remote.board start FOLDER            one line of JSON: state, pid
+    python -m edge_bench.remote.board lacks FOLDER            JSON: what pip would have to bring
+    python -m edge_bench.remote.board follow FOLDER OFFSET    the log from there on, until the end
+    python -m edge_bench.remote.board fetch FOLDER            JSON: exit code, and the reports
+    python -m edge_bench.remote.board clean FOLDER
+
+An error is one line on stderr that begins with `error: `, and exit code 2 or 3.
 """
 
 from __future__ import annotations
@@ -170,7 +172,7 @@ def answer(verb: str, folder: Path, words: list[str]) -> int:
 
 
 def main(verb: str, folder: str, *words: str) -> int:
-    """An error is one line that begins with `error: `."""
+    """Answer, and give the exit code."""
     try:
         return answer(verb, Path(folder), list(words))
     except BrokenPipeError:

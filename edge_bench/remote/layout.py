@@ -1,10 +1,12 @@
 """Names of the files of a job on the board, and how its two sides speak of them.
 
-~/.cache/ardx/remote/
-    lock              held by the one benchmark that runs here
-    running.json      which job that is, and its process
-    venv-HASH/        an environment that was made here; it stays
-    KEY/              a job: bundle.ardx, the wheel, job.json, log, report.json, exit.json
+    ~/.cache/ardx/remote/
+        lock              held by the one benchmark that runs here
+        running.json      which job that is, and its process
+        venv-HASH/        an environment that was made here; it stays
+        KEY/              a job: bundle.ardx, the wheel, job.json, log, report.json, exit.json
+
+A job's KEY is a hash of all that was sent for it, so the same command finds it again.
 """
 
 from __future__ import annotations

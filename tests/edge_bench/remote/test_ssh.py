@@ -24,7 +24,7 @@ def ssh(board: Any, tmp_path: Path) -> Ssh:
 
 
 def test_a_command_asks_nothing_and_quotes_everything(ssh: Ssh) -> None:
-    words = ["echo", "a b", "$(touch x)", "'; touch y; '", "~", "-n"]
+    words = ["echo", "a b", "$(echo x)", "'; echo y; '", "~", "-n"]
     command = ssh.command(words)
     assert command[-3:-1] == ["--", "board"]
     assert "BatchMode=yes" in command
@@ -32,7 +32,7 @@ def test_a_command_asks_nothing_and_quotes_everything(ssh: Ssh) -> None:
     # As a shell there reads it.
     there = ["/bin/sh", "-c", command[-1]]
     ended = subprocess.run(there, capture_output=True, text=True, check=True)
-    assert ended.stdout == "a b $(touch x) '; touch y; ' ~ -n\n"
+    assert ended.stdout == "a b $(echo x) '; echo y; ' ~ -n\n"
     assert shlex.split(command[-1]) == words
 
 
