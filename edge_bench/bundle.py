@@ -120,7 +120,7 @@ def pack(
             members[name] = (
                 _add_file(archive, name, files[name])
                 if name in files
-                else _add_text(archive, name, lock_file())
+                else add_text(archive, name, lock_file())
             )
             report_progress(len(members), len(files) + 1, "")
         manifest = BundleManifest(
@@ -129,7 +129,7 @@ def pack(
             gate=None if gate == Gate() else gate,
             members=members,
         )
-        _add_text(archive, MANIFEST, to_json(manifest) + "\n")
+        add_text(archive, MANIFEST, to_json(manifest) + "\n")
     return manifest
 
 
@@ -190,7 +190,8 @@ def _add_file(archive: zipfile.ZipFile, name: str, file: Path) -> BundleMember:
     return BundleMember(sha256=digest.hexdigest(), size_bytes=size)
 
 
-def _add_text(archive: zipfile.ZipFile, name: str, text: str) -> BundleMember:
+def add_text(archive: zipfile.ZipFile, name: str, text: str) -> BundleMember:
+    """Store a text, with the same bytes whenever and wherever that happens."""
     content = text.encode()
     archive.writestr(_info(name, len(content)), content)
     return BundleMember(sha256=hashlib.sha256(content).hexdigest(), size_bytes=len(content))

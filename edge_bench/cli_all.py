@@ -44,26 +44,39 @@ def bench_all(
     for name in (*backends_here()[0], ALL):
         refuse_existing_file(report_path(out, name), force)
     outcome = _named(run_all(parts.model, parts.sets, options, square, out, progress), parts, path)
-    reports = outcome.reports
-    for name, report in reports.items():
+    write_all(outcome, out, force)
+    _warn(outcome.reports, sets)
+    for contender in outcome.comparison.contenders:
+        if contender.error:
+            print(f"error: {contender.backend}: {contender.error}", file=sys.stderr)
+    return tell_all(outcome, out, json_summary)
+
+
+def write_all(outcome: Outcome, out: Path, force: bool) -> None:
+    """Write what `bench_all` says of its files."""
+    for name, report in outcome.reports.items():
         with Journal(report_path(out, name)) as journal:
             write_json(report_path(out, name), report, force)
             journal.close_for(report_path(out, name))
     write_json(report_path(out, ALL), outcome.comparison, force)
-    _warn(reports, sets)
-    for contender in outcome.comparison.contenders:
-        if contender.error:
-            print(f"error: {contender.backend}: {contender.error}", file=sys.stderr)
-    summary = _summary(outcome, reports, out)
+    if outcome.standings:
+        write_json(out, outcome.reports[outcome.standings[0].backend], force)
+
+
+def tell_all(outcome: Outcome, out: Path, json_summary: bool) -> tuple[Report, dict[str, Any], int]:
+    """Show the table, where people read, and give what `bench_all` gives.
+
+    Raises:
+        typer.Exit: no backend came through.
+    """
+    summary = summarise_all(outcome, out)
     if not outcome.standings:
         if json_summary:
             print_json(summary)
         raise typer.Exit(outcome.exit_code)
-    fastest = reports[outcome.standings[0].backend]
-    write_json(out, fastest, force)
     if not json_summary:
         _tell(outcome, out)
-    return fastest, summary, outcome.exit_code
+    return outcome.reports[outcome.standings[0].backend], summary, outcome.exit_code
 
 
 def _named(outcome: Outcome, parts: Unpacked, path: str) -> Outcome:
@@ -100,10 +113,11 @@ def _tell(outcome: Outcome, out: Path) -> None:
     print(f"{outcome.standings[0].backend}, in full:\n")
 
 
-def _summary(outcome: Outcome, reports: dict[str, Report], out: Path) -> dict[str, Any]:
+def summarise_all(outcome: Outcome, out: Path) -> dict[str, Any]:
     """The comparison as plain JSON values, with the summary of each report."""
     standings = {standing.backend: asdict(standing) for standing in outcome.standings}
     backends: dict[str, Any] = {}
+    reports = outcome.reports
     for contender in outcome.comparison.contenders:
         name = contender.backend
         backends[name] = {"error": contender.error} | standings.get(name, {})

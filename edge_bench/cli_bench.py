@@ -15,12 +15,16 @@ from edge_bench.console import print_json, print_table, progress, warn
 from edge_bench.errors import EXIT_GATE_FAILED, EXIT_PASS
 
 if TYPE_CHECKING:
+    from edge_bench.bench_options import BenchOptions
     from edge_bench.black_box import SquareOptions
     from edge_bench.engine_cache import EngineOptions
+    from edge_bench.sets import AdversarialSet
+    from edge_bench.spec import Report
     from edge_bench.unpack import Unpacked
 
 
 def bench(
+    context: typer.Context,
     model: Annotated[
         Path, typer.Argument(help="ONNX classifier (or its TensorRT engine), or a bundle (.ardx).")
     ],
@@ -105,6 +109,24 @@ def bench(
     engine_cache: Annotated[
         Path | None, typer.Option(help="trt: folder of engines; default: ~/.cache/ardx/engines.")
     ] = None,
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Benchmark there, over your own ssh (pi@board, or a name in your config); several "
+            "make a fleet, with a report each. It runs on if the connection breaks, and the same "
+            "command finds it again. Only the environment in ~/.cache/ardx/remote stays there."
+        ),
+    ] = None,
+    wheels: Annotated[
+        Path | None,
+        typer.Option(help="--host: folder of wheels, for a board that has no network."),
+    ] = None,
+    remote_python: Annotated[
+        str | None, typer.Option(help="--host: Python there, 3.10 or newer; default: python3.")
+    ] = None,
+    ssh_config: Annotated[
+        Path | None, typer.Option(help="--host: ssh's config file; default: your own.")
+    ] = None,
     force: Force = False,
     json_summary: Json = False,
 ) -> None:
@@ -122,27 +144,27 @@ def bench(
 
     Example: ardx bench student.onnx --scenario multi-stream --sweep "threads=1,2,4 batch=1,8"
 
+    Example: ardx bench student.ardx --device rpi --host pi@board --host pi@other --out report.json
+
     A run that was stopped goes on where it was when the same command is given again.
     """
-    from edge_bench.bench import run
     from edge_bench.bench_options import BenchOptions
     from edge_bench.device_summary import device_rows
-    from edge_bench.doubts import doubts_about
     from edge_bench.gate import check
-    from edge_bench.journal import Journal
     from edge_bench.sets import open_sets
     from edge_bench.setting import read_sweep
     from edge_bench.spec import Report
-    from edge_bench.store import read_json, refuse_existing_file, write_json
+    from edge_bench.store import read_json, refuse_existing_file
     from edge_bench.summary import (
         SWEEP_HEADER,
         accuracy_rows,
         performance_rows,
-        summarise,
         sweep_rows,
     )
 
-    refuse_existing_file(out, force)
+    _require_host(host, wheels, remote_python, ssh_config)
+    if not host:
+        refuse_existing_file(out, force)
     options = BenchOptions(
         device=device,
         backend=backend,
@@ -161,30 +183,19 @@ def bench(
         engine=_engine(backend, batch_size, workspace_mib, tuned_batch, engine_cache),
     )
     square = _square(attack, queries, epsilon, seed, attack_all)
-    code = EXIT_PASS
     with _parts(model, sets) as parts:
         opened = open_sets(parts.sets) if parts.sets else []
         old = read_json(parts.baseline, Report, "a report") if parts.baseline else None
         # A folder that is gone tomorrow is nobody's path.
         path = str(model) if parts.model == model else f"{model}: {parts.model.name}"
-        with Journal(out) as journal:
-            if backend == "all":
-                from edge_bench.cli_all import bench_all
+        if host:
+            from edge_bench.cli_remote import bench_remote
 
-                report, summary, code = bench_all(
-                    parts, path, opened, options, square, out, force, json_summary
-                )
-            else:
-                with progress("bench") as report_progress:
-                    report = run(
-                        parts.model, opened, options, report_progress, square, journal=journal
-                    )
-                report = replace(report, artifact=replace(report.artifact, path=path))
-                write_json(out, report, force)
-                for sentence in doubts_about(report, opened):
-                    warn(sentence)
-                summary = summarise(report) | {"report": str(out)}
-            journal.close_for(out)
+            report, summary, code = bench_remote(context, parts, path, old)
+        else:
+            report, summary, code = _bench_here(
+                parts, path, opened, options, square, out, force, json_summary
+            )
     if not json_summary:
         if rows := accuracy_rows(report):
             print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
@@ -219,6 +230,54 @@ def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
         if parts.sets and sets:
             raise InputError(f"--sets {sets}: {model} brings its own sets; leave --sets out")
         yield replace(parts, sets=parts.sets or sets)
+
+
+def _bench_here(
+    parts: Unpacked,
+    path: str,
+    sets: list[AdversarialSet],
+    options: BenchOptions,
+    square: SquareOptions | None,
+    out: Path,
+    force: bool,
+    json_summary: bool,
+) -> tuple[Report, dict[str, Any], int]:
+    """Run, write and warn; give the report, its summary and the exit code."""
+    from edge_bench.bench import run
+    from edge_bench.doubts import doubts_about
+    from edge_bench.journal import Journal
+    from edge_bench.store import write_json
+    from edge_bench.summary import summarise
+
+    with Journal(out) as journal:
+        if options.backend == "all":
+            from edge_bench.cli_all import bench_all
+
+            ended = bench_all(parts, path, sets, options, square, out, force, json_summary)
+        else:
+            with progress("bench") as report_progress:
+                report = run(parts.model, sets, options, report_progress, square, journal=journal)
+            report = replace(report, artifact=replace(report.artifact, path=path))
+            write_json(out, report, force)
+            for sentence in doubts_about(report, sets):
+                warn(sentence)
+            ended = report, summarise(report) | {"report": str(out)}, EXIT_PASS
+        journal.close_for(out)
+    return ended
+
+
+def _require_host(
+    host: list[str] | None,
+    wheels: Path | None,
+    remote_python: str | None,
+    ssh_config: Path | None,
+) -> None:
+    from edge_bench.errors import InputError
+
+    given = {"--wheels": wheels, "--remote-python": remote_python, "--ssh-config": ssh_config}
+    named = [option for option, value in given.items() if value is not None]
+    if named and not host:
+        raise InputError(f"{named[0]}: belongs to another machine; give --host, too")
 
 
 def _square(

@@ -60,7 +60,7 @@ def silent(label: str) -> Iterator[ProgressCallback]:
 def progress(label: str, clock: Callable[[], float] = time.monotonic) -> Iterator[ProgressCallback]:
     """Yield a progress callback for a long step called `label`."""
     if not sys.stderr.isatty():
-        yield _plain_progress(label, clock)
+        yield plain_progress(label, clock)
         return
     from rich.console import Console
     from rich.progress import (
@@ -89,7 +89,7 @@ def progress(label: str, clock: Callable[[], float] = time.monotonic) -> Iterato
         yield update
 
 
-def _plain_progress(label: str, clock: Callable[[], float] = time.monotonic) -> ProgressCallback:
+def plain_progress(label: str, clock: Callable[[], float] = time.monotonic) -> ProgressCallback:
     """Print steps that have something to say, and the quarters of those that do not.
 
     From the second call on there is a pace to judge the time left by; a resumed step counts from
