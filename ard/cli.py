@@ -11,7 +11,8 @@ import typer
 
 from ard import cli_artifacts, cli_attacks, cli_learning, cli_teachers
 from ard import options as o
-from edge_bench import __version__, cli_bench, cli_bundle, cli_gate
+from edge_bench import __version__
+from edge_bench.commands import bench, bundle, gate
 from edge_bench.console import Stages, print_json, print_table, progress
 
 app = typer.Typer(
@@ -85,9 +86,9 @@ for name, command in (
     ("evaluate", cli_attacks.evaluate),
     ("export", cli_artifacts.export_command),
     ("attack", cli_attacks.attack),
-    ("bundle", cli_bundle.bundle),
-    ("bench", cli_bench.bench),
-    ("gate", cli_gate.gate),
+    ("bundle", bundle.bundle),
+    ("bench", bench.bench),
+    ("gate", gate.gate),
     ("demo", demo),
     ("recipes", cli_learning.recipes),
     ("doctor", doctor),

@@ -19,10 +19,10 @@ from ard.stages import Learned, Teacher, export, learn, load_teacher
 from ard.victims import weights_victim
 from edge_bench.console import Monitor
 from edge_bench.errors import InputError
-from edge_bench.gate import check
+from edge_bench.report.gate import check
+from edge_bench.report.summary import summarise
 from edge_bench.spec import Gate, Report
 from edge_bench.store import atomic_directory, read_json
-from edge_bench.summary import summarise
 
 # On 8x8 digits an undefended network falls to almost nothing at this budget, while an
 # adversarially trained one keeps most of its accuracy.

@@ -30,7 +30,7 @@ from edge_bench.backends import open_backend
 from edge_bench.bench_options import BenchOptions
 from edge_bench.console import Monitor, silent
 from edge_bench.inference import prepare, stored_logits
-from edge_bench.timing import measure, percentile_ms
+from edge_bench.timing.measure import measure, percentile_ms
 
 # Beyond this many, each layer's own turn to be given up costs more than it is worth.
 PRUNED_AT_MOST = 8

@@ -2,7 +2,14 @@
 
 This package is the poorest environment's: it imports numpy, typer and psutil, plus one runtime
 inside its backend. It owns the vocabulary (`spec`) and the file formats (`store`) that the
-training side writes. Order of work: `bench` (measure) -> report file -> `gate` (decide).
+training side writes. Order of work: `bench` (measure) -> report file -> `report.gate` (decide).
+
+    commands    the command lines, which call
+    remote      the same on another machine, over ssh
+    bench       one run: on what (`devices`), in which runtime (`backends`), what is asked of it
+                (`replay`, `square`, `timing`), and what sensors say meanwhile (`telemetry`)
+    report      figures, doubts, comparisons and the gate, from the report file alone
+    sets, bundle, journal, store    files
 """
 
 __version__ = "0.1.0"

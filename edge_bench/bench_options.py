@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
-from edge_bench.engine_cache import EngineOptions
+from edge_bench.backends.engine_cache import EngineOptions
 from edge_bench.errors import InputError
-from edge_bench.setting import Setting
+from edge_bench.timing.setting import Setting
 
 SCENARIOS = ("single-stream", "multi-stream", "offline")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from edge_bench.cli_bench import bench
-from edge_bench.cli_bundle import bundle
-from edge_bench.cli_gate import gate
+from edge_bench.commands.bench import bench
+from edge_bench.commands.bundle import bundle
+from edge_bench.commands.gate import gate
 from edge_bench.console import Stages
 
 app = typer.Typer(

@@ -22,15 +22,15 @@ from edge_bench.backends.base import Backend
 from edge_bench.bench import run
 from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions
-from edge_bench.compare import Comparison, Contender, Standing, judge
 from edge_bench.console import Monitor
 from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line
 from edge_bench.inference import batch_to_time
 from edge_bench.journal import Journal
 from edge_bench.onnx_file import read_onnx
-from edge_bench.race import ROUNDS, race
+from edge_bench.report.compare import Comparison, Contender, Standing, judge
 from edge_bench.sets import AdversarialSet, open_sets
 from edge_bench.spec import Report
+from edge_bench.timing.race import ROUNDS, race
 
 ALL = "all"
 

@@ -11,7 +11,7 @@ from math import inf, isfinite, nan
 from typing import Any
 
 from edge_bench.errors import InputError
-from edge_bench.samples import Telemetry, series_array
+from edge_bench.telemetry.samples import Telemetry, series_array
 
 SCHEMA_VERSION = 1
 

@@ -34,7 +34,7 @@ from deploy.export import OPSET, export_fp32
 from deploy.graph import INPUT, OUTPUT
 from deploy.quantize import quantize_int8
 from deploy.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED
-from edge_bench.timing import measure, percentile_ms
+from edge_bench.timing.measure import measure, percentile_ms
 
 SHAPE, CLASSES = (3, 32, 32), 10
 UNPREPARED = "unprepared"

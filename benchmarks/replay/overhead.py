@@ -31,7 +31,7 @@ from edge_bench.bench_options import BenchOptions
 from edge_bench.inference import prepare
 from edge_bench.replay import correct_mask
 from edge_bench.sets import AdversarialSet, open_set
-from edge_bench.timing import measure
+from edge_bench.timing.measure import measure
 
 T = TypeVar("T")
 Percentiles = dict[int, float]

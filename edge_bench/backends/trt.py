@@ -13,10 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.backends.ort import image_input, logits_output
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.engine import build_engine, captured_errors, reason, require_tensorrt
-from edge_bench.engine_cache import (
+from edge_bench.backends.engine import build_engine, captured_errors, reason, require_tensorrt
+from edge_bench.backends.engine_cache import (
     SUFFIX,
     EngineOptions,
     EngineRecord,
@@ -25,8 +23,10 @@ from edge_bench.engine_cache import (
     engine_key,
     given_engine,
 )
+from edge_bench.backends.gpu import Gpu, probe_gpu
+from edge_bench.backends.ort import image_input, logits_output
+from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import ArdxError, CapabilityError, InputError
-from edge_bench.gpu import Gpu, probe_gpu
 from edge_bench.onnx_file import model_card, read_onnx
 from edge_bench.spec import BackendInfo, ModelCard
 

@@ -24,8 +24,8 @@ from edge_bench.devices.sensors import (
     read_int,
     temperatures,
 )
-from edge_bench.samples import CLOCK, EVENTS, POWER, STATE
 from edge_bench.spec import DeviceProfile
+from edge_bench.telemetry.samples import CLOCK, EVENTS, POWER, STATE
 
 TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")
 """Rails that feed all the others, the first that is there."""

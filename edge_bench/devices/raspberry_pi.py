@@ -14,9 +14,9 @@ from edge_bench.devices.sensors import (
     found,
     temperatures,
 )
-from edge_bench.samples import FLAGS
 from edge_bench.spec import DeviceProfile
-from edge_bench.throttling import flag_names
+from edge_bench.telemetry.samples import FLAGS
+from edge_bench.telemetry.throttling import flag_names
 
 
 def probe(root: Path) -> DeviceProfile | None:

@@ -11,9 +11,9 @@ from typing import TypeVar
 from edge_bench.errors import ArdxError, InputError
 from edge_bench.every_backend import report_path
 from edge_bench.remote.ssh import Ssh
+from edge_bench.report.summary import summarise
 from edge_bench.spec import Report
 from edge_bench.store import refuse_existing_file
-from edge_bench.summary import summarise
 
 T = TypeVar("T")
 

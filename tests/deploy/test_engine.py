@@ -14,9 +14,9 @@ from deploy.export import export_fp32, finish
 from deploy.pixels import read_levels
 from deploy.quantize import quantize_int8
 from edge_bench.backends import open_backend
+from edge_bench.backends.engine import tensorrt_here
+from edge_bench.backends.engine_cache import EngineOptions
 from edge_bench.backends.trt import outside_of
-from edge_bench.engine import tensorrt_here
-from edge_bench.engine_cache import EngineOptions
 from edge_bench.errors import CapabilityError
 from edge_bench.spec import ModelCard
 

@@ -15,13 +15,13 @@ from edge_bench.bench import run
 from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions
 from edge_bench.errors import InputError
-from edge_bench.gate import check
 from edge_bench.metrics import decode_mask, encode_mask, worst_case_mask
+from edge_bench.report.gate import check
+from edge_bench.report.summary import accuracy_rows, threat_label
 from edge_bench.sets import AdversarialSet, open_set
 from edge_bench.spec import AttackSpec, Gate, Report
 from edge_bench.square import square_attack
 from edge_bench.store import read_json, sha256_file, write_json
-from edge_bench.summary import accuracy_rows, threat_label
 
 MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from edge_bench import devices
+from edge_bench.report.summary import summarise
 from edge_bench.sets import MANIFEST
 from edge_bench.spec import ModelCard, Report
 from edge_bench.store import read_json, sha256_file, write_json
-from edge_bench.summary import summarise
 
 MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]

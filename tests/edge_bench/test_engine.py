@@ -14,9 +14,9 @@ import pytest
 
 import edge_bench
 from edge_bench.backends import open_backend
-from edge_bench.engine import PARTS, BuildProgress, reason, require_tensorrt
+from edge_bench.backends.engine import PARTS, BuildProgress, reason, require_tensorrt
+from edge_bench.backends.gpu import probe_gpu
 from edge_bench.errors import CapabilityError, InputError
-from edge_bench.gpu import probe_gpu
 
 MakeModel = Callable[..., Path]
 Invoke = Callable[..., tuple[int, str, str]]

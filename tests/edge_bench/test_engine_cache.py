@@ -19,8 +19,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.engine_cache import (
+from edge_bench.backends.engine_cache import (
     EngineKey,
     EngineOptions,
     EngineRecord,
@@ -31,8 +30,9 @@ from edge_bench.engine_cache import (
     profile_shapes,
     record_path,
 )
+from edge_bench.backends.gpu import Gpu
+from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
-from edge_bench.gpu import Gpu
 from edge_bench.store import sha256_file
 
 ORIN = Gpu(name="Orin", compute_capability="8.7", multiprocessors=8)
@@ -234,7 +234,7 @@ def test_a_failed_build_leaves_nothing_to_believe(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from edge_bench import engine_cache as cache
+from edge_bench.backends import engine_cache as cache
 from tests_key import key, outside
 
 def die(*_, **__): os.kill(os.getpid(), signal.SIGKILL)
@@ -258,8 +258,8 @@ def test_a_build_that_is_killed_is_built_again_and_its_remains_are_removed(
 ) -> None:
     names = ("EngineKey", "Gpu", "Outside", "Shapes")
     (tmp_path / "tests_key.py").write_text(
-        "from edge_bench.engine_cache import *\n"
-        f"from edge_bench.engine_cache import {', '.join(names)}\n"
+        "from edge_bench.backends.engine_cache import *\n"
+        f"from edge_bench.backends.engine_cache import {', '.join(names)}\n"
         f"key, outside = {key!r}, {OUTSIDE!r}\n"
     )
     script = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{KILLED}"

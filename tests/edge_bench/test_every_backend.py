@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from edge_bench.bench_options import BenchOptions
-from edge_bench.compare import Comparison
 from edge_bench.every_backend import options_for, report_path, run_all
-from edge_bench.race import ROUNDS
+from edge_bench.report.compare import Comparison
 from edge_bench.spec import Report
 from edge_bench.store import read_json
+from edge_bench.timing.race import ROUNDS
 
 MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
+from edge_bench.backends.engine import tensorrt_here
+from edge_bench.backends.engine_cache import EngineOptions, record_path
 from edge_bench.bench_options import BenchOptions
-from edge_bench.engine import tensorrt_here
-from edge_bench.engine_cache import EngineOptions, record_path
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.inference import prepare
 from edge_bench.spec import ModelCard, Report

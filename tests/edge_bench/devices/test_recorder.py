@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_bench import telemetry as recording
 from edge_bench.devices.sensors import Channel, FileSensor, FileSource
-from edge_bench.samples import POWER, TEMPERATURE, Telemetry, decode_series
-from edge_bench.telemetry import Recorder, recorder_of
-from edge_bench.timing import measure
+from edge_bench.telemetry import recorder as recording
+from edge_bench.telemetry.recorder import Recorder, recorder_of
+from edge_bench.telemetry.samples import POWER, TEMPERATURE, Telemetry, decode_series
+from edge_bench.timing.measure import measure
 
 MakeBoard = Callable[[str], Path]
 MILLISECOND = 1_000_000

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from edge_bench.errors import InputError
-from edge_bench.samples import POWER, Samples, Series, decode_series, encode_series
+from edge_bench.telemetry.samples import POWER, Samples, Series, decode_series, encode_series
 
 
 @pytest.mark.parametrize(

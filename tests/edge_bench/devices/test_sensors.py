@@ -9,7 +9,7 @@ import pytest
 
 from edge_bench import devices
 from edge_bench.devices.sensors import Source
-from edge_bench.samples import CLOCK, EVENTS, FLAGS, POWER, STATE, TEMPERATURE
+from edge_bench.telemetry.samples import CLOCK, EVENTS, FLAGS, POWER, STATE, TEMPERATURE
 
 MakeBoard = Callable[[str], Path]
 Readings = dict[str, int | None]

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from edge_bench import bench
 from edge_bench.backends.ort import OrtBackend
 from edge_bench.bench_options import BenchOptions
-from edge_bench.doubts import doubts_about
-from edge_bench.samples import (
+from edge_bench.report.doubts import doubts_about
+from edge_bench.sets import AdversarialSet
+from edge_bench.telemetry.recorder import recorder_of
+from edge_bench.telemetry.samples import (
     EVENTS,
     FLAGS,
     STATE,
@@ -26,9 +28,7 @@ from edge_bench.samples import (
     Telemetry,
     encode_series,
 )
-from edge_bench.sets import AdversarialSet
-from edge_bench.telemetry import recorder_of
-from edge_bench.throttling import Throttling, throttling
+from edge_bench.telemetry.throttling import Throttling, throttling
 
 SECOND = 1_000_000
 

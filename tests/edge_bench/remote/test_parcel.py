@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner
 
 from edge_bench.bundle import pack
-from edge_bench.cli_remote import forwarded
+from edge_bench.commands.bench_remote import forwarded
 from edge_bench.console import no_progress
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.remote.client import Fetched

@@ -1,0 +1,262 @@
+"""Engines on disk: found again only where all that they depend on is the same, else built anew.
+
+    CACHE/student-1a2b3c4d5e6f7081.engine        what TensorRT built
+    CACHE/student-1a2b3c4d5e6f7081.engine.json   its record: key, sha256, the graph's outside
+    CACHE/student-1a2b3c4d5e6f7081.engine.lock   held by the process that builds it
+    CACHE/timing-10.3.0-sm87.cache               TensorRT's measurements of kernels
+
+The record is written last, so an engine whose build was killed has none and is built again. An
+engine is program code: the sha256 in its record finds damage and mix-ups, not a forger who
+writes both. Load only engines that you built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from edge_bench.backends.gpu import Gpu
+from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.errors import InputError
+from edge_bench.spec import SCHEMA_VERSION, ModelCard
+from edge_bench.store import (
+    atomic_file,
+    identity,
+    model_files,
+    read_json,
+    require_file,
+    write_json,
+)
+
+CACHE = Path("~/.cache/ardx/engines")
+SUFFIX = ".engine"
+BUILD = 1
+"""Raised when ardx builds otherwise, so that engines of before are stale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How to build an engine.
+
+    Attributes:
+        cache: folder of engines.
+        workspace_mib: most GPU memory that a kernel may use for intermediate results; None leaves
+            it to TensorRT.
+        tuned_batch: batch size that kernels are chosen for.
+        max_batch: largest batch size; both count only where the graph's batch size is free.
+    """
+
+    cache: Path = CACHE
+    workspace_mib: int | None = None
+    tuned_batch: int = 1
+    max_batch: int = 64
+
+    def __post_init__(self) -> None:
+        if self.workspace_mib is not None and self.workspace_mib < 1:
+            raise InputError(f"--workspace-mib {self.workspace_mib}: expected 1 or more")
+        if not 1 <= self.tuned_batch <= self.max_batch:
+            raise InputError(
+                f"--tuned-batch {self.tuned_batch}: expected 1 to {self.max_batch}, the "
+                "--batch-size, which is the largest that the engine takes"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shapes:
+    """The optimisation profile of the image input: full shapes, batch first."""
+
+    smallest: tuple[int, ...]
+    tuned: tuple[int, ...]
+    largest: tuple[int, ...]
+
+    def take(self, shape: tuple[int, ...]) -> bool:
+        """Does the profile take a batch of this shape?"""
+        return len(shape) == len(self.largest) and all(
+            least <= size <= most
+            for least, size, most in zip(self.smallest, shape, self.largest, strict=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineKey:
+    """All that an engine depends on; the engine of another key is another engine."""
+
+    onnx_sha256: str
+    tensorrt: str
+    gpu: Gpu
+    shapes: Shapes
+    workspace_mib: int | None
+    build: int = BUILD
+
+    def digest(self) -> str:
+        """A short name of the key, for files."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """The graph as its callers see it, kept so that an engine can be run without its ONNX file.
+
+    `image_shape` is (C, H, W) without a batch; `batch_size` is None where it is free.
+    """
+
+    input: str
+    dtype: str
+    channels_last: bool
+    image_shape: tuple[int, int, int]
+    batch_size: int | None
+    output: str
+    classes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineRecord:
+    """What lies beside an engine. `card` is that of the ONNX file `source`."""
+
+    schema_version: int = SCHEMA_VERSION
+    key: EngineKey
+    engine_sha256: str
+    source: str
+    outside: Outside
+    card: ModelCard | None
+
+
+Build = Callable[[Path, ProgressCallback], bytes]
+"""Called with the timing cache to read and update, and a progress callback."""
+
+
+def profile_shapes(outside: Outside, options: EngineOptions) -> Shapes:
+    """The shapes that the engine of a graph must take; all one where its batch size is bound."""
+    channels, height, width = outside.image_shape
+    image = (height, width, channels) if outside.channels_last else (channels, height, width)
+    if outside.batch_size is not None:
+        bound = (outside.batch_size, *image)
+        return Shapes(smallest=bound, tuned=bound, largest=bound)
+    return Shapes(
+        smallest=(1, *image),
+        tuned=(options.tuned_batch, *image),
+        largest=(options.max_batch, *image),
+    )
+
+
+def engine_key(
+    onnx: Path, tensorrt: str, gpu: Gpu, outside: Outside, options: EngineOptions
+) -> EngineKey:
+    """The key of the engine that `onnx` (and the files of its weights) would become here."""
+    return EngineKey(
+        onnx_sha256=identity(model_files(onnx))[0],
+        tensorrt=tensorrt,
+        gpu=gpu,
+        shapes=profile_shapes(outside, options),
+        workspace_mib=options.workspace_mib,
+    )
+
+
+def cached_engine(
+    onnx: Path,
+    key: EngineKey,
+    outside: Outside,
+    card: ModelCard | None,
+    cache: Path,
+    build: Build,
+    report_progress: ProgressCallback = no_progress,
+) -> tuple[bytes, EngineRecord]:
+    """The engine of `key`: from the cache where it is whole and of that very key, else built.
+
+    Of several processes that want one engine, one builds and the others wait for it.
+    """
+    folder = cache.expanduser()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{onnx.stem}-{key.digest()}{SUFFIX}"
+    if found := _whole(path, key):
+        return found  # Without the lock: the folder may be one that may only be read.
+    with _locked(path.with_name(path.name + ".lock"), onnx, report_progress):
+        if found := _whole(path, key):
+            return found
+        for remains in folder.glob(f".{path.stem}.partial-*"):
+            remains.unlink(missing_ok=True)  # Of a build that was killed: this lock was its, too.
+        capability = key.gpu.compute_capability.replace(".", "")
+        timing = folder / f"timing-{key.tensorrt}-sm{capability}.cache"
+        engine = build(timing, report_progress)
+        record = EngineRecord(
+            key=key,
+            engine_sha256=hashlib.sha256(engine).hexdigest(),
+            source=onnx.name,
+            outside=outside,
+            card=card,
+        )
+        record_path(path).unlink(missing_ok=True)
+        with atomic_file(path, force=True) as partial:
+            partial.write_bytes(engine)
+        write_json(record_path(path), record, force=True)
+        report_progress(
+            1, 1, "engine built; a second run measures without the builder's memory and heat"
+        )
+        return engine, record
+
+
+def given_engine(path: Path, tensorrt: str, gpu: Gpu) -> tuple[bytes, EngineRecord]:
+    """An engine file that was named itself; it must fit its record and this machine.
+
+    Raises:
+        InputError: no record, another file than it speaks of, or made for another machine.
+    """
+    require_file(path, "a TensorRT engine")
+    require_file(record_path(path), f"the record that lies beside the engine {path.name}")
+    record = read_json(record_path(path), EngineRecord, "the record of an engine")
+    found, here = record.key, f"TensorRT {tensorrt} on {_describe(gpu)}"
+    made = f"TensorRT {found.tensorrt} on {_describe(found.gpu)}"
+    if made != here or found.build != BUILD:
+        raise InputError(
+            f"{path}: was built by {made}, and this is {here}; give its ONNX file "
+            f"({record.source}), so that an engine is built here"
+        )
+    engine = path.read_bytes()
+    came = hashlib.sha256(engine).hexdigest()
+    if came != record.engine_sha256:
+        raise InputError(
+            f"{path}: has sha256 {came[:12]}..., but its record speaks of "
+            f"{record.engine_sha256[:12]}...; give its ONNX file ({record.source}), so that the "
+            "engine is built again"
+        )
+    return engine, record
+
+
+def record_path(engine: Path) -> Path:
+    """Where the record of an engine lies."""
+    return engine.with_name(engine.name + ".json")
+
+
+def _whole(path: Path, key: EngineKey) -> tuple[bytes, EngineRecord] | None:
+    """The engine at `path` where its record is whole, of `key`, and of these very bytes."""
+    try:
+        record = read_json(record_path(path), EngineRecord, "the record of an engine")
+        engine = path.read_bytes()
+    except (InputError, OSError):
+        return None
+    whole = record.key == key and record.engine_sha256 == hashlib.sha256(engine).hexdigest()
+    return (engine, record) if whole else None
+
+
+@contextmanager
+def _locked(path: Path, onnx: Path, report_progress: ProgressCallback) -> Iterator[None]:
+    """Hold `path` against other processes; the kernel lets go of it when a process is killed."""
+    import fcntl
+
+    with path.open("wb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report_progress(0, 1, f"waiting: another process builds the engine of {onnx.name}")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # The file stays: removing it would let two processes hold two files of one name.
+        yield
+
+
+def _describe(gpu: Gpu) -> str:
+    return f"{gpu.name} (sm {gpu.compute_capability}, {gpu.multiprocessors} multiprocessors)"

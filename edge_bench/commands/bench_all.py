@@ -1,0 +1,134 @@
+"""`bench --backend all` for people: files, warnings, the table and the sentence below it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from edge_bench.bench_options import BenchOptions
+from edge_bench.black_box import SquareOptions
+from edge_bench.console import print_json, print_table, progress, warn
+from edge_bench.every_backend import ALL, Outcome, backends_here, report_path, run_all
+from edge_bench.journal import Journal
+from edge_bench.report.compare import HEADER, conclusion, rows
+from edge_bench.report.doubts import doubts_about
+from edge_bench.report.summary import summarise
+from edge_bench.sets import AdversarialSet
+from edge_bench.spec import Report
+from edge_bench.store import refuse_existing_file, write_json
+from edge_bench.unpack import Unpacked
+
+
+def bench_all(
+    parts: Unpacked,
+    path: str,
+    sets: list[AdversarialSet],
+    options: BenchOptions,
+    square: SquareOptions | None,
+    out: Path,
+    force: bool,
+    json_summary: bool,
+) -> tuple[Report, dict[str, Any], int]:
+    """Run, write and tell; give the report of the fastest, the summary and the exit code.
+
+    `out` gets the report of the fastest, so that a gate finds it whichever that is; the files
+    beside it hold the report of each backend and, named `all`, the comparison.
+
+    Raises:
+        typer.Exit: no backend came through.
+    """
+    for name in (*backends_here()[0], ALL):
+        refuse_existing_file(report_path(out, name), force)
+    outcome = _named(run_all(parts.model, parts.sets, options, square, out, progress), parts, path)
+    write_all(outcome, out, force)
+    _warn(outcome.reports, sets)
+    for contender in outcome.comparison.contenders:
+        if contender.error:
+            print(f"error: {contender.backend}: {contender.error}", file=sys.stderr)
+    return tell_all(outcome, out, json_summary)
+
+
+def write_all(outcome: Outcome, out: Path, force: bool) -> None:
+    """Write what `bench_all` says of its files."""
+    for name, report in outcome.reports.items():
+        with Journal(report_path(out, name)) as journal:
+            write_json(report_path(out, name), report, force)
+            journal.close_for(report_path(out, name))
+    write_json(report_path(out, ALL), outcome.comparison, force)
+    if outcome.standings:
+        write_json(out, outcome.reports[outcome.standings[0].backend], force)
+
+
+def tell_all(outcome: Outcome, out: Path, json_summary: bool) -> tuple[Report, dict[str, Any], int]:
+    """Show the table, where people read, and give what `bench_all` gives.
+
+    Raises:
+        typer.Exit: no backend came through.
+    """
+    summary = summarise_all(outcome, out)
+    if not outcome.standings:
+        if json_summary:
+            print_json(summary)
+        raise typer.Exit(outcome.exit_code)
+    if not json_summary:
+        _tell(outcome, out)
+    return outcome.reports[outcome.standings[0].backend], summary, outcome.exit_code
+
+
+def _named(outcome: Outcome, parts: Unpacked, path: str) -> Outcome:
+    """The outcome with `path` for the model, which may lie in a folder that is gone tomorrow."""
+    reports = {
+        name: replace(report, artifact=replace(report.artifact, path=path))
+        for name, report in outcome.reports.items()
+    }
+    contenders = tuple(
+        replace(c, error=c.error and c.error.replace(str(parts.model), path))
+        for c in outcome.comparison.contenders
+    )
+    comparison = replace(outcome.comparison, contenders=contenders)
+    return replace(outcome, comparison=comparison, reports=reports)
+
+
+def _warn(reports: dict[str, Report], sets: list[AdversarialSet]) -> None:
+    """Doubts, once where all backends share them."""
+    doubts = {name: doubts_about(report, sets) for name, report in reports.items()}
+    sentences = dict.fromkeys(sentence for found in doubts.values() for sentence in found)
+    for sentence in sentences:
+        names = [name for name, found in doubts.items() if sentence in found]
+        warn(sentence if len(names) == len(doubts) else f"{', '.join(names)}: {sentence}")
+
+
+def _tell(outcome: Outcome, out: Path) -> None:
+    size = outcome.comparison.batch_size
+    print_table(f"backends (p50 of batch {size}, by turns)", HEADER, rows(outcome.standings))
+    print(conclusion(outcome.standings))
+    if outcome.comparison.absent:
+        print(f"not here: {', '.join(outcome.comparison.absent)} (ardx doctor says what they need)")
+    files = [c.report for c in outcome.comparison.contenders if c.report]
+    print(f"reports: {', '.join([*files, report_path(out, ALL).name])} in {out.parent}")
+    print(f"{outcome.standings[0].backend}, in full:\n")
+
+
+def summarise_all(outcome: Outcome, out: Path) -> dict[str, Any]:
+    """The comparison as plain JSON values, with the summary of each report."""
+    standings = {standing.backend: asdict(standing) for standing in outcome.standings}
+    backends: dict[str, Any] = {}
+    reports = outcome.reports
+    for contender in outcome.comparison.contenders:
+        name = contender.backend
+        backends[name] = {"error": contender.error} | standings.get(name, {})
+        if name in reports:
+            backends[name] |= summarise(reports[name]) | {"report": str(report_path(out, name))}
+    first = outcome.standings[0].backend if outcome.standings else None
+    return {
+        "fastest": first,
+        "conclusion": conclusion(outcome.standings) if outcome.standings else None,
+        "report": str(out) if first else None,
+        "comparison": str(report_path(out, ALL)),
+        "backends": backends,
+        "absent": outcome.comparison.absent,
+    }

@@ -1,0 +1,1 @@
+"""Latency and throughput: how they are measured, and whether to trust them."""

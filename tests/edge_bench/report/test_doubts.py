@@ -1,0 +1,117 @@
+"""What a report's own numbers say against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_bench.metrics import BoolArray, encode_mask
+from edge_bench.report.doubts import doubts_about
+from edge_bench.sets import AdversarialSet
+from edge_bench.spec import AttackSpec, ModelCard, Report, SetManifest, SetResult
+
+N = 400
+
+
+def mask(right: int) -> BoolArray:
+    return np.arange(N) < right
+
+
+def opened(name: str, source_right: int) -> AdversarialSet:
+    manifest = SetManifest(
+        samples=N,
+        image_shape=(1, 1, 1),
+        classes=2,
+        dataset="d",
+        attack=AttackSpec(name="pgd", epsilon=0.1, step_size=0.1, steps=1),
+        threat="white-box",
+        source_sha256="p",
+        source_name="p",
+        on_grid=True,
+        arrays={},
+        versions={},
+    )
+    nothing = np.zeros((N, 1, 1, 1), dtype=np.uint8)
+    return AdversarialSet(
+        path=Path(name),
+        manifest=manifest,
+        images=nothing,
+        clean=nothing,
+        labels=np.zeros(N, dtype=np.int64),
+        source_success=~mask(source_right),
+    )
+
+
+@pytest.fixture
+def report(
+    make_report: Callable[..., Report], make_card: Callable[..., ModelCard]
+) -> Callable[..., Report]:
+    def make(
+        results: list[tuple[AdversarialSet, str, int]],
+        square: int | None = None,
+        precision: str = "fp32",
+    ) -> Report:
+        found = make_report()
+        sets = [
+            SetResult(
+                name=s.name, manifest=s.manifest, relation=relation, mask=encode_mask(mask(right))
+            )
+            for s, relation, right in results
+        ]
+        if square is not None:
+            by_scores = replace(sets[0].manifest, threat="black-box")
+            sets.append(
+                SetResult(
+                    name="square",
+                    manifest=by_scores,
+                    relation="this artefact",
+                    mask=encode_mask(mask(square)),
+                )
+            )
+        return replace(
+            found,
+            artifact=replace(found.artifact, card=make_card(precision=precision)),
+            clean_mask=encode_mask(mask(300)),
+            sets=tuple(sets),
+        )
+
+    return make
+
+
+def test_a_report_without_sets_says_so(report: Callable[..., Report]) -> None:
+    (sentence,) = doubts_about(report([]), [])
+    assert sentence.startswith("no --sets given")
+
+
+def test_a_sound_report_raises_no_doubt(report: Callable[..., Report]) -> None:
+    one = opened("pgd", 200)
+    assert doubts_about(report([(one, "its parent", 200)], square=200), [one]) == []
+
+
+def test_a_set_that_suits_the_parent_better_is_told_with_both_figures(
+    report: Callable[..., Report],
+) -> None:
+    one = opened("pgd", 200)
+    (sentence,) = doubts_about(report([(one, "its parent", 212)]), [one])
+    assert "keeps 53.0 % of the set pgd, its parent, on which it was crafted, 50.0 %" in sentence
+    assert doubts_about(report([(one, "another model", 212)]), [one]) == []
+    # Three of 400 more are within chance.
+    assert doubts_about(report([(one, "its parent", 203)]), [one]) == []
+
+
+def test_square_that_breaks_what_the_sets_left_is_told(report: Callable[..., Report]) -> None:
+    one = opened("pgd", 200)
+    (sentence,) = doubts_about(report([(one, "this artefact", 200)], square=190), [one])
+    assert "breaks 10 of 400 images that the replayed sets left" in sentence
+    assert doubts_about(report([(one, "this artefact", 200)], square=198), [one]) == []
+
+
+def test_a_replay_on_int8_is_an_upper_bound(report: Callable[..., Report]) -> None:
+    one = opened("pgd", 200)
+    (sentence,) = doubts_about(report([(one, "its parent", 200)], precision="int8"), [one])
+    assert "upper bound" in sentence
+    assert doubts_about(report([(one, "this artefact", 200)], precision="int8"), [one]) == []
