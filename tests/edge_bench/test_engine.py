@@ -22,7 +22,7 @@ MakeModel = Callable[..., Path]
 Invoke = Callable[..., tuple[int, str, str]]
 
 SOURCE = Path(edge_bench.__file__).parent
-FILES = (SOURCE / "engine.py", SOURCE / "backends" / "trt.py")
+FILES = (SOURCE / "backends" / "engine.py", SOURCE / "backends" / "trt.py")
 NAMES = json.loads((Path(__file__).parents[1] / "data" / "tensorrt_names.json").read_text())
 TENSORRT: dict[str, Any] = NAMES["tensorrt"]
 POLYGRAPHY: dict[str, dict[str, list[str]]] = NAMES["polygraphy"]
