@@ -18,7 +18,7 @@ from edge_bench.metrics import BoolArray, encode_mask, pack_bits, unpack_bits
 from edge_bench.sets import AdversarialSet, release
 from edge_bench.spec import Artifact, SetResult
 
-HELD_BYTES = 8 << 20
+HELD_BYTES = 2 << 20
 """Images that stay in memory behind the replay: giving back every batch alone would cost a
 twentieth of the time of a small network."""
 

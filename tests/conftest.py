@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -11,6 +12,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import pytest
 
 from .emulated import CORES, QEMU, EmulatedBoard, make_emulated
+
+# A shell's background job ignores Ctrl-C, and so would every process that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
