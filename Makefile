@@ -9,8 +9,9 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/ardx demo --out demo --force
 
+# A process for each core, of one thread each: torch's threads would wait for one another's cores.
 test: .venv/installed
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
 
 lint: .venv/installed
 	$(BIN)/ruff check .
