@@ -93,4 +93,5 @@ for name, command in (
     ("recipes", cli_learning.recipes),
     ("doctor", doctor),
 ):
-    app.command(name)(command)
+    settings = bench.SETTINGS if name == "bench" else None
+    app.command(name, context_settings=settings)(command)

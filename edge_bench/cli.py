@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from edge_bench.commands.bench import bench
+from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
 from edge_bench.commands.gate import gate
 from edge_bench.console import Stages
@@ -18,5 +18,5 @@ app = typer.Typer(
 )
 
 app.command("bundle")(bundle)
-app.command("bench")(bench)
+app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)

@@ -16,6 +16,7 @@ from edge_bench.commands.bench_values import (
     require_host,
     scenarios_of,
     square_of,
+    sweep_words,
 )
 from edge_bench.commands.gate import Force, Json, print_verdict, verdict
 from edge_bench.console import print_json, print_table, progress, warn
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from edge_bench.sets import AdversarialSet
     from edge_bench.spec import Report
     from edge_bench.unpack import Unpacked
+
+
+SETTINGS = {"allow_extra_args": True}
+"""Of the command line: `--sweep threads=1,2 batch=1,8` has a word that is no option's value."""
 
 
 def bench(
@@ -71,8 +76,8 @@ def bench(
     sweep: Annotated[
         list[str] | None,
         typer.Option(
-            help="Time every combination of settings, too: 'threads=1,2,4 batch=1,8 "
-            "affinity=0,0-1,0+2'."
+            help="Time every combination of settings, too: threads=1,2,4 batch=1,8 "
+            "affinity=0,0-1,0+2."
         ),
     ] = None,
     soak: Annotated[
@@ -148,7 +153,7 @@ def bench(
 
     Example: ardx bench student.ardx --out report.json
 
-    Example: ardx bench student.onnx --scenario multi-stream --sweep "threads=1,2,4 batch=1,8"
+    Example: ardx bench student.onnx --scenario multi-stream --sweep threads=1,2,4 batch=1,8
 
     Example: ardx bench student.ardx --device rpi --host pi@board --host pi@other --out report.json
 
@@ -181,7 +186,7 @@ def bench(
         min_seconds=seconds,
         settle_seconds=settle_seconds,
         **scenarios_of(scenario or [], streams, batches),
-        sweep=read_sweep(sweep or []),
+        sweep=read_sweep(sweep_words(context, sweep)),
         soak_minutes=soak,
         idle_seconds=idle_seconds,
         mean=floats_of(mean, "--mean"),

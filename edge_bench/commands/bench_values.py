@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from edge_bench.console import warn
 
 if TYPE_CHECKING:
@@ -125,3 +127,21 @@ def scenarios_of(names: list[str], streams: int | None, batches: str | None) -> 
         raise InputError(f"--batches {batches}: expected whole numbers with commas, such as 1,8,32")
     options: dict[str, Any] = {"scenarios": tuple(given), "batches": tuple(map(int, sizes))}
     return options if streams is None else options | {"streams": streams}
+
+
+def sweep_words(context: typer.Context, sweep: list[str] | None) -> list[str]:
+    """The settings of --sweep, those that follow it as further words among them.
+
+    They join its values in `context`, too, which is what travels to another machine.
+
+    Raises:
+        InputError: words that no option asked for.
+    """
+    from edge_bench.errors import InputError
+
+    extra = list(context.args)
+    if extra and not (sweep and all("=" in word for word in extra)):
+        raise InputError(f"unexpected argument {extra[0]!r}; see {context.command_path} --help")
+    words = [*(sweep or []), *extra]
+    context.params["sweep"] = words
+    return words

@@ -99,6 +99,11 @@ def test_a_sweep_times_every_setting_in_a_process_of_its_own(bench: Callable[...
     assert report.latency.batch_size == 1
 
 
+def test_settings_may_follow_as_words_of_their_own(bench: Callable[..., Any]) -> None:
+    _, report = bench("--sweep", "threads=1", "batch=1,2")
+    assert [(p.threads, p.timed.batch_size) for p in report.sweep] == [(1, 1), (1, 2)]
+
+
 def test_cores_bring_as_many_threads_where_none_were_asked_for(
     make_model: MakeModel, quick: Quick
 ) -> None:
@@ -142,6 +147,8 @@ def test_people_see_what_was_timed(invoke: Invoke, make_model: MakeModel, tmp_pa
         (("--scenario", "multi-stream"), {"batch": 3}, "expected a multiple of 3"),
         (("--sweep", "batch=2"), {"batch": 1}, "takes batches of 1 alone"),
         (("--sweep", "affinity=4095"), {}, "no core 4095 for this process"),
+        (("batch=1,8",), {}, "unexpected argument 'batch=1,8'; see"),
+        (("--sweep", "batch=1", "other.onnx"), {}, "unexpected argument 'other.onnx'; see"),
         (("--soak", "-1"), {}, "--soak -1: expected a time of 0 or more"),
         (("--settle-seconds", "inf"), {}, "--settle-seconds inf: expected a time"),
     ],
