@@ -2,3 +2,5 @@
 
 This package turns an `nn.Module` that it is given into ONNX; it does not know how it was trained.
 """
+
+import edge_bench  # noqa: F401, which keeps onnxruntime quiet, so before it

@@ -12,4 +12,10 @@ training side writes. Order of work: `bench` (measure) -> report file -> `report
     sets, bundle, journal, store    files
 """
 
+import os
+
+# onnxruntime reports its use to its makers unless this is set before it is imported. Who wants that
+# sets it to 0.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 __version__ = "0.1.0"

@@ -9,7 +9,6 @@ JSON line; docs/results/overhead.md holds those of the committed figures.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,6 @@ from time import perf_counter, perf_counter_ns
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
-import onnxruntime as ort
 import typer
 
 from benchmarks.lines import commit, machine
@@ -179,7 +177,6 @@ def main(
     limit: Annotated[int, typer.Option(help="Images of the set.")] = 2048,
 ) -> None:
     """Print what the harness costs on this artefact."""
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     opened = open_set(set_folder)
     options = BenchOptions(threads=threads)
     with OrtBackend(model, threads) as backend:
@@ -195,7 +192,7 @@ def main(
             **processes(model, threads),
             "commit": commit(),
             "machine": machine(),
-            "onnxruntime": ort.__version__,
+            "onnxruntime": backend.info.version,
         }
     print(json.dumps(line))
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 GUARD = """
 import importlib, pkgutil, sys
@@ -44,3 +47,22 @@ def test_a_gate_s_help_needs_no_numpy() -> None:
     ended = run("BLOCKED += ('numpy',)\nfrom edge_bench.cli import app\napp(['gate', '--help'])\n")
     assert ended.returncode == 0, ended.stderr
     assert "--min-robust-accuracy" in ended.stdout
+
+
+@pytest.mark.parametrize("module", ["edge_bench.cli", "deploy.calibration", "ard.cli"])
+def test_onnxruntime_is_told_to_report_to_nobody_before_it_is_imported(module: str) -> None:
+    script = (
+        "import os, sys\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'onnxruntime': print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        f"import {module}\n"
+        "import onnxruntime\n"
+    )
+    quiet = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    for given, expected in ((quiet, "1"), (quiet | {"ORT_DISABLE_TELEMETRY": "0"}, "0")):
+        ended = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=given
+        )
+        assert ended.stdout.split()[0] == expected
