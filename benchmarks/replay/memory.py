@@ -8,7 +8,6 @@ the whole command.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -123,7 +122,6 @@ def measure(samples: int) -> dict[str, tuple[int, float]]:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"ORT_DISABLE_TELEMETRY": "1"},
         )
     steps: dict[str, tuple[int, float]] = json.loads(done.stderr.splitlines()[-1])
     return steps

@@ -69,7 +69,7 @@ def ratios(ours: list[float], theirs: list[float]) -> dict[str, float]:
 
 def replay_throughput(
     backend: OrtBackend, session: Any, opened: AdversarialSet, options: BenchOptions, limit: int
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Images a second of the replay over those of a loop that is given prepared arrays."""
     images, labels = opened.images[:limit], opened.labels[:limit]
     prepared = prepare(np.asarray(images), backend.input, options)
@@ -87,7 +87,13 @@ def replay_throughput(
         return len(images) / (perf_counter() - begin)
 
     found = by_turns({"ours": ours, "bare": bare})
-    return ratios(found["ours"], found["bare"])
+    batch_ms = 1e3 * size / median(found["bare"])
+    extra_ms = median(1e3 * size * (1 / o - 1 / b) for o, b in zip(*found.values(), strict=True))
+    return {
+        "replay throughput over bare": ratios(found["ours"], found["bare"]),
+        "bare batch, ms": round(batch_ms, 3),
+        "the replay's share of a batch, ms": round(extra_ms, 3),
+    }
 
 
 def latency(
@@ -185,9 +191,7 @@ def main(
         line = {
             "model": model.name,
             "threads": threads,
-            "replay throughput over bare": replay_throughput(
-                backend, session, opened, options, limit
-            ),
+            **replay_throughput(backend, session, opened, options, limit),
             **latency(backend, session, opened, options),
             **processes(model, threads),
             "commit": commit(),

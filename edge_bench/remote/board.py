@@ -44,8 +44,6 @@ from edge_bench.remote.layout import (
 
 POLL_SECONDS = 0.25
 LOCK_TRIES = 5
-SETTINGS = {"ORT_DISABLE_TELEMETRY": "1"}
-"""Somebody else's board: onnxruntime leaves no files there and calls nobody."""
 
 
 def start(folder: Path) -> dict[str, Any]:
@@ -78,7 +76,7 @@ def start(folder: Path) -> dict[str, Any]:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd=folder,
-                env=os.environ | SETTINGS | {"TMPDIR": str(folder / TMP)},
+                env=os.environ | {"TMPDIR": str(folder / TMP)},
                 start_new_session=True,
                 # The lock is the process's from its first moment to its last, whatever ends it.
                 pass_fds=(lock.fileno(),),

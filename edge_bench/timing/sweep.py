@@ -42,7 +42,7 @@ def run_sweep(
     for number, setting in enumerate(options.sweep, 1):
         with ProcessPoolExecutor(1, mp_context=context) as pool:
             try:
-                point = pool.submit(_time_point, model, path, options, setting).result()
+                point = pool.submit(time_point, model, path, options, setting).result()
             except BrokenProcessPool:
                 raise CapabilityError(
                     f"--sweep: the process of {setting} died, as where memory runs out; leave that "
@@ -79,9 +79,10 @@ def check_sweep(options: BenchOptions) -> None:
         )
 
 
-def _time_point(
+def time_point(
     model: Path, set_path: Path | None, options: BenchOptions, setting: Setting
 ) -> SweepPoint:
+    """Time one point in this process, which is held to its cores from now on."""
     if setting.cores is not None:
         os.sched_setaffinity(0, setting.cores)
     threads = setting.threads or options.threads

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from edge_bench.errors import InputError
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Report
 from edge_bench.store import read_json
-from edge_bench.timing.setting import read_sweep
+from edge_bench.timing.setting import Setting, read_sweep
+from edge_bench.timing.sweep import time_point
 
 Invoke = Callable[..., tuple[int, str, str]]
 MakeModel = Callable[..., Path]
@@ -87,6 +90,9 @@ def test_the_first_inference_is_that_before_the_replay(
     monkeypatch.setattr(OrtBackend, "infer", watched)
     run(make_model(), [opened], quick(batch_size=8))
     assert seen[:2] == [1, 8]
+    # That call, one of warm-up, three that are timed and one whose logits are looked at: the first
+    # is not made again.
+    assert seen.count(1) == 6
 
 
 def test_a_sweep_times_every_setting_in_a_process_of_its_own(bench: Callable[..., Any]) -> None:
@@ -111,6 +117,14 @@ def test_cores_bring_as_many_threads_where_none_were_asked_for(
     options = quick(threads=None, sweep=read_sweep([f"affinity={core}"]))
     (point,) = run(make_model(), [], options).sweep
     assert point.threads == 1
+
+
+def test_a_point_holds_its_process_to_its_cores(make_model: MakeModel, quick: Quick) -> None:
+    core = max(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        pool.submit(time_point, make_model(), None, quick(), Setting(cores=(core,))).result()
+        assert pool.submit(os.sched_getaffinity, 0).result() == {core}
 
 
 def test_a_soak_is_reported_with_its_drift(bench: Callable[..., Any]) -> None:
