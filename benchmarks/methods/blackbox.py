@@ -44,14 +44,15 @@ def main(
     stage: Annotated[str, typer.Option(help="Whose students.")] = "main",
     images: Annotated[int, typer.Option(help="Stratified test images.")] = 500,
     queries: Annotated[int, typer.Option(help="Of Square.")] = 5000,
-    labels: Annotated[str, typer.Option(help="Methods, separated by commas; all if empty.")] = "",
+    label: Annotated[list[str] | None, typer.Option(help="Only this method; several.")] = None,
 ) -> None:
     """Add a line of stage `blackbox` for every student that has none."""
     torch.set_num_threads(1)
     origin = {"commit": commit(), "machine": machine()}
-    wanted = set(filter(None, labels.split(",")))
     students = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    students = [s for s in students if s["stage"] == stage and (not wanted or s["label"] in wanted)]
+    students = [s for s in students if s["stage"] == stage and (not label or s["label"] in label)]
+    # Every first seed before every second one, so that a table cut short compares like with like.
+    students.sort(key=lambda s: s["seed"])
     split: Split | None = None
     for student in students:
         weights = work / student["weights"] / "student.safetensors"

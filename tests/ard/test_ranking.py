@@ -162,12 +162,10 @@ def test_losses_equal_the_written_out_formulas(options: RankingOptions, rows: in
         assert float(found[level]) == pytest.approx(value, abs=1e-12), level
 
 
-@pytest.mark.parametrize("shifts", [1, 2, 3, 100])
+@pytest.mark.parametrize("side", [1, 2, 3, 100])
 @pytest.mark.parametrize("n", [2, 3, 8, 9])
-def test_the_block_size_changes_nothing(
-    shifts: int, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairs, "MIN_SHIFTS", shifts)
+def test_the_block_size_changes_nothing(side: int, n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "MIN_SIDE", side)
     monkeypatch.setattr(pairs, "BLOCK_COMPARISONS", 0)
     a, b = logits(2, 3, n)
     rows = list(zip(a.tolist(), b.tolist(), strict=True))
@@ -180,14 +178,14 @@ def test_the_block_size_changes_nothing(
     )
 
 
-@pytest.mark.parametrize("shifts", [1, 2, 100])
+@pytest.mark.parametrize("side", [1, 2, 100])
 @pytest.mark.parametrize("n", [5, 6])
 @pytest.mark.parametrize("hard", [False, True])
 @pytest.mark.parametrize("agreement", ["pairs", "cosine", "spearman"])
 def test_gradients_are_those_of_the_values(
-    agreement: str, hard: bool, n: int, shifts: int, monkeypatch: pytest.MonkeyPatch
+    agreement: str, hard: bool, n: int, side: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pairs, "MIN_SHIFTS", shifts)
+    monkeypatch.setattr(pairs, "MIN_SIDE", side)
     monkeypatch.setattr(pairs, "BLOCK_COMPARISONS", 0)
     a, b = (z.requires_grad_() for z in logits(2, 3, n, seed=1))
 
