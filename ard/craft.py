@@ -177,10 +177,10 @@ def keep_set(
     plan = SetPlan(manifest=manifest, batch_size=BATCH_SIZE, made_from={"images": split.sha256})
     with SetWriter(out, plan, force=force) as writer:
         for begin in range(writer.done, len(split), BATCH_SIZE):
-            part = slice(begin, begin + BATCH_SIZE)
-            images, labels = found[part].to(torch_device), split.labels[part]
-            fooled = predict(victim.module, images).cpu() != labels
-            arrays = (found[part], split.images[part], labels, fooled)
+            clean = split.part(begin, begin + BATCH_SIZE)
+            images = found[begin : begin + BATCH_SIZE].to(torch_device)
+            fooled = predict(victim.module, images).cpu() != clean.labels
+            arrays = (images.cpu(), clean.images, clean.labels, fooled)
             writer.append(*(array.numpy() for array in arrays))
         return writer.finish()
 

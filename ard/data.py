@@ -1,4 +1,4 @@
-"""Labelled images in memory, as uint8: the 8-bit grid that pictures live on.
+"""Labelled images as uint8: the 8-bit grid that pictures live on.
 
 Splits, subsets and augmentation; `datasets` loads them by name.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,24 +21,78 @@ VALIDATION_FRACTION = 0.1
 VALIDATION_MOST = 1000
 
 
+class Stored(Protocol):
+    """Images that are not in memory."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, C, H, W)."""
+
+    def at(self, index: Tensor) -> Stored:
+        """Some of them; nothing is read yet."""
+
+    def read(self) -> Tensor:
+        """All of them, (N, C, H, W) uint8."""
+
+    def digest(self) -> str:
+        """Hex digest that changes when the images do."""
+
+
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W) uint8 and labels (N,) int64."""
+    """Images (N, C, H, W) uint8, in memory or not, and labels (N,) int64."""
 
-    images: Tensor
+    stored: Tensor | Stored
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def streams(self) -> bool:
+        """Whether the images are read only when they are asked for."""
+        return not isinstance(self.stored, Tensor)
+
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W) uint8; all of them are read for it, where they are not in memory."""
+        return self.stored if isinstance(self.stored, Tensor) else self.stored.read()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.stored.shape[1:]
+        return channels, height, width
+
     def at(self, index: Tensor) -> Split:
-        """The samples at `index`."""
-        return Split(self.images[index], self.labels[index])
+        """The samples at `index`; what is not in memory stays where it is."""
+        if isinstance(self.stored, Tensor):
+            return Split(self.stored[index], self.labels[index])
+        return Split(self.stored.at(index), self.labels[index])
+
+    def part(self, begin: int, end: int) -> Split:
+        """Samples `begin` to `end` (not included), in memory; a view of those that are there."""
+        if isinstance(self.stored, Tensor):
+            return Split(self.stored[begin:end], self.labels[begin:end])
+        return self.at(torch.arange(begin, min(end, len(self)))).loaded()
+
+    def loaded(self) -> Split:
+        """The same, in memory."""
+        return Split(self.images, self.labels) if self.streams else self
+
+    def to(self, torch_device: str | torch.device) -> Split:
+        """On that device; what is not in memory stays where it is, and so do its labels."""
+        if isinstance(self.stored, Tensor):
+            return Split(self.stored.to(torch_device), self.labels.to(torch_device))
+        return self
 
     @property
     def sha256(self) -> str:
         """Identity of the images and labels."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images.numpy()).data)
+        if isinstance(self.stored, Tensor):
+            digest = hashlib.sha256(np.ascontiguousarray(self.stored.numpy()).data)
+        else:
+            digest = hashlib.sha256(self.stored.digest().encode())
         digest.update(np.ascontiguousarray(self.labels.numpy()).data)
         return digest.hexdigest()
 
@@ -55,8 +110,7 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
-        channels, height, width = self.train.images.shape[1:]
-        return channels, height, width
+        return self.train.image_shape
 
 
 def hold_out_validation(train: Split) -> tuple[Split, Split]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ard.data import SPLIT_SEED, Dataset, Split, stratified_subset
+from ard.picture_files import pictures_of
 from edge_bench.errors import CapabilityError, InputError, first_line
 
 
@@ -149,7 +150,7 @@ def _tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
     return Dataset(
         name="tiny-imagenet",
         train=train,
-        test=_split(_decode(paths, None), labels),
+        test=pictures_of(paths, labels, root / "val", None),
         classes=len(names),
         flips=True,
     )
@@ -171,10 +172,10 @@ def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
             f"--dataset {name}: expected the same classes in train and {test_root.name}, but "
             f"{odd[0]!r} is in one of them only"
         )
-    if train.images.shape[1:] != test.images.shape[1:]:
+    if train.image_shape != test.image_shape:
         raise InputError(
-            f"--dataset {name}: pictures of {tuple(train.images.shape[1:])} in train but "
-            f"{tuple(test.images.shape[1:])} in {test_root.name}; give --image-size"
+            f"--dataset {name}: pictures of {train.image_shape} in train but "
+            f"{test.image_shape} in {test_root.name}; give --image-size"
         )
     return Dataset(
         name=f"imagefolder:{root.resolve().name}",
@@ -194,44 +195,7 @@ def _pictures(root: Path, image_size: int | None) -> tuple[Split, list[str]]:
         reason = first_line(error)
         raise InputError(f"{root}: expected pictures in class folders; {reason}") from None
     paths = [Path(path) for path, _ in folder.samples]
-    return _split(_decode(paths, image_size), folder.targets), folder.classes
-
-
-def _decode(paths: list[Path], image_size: int | None) -> NDArray[np.uint8]:
-    """Pictures of one size to (N, H, W, 3) uint8."""
-    out: NDArray[np.uint8] | None = None
-    for index, path in enumerate(paths):
-        array = read_picture(path, "RGB", image_size)
-        if out is None:
-            out = np.empty((len(paths), *array.shape), dtype=np.uint8)
-        if array.shape != out.shape[1:]:
-            raise InputError(
-                f"{path}: {array.shape[1]}x{array.shape[0]} pixels, but the first picture has "
-                f"{out.shape[2]}x{out.shape[1]}; give --image-size to resize them all"
-            )
-        out[index] = array
-    if out is None:
-        raise InputError("an empty list of pictures; check the dataset's files")
-    return out
-
-
-def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
-    """One picture as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            if picture.mode[0] in "IF":
-                raise InputError(
-                    f"{path}: more than 8 bits a channel, which would not survive; convert it"
-                )
-            image = picture.convert(mode)
-    # A damaged file ends as any of these, depending on its format.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable picture ({first_line(error)})") from None
-    if image_size is not None:
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    return pictures_of(paths, folder.targets, root, image_size), folder.classes
 
 
 DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {

@@ -88,7 +88,7 @@ def doubts_about(
 
 def looks(model: nn.Module, split: Split, torch_device: str = "cpu") -> list[Doubt]:
     """What the outputs alone show: probabilities for logits, or another answer every time."""
-    images = as_float(split.images[:PROBED]).to(torch_device)
+    images = as_float(split.part(0, PROBED).images).to(torch_device)
     with torch.no_grad():
         first, second = model(images).float(), model(images).float()
     found = []

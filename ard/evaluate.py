@@ -56,7 +56,7 @@ def evaluate_attack(
     parts: list[AttackSpec | None] = [None]
     if spec is not None:
         parts = [*expand(spec)]
-        require_classes(spec.name, model, as_float(split.images[:1]).to(torch_device))
+        require_classes(spec.name, model, as_float(split.part(0, 1).images).to(torch_device))
     for part in parts:
         correct = _judged(
             model, split, part, correct, torch_device, batch_size, world, found, report_progress
@@ -194,7 +194,7 @@ def evaluate_all(
         return masks[label]
 
     for spec in specs:
-        require_classes(spec.name, model, as_float(split.images[:1]).to(torch_device))
+        require_classes(spec.name, model, as_float(split.part(0, 1).images).to(torch_device))
     worst &= judge("clean", None, None)
     for spec in specs:
         label, left = attack_label(spec), masks["clean"] if each else worst

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ard.data import Split
-from ard.datasets import read_picture
+from ard.picture_files import read_picture
 from edge_bench.errors import InputError
 from edge_bench.spec import ModelCard
 

@@ -77,11 +77,12 @@ def calibration_images(
     if kind not in CALIBRATIONS:
         raise InputError(f"--calibration {kind}: expected {', '.join(CALIBRATIONS)}")
     training = calibration_part(training, count, seed)
+    images = training.images
     if kind == "clean":
-        return training.images
+        return images
     chosen = torch.arange(0, len(training), 1 if kind == "adversarial" else 2)
     spec = parse_attack(CALIBRATION_ATTACK, epsilon=epsilon, seed=seed)
-    images = training.images.clone()
+    images = images.clone()
     with monitor("calibration images") as report:
         images[chosen] = adversarial_levels(model, training.at(chosen), spec, report)
     return images
@@ -175,6 +176,6 @@ def _attacked(
     """Samples and their adversarial images, a few at a time, which bounds memory."""
     cheaper = for_attack(model)
     for index, begin in enumerate(range(0, len(split), AT_ONCE)):
-        part = split.at(torch.arange(begin, min(begin + AT_ONCE, len(split))))
+        part = split.part(begin, begin + AT_ONCE)
         yield part, run_attack(cheaper, as_float(part.images), part.labels, spec, index)
         report_progress(begin + len(part), len(split), "")

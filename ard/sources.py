@@ -47,7 +47,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class SplitSource:
-    """A split that is in memory already."""
+    """A part of a dataset."""
 
     split: Split
     dataset: str
@@ -56,8 +56,7 @@ class SplitSource:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
-        channels, height, width = self.split.images.shape[1:]
-        return channels, height, width
+        return self.split.image_shape
 
     @property
     def identity(self) -> str:
@@ -68,8 +67,8 @@ class SplitSource:
         return len(self.split)
 
     def read(self, begin: int, end: int) -> Split:
-        """A view of the split."""
-        return Split(self.split.images[begin:end], self.split.labels[begin:end])
+        """A part of the split, in memory."""
+        return self.split.part(begin, end)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,6 +28,7 @@ from ard.distributed import ALONE, World
 from ard.evaluate import evaluate_attack
 from ard.folding import FoldedTwin
 from ard.models import build_model, channel_statistics, memory_format
+from ard.picture_files import loaded_ahead
 from ard.state import Run, Validation
 from ard.step import Teachers, update
 from edge_bench.console import ProgressCallback, no_progress
@@ -37,6 +38,7 @@ from edge_bench.store import atomic_file
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 VALIDATION_ATTACK = "pgd10"
+STATISTICS_FROM = 2000
 
 
 def train(
@@ -193,7 +195,7 @@ def _seconds_of_steps(
 
 def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Split, Teachers]:
     """The data on the device, and the teachers there too, frozen and folded."""
-    split = Split(training.images.to(torch_device), training.labels.to(torch_device))
+    split = training.to(torch_device)
 
     def placed(model: nn.Module | None) -> nn.Module | None:
         if model is None:
@@ -223,10 +225,17 @@ def _new_run(
 
 def _new_student(config: TrainConfig, dataset: Dataset, training: Split) -> nn.Module:
     """A network whose weights follow the seed without disturbing the caller's random state."""
-    mean, std = channel_statistics(training.images)
+    mean, std = channel_statistics(_some_images(training))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return build_model(config.architecture, dataset.image_shape[0], dataset.classes, mean, std)
+
+
+def _some_images(training: Split) -> Tensor:
+    """All images; where they are not in memory, enough of them for the channels' statistics."""
+    if not training.streams:
+        return training.images
+    return training.at(torch.arange(0, len(training), 1 + len(training) // STATISTICS_FROM)).images
 
 
 def _epoch(
@@ -241,9 +250,10 @@ def _epoch(
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = torch.randperm(len(training), generator=generator)
     steps = _steps_per_epoch(config, training)
-    for step in range(steps):
-        index = order[step * config.batch_size : (step + 1) * config.batch_size]
-        batch = training.at(index.to(training.labels.device))
+    indices = order[: steps * config.batch_size].to(training.labels.device)
+    torch_device = next(run.student.parameters()).device
+    batches = loaded_ahead(training, torch.split(indices, config.batch_size))
+    for step, batch in enumerate(each.to(torch_device) for each in batches):
         images = as_float(augment(batch.images, flips=dataset.flips, generator=generator))
         images = images.contiguous(memory_format=memory_format(run.student))
         done = epoch * steps + step
