@@ -23,6 +23,9 @@ from benchmarks.documents import Maker, markdown, update
 from benchmarks.lines import LINES, RESULTS, Line, unpack
 
 OURS = "ard"
+CHOSEN = "ard, on igdm"
+"""The settings of ARD that the search chose."""
+
 ASIDE = {"ard, attack of adaad": ((0, -24), "center"), "igdm, alpha 8": ((-5, 5), "right")}
 """Where the picture puts names that would lie over others."""
 
@@ -93,8 +96,27 @@ def main_table(groups: Groups) -> list[list[str]]:
                 spread(runs, lambda line: line["test"]["clean"]),
                 spread(runs, lambda line: line["test"]["apgd_ce"]),
                 spread(runs, robust),
-                spread(runs, lambda line: (line["test"]["clean"] + robust(line)) / 2),
+                spread(runs, weighted),
                 *compared,
+            ]
+        )
+    return rows
+
+
+def rivals_table(groups: Groups) -> list[list[str]]:
+    """The chosen settings of ARD against every rival by pairs, the most robust rival first."""
+    ours = groups.get(CHOSEN, [])
+    rivals = {k: runs for k, runs in groups.items() if runs[0]["settings"]["method"] != "ard"}
+    rows = [["rival", "seeds", "clean", "robust", "its pooled SD", "weighted"]]
+    for label, runs in sorted(rivals.items(), key=lambda item: -mean(item[1], robust)):
+        rows.append(
+            [
+                label,
+                str(len(runs)),
+                versus(ours, runs, lambda line: "clean"),
+                versus(ours, runs, last_attack),
+                pooled(ours, runs, robust),
+                f"{100 * (mean(ours, weighted) - mean(runs, weighted)):+.1f}" if ours else "",
             ]
         )
     return rows
@@ -178,6 +200,7 @@ def blackbox_table(groups: Groups) -> list[list[str]]:
 
 TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "main": main_table,
+    "rivals": rivals_table,
     "search": search_table,
     "ablation": ablation_table,
     "autoattack": ensemble_table,
@@ -191,6 +214,11 @@ def robust(line: Line) -> float:
     return float(min(line["test"].values()))
 
 
+def weighted(line: Line) -> float:
+    """The mean of clean and robust accuracy."""
+    return (float(line["test"]["clean"]) + robust(line)) / 2
+
+
 def mean(runs: list[Line], figure: Callable[[Line], float]) -> float:
     """Mean over seeds."""
     return statistics.fmean(figure(line) for line in runs)
@@ -201,6 +229,18 @@ def spread(runs: list[Line], figure: Callable[..., float]) -> str:
     values = [100 * figure(line) for line in runs]
     text = f"{statistics.fmean(values):.1f}"
     return text + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
+
+
+def pooled(ours: list[Line], theirs: list[Line], figure: Callable[[Line], float]) -> str:
+    """The SD over seeds that two methods share, in points; nothing where one has a single seed."""
+    if min(len(ours), len(theirs)) < 2:
+        return ""
+    squares = [
+        (len(runs) - 1, statistics.variance(100 * figure(line) for line in runs))
+        for runs in (ours, theirs)
+    ]
+    freedom = sum(count for count, _ in squares)
+    return f"{math.sqrt(sum(count * square for count, square in squares) / freedom):.1f}"
 
 
 def versus(ours: list[Line], theirs: list[Line], attack: Callable[[Line], str]) -> str:

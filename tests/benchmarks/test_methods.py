@@ -119,6 +119,7 @@ def line(label: str, seed: int, mask: NDArray[np.bool_], clean: float = 0.9) -> 
         "stage": "main",
         "label": label,
         "seed": seed,
+        "settings": {"method": label.split(",")[0]},
         "images": len(mask),
         "test": {
             "clean": clean,
@@ -150,6 +151,24 @@ def test_the_table_gives_mean_deviation_difference_and_the_weaker_test(tmp_path:
     assert rows[2][6] == "+0.0 (p 1.00)"
     weighted = [(90 + each) / 2 for each in means]
     assert rows[2][5] == f"{np.mean(weighted):.1f} ± {np.std(weighted, ddof=1):.1f}"
+
+
+def test_the_chosen_settings_are_compared_with_every_rival_beside_the_pooled_deviation() -> None:
+    rng = np.random.default_rng(1)
+    masks = [rng.random(200) < share for share in (0.50, 0.55, 0.60, 0.20, 0.30)]
+    chosen = [line("ard, on igdm", seed, masks[seed], clean=0.9) for seed in range(3)]
+    rival = [line("igdm", seed, masks[3 + seed], clean=0.8) for seed in range(2)]
+    others = {"ard": [line("ard", 0, masks[0])], "trades": [line("trades", 0, masks[4], clean=0.7)]}
+    head, *rows = report.rivals_table({"ard, on igdm": chosen, "igdm": rival} | others)
+    assert head[0] == "rival"
+    assert [row[0] for row in rows] == ["trades", "igdm"]
+    ours, theirs = ([100 * m.mean() for m in some] for some in (masks[:3], masks[3:]))
+    assert rows[1][3].startswith(f"{np.mean(ours[:2]) - np.mean(theirs):+.1f} (p ")
+    # Bessel's correction in both, weighed by their degrees of freedom.
+    shared = np.sqrt((2 * np.var(ours, ddof=1) + np.var(theirs, ddof=1)) / 3)
+    assert rows[1][4] == f"{shared:.1f}"
+    assert rows[1][5] == f"{(90 + np.mean(ours)) / 2 - (80 + np.mean(theirs)) / 2:+.1f}"
+    assert rows[0][4] == ""
 
 
 def test_seeds_that_only_one_method_has_are_not_compared() -> None:
