@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ard.allocation import keep_freed_memory
 from ard.attacks import parse_attack
 from ard.board import scalars
 from ard.config import TrainConfig, learning_rate
@@ -215,6 +216,7 @@ def _new_run(
     init: nn.Module | None = None,
 ) -> Run:
     world.check_batch(config.batch_size)
+    keep_freed_memory()
     if init is not None:
         student = copy.deepcopy(init).train()
     else:
