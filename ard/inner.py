@@ -74,7 +74,8 @@ INNER_OBJECTIVES: dict[str, str] = {
     "adaad": "KL to the teacher's prediction on the same adversarial image (AdaAD)",
     "ranking": "disagreement with the teacher's class ranking of the clean image",
 }
-INNER_WITH_TEACHER = ("kl_clean", "adaad", "ranking")
+INNER_WITH_TEACHER_CLEAN = ("kl_clean", "ranking")
+INNER_WITH_TEACHER = (*INNER_WITH_TEACHER_CLEAN, "adaad")
 
 
 def gradient_and_logits(

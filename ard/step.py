@@ -15,7 +15,7 @@ from ard import losses
 from ard.config import TrainConfig
 from ard.distributed import World
 from ard.inner import (
-    INNER_WITH_TEACHER,
+    INNER_WITH_TEACHER_CLEAN,
     Objective,
     SideBySide,
     ascend,
@@ -66,7 +66,7 @@ def update(
     images, own_labels = run.world.part(images), run.world.part(labels)
     with _autocast(config, images):
         teacher_clean = NOTHING
-        if losses.TEACHER_CLEAN in needs or config.objective in INNER_WITH_TEACHER:
+        if losses.TEACHER_CLEAN in needs or config.objective in INNER_WITH_TEACHER_CLEAN:
             teacher_clean = _without_gradient(teachers.robust, images)
         adversarial = _attack(
             config, options, run, teachers, images, own_labels, teacher_clean, generator
