@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ard.data import SPLIT_SEED, Split, any_subset
-from ard.pictures import SomePictures, digest_files, open_pictures
+from ard.picture_source import SomePictures, digest_files, open_pictures
 from edge_bench.errors import InputError
 from edge_bench.sets import batches, release
 from edge_bench.spec import ModelCard
