@@ -107,7 +107,7 @@ def rivals_table(groups: Groups) -> list[list[str]]:
     """The chosen settings of ARD against every rival by pairs, the most robust rival first."""
     ours = groups.get(CHOSEN, [])
     rivals = {k: runs for k, runs in groups.items() if runs[0]["settings"]["method"] != "ard"}
-    rows = [["rival", "seeds", "clean", "robust", "its pooled SD", "weighted"]]
+    rows = [["rival", "seeds", "clean", "robust", "pooled SD", "weighted"]]
     for label, runs in sorted(rivals.items(), key=lambda item: -mean(item[1], robust)):
         rows.append(
             [
