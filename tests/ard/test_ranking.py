@@ -198,6 +198,22 @@ def test_gradients_are_those_of_the_values(
     assert torch.autograd.gradcheck(value, (a, b))
 
 
+@pytest.mark.parametrize("widest", [1e-3, 1.0, 60.0, 78.0, 79.0, 100.0, 1e6])
+def test_comparisons_in_float32_hold_at_any_range_of_scores(widest: float) -> None:
+    """As ratios of exponentials up to a range of 78.6, which neither overflow nor vanish there."""
+    (scores,) = logits(1, 3, 9, seed=7)
+    spread = scores.amax(dim=1, keepdim=True) - scores.amin(dim=1, keepdim=True)
+    wide = (scores / spread * widest).float()
+    ranks = [reference_ranks(row, 1.0, False) for row in wide.tolist()]
+    torch.testing.assert_close(soft_ranks(wide, 1.0), torch.tensor(ranks), atol=1e-5, rtol=1e-5)
+    found = wide.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(soft_ranks(found, 1.0)[:, 0].sum(), found)
+    exact = wide.double().requires_grad_()
+    differences = exact[:, :1] - exact
+    (expected,) = torch.autograd.grad(differences.tanh().sum(), exact)
+    torch.testing.assert_close(gradient, expected.float(), atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_the_whole_loss_passes_gradcheck(options: RankingOptions) -> None:
     s_clean, s_adv, t_clean, t_adv = logits(4, 4, 5, seed=2)
