@@ -198,7 +198,7 @@ def test_the_other_parts_of_the_ensemble_need_no_fourth_class(name: str) -> None
     assert accuracy(model, found, labels) < 1
 
 
-@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "square20"])
+@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "square200"])
 def test_a_part_of_the_ensemble_attacks_only_what_is_still_right(
     name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
 ) -> None:
