@@ -7,8 +7,10 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +19,9 @@ from torch import Tensor
 
 from ard.data import Split
 from edge_bench.errors import InputError, first_line
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Above this a dataset's decoded pictures stay in their files: ImageNet at 224 pixels has 190 GB.
 IN_MEMORY_BYTES = 1 << 30
@@ -67,17 +72,12 @@ class PictureFiles:
 
     def check_sizes(self) -> None:
         """Read every file's head, so that a picture of another size does not end a long run."""
-        from PIL import Image
-
         if self.image_size is not None:
             return
         for chosen in self.index.tolist():
             path = self.paths[chosen]
-            try:
-                with Image.open(path) as picture:
-                    width, height = picture.size
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                raise _unreadable(path, error) from None
+            with _opened(path) as picture:
+                width, height = picture.size
             self._check_size(path, height, width)
 
     def digest(self) -> str:
@@ -146,21 +146,30 @@ def loaded_ahead(split: Split, indices: Iterable[Tensor]) -> Generator[Split]:
 
 def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
     """One picture as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`."""
+    from PIL.Image import Resampling
+
+    with _opened(path) as picture:
+        if picture.mode[0] in "IF":
+            raise InputError(
+                f"{path}: more than 8 bits a channel, which would not survive; convert it"
+            )
+        image = picture.convert(mode)
+    if image_size is not None:
+        image = image.resize((image_size, image_size), Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[Image]:
+    """The picture, whose pixels are not read yet."""
     from PIL import Image
 
     try:
         with Image.open(path) as picture:
-            if picture.mode[0] in "IF":
-                raise InputError(
-                    f"{path}: more than 8 bits a channel, which would not survive; convert it"
-                )
-            image = picture.convert(mode)
+            yield picture
     # A damaged file ends as any of these, depending on its format.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
-    if image_size is not None:
-        image = image.resize((image_size, image_size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:
