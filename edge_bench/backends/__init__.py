@@ -11,8 +11,8 @@ from edge_bench.backends import openvino, ort, trt
 from edge_bench.backends.base import Backend
 from edge_bench.backends.engine import tensorrt_here
 from edge_bench.backends.engine_cache import EngineOptions
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import InputError
+from edge_bench.commands.console import ProgressCallback, no_progress
+from edge_bench.core.errors import InputError
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_bench.backends.gpu import Gpu
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import InputError
-from edge_bench.spec import SCHEMA_VERSION, ModelCard
-from edge_bench.store import (
+from edge_bench.commands.console import ProgressCallback, no_progress
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import SCHEMA_VERSION, ModelCard
+from edge_bench.files.store import (
     atomic_file,
     identity,
     model_files,

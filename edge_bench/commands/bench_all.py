@@ -9,18 +9,18 @@ from typing import Any
 
 import typer
 
-from edge_bench.bench_options import BenchOptions
-from edge_bench.black_box import SquareOptions
-from edge_bench.console import print_json, print_table, progress, warn
-from edge_bench.every_backend import ALL, Outcome, backends_here, report_path, run_all
-from edge_bench.journal import Journal
+from edge_bench.commands.console import print_json, print_table, progress, warn
+from edge_bench.core.spec import Report
+from edge_bench.files.journal import Journal
+from edge_bench.files.sets import AdversarialSet
+from edge_bench.files.store import refuse_existing_file, write_json
+from edge_bench.files.unpack import Unpacked
+from edge_bench.options.bench import BenchOptions
 from edge_bench.report.compare import HEADER, conclusion, rows
 from edge_bench.report.doubts import doubts_about
 from edge_bench.report.summary import summarise
-from edge_bench.sets import AdversarialSet
-from edge_bench.spec import Report
-from edge_bench.store import refuse_existing_file, write_json
-from edge_bench.unpack import Unpacked
+from edge_bench.robustness.black_box import SquareOptions
+from edge_bench.runs.every_backend import ALL, Outcome, backends_here, report_path, run_all
 
 
 def bench_all(

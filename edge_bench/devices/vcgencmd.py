@@ -12,8 +12,8 @@ import subprocess
 from collections.abc import Callable
 from math import isfinite
 
+from edge_bench.core.series import FLAGS, POWER, TEMPERATURE
 from edge_bench.devices.sensors import Channel
-from edge_bench.telemetry.samples import FLAGS, POWER, TEMPERATURE
 
 POWER_S, STATE_S = 0.35, 2.0
 TIMEOUT_S = 1.0

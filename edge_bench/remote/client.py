@@ -10,8 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_bench.console import plain_progress
-from edge_bench.errors import (
+from edge_bench.commands.console import plain_progress
+from edge_bench.core.errors import (
     EXIT_INCONCLUSIVE,
     EXIT_USAGE,
     ArdxError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_bench.telemetry.samples import EVENTS, FLAGS, STATE, Series, Telemetry, decode_series
+from edge_bench.core.series import EVENTS, FLAGS, STATE, Series, Telemetry, decode_series
 
 FLAG_NAMES = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
 """Bits 0 to 3 of the Raspberry Pi's get_throttled; 16 bits above, whether it has occurred."""
