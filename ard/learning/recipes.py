@@ -57,9 +57,7 @@ EXPECTED = {
 
 def presets() -> dict[str, Path]:
     """The recipes that come with ardx, by name."""
-    here = Path(__file__).parent
-    # A wheel carries them inside the package; a checkout has them at its top.
-    folder = here / "presets" if (here / "presets").is_dir() else here.parent / "recipes"
+    folder = Path(__file__).parents[1] / "presets"
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
