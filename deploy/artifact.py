@@ -24,8 +24,8 @@ from deploy.quantization.half import HalfMaker
 from deploy.quantization.quantize import Quantiser
 from edge_bench import devices
 from edge_bench.backends import open_backend
-from edge_bench.commands.console import Monitor, silent
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.fingerprint import (
     SAMPLES,

@@ -15,8 +15,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.norms import project, projection, random_start, steepest
-from ard.methods.inner import cross_entropy, gradient_and_logits
 from edge_bench.core.spec import AttackSpec
 
 Loss = Callable[..., Tensor]

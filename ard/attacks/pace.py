@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ard.attacks.registry import expand
-from edge_bench.commands.console import ProgressCallback
+from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.spec import AttackSpec
 
 # Passes through the model that each part of the standard ensemble makes for one target, about.

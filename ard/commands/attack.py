@@ -68,13 +68,13 @@ def evaluate(
 
     Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
     """
+    from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import load_dataset
+    from ard.data.datasets import check_dataset, load_dataset
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation, as_json, rows
-    from ard.learning.learn import budget_of, check_dataset
     from edge_bench.files.store import refuse_existing, refuse_existing_file, write_json
 
     if out is not None:
@@ -236,14 +236,14 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
 
 def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     """Attack clean images, those of a dataset or the user's own."""
+    from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import attacked_for, threat_named
     from ard.crafting.craft import craft_set
-    from ard.data.datasets import load_dataset
+    from ard.data.datasets import check_dataset, load_dataset
     from ard.data.sources import Source, SplitSource, open_images
     from ard.data.splits import take_limit
     from ard.evaluation.doubts import looks, rounded_away
-    from ard.learning.learn import budget_of, check_dataset
     from edge_bench.files.sets import open_set
 
     threat = threat_named(flags.threat, victim, flags.source)

@@ -14,11 +14,13 @@ from ard.crafting.craft import craft_set
 from ard.data.datasets import load_dataset
 from ard.data.sources import SplitSource
 from ard.data.splits import Dataset
+from ard.exporting.export import export
 from ard.learning.config import TrainConfig
-from ard.learning.learn import Learned, Teacher, export, learn, load_teacher
+from ard.learning.learn import Learned, learn
+from ard.learning.teacher import Teacher, load_teacher
 from ard.methods.losses import LossOptions
-from edge_bench.commands.console import Monitor
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Gate, Report
 from edge_bench.files.store import atomic_directory, read_json
 from edge_bench.report.gate import check

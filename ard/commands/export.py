@@ -120,8 +120,8 @@ def export_command(
     from dataclasses import asdict
 
     from ard.data.datasets import load_dataset
+    from ard.exporting.export import export
     from ard.exporting.precision import BudgetOptions
-    from ard.learning.learn import export
     from ard.models.weight_files import load_model
     from deploy.allowed_drop.budget import BudgetError
     from deploy.allowed_drop.tradeoff import as_json, draw, require_picture

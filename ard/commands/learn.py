@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, progress, silent
+from edge_bench.commands.console import print_json, progress
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import silent
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset
-    from ard.learning.learn import Learned, Teacher
+    from ard.learning.learn import Learned
     from ard.learning.recipes import Layer
+    from ard.learning.teacher import Teacher
     from ard.processes.world import World
 
 # What a command chooses where the config has no default; a recipe may choose otherwise.
@@ -242,7 +244,7 @@ def _distill(flags: DistillFlags) -> None:
     from ard.processes.torchrun import joined
 
     def teachers(data: Dataset) -> tuple[Teacher, Teacher | None]:
-        from ard.learning.learn import load_teacher
+        from ard.learning.teacher import load_teacher
 
         clean = load_teacher(flags.clean_teacher, None, data) if flags.clean_teacher else None
         return load_teacher(flags.teacher, flags.teacher_arch, data), clean

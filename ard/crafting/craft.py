@@ -19,9 +19,9 @@ from ard.attacks.registry import expand, run_attack
 from ard.attacks.victims import Victim
 from ard.data.sources import Source
 from ard.data.splits import Split, as_float
-from ard.evaluation.accuracy import predict
-from edge_bench.commands.console import ProgressCallback, no_progress
+from ard.models.predict import predict
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, SetManifest
 from edge_bench.devices.process import runtime_versions
 from edge_bench.files.set_writer import SetPlan, SetWriter

@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ard.attacks.budget import budget_of
 from ard.crafting.craft import BATCH_SIZE, arithmetic
 from ard.crafting.foreign import ImportKeys, are_levels, open_arrays
-from ard.evaluation.accuracy import predict
-from ard.learning.learn import budget_of
-from edge_bench.commands.console import ProgressCallback, no_progress
+from ard.models.predict import predict
 from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import BoolArray
+from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, ModelCard, SetManifest
 from edge_bench.devices.process import runtime_versions
 from edge_bench.files.set_writer import SetPlan, SetWriter

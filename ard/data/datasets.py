@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ard.data.picture_files import pictures_of
 from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
 from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.spec import ModelCard
 
 
 def load_dataset(
@@ -205,3 +206,13 @@ DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
     "cifar100": _torchvision_dataset("CIFAR100", "cifar-100-python", flips=True),
     "tiny-imagenet": _tiny_imagenet,
 }
+
+
+def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:
+    """Refuse a dataset whose classes or images are not the model's."""
+    if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
+        raise InputError(
+            f"{model_path}: reads images {card.input_shape} of {card.classes} classes, but "
+            f"{dataset.name} has {dataset.image_shape} of {dataset.classes}; give the dataset it "
+            f"was trained on ({card.dataset})"
+        )

@@ -14,10 +14,10 @@ from ard.attacks.pace import reported
 from ard.attacks.registry import attack_label, expand, named_parts, run_attack
 from ard.data.splits import Split, as_float
 from ard.models.folding import for_attack
+from ard.models.predict import predict
 from ard.processes.world import ALONE, World
-from edge_bench.commands.console import Monitor, ProgressCallback, no_progress, silent
-from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import BoolArray
+from edge_bench.core.progress import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.core.spec import AttackSpec
 
 # That of the reference implementation: its batches of what is left are ours too, so that with one
@@ -129,22 +129,6 @@ def attacked(
             stop_when_fooled=True,
         )
     return found
-
-
-def predict(model: nn.Module, images: Tensor) -> Tensor:
-    """Classes (B,) of images (B, C, H, W) in [0, 1].
-
-    Raises:
-        InputError: the model gives NaN or infinite logits.
-    """
-    with torch.no_grad():
-        logits: Tensor = model(images)
-    if not bool(torch.isfinite(logits).all()):
-        raise InputError(
-            "the model gives NaN or infinite logits, so its accuracy would be meaningless; train "
-            "it again or check the file"
-        )
-    return logits.argmax(dim=1)
 
 
 def evaluate_all(

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.ensemble import PARTS
 from ard.attacks.registry import attack_label, expand, named_parts, parse_attack
 from ard.data.splits import Split, as_float
 from ard.evaluation.accuracy import evaluate_attack
-from ard.methods.inner import cross_entropy, gradient_and_logits
-from edge_bench.commands.console import Monitor, silent
 from edge_bench.core.metrics import BoolArray
+from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.spec import AttackSpec
 from edge_bench.core.stats import mcnemar_p_value
 from edge_bench.files.sets import AdversarialSet, as_unit, distances

@@ -16,9 +16,9 @@ from ard.evaluation.accuracy import BATCH_SIZE, evaluate_all
 from ard.evaluation.doubts import Doubt, doubts_about
 from ard.evaluation.ledger import Ledger
 from ard.models.weight_files import load_model
-from edge_bench.commands.console import Monitor, silent
 from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import BoolArray, accuracy, encode_mask
+from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.spec import AttackSpec
 from edge_bench.core.stats import wilson_interval
 

@@ -21,8 +21,8 @@ from ard.evaluation.accuracy import evaluate_attack
 from ard.models.folding import for_attack
 from deploy.allowed_drop.budget import Budget, Judged, Part
 from edge_bench.backends import open_backend
-from edge_bench.commands.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.core.spec import AttackSpec
 
 CALIBRATIONS = ("clean", "adversarial", "mixed")

@@ -9,49 +9,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from ard.attacks.registry import parse_attack
-from ard.data.splits import Dataset, as_float, hold_out_validation, take_limit
-from ard.exporting import precision
-from ard.exporting.precision import BudgetOptions
+from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig
 from ard.learning.recipes import CONFIG, write_config
 from ard.learning.run_state import Validation
 from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
-from ard.learning.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
+from ard.learning.teacher import Teacher
+from ard.learning.train import CHECKPOINT, plan_epochs, train
 from ard.methods.losses import LOSSES
-from ard.models.published import teacher_for
-from ard.models.weight_files import load_known, load_model, load_published, load_tensors, save_model
+from ard.models.weight_files import load_tensors, save_model
 from ard.processes.world import ALONE, World
-from deploy.artifact import Exported, export_artifact
-from deploy.plan import ExportPlan, Int8Plan
-from deploy.quantization.calibration import require_method
-from edge_bench.commands.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import NORMS, ModelCard, parse_epsilon
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
 if TYPE_CHECKING:
     from ard.learning.start import Start
-
-CHECK_IMAGES = 512
-LEAST_AGREEMENT_FLOAT = 0.999
-LEAST_AGREEMENT_INT8 = 0.9
-"""Rounding to 256 levels moves some images near a boundary over it. The FP32 graph that is
-quantised must still reach `deploy.artifact.LEAST_FIDELITY`."""
-LEAST_AGREEMENT_TRAINED = 0.95
-"""Of what was trained as INT8: torch sums in floats and a runtime in integers, so that ties round
-either way. On a MobileNetV2 with 52 layers that moved 2 % of the classes, on a ResNet-8 0.2 %."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Teacher:
-    """A teacher that fits the dataset, and the file it came from."""
-
-    model: nn.Module
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,39 +38,6 @@ class Learned:
     sha256: str
     config: TrainConfig
     validation: Validation
-
-
-def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teacher:
-    """Load a teacher written by ardx, or a published checkpoint.
-
-    `architecture` is needed where the file is published under a name that `ard.models.published`
-    does not know; it is an architecture, or the name of the known teacher that the file is.
-
-    Raises:
-        InputError: unreadable, or of another number of classes or image shape.
-    """
-    model: nn.Module
-    known = teacher_for(path, architecture, dataset.name)
-    if known is not None:
-        model, sha256 = load_known(path, known)
-        return Teacher(model=model, sha256=sha256)
-    channels = dataset.image_shape[0]
-    if architecture is not None:
-        model = load_published(path, architecture, channels, dataset.classes)
-        return Teacher(model=model, sha256=sha256_file(path))
-    if path.suffix in (".pt", ".pth"):
-        raise InputError(
-            f"{path}: a published checkpoint does not say what it is; give --teacher-arch, an "
-            "architecture or a name that `ardx teachers` lists"
-        )
-    model, card = load_model(path)
-    if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
-        raise InputError(
-            f"{path}: a teacher of {card.classes} classes on images {card.input_shape} "
-            f"({card.dataset}), but {dataset.name} has {dataset.classes} classes on "
-            f"{dataset.image_shape}; give a teacher trained on {dataset.name}"
-        )
-    return Teacher(model=model, sha256=sha256_file(path))
 
 
 def learn(
@@ -228,103 +171,3 @@ def _saved_setting(checkpoint: Path, name: str) -> Any:
     if "config" not in metadata:
         raise InputError(f"{checkpoint}: holds no settings, so it is no training checkpoint")
     return json.loads(metadata["config"])[name]
-
-
-def recipe_epsilon(card: ModelCard, fallback: float = 8 / 255) -> float:
-    """The budget that a model was trained against."""
-    value = card.recipe.get("epsilon", fallback)
-    return float(value) if isinstance(value, int | float) else fallback
-
-
-def budget_of(epsilon: str | None, norm: str, card: ModelCard) -> float:
-    """The value of --epsilon in --norm; by default the L-inf budget of the model's training."""
-    if norm not in NORMS:
-        raise InputError(f"--norm {norm}: expected {' or '.join(NORMS)}")
-    if epsilon:
-        return parse_epsilon(epsilon, norm=norm)
-    if norm != "linf":
-        raise InputError(f"--norm {norm}: no budget of training is in this norm; give --epsilon")
-    return recipe_epsilon(card)
-
-
-def export(
-    model_path: Path,
-    dataset: Dataset,
-    out: Path,
-    *,
-    int8_target: str | None = None,
-    calibration: str = "clean",
-    calibration_method: str = "minmax",
-    calibration_images: int = 512,
-    fp16: bool = False,
-    budget: BudgetOptions | None = None,
-    input_type: str = "float32",
-    batch_size: int | None = None,
-    least_agreement: float | None = None,
-    seed: int = 0,
-    force: bool = False,
-    monitor: Monitor = silent,
-) -> Exported:
-    """Export weights to ONNX, checked on clean and adversarial held-out images.
-
-    `input_type` and `batch_size` as in `ExportPlan`.
-
-    Raises:
-        BudgetError: the budget cannot be met; nothing is written.
-    """
-    model, card = load_model(model_path)
-    check_dataset(model_path, card, dataset)
-    training, validation = hold_out_validation(dataset.train)
-    check = take_limit(validation, CHECK_IMAGES)
-    clean = as_float(check.images)
-    epsilon = recipe_epsilon(card)
-    spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
-    adversarial = precision.adversarial_images(model, check, spec)
-    if least_agreement is None:
-        least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT
-        if card.recipe.get("qat"):
-            least_agreement = LEAST_AGREEMENT_TRAINED
-    int8 = None
-    if int8_target is not None and card.recipe.get("qat"):
-        int8 = Int8Plan(target=int8_target)
-    elif int8_target is not None:
-        require_method(calibration_method)
-        images = precision.calibration_images(
-            model, training, calibration_images, calibration, epsilon, seed, monitor
-        )
-        int8 = Int8Plan(
-            target=int8_target, calibration=images, kind=calibration, method=calibration_method
-        )
-    measured = None
-    if budget is not None:
-        measured = precision.budget_of_precision(
-            model,
-            validation,
-            budget,
-            classes=card.classes,
-            epsilon=epsilon,
-            seed=seed,
-            monitor=monitor,
-        )
-    plan = ExportPlan(
-        parent_sha256=sha256_file(model_path),
-        int8=int8,
-        fp16=fp16,
-        budget=measured,
-        input=input_type,
-        batch_size=batch_size,
-        check_images={"clean": clean, "adversarial": adversarial},
-        check_labels=check.labels,
-        least_agreement=least_agreement,
-    )
-    return export_artifact(model, card, plan, out, force, monitor)
-
-
-def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:
-    """Refuse a dataset whose classes or images are not the model's."""
-    if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
-        raise InputError(
-            f"{model_path}: reads images {card.input_shape} of {card.classes} classes, but "
-            f"{dataset.name} has {dataset.image_shape} of {dataset.classes}; give the dataset it "
-            f"was trained on ({card.dataset})"
-        )

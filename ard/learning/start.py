@@ -9,9 +9,9 @@ from pathlib import Path
 import onnx
 from torch import nn
 
+from ard.data.datasets import check_dataset
 from ard.data.splits import Dataset, calibration_part, hold_out_validation
 from ard.learning.config import TrainConfig
-from ard.learning.learn import check_dataset
 from ard.models.weight_files import load_model
 from deploy.onnx_export.export import export_fp32
 from deploy.qat.qdq_network import QDQNetwork

@@ -11,15 +11,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ard.attacks.ascent import Objective, cross_entropy
 from ard.learning.config import TrainConfig
 from ard.learning.run_state import Run
 from ard.methods import losses
 from ard.methods.inner import (
     INNER_WITH_TEACHER_CLEAN,
-    Objective,
     SideBySide,
     ascend,
-    cross_entropy,
     kl_to,
     moving_kl,
     ranking_disagreement,

@@ -32,8 +32,8 @@ from ard.models.architectures import build_model, channel_statistics, memory_for
 from ard.models.folding import FoldedTwin
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
-from edge_bench.commands.console import ProgressCallback, no_progress
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.store import atomic_file
 
 CHECKPOINT = "checkpoint.safetensors"

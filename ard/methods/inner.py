@@ -5,26 +5,16 @@ To add an objective: a function here, an entry in INNER_OBJECTIVES, and its case
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from ard.attacks.ascent import Objective, gradient_and_logits
 from ard.attacks.norms import projection
 from ard.methods.losses import kl_divergence_each
 from ard.methods.ranking import RankingOptions, class_priority, disagreement
 
-Objective = Callable[[Tensor], Tensor]
-"""Logits (B, C) to one value per sample (B,), which the attack increases."""
-
 # The start of the inner maximisation: x + 0.001 N(0, 1), as in TRADES and RSLAD.
 INNER_NOISE = 0.001
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of each sample, (B,)."""
-    return F.cross_entropy(logits, labels, reduction="none")
 
 
 def kl_to(target: Tensor) -> Objective:
@@ -76,21 +66,6 @@ INNER_OBJECTIVES: dict[str, str] = {
 }
 INNER_WITH_TEACHER_CLEAN = ("kl_clean", "ranking")
 INNER_WITH_TEACHER = (*INNER_WITH_TEACHER_CLEAN, "adaad")
-
-
-def gradient_and_logits(
-    model: nn.Module, inputs: Tensor, objective: Objective
-) -> tuple[Tensor, Tensor]:
-    """Gradient of the summed objective to the input alone, and the logits it was taken at.
-
-    Summed, not averaged: the direction of a sample must not depend on the batch, and a mean over
-    it underflows sooner in low precision.
-    """
-    inputs = inputs.detach().requires_grad_()
-    with torch.enable_grad():
-        logits = model(inputs).float()
-        (gradient,) = torch.autograd.grad(objective(logits).sum(), inputs)
-    return gradient, logits.detach()
 
 
 def ascend(

@@ -24,6 +24,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.registry import attack_label, parse_attack, run_attack
 from ard.attacks.victims import Victim, weights_victim
 from ard.crafting.craft import craft_set
@@ -31,7 +32,6 @@ from ard.data.datasets import load_dataset
 from ard.data.sources import SplitSource
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
-from ard.methods.inner import cross_entropy, gradient_and_logits
 from ard.models.folding import for_attack
 from benchmarks.attacks.report import DOCUMENT, LINES, maker, read
 from benchmarks.attacks.rivals import RIVALS, batches, reference, still_right

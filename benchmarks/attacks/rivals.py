@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.ensemble import NORMS
-from ard.evaluation.accuracy import BATCH_SIZE, predict
+from ard.evaluation.accuracy import BATCH_SIZE
+from ard.models.predict import predict
 from edge_bench.core.errors import CapabilityError
 from edge_bench.core.metrics import BoolArray
 from edge_bench.core.spec import AttackSpec

@@ -27,6 +27,7 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ard.attacks.budget import recipe_epsilon
 from ard.attacks.climbing import margin
 from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack, run_attack
@@ -35,8 +36,9 @@ from ard.crafting.craft import craft_set, versions_of
 from ard.data.datasets import load_dataset
 from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, Split, as_float, take_limit
-from ard.evaluation.accuracy import BATCH_SIZE, predict
-from ard.learning.learn import export, recipe_epsilon
+from ard.evaluation.accuracy import BATCH_SIZE
+from ard.exporting.export import export
+from ard.models.predict import predict
 from benchmarks.lines import (
     RESULTS,
     Line,

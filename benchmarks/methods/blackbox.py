@@ -20,11 +20,11 @@ import torch
 import typer
 from torch import nn
 
+from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack, run_attack
 from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
-from ard.learning.learn import recipe_epsilon
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
 from edge_bench.commands.console import progress

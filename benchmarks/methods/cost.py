@@ -16,9 +16,9 @@ import torch
 import typer
 
 from ard.data.datasets import load_dataset
-from ard.learning.learn import load_teacher
 from ard.learning.recipes import build_config, read_toml
 from ard.learning.step import Teachers
+from ard.learning.teacher import load_teacher
 from ard.learning.train import timed_steps
 from ard.methods.losses import LOSSES
 from benchmarks.documents import markdown

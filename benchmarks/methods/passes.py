@@ -17,13 +17,14 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from ard.attacks.ascent import gradient_and_logits
 from ard.data.splits import Dataset, Split, as_float
 from ard.learning.config import TrainConfig
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.train import timed_steps
 from ard.methods import losses
-from ard.methods.inner import INNER_WITH_TEACHER_CLEAN, SideBySide, gradient_and_logits
+from ard.methods.inner import INNER_WITH_TEACHER_CLEAN, SideBySide
 from ard.methods.losses import LOSSES, logits_needed
 from ard.methods.ranking import ranking_losses
 from ard.models.architectures import build_model, memory_format

@@ -29,8 +29,9 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset, Split, hold_out_validation, rest_of, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig, dotted
-from ard.learning.learn import Teacher, learn, load_teacher
+from ard.learning.learn import learn
 from ard.learning.recipes import build_config, convert, merge, read_toml
+from ard.learning.teacher import Teacher, load_teacher
 from ard.learning.train import CHECKPOINT, METRICS
 from ard.methods.losses import LOSSES
 from ard.models.weight_files import load_model

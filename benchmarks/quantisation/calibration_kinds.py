@@ -12,11 +12,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
 from ard.data.datasets import load_dataset
 from ard.data.splits import hold_out_validation
 from ard.exporting.precision import BUDGET_ATTACK, CALIBRATIONS, calibration_images, part_of
-from ard.learning.learn import recipe_epsilon
 from ard.models.weight_files import load_model
 from deploy.allowed_drop.budget import Drop
 from deploy.onnx_export.export import export_fp32, finish

@@ -21,13 +21,13 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import attack_label, parse_attack
 from ard.attacks.victims import open_victim
 from ard.cli import app
 from ard.data.datasets import load_dataset
 from ard.data.splits import Split, take_limit
 from ard.evaluation.run import Evaluation
-from ard.learning.learn import recipe_epsilon
 from ard.models.weight_files import load_model
 from benchmarks.lines import RESULTS, Line, append, commit, finished, machine, pack
 from deploy.allowed_drop.search import latencies_ms

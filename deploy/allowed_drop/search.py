@@ -27,7 +27,7 @@ from deploy.allowed_drop.budget import (
 )
 from deploy.lowering.layers import Layer
 from edge_bench.backends import open_backend
-from edge_bench.commands.console import Monitor, silent
+from edge_bench.core.progress import Monitor, silent
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.inference import prepare, stored_logits
 from edge_bench.timing.measure import measure, percentile_ms

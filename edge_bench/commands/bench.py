@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edge_bench.files.sets import AdversarialSet
     from edge_bench.files.unpack import Unpacked
     from edge_bench.options.bench import BenchOptions
-    from edge_bench.robustness.black_box import SquareOptions
+    from edge_bench.options.square import SquareOptions
 
 
 SETTINGS = {"allow_extra_args": True}

@@ -10,8 +10,8 @@ import typer
 from edge_bench.commands.console import warn
 
 if TYPE_CHECKING:
-    from edge_bench.backends.engine_cache import EngineOptions
-    from edge_bench.robustness.black_box import SquareOptions
+    from edge_bench.options.engine import EngineOptions
+    from edge_bench.options.square import SquareOptions
 
 
 def require_host(
@@ -40,7 +40,7 @@ def square_of(
     from edge_bench.core.errors import InputError
     from edge_bench.core.spec import parse_epsilon
     from edge_bench.files.sets import grid_radius
-    from edge_bench.robustness.black_box import SquareOptions
+    from edge_bench.options.square import SquareOptions
 
     given = {"--queries": queries, "--epsilon": epsilon, "--seed": seed}
     named = [option for option, value in given.items() if value is not None]
@@ -77,8 +77,8 @@ def engine_of(
     cache: Path | None,
 ) -> EngineOptions:
     """How TensorRT builds its engine."""
-    from edge_bench.backends.engine_cache import EngineOptions
     from edge_bench.core.errors import InputError
+    from edge_bench.options.engine import EngineOptions
 
     given = {
         "--workspace-mib": workspace_mib,

@@ -16,7 +16,7 @@ from edge_bench.devices.sensors import (
     found,
     temperatures,
 )
-from edge_bench.telemetry.throttling import flag_names
+from edge_bench.devices.vcgencmd import flag_names
 
 
 def probe(root: Path) -> DeviceProfile | None:

@@ -22,8 +22,8 @@ from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 from edge_bench import __version__
-from edge_bench.commands.console import ProgressCallback, no_progress
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import SCHEMA_VERSION, Gate, Report
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.sets import ARRAYS, open_sets

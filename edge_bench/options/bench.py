@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from math import inf, isfinite
 
-from edge_bench.backends.engine_cache import EngineOptions
 from edge_bench.core.errors import InputError
+from edge_bench.options.engine import EngineOptions
 from edge_bench.options.setting import Setting
 
 SCENARIOS = ("single-stream", "multi-stream", "offline")

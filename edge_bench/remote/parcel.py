@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_bench.commands.console import ProgressCallback
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback
 from edge_bench.files.bundle import is_bundle, pack
 from edge_bench.files.store import sha256_file
 from edge_bench.files.unpack import Unpacked

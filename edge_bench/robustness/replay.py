@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import Backend
-from edge_bench.commands.console import ProgressCallback
 from edge_bench.core.metrics import BoolArray, encode_mask, pack_bits, unpack_bits
+from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.spec import Artifact, SetResult
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import AdversarialSet, release

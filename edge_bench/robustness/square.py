@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.commands.console import ProgressCallback, no_progress
 from edge_bench.core.metrics import pack_bits, unpack_bits
+from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import grid_radius
 

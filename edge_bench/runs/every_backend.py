@@ -19,15 +19,21 @@ from pathlib import Path
 from edge_bench import __version__
 from edge_bench.backends import BACKENDS, open_backend
 from edge_bench.backends.base import Backend
-from edge_bench.commands.console import Monitor
 from edge_bench.core.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line
+from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Report
 from edge_bench.files.journal import Journal
 from edge_bench.files.onnx_file import read_onnx
 from edge_bench.files.sets import AdversarialSet, open_sets
+from edge_bench.files.store import write_json
 from edge_bench.options.bench import BenchOptions
-from edge_bench.report.compare import Comparison, Contender, Standing, judge
-from edge_bench.robustness.black_box import SquareOptions
+from edge_bench.options.square import SquareOptions
+from edge_bench.report.compare import (
+    Comparison,
+    Contender,
+    Standing,
+    judge,
+)
 from edge_bench.robustness.inference import batch_to_time
 from edge_bench.runs.one_run import run
 from edge_bench.timing.race import ROUNDS, race
@@ -217,3 +223,14 @@ def _call(
     opened = open_backend(options.backend, model, options.threads, engine)
     backend: Backend = stack.enter_context(opened)
     return partial(backend.infer, batch_to_time(backend, sets, 1, options))
+
+
+def write_all(outcome: Outcome, out: Path, force: bool) -> None:
+    """Write what `bench_all` says of its files."""
+    for name, report in outcome.reports.items():
+        with Journal(report_path(out, name)) as journal:
+            write_json(report_path(out, name), report, force)
+            journal.close_for(report_path(out, name))
+    write_json(report_path(out, ALL), outcome.comparison, force)
+    if outcome.standings:
+        write_json(out, outcome.reports[outcome.standings[0].backend], force)

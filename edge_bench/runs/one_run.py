@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from edge_bench import __version__, devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
-from edge_bench.commands.console import ProgressCallback, no_progress
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
 from edge_bench.devices.process import peak_memory_bytes, runtime_versions
 from edge_bench.files.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
@@ -22,7 +22,8 @@ from edge_bench.files.journal import Answer, Journal, ask_anew
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import identity, model_files
 from edge_bench.options.bench import BenchOptions
-from edge_bench.robustness.black_box import SquareOptions, attack_artefact, square_spec
+from edge_bench.options.square import SquareOptions
+from edge_bench.robustness.black_box import attack_artefact, square_spec
 from edge_bench.robustness.inference import logits_of, stored_logits
 from edge_bench.robustness.replay import replay
 from edge_bench.telemetry.recorder import recorder_of

@@ -10,7 +10,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from edge_bench.commands.console import ProgressCallback
+from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.series import encode_series, series_array
 from edge_bench.core.spec import Soak
 from edge_bench.timing.background import Background

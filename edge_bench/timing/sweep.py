@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_bench.backends import BACKENDS, open_backend
-from edge_bench.commands.console import ProgressCallback
 from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.spec import SweepPoint
 from edge_bench.files.sets import AdversarialSet, open_sets
 from edge_bench.options.bench import BenchOptions

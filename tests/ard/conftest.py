@@ -9,8 +9,10 @@ import pytest
 
 from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset
+from ard.exporting.export import export
 from ard.learning.config import TrainConfig
-from ard.learning.learn import Learned, export, learn, load_teacher
+from ard.learning.learn import Learned, learn
+from ard.learning.teacher import load_teacher
 
 EPSILON = 0.15
 

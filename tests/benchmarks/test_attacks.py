@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from ard.attacks.ascent import cross_entropy
 from ard.attacks.registry import margin, parse_attack
 from ard.attacks.victims import Victim, weights_victim
 from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float
-from ard.methods.inner import cross_entropy
 from ard.models.architectures import build_model
 from ard.models.weight_files import save_model
 from benchmarks.attacks import compare, report

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks import ensemble
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.ensemble import PARTS, configured
 from ard.attacks.registry import (
     ATTACKS,
@@ -26,7 +27,7 @@ from ard.attacks.registry import (
 )
 from ard.data.splits import Dataset, Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
-from ard.methods.inner import cross_entropy, gradient_and_logits, kl_to
+from ard.methods.inner import kl_to
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec

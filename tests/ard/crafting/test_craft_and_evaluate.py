@@ -16,7 +16,7 @@ from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_all, evaluate_attack
-from ard.learning.learn import export
+from ard.exporting.export import export
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask

@@ -18,7 +18,7 @@ from ard.data.splits import Dataset, take_limit
 from ard.evaluation.accuracy import evaluate_all, evaluate_attack
 from ard.evaluation.ledger import Ledger
 from ard.evaluation.run import Evaluation, as_json
-from ard.learning.learn import export
+from ard.exporting.export import export
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import BoolArray, decode_mask, worst_case_mask

@@ -16,7 +16,7 @@ from ard.attacks.victims import weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, take_limit
-from ard.learning.learn import export
+from ard.exporting.export import export
 from edge_bench.backends.ort import OrtBackend
 from edge_bench.core.metrics import decode_mask
 from edge_bench.core.spec import Report

@@ -27,9 +27,10 @@ from ard.data.splits import (
     hold_out_validation,
     take_limit,
 )
-from ard.evaluation.accuracy import evaluate_attack, predict
+from ard.evaluation.accuracy import evaluate_attack
 from ard.exporting import precision
 from ard.exporting.precision import BudgetOptions, budget_of_precision, calibration_images, part_of
+from ard.models.predict import predict
 from ard.models.weight_files import load_model, save_model
 from deploy.allowed_drop.budget import CHOSEN, PLAIN
 from deploy.artifact import export_artifact

@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.victims import open_victim
 from ard.data.splits import Dataset, as_float, take_limit
+from ard.exporting.export import export
 from ard.exporting.precision import BudgetOptions
 from ard.learning.config import TrainConfig
-from ard.learning.learn import Learned, export, learn, load_teacher
+from ard.learning.learn import Learned, learn
 from ard.learning.start import Start, load_start
-from ard.methods.inner import cross_entropy, gradient_and_logits
+from ard.learning.teacher import load_teacher
 from ard.models.folding import FoldedTwin
 from ard.models.weight_files import load_model, load_tensors, save_tensors
 from deploy.qat.qdq_network import QDQNetwork

@@ -14,9 +14,10 @@ from torch import Tensor
 from ard.data.splits import Dataset, Split, hold_out_validation
 from ard.learning import learn as stages
 from ard.learning.config import TrainConfig, learning_rate
-from ard.learning.learn import learn, load_teacher
+from ard.learning.learn import learn
 from ard.learning.run_state import Run, Validation
 from ard.learning.step import Teachers
+from ard.learning.teacher import load_teacher
 from ard.learning.train import plan_epochs, training_data
 from ard.methods.losses import LossOptions
 from ard.methods.ranking import RankingOptions

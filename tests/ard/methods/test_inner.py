@@ -6,15 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.methods.inner import (
-    Objective,
-    SideBySide,
-    ascend,
-    gradient_and_logits,
-    kl_to,
-    moving_kl,
-    ranking_disagreement,
-)
+from ard.attacks.ascent import Objective, gradient_and_logits
+from ard.methods.inner import SideBySide, ascend, kl_to, moving_kl, ranking_disagreement
 from ard.methods.ranking import RankingOptions
 
 from .test_ranking import OPTIONS, reference_disagreement, reference_softmax

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from ard.data.splits import Dataset, as_float
 from ard.learning.config import TrainConfig
-from ard.learning.learn import learn, load_teacher
+from ard.learning.learn import learn
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
+from ard.learning.teacher import load_teacher
 from ard.learning.train import CHECKPOINT
 from ard.methods.losses import LOSSES, total
 from ard.models.architectures import build_model

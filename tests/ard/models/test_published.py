@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from ard.cli import app
 from ard.data.splits import Dataset, Split
-from ard.learning.learn import load_teacher
+from ard.learning.teacher import load_teacher
 from ard.models.architectures import ARCHITECTURES, Builder
 from ard.models.published import (
     CLASSES,

@@ -21,7 +21,6 @@ import pytest
 
 from edge_bench.backends.engine_cache import (
     EngineKey,
-    EngineOptions,
     EngineRecord,
     Outside,
     cached_engine,
@@ -31,9 +30,10 @@ from edge_bench.backends.engine_cache import (
     record_path,
 )
 from edge_bench.backends.gpu import Gpu
-from edge_bench.commands.console import ProgressCallback, no_progress
 from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.store import sha256_file
+from edge_bench.options.engine import EngineOptions
 
 ORIN = Gpu(name="Orin", compute_capability="8.7", multiprocessors=8)
 OUTSIDE = Outside(

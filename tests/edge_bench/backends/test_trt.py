@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
 from edge_bench.backends.engine import tensorrt_here
-from edge_bench.backends.engine_cache import EngineOptions, record_path
+from edge_bench.backends.engine_cache import record_path
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import ModelCard, Report
 from edge_bench.files.store import read_json, sha256_file
 from edge_bench.options.bench import BenchOptions
+from edge_bench.options.engine import EngineOptions
 from edge_bench.robustness.inference import prepare
 
 MakeModel = Callable[..., Path]

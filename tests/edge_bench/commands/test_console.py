@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from edge_bench.commands.console import Stages, print_json, print_table, progress, silent
+from edge_bench.commands.console import Stages, print_json, print_table, progress
 from edge_bench.core.errors import (
     ArdxError,
     CapabilityError,
@@ -17,6 +17,7 @@ from edge_bench.core.errors import (
     InputError,
     first_line,
 )
+from edge_bench.core.progress import silent
 
 
 def ended_by(error: BaseException) -> tuple[int, str]:

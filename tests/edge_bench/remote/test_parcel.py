@@ -14,8 +14,8 @@ import typer
 from typer.testing import CliRunner
 
 from edge_bench.commands.bench_remote import forwarded
-from edge_bench.commands.console import no_progress
 from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.progress import no_progress
 from edge_bench.core.spec import Report
 from edge_bench.files.bundle import pack
 from edge_bench.files.store import read_json, to_json

@@ -28,7 +28,7 @@ from edge_bench.files.journal import Journal, journal_path
 from edge_bench.files.sets import AdversarialSet, open_sets
 from edge_bench.files.store import read_json
 from edge_bench.options.bench import BenchOptions
-from edge_bench.robustness.black_box import SquareOptions
+from edge_bench.options.square import SquareOptions
 from edge_bench.runs.one_run import run
 
 MakeModel = Callable[..., Path]
