@@ -1,6 +1,6 @@
-"""Attacks that climb a loss by its gradient: FGSM, MI-FGSM, PGD and the margin attack.
+"""How attacks climb a loss by its gradient: projected steps from each start.
 
-All of them return, per sample, the iterate with the largest margin. The last iterate is the usual
+They return, per sample, the iterate with the largest margin. The last iterate is the usual
 choice, but an earlier one may fool the model where the last does not, and a set that is replayed
 on another model should be as far over the boundary as it can.
 """
@@ -9,15 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ard.attacks.ascent import cross_entropy, gradient_and_logits
-from ard.attacks.norms import project, projection, random_start, steepest
-from edge_bench.core.spec import AttackSpec
+from ard.attacks.attempt import Attempt, margin
+from ard.attacks.norms import projection, random_start, steepest
 
 Loss = Callable[..., Tensor]
 """(logits (B, C), classes (B,), are_targets) to a value per sample that the attack climbs."""
@@ -25,82 +24,21 @@ Loss = Callable[..., Tensor]
 # A margin that no rounding error turns round: what is judged by another form of the same function
 # (batch normalisation folded, another batch size) is wrong there too.
 SURELY_FOOLED = 1e-3
-# Dong et al. 2018, the decay factor mu.
-MOMENTUM = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Attempt:
-    """One attack on one batch.
-
-    Attributes:
-        model: in eval mode; images in [0, 1] to logits (B, C).
-        images: clean ones, (B, C, H, W) in [0, 1].
-        labels: (B,).
-        spec: what to run with which budget.
-        generator: of the CPU; every draw comes from it.
-        targets: classes (B,) to aim at; None aims at any error.
-        stop_when_fooled: samples that are wrong already are not attacked further.
-    """
-
-    model: nn.Module
-    images: Tensor
-    labels: Tensor
-    spec: AttackSpec
-    generator: torch.Generator
-    targets: Tensor | None = None
-    stop_when_fooled: bool = False
-
-
-def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Largest other logit minus the label's, (B,): positive exactly where misclassified.
-
-    The L-infinity form of Carlini and Wagner 2017, f_6 without its floor.
-    """
-    true = logits.gather(1, labels.unsqueeze(1)).squeeze(1)
-    others = logits.scatter(1, labels.unsqueeze(1), -torch.inf)
-    return others.amax(dim=1) - true
-
-
-def _cross_entropy(logits: Tensor, classes: Tensor, are_targets: bool) -> Tensor:
+def cross_entropy_of(logits: Tensor, classes: Tensor, are_targets: bool) -> Tensor:
+    """Cross-entropy with labels, or minus that with targets, (B,)."""
     value = cross_entropy(logits, classes)
     return -value if are_targets else value
 
 
-def _margin(logits: Tensor, classes: Tensor, are_targets: bool) -> Tensor:
+def margin_of(logits: Tensor, classes: Tensor, are_targets: bool) -> Tensor:
+    """The margin over labels, or minus that over targets, (B,)."""
     value = margin(logits, classes)
     return -value if are_targets else value
 
 
-def fgsm(attempt: Attempt) -> Tensor:
-    """Goodfellow et al. 2015: one step of length epsilon from the clean image."""
-    spec, classes = attempt.spec, _classes(attempt)
-    climbed = partial(_cross_entropy, classes=classes, are_targets=attempt.targets is not None)
-    gradient, _ = gradient_and_logits(attempt.model, attempt.images, climbed)
-    step = spec.epsilon * steepest(gradient, spec.norm)
-    return project(attempt.images + step, attempt.images, spec.epsilon, spec.norm)
-
-
-def mi_fgsm(attempt: Attempt) -> Tensor:
-    """Dong et al. 2018, Algorithm 1: steps along a running sum of L1-normalised gradients."""
-    return _climb(attempt, _cross_entropy, momentum=MOMENTUM)
-
-
-def pgd(attempt: Attempt) -> Tensor:
-    """Madry et al. 2018: projected steps on cross-entropy from uniform random starts."""
-    return _climb(attempt, _cross_entropy)
-
-
-def cw(attempt: Attempt) -> Tensor:
-    """Carlini and Wagner's margin loss ascended by projected steps (CW-inf in L-infinity)."""
-    return _climb(attempt, _margin)
-
-
-def _classes(attempt: Attempt) -> Tensor:
-    return attempt.labels if attempt.targets is None else attempt.targets
-
-
-def _climb(attempt: Attempt, loss: Loss, *, momentum: float | None = None) -> Tensor:
+def climb(attempt: Attempt, loss: Loss, *, momentum: float | None = None) -> Tensor:
     """Projected ascent from each start; see the module for what it returns.
 
     With momentum the start is the clean image, as the authors' is.
@@ -170,7 +108,7 @@ def _one_start(
         if len(index) == 0:
             return
         climbed = partial(
-            loss, classes=_classes(attempt)[index], are_targets=attempt.targets is not None
+            loss, classes=attempt.classes[index], are_targets=attempt.targets is not None
         )
         gradient, logits = gradient_and_logits(attempt.model, adversarial, climbed)
         best.update(index, adversarial, logits)

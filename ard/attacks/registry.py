@@ -1,7 +1,8 @@
-"""Adversarial attacks on models with inputs in [0, 1], by name.
+"""The attacks by name. To add one: a file here with a function of an `Attempt`, and an entry below.
 
-An attack never grades itself: callers judge what it returns. To add one: a function of an
-`Attempt` and an entry in ATTACKS. What training ascends is in `inner`.
+Nothing here imports torch, so that help and messages can name every attack: an entry says where
+its function is. An attack never grades itself: callers judge what it returns. What training
+ascends is in `ard.methods.inner`.
 """
 
 from __future__ import annotations
@@ -9,60 +10,52 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor, nn
-
-from ard.attacks.climbing import Attempt, cw, fgsm, margin, mi_fgsm, pgd
-from ard.attacks.ensemble import PARTS, require_classes, run_part
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
 
-__all__ = [
-    "ATTACKS",
-    "attack_label",
-    "expand",
-    "margin",
-    "named_parts",
-    "parse_attack",
-    "run_attack",
-    "targets_of",
-]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-
-def autoattack(attempt: Attempt) -> Tensor:
-    """Croce and Hein 2020: the parts of the standard ensemble, each on what the earlier ones left.
-
-    Evaluation runs the parts one by one over the whole set instead (see `expand`), as the
-    reference implementation does.
-    """
-    require_classes(attempt.spec.name, attempt.model, attempt.images)
-    found = attempt.images.clone()
-    for part in expand(attempt.spec):
-        with torch.no_grad():
-            left = (attempt.model(found).argmax(dim=1) == attempt.labels).nonzero().squeeze(1)
-        if len(left) == 0:
-            break
-        rest = replace(attempt, spec=part, images=attempt.images[left], labels=attempt.labels[left])
-        found[left] = run_part(rest)
-    return found
+    from ard.attacks.attempt import Attempt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class Attack:
     """An attack and what may be chosen about it.
 
     Attributes:
+        run: where its function is, `FILE:FUNCTION` in this folder.
+        source: the paper.
         steps: default number of gradient steps or queries; None where the attack chooses.
         step_size: default length of a step as a fraction of epsilon, from the number of steps;
             None where the attack chooses.
         aims: can be targeted.
+        uses_gradients: otherwise it asks for scores alone.
+        library: the distribution that computes it, whose version belongs to its outcome. What is
+            misclassified already it returns as it is.
+        parts: the attacks that it stands for, one after another on what is left.
     """
 
-    run: Callable[[Attempt], Tensor]
+    run: str
+    source: str
     steps: int | None = None
     step_size: Callable[[int], float] | None = None
     aims: bool = False
+    uses_gradients: bool = True
+    library: str | None = None
+    parts: tuple[str, ...] = ()
+
+    @property
+    def function(self) -> Callable[[Attempt], Tensor]:
+        """The attack itself: an `Attempt` to images (B, C, H, W)."""
+        file, name = self.run.split(":")
+        found: Callable[[Attempt], Tensor] = getattr(
+            import_module(f"ard.attacks.{file}"), name
+        )
+        return found
 
 
 def _quarter(steps: int) -> float:
@@ -80,22 +73,62 @@ def _trades(steps: int) -> float:
     return 0.003 / (8 / 255)
 
 
-ATTACKS: dict[str, Kind] = {
-    "fgsm": Kind(run=fgsm, aims=True),
-    "mi_fgsm": Kind(run=mi_fgsm, steps=10, step_size=_even, aims=True),
-    "pgd": Kind(run=pgd, steps=20, step_size=_quarter, aims=True),
-    "pgd_trades": Kind(run=pgd, steps=20, step_size=_trades, aims=True),
-    "cw": Kind(run=cw, steps=30, step_size=_quarter, aims=True),
-    "apgd_ce": Kind(run=run_part),
-    "apgd_t": Kind(run=run_part),
-    "fab_t": Kind(run=run_part),
-    "square": Kind(run=run_part, steps=5000),
-    "autoattack": Kind(run=autoattack),
+PYAUTOATTACK = "pyautoattack"
+CROCE = "Croce and Hein 2020, arXiv 2003.01690"
+ATTACKS: dict[str, Attack] = {
+    "fgsm": Attack(run="fgsm:fgsm", source="Goodfellow et al. 2015, arXiv 1412.6572", aims=True),
+    "mi_fgsm": Attack(
+        run="mi_fgsm:mi_fgsm",
+        source="Dong et al. 2018, arXiv 1710.06081",
+        steps=10,
+        step_size=_even,
+        aims=True,
+    ),
+    "pgd": Attack(
+        run="pgd:pgd",
+        source="Madry et al. 2018, arXiv 1706.06083",
+        steps=20,
+        step_size=_quarter,
+        aims=True,
+    ),
+    "pgd_trades": Attack(
+        run="pgd:pgd",
+        source="Zhang et al. 2019, arXiv 1901.08573",
+        steps=20,
+        step_size=_trades,
+        aims=True,
+    ),
+    "cw": Attack(
+        run="cw:cw",
+        source="Carlini and Wagner 2017, arXiv 1608.04644",
+        steps=30,
+        step_size=_quarter,
+        aims=True,
+    ),
+    "apgd_ce": Attack(run="autoattack:run_part", source=CROCE, library=PYAUTOATTACK),
+    "apgd_t": Attack(run="autoattack:run_part", source=CROCE, library=PYAUTOATTACK),
+    "fab_t": Attack(
+        run="autoattack:run_part",
+        source="Croce and Hein 2020, arXiv 1907.02044",
+        library=PYAUTOATTACK,
+    ),
+    "square": Attack(
+        run="autoattack:run_part",
+        source="Andriushchenko et al. 2020, arXiv 1912.00049",
+        steps=5000,
+        uses_gradients=False,
+        library=PYAUTOATTACK,
+    ),
+    "autoattack": Attack(
+        run="autoattack:autoattack",
+        source=CROCE,
+        library=PYAUTOATTACK,
+        parts=("apgd_ce", "apgd_t", "fab_t", "square"),
+    ),
 }
-KNOWN = (
-    "fgsm, mi_fgsmN, pgdN, pgd_tradesN, cwN (N steps, such as pgd20), apgd_ce, apgd_t, fab_t, "
-    "squareN (N queries) or autoattack"
-)
+KNOWN = ", ".join(f"{name}N" if attack.steps else name for name, attack in ATTACKS.items())
+"""The names as people type them, with N for a number of steps or queries."""
+
 MOST_DIGITS = 5
 
 
@@ -118,11 +151,13 @@ def parse_attack(
     match = re.fullmatch(r"([a-z_]+)(\d*)", text)
     kind = ATTACKS.get(match[1]) if match else None
     if match is None or kind is None or (match[2] and kind.steps is None):
-        raise InputError(f"attack {text}: expected {KNOWN}")
+        raise InputError(
+            f"attack {text}: expected one of {KNOWN} (N steps or queries, such as pgd20)"
+        )
     if len(match[2]) > MOST_DIGITS:
         raise InputError(f"attack {text}: expected fewer than {10**MOST_DIGITS} steps")
     if target is not None and not kind.aims:
-        aiming = ", ".join(name for name, kind in ATTACKS.items() if kind.aims)
+        aiming = ", ".join(name for name, attack in ATTACKS.items() if attack.aims)
         raise InputError(f"--target-class {target}: {text} cannot aim at a class; {aiming} can")
     steps = int(match[2]) if match[2] else kind.steps
     length = None
@@ -146,10 +181,9 @@ def attack_label(spec: AttackSpec) -> str:
 
 
 def expand(spec: AttackSpec) -> list[AttackSpec]:
-    """The attacks that `autoattack` stands for, in its order; any other attack alone."""
-    if spec.name != "autoattack":
-        return [spec]
-    return [replace(spec, name=name, steps=ATTACKS[name].steps) for name in PARTS]
+    """The attacks that an ensemble stands for, in its order; any other attack alone."""
+    parts = ATTACKS[spec.name].parts
+    return [replace(spec, name=name, steps=ATTACKS[name].steps) for name in parts] or [spec]
 
 
 def named_parts(spec: AttackSpec) -> dict[str, AttackSpec]:
@@ -158,65 +192,3 @@ def named_parts(spec: AttackSpec) -> dict[str, AttackSpec]:
     if len(parts) == 1:
         return {label: spec}
     return {f"{label}: {attack_label(part)}": part for part in parts}
-
-
-def targets_of(
-    model: nn.Module, images: Tensor, labels: Tensor, spec: AttackSpec, generator: torch.Generator
-) -> Tensor | None:
-    """The classes (B,) that a targeted attack aims at; None for an untargeted one.
-
-    A sample whose label is the chosen class itself is aimed at the next class, so that reaching
-    the target is always an error.
-    """
-    if spec.target is None:
-        return None
-    with torch.no_grad():
-        logits: Tensor = model(images)
-    classes = logits.shape[1]
-    if spec.target == "least_likely":
-        return logits.scatter(1, labels.unsqueeze(1), torch.inf).argmin(dim=1)
-    if spec.target == "random":
-        offset = torch.randint(1, classes, labels.shape, generator=generator).to(labels.device)
-        return (labels + offset) % classes
-    wanted = int(spec.target)
-    if wanted >= classes:
-        raise InputError(
-            f"--target-class {wanted}: expected a class from 0 to {classes - 1}, least_likely or "
-            "random"
-        )
-    target = torch.full_like(labels, wanted)
-    return torch.where(target == labels, (target + 1) % classes, target)
-
-
-def run_attack(
-    model: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-    spec: AttackSpec,
-    batch_index: int,
-    *,
-    stop_when_fooled: bool = False,
-) -> Tensor:
-    """Attack one batch (model in eval mode); the draws depend on the seed and batch alone.
-
-    Args:
-        images: (B, C, H, W) in [0, 1].
-        labels: (B,).
-        stop_when_fooled: leave a sample at the first image that the model gets wrong, which is all
-            that an evaluation asks for; otherwise the attack goes on to the largest margin it
-            finds, which transfers better.
-
-    Returns:
-        adversarial images inside the ball and the box.
-    """
-    generator = torch.Generator().manual_seed(spec.seed * 1_000_003 + batch_index)
-    attempt = Attempt(
-        model=model,
-        images=images,
-        labels=labels,
-        spec=spec,
-        generator=generator,
-        targets=targets_of(model, images, labels, spec, generator),
-        stop_when_fooled=stop_when_fooled,
-    )
-    return ATTACKS[spec.name].run(attempt)

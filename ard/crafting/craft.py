@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ard.attacks.ensemble import PARTS
 from ard.attacks.grid import round_to_grid
 from ard.attacks.pace import reported
-from ard.attacks.registry import expand, run_attack
+from ard.attacks.registry import ATTACKS
+from ard.attacks.run import run_attack
 from ard.attacks.victims import Victim
 from ard.data.sources import Source
 from ard.data.splits import Split, as_float
@@ -227,9 +227,8 @@ def judge_set(model: nn.Module, folder: Path, torch_device: str = "cpu") -> floa
 def versions_of(specs: list[AttackSpec]) -> dict[str, str]:
     """Versions of the libraries that the outcome of attacks depends on."""
     found = runtime_versions() | {"torch": str(torch.__version__)}
-    if any(part.name in PARTS for spec in specs for part in expand(spec)):
-        found["pyautoattack"] = version("pyautoattack")
-    return found
+    libraries = (ATTACKS[spec.name].library for spec in specs if spec.name in ATTACKS)
+    return found | {library: version(library) for library in libraries if library}
 
 
 def arithmetic(torch_device: str) -> dict[str, str]:

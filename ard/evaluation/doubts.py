@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.ascent import cross_entropy, gradient_and_logits
-from ard.attacks.ensemble import PARTS
-from ard.attacks.registry import attack_label, expand, named_parts, parse_attack
+from ard.attacks.registry import ATTACKS, attack_label, expand, named_parts, parse_attack
 from ard.data.splits import Split, as_float
 from ard.evaluation.accuracy import evaluate_attack
 from edge_bench.core.metrics import BoolArray
@@ -33,11 +32,8 @@ QUERIES = 300
 TOLERANCE = 0.005
 """Robust accuracy, as a fraction, that an extra attack may take off before it is worth a word."""
 
-ENSEMBLE = ("autoattack", *PARTS)
 LEAST_USED = 0.5
 """Share of the budget that a crafted image uses, if it is any good."""
-
-WITHOUT_GRADIENTS = ("square",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +140,7 @@ def rounded_away(crafted: AdversarialSet) -> list[Doubt]:
         return []
     images, clean = (as_unit(array[:PROBED]) for array in (crafted.images, crafted.clean))
     lengths = distances(images, clean, manifest.attack.norm)
-    if manifest.attack.name in ENSEMBLE:
+    if (attack := ATTACKS.get(manifest.attack.name)) and attack.library:
         lengths = lengths[lengths > 0]
     used = float(np.median(lengths)) if len(lengths) else 0.0
     if used >= LEAST_USED * manifest.attack.epsilon:
@@ -293,7 +289,7 @@ def _is_strong(specs: list[AttackSpec]) -> bool:
 
 
 def _is_blind(spec: AttackSpec) -> bool:
-    return spec.name in WITHOUT_GRADIENTS
+    return not ATTACKS[spec.name].uses_gradients
 
 
 def _some(of: BoolArray, seed: int) -> Tensor:

@@ -25,7 +25,8 @@ import typer
 from torch import Tensor, nn
 
 from ard.attacks.ascent import cross_entropy, gradient_and_logits
-from ard.attacks.registry import attack_label, parse_attack, run_attack
+from ard.attacks.registry import attack_label, parse_attack
+from ard.attacks.run import run_attack
 from ard.attacks.victims import Victim, weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.datasets import load_dataset

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.ensemble import NORMS
+from ard.attacks.autoattack import NORMS
 from ard.evaluation.accuracy import BATCH_SIZE
 from ard.models.predict import predict
 from edge_bench.core.errors import CapabilityError

@@ -27,10 +27,11 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ard.attacks.attempt import margin
 from ard.attacks.budget import recipe_epsilon
-from ard.attacks.climbing import margin
 from ard.attacks.grid import round_to_grid
-from ard.attacks.registry import parse_attack, run_attack
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
 from ard.attacks.victims import Victim, open_victim, weights_victim
 from ard.crafting.craft import craft_set, versions_of
 from ard.data.datasets import load_dataset

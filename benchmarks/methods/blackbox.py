@@ -21,7 +21,8 @@ import typer
 from torch import nn
 
 from ard.attacks.budget import recipe_epsilon
-from ard.attacks.registry import parse_attack, run_attack
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
 from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.ascent import cross_entropy
-from ard.attacks.registry import margin, parse_attack
+from ard.attacks.attempt import margin
+from ard.attacks.registry import parse_attack
 from ard.attacks.victims import Victim, weights_victim
 from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from ard.attacks.climbing import margin
+from ard.attacks.attempt import margin
 from ard.attacks.victims import open_victim, weights_victim
 from ard.data.datasets import load_dataset
 from ard.learning.config import TrainConfig

@@ -13,18 +13,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.attacks import ensemble
+from ard.attacks import autoattack as ensemble
 from ard.attacks.ascent import cross_entropy, gradient_and_logits
-from ard.attacks.ensemble import PARTS, configured
-from ard.attacks.registry import (
-    ATTACKS,
-    attack_label,
-    expand,
-    margin,
-    parse_attack,
-    run_attack,
-    targets_of,
-)
+from ard.attacks.attempt import margin
+from ard.attacks.autoattack import ATTRIBUTES, configured
+from ard.attacks.registry import ATTACKS, attack_label, expand, parse_attack
+from ard.attacks.run import run_attack, targets_of
 from ard.data.splits import Dataset, Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.methods.inner import kl_to
@@ -432,7 +426,7 @@ def test_no_option_of_the_standard_ensemble_is_weakened(name: str, norm: str) ->
     standard = AutoAttack(model, norm=norm, eps=0.1, version="standard", seed=0)
     # The loop of the reference sets these two just before it runs a part.
     standard.apgd.loss, standard.fab.targeted = "ce", True
-    theirs = vars(getattr(standard, PARTS[name]))
+    theirs = vars(getattr(standard, ATTRIBUTES[name]))
     simple = (int, float, str, bool, type(None))
     assert {k: v for k, v in ours.items() if isinstance(v, simple)} == {
         k: v for k, v in theirs.items() if isinstance(v, simple)
@@ -502,7 +496,7 @@ def test_other_attack_names_are_refused(text: str) -> None:
         parse_attack(text, epsilon=0.1)
 
 
-@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.parametrize("name", ATTRIBUTES)
 def test_a_part_of_the_ensemble_leaves_no_graph_behind(
     name: str,
     network: nn.Module,

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.deployed import Deployed
-from ard.attacks.registry import parse_attack, run_attack
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
 from ard.attacks.victims import attacked_for, open_victim, threat_named, weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource

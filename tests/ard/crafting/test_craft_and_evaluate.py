@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from ard.attacks.grid import round_to_grid
-from ard.attacks.registry import parse_attack, run_attack
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
 from ard.attacks.victims import weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource

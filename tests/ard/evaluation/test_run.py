@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from ard.attacks.registry import ATTACKS, parse_attack, run_attack
+from ard.attacks.registry import ATTACKS, parse_attack
+from ard.attacks.run import run_attack
 from ard.attacks.victims import weights_victim
 from ard.cli import app
 from ard.data.splits import Dataset, take_limit

@@ -1,4 +1,4 @@
-"""The parts of the standard AutoAttack (Croce and Hein 2020), through pyautoattack.
+"""The standard AutoAttack (Croce and Hein 2020) and its parts, through pyautoattack.
 
 They are taken from an ensemble that the package itself sets up as `standard`, so that no option of
 theirs can be weaker than the reference; what is changed is said below.
@@ -7,28 +7,46 @@ theirs can be weaker than the reference; what is changed is said below.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ard.attacks.attempt import Attempt
 from ard.attacks.norms import project
+from ard.attacks.registry import expand
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
 
-if TYPE_CHECKING:
-    from ard.attacks.climbing import Attempt
-
-PARTS: dict[str, str] = {
+ATTRIBUTES: dict[str, str] = {
     "apgd_ce": "apgd",
     "apgd_t": "apgd_targeted",
     "fab_t": "fab",
     "square": "square",
 }
-"""Our names of the parts, in the ensemble's order, and their attributes in the package."""
+"""Our names of the parts, and their attributes in the package."""
 
 TARGETED = ("apgd_t", "fab_t")
 NORMS = {"linf": "Linf", "l2": "L2"}
+
+
+def autoattack(attempt: Attempt) -> Tensor:
+    """Croce and Hein 2020: the parts of the standard ensemble, each on what the earlier ones left.
+
+    Evaluation runs the parts one by one over the whole set instead (see `expand`), as the
+    reference implementation does.
+    """
+    require_classes(attempt.spec.name, attempt.model, attempt.images)
+    found = attempt.images.clone()
+    for part in expand(attempt.spec):
+        with torch.no_grad():
+            left = (attempt.model(found).argmax(dim=1) == attempt.labels).nonzero().squeeze(1)
+        if len(left) == 0:
+            break
+        rest = replace(attempt, spec=part, images=attempt.images[left], labels=attempt.labels[left])
+        found[left] = run_part(rest)
+    return found
 
 
 def run_part(attempt: Attempt) -> Tensor:
@@ -87,7 +105,7 @@ def configured(model: nn.Module, images: Tensor, spec: AttackSpec) -> Any:
     )
     ensemble.apgd.loss = "ce"
     ensemble.fab.targeted = True
-    part = getattr(ensemble, PARTS[spec.name])
+    part = getattr(ensemble, ATTRIBUTES[spec.name])
     # The reference gives every batch the same seed.
     part.seed = spec.seed
     if spec.name in TARGETED:
