@@ -52,9 +52,7 @@ class Attack:
     def function(self) -> Callable[[Attempt], Tensor]:
         """The attack itself: an `Attempt` to images (B, C, H, W)."""
         file, name = self.run.split(":")
-        found: Callable[[Attempt], Tensor] = getattr(
-            import_module(f"ard.attacks.{file}"), name
-        )
+        found: Callable[[Attempt], Tensor] = getattr(import_module(f"ard.attacks.{file}"), name)
         return found
 
 

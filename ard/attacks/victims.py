@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from ard.attacks.deployed import Deployed
+from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from ard.models.weight_files import load_model
 from edge_bench.backends import open_backend

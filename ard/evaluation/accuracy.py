@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.autoattack import require_classes
-from ard.attacks.deployed import Deployed
 from ard.attacks.pace import reported
 from ard.attacks.registry import attack_label, expand, named_parts
 from ard.attacks.run import run_attack
 from ard.data.splits import Split, as_float
+from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from ard.models.predict import predict
 from ard.processes.world import ALONE, World

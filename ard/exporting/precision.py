@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.deployed import Deployed
 from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
 from ard.data.splits import SPLIT_SEED, Split, any_subset, as_float, calibration_part, take_limit
 from ard.evaluation.accuracy import evaluate_attack
+from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from deploy.allowed_drop.budget import Budget, Judged, Part
 from edge_bench.backends import open_backend

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ard.attacks.ascent import cross_entropy, gradient_and_logits
-from ard.attacks.deployed import Deployed
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
 from ard.attacks.victims import attacked_for, open_victim, threat_named, weights_victim
@@ -21,6 +20,7 @@ from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
+from ard.models.deployed import Deployed
 from ard.models.weight_files import load_model
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import ImageInput
