@@ -333,8 +333,8 @@ def test_zscore_has_mean_zero_and_variance_one() -> None:
 
 MEMORY_PROBE = """
 import torch
-from ard.ranking import RankingOptions, ranking_losses
-from edge_bench.process import peak_memory_bytes as peak
+from ard.methods.ranking import RankingOptions, ranking_losses
+from edge_bench.devices.process import peak_memory_bytes as peak
 
 def step(rows, classes, options):
     clean, adversarial, *teacher = (torch.randn(rows, classes) for _ in range(4))

@@ -280,7 +280,7 @@ import faulthandler, gc, signal
 from pathlib import Path
 import numpy as np
 from edge_bench.backends import open_backend
-from edge_bench.signal_stack import signal_stack
+from edge_bench.backends.signal_stack import signal_stack
 
 if {{with_stack}}:
     faulthandler.enable()

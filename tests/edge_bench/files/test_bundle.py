@@ -300,7 +300,8 @@ def test_a_kill_while_packing_leaves_the_old_bundle_or_none(
     # The kernel kills the process at the third member, with two of them on the disk.
     script = (
         "import os, signal, sys\n"
-        "from edge_bench import bundle, cli\n"
+        "from edge_bench import cli\n"
+        "from edge_bench.files import bundle\n"
         "real, seen = bundle._add_file, []\n"
         "def add(archive, name, file):\n"
         "    seen.append(name)\n"
