@@ -13,6 +13,7 @@ from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from ard.models.weight_files import load_model
 from edge_bench.backends import open_backend
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import identity, model_files, sha256_file
@@ -160,4 +161,5 @@ def attacked_for(victim: Victim, threat: str, source: Path | None, torch_device:
             f"--from {source}: reads images {theirs.input_shape} of {theirs.classes} classes, but "
             f"{victim.path} has {ours.input_shape} of {ours.classes}; give a model of the same task"
         )
+    require_same(ours.class_names, theirs.class_names, f"--from {source}", str(victim.path))
     return found

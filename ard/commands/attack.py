@@ -71,7 +71,7 @@ def evaluate(
     from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import check_dataset, load_dataset
+    from ard.data.datasets import load_dataset, matched
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation, as_json, rows
@@ -98,7 +98,8 @@ def evaluate(
         data = load_dataset(
             dataset or victim.card.dataset, data_dir, download=download, image_size=image_size
         )
-        check_dataset(model, victim.card, data)
+        o.tell_skipped(data.skipped)
+        data = matched(model, victim.card, data)
         evaluation = Evaluation(
             victim=victim,
             split=take_limit(data.test, limit),
@@ -240,7 +241,7 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import attacked_for, threat_named
     from ard.crafting.craft import craft_set
-    from ard.data.datasets import check_dataset, load_dataset
+    from ard.data.datasets import load_dataset, matched
     from ard.data.sources import Source, SplitSource, open_images
     from ard.data.splits import take_limit
     from ard.evaluation.doubts import looks, rounded_away
@@ -265,6 +266,7 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         clean: Source = open_images(
             flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
         )
+        o.tell_skipped(clean.skipped)
     else:
         data = load_dataset(
             flags.dataset or victim.card.dataset,
@@ -272,8 +274,11 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
             download=flags.download,
             image_size=flags.image_size,
         )
-        check_dataset(flags.model, victim.card, data)
-        clean = SplitSource(take_limit(data.test, flags.limit), data.name, data.classes)
+        o.tell_skipped(data.skipped)
+        data = matched(flags.model, victim.card, data)
+        clean = SplitSource(
+            take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
+        )
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)

@@ -166,6 +166,7 @@ def export_command(
     _, card = load_model(model)
     int8_target = o.target_of(target or card.recipe.get("qat")) if int8 else None
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
+    o.tell_skipped(data.skipped)
     budget = None
     if max_robust_drop is not None:
         budget = BudgetOptions(

@@ -53,7 +53,7 @@ Images = Annotated[
     Path | None,
     typer.Option(
         help="Attack these images instead of the test images: a folder with one folder of pictures "
-        "per class (sorted, as torchvision's ImageFolder), or with images.npy and labels.npy.",
+        "per class, named as the model names its classes, or with images.npy and labels.npy.",
         rich_help_panel=Data,
     ),
 ]
@@ -189,6 +189,12 @@ def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
     """The value of --image-size for a trained model: by default what it was trained at."""
     _, height, width = card.input_shape
     return image_size or (height if height == width else None)
+
+
+def tell_skipped(line: str) -> None:
+    """Say which files of a folder were passed over, if any."""
+    if line:
+        print(line, file=sys.stderr)
 
 
 def render_budget(epsilon: float, norm: str) -> str:

@@ -70,6 +70,7 @@ def import_set(
         samples=n,
         image_shape=card.input_shape,
         classes=card.classes,
+        class_names=card.class_names,
         dataset=card.dataset,
         attack=spec,
         threat="imported",

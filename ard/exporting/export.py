@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
-from ard.data.datasets import check_dataset
+from ard.data.datasets import matched
 from ard.data.splits import Dataset, as_float, hold_out_validation, take_limit
 from ard.exporting import precision
 from ard.exporting.precision import BudgetOptions
@@ -60,7 +60,7 @@ def export(
         BudgetError: the budget cannot be met; nothing is written.
     """
     model, card = load_model(model_path)
-    check_dataset(model_path, card, dataset)
+    dataset = matched(model_path, card, dataset)
     training, validation = hold_out_validation(dataset.train)
     check = take_limit(validation, CHECK_IMAGES)
     clean = as_float(check.images)

@@ -130,6 +130,7 @@ def learn(
         architecture=config.architecture,
         dataset=dataset.name,
         classes=dataset.classes,
+        class_names=dataset.class_names,
         input_shape=dataset.image_shape,
         parent_sha256=teacher.sha256 if teacher else None,
         recipe=asdict(config) | {"validation": asdict(validation)},

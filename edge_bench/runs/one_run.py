@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edge_bench import __version__, devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
@@ -207,6 +208,13 @@ def _check_fits(adversarial_set: AdversarialSet, backend: Backend, artifact: Art
         raise InputError(
             f"{adversarial_set.path}: holds {manifest.classes} classes, but {artifact.path} has "
             f"{backend.classes} logits; craft a set from the dataset of that model"
+        )
+    if artifact.card is not None:
+        require_same(
+            artifact.card.class_names,
+            manifest.class_names,
+            str(adversarial_set.path),
+            artifact.path,
         )
     if artifact.card is not None and artifact.card.dataset != manifest.dataset:
         raise InputError(
