@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ard.models import Classifier, build_model
 from ard.teachers import CLASSES, KnownTeacher, check_digest
 from edge_bench.errors import InputError, first_line
+from edge_bench.kinds import Kind, kind_of
 from edge_bench.spec import ModelCard
 from edge_bench.store import atomic_file, from_json, require_file, sha256_file
 
@@ -77,7 +78,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             f"{path}: expected weights written by ardx, found a folder; name the .safetensors file "
             "in it"
         )
-    if path.suffix != ".safetensors":
+    if kind_of(path) is not Kind.WEIGHTS:
         raise InputError(
             f"{path}: expected weights written by ardx (.safetensors), found a "
             f"{path.suffix or 'file without suffix'}; a published checkpoint is given as "

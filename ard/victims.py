@@ -14,8 +14,10 @@ from ard.deployed import Deployed
 from ard.folding import for_attack
 from edge_bench.backends import open_backend
 from edge_bench.errors import InputError
+from edge_bench.external_data import model_files
+from edge_bench.kinds import Kind, kind_of
 from edge_bench.spec import ModelCard
-from edge_bench.store import identity, model_files, sha256_file
+from edge_bench.store import identity, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class Victim:
 
 def is_artifact(path: Path) -> bool:
     """Is this a deployed artefact rather than weights?"""
-    return path.suffix == ".onnx"
+    return kind_of(path) is Kind.ONNX
 
 
 @contextmanager

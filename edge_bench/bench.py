@@ -17,6 +17,7 @@ from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions, attack_artefact, square_spec
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
+from edge_bench.external_data import model_files
 from edge_bench.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.inference import logits_of, stored_logits
 from edge_bench.journal import Answer, Journal, ask_anew
@@ -24,7 +25,7 @@ from edge_bench.process import peak_memory_bytes, runtime_versions
 from edge_bench.replay import replay
 from edge_bench.sets import AdversarialSet
 from edge_bench.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
-from edge_bench.store import identity, model_files
+from edge_bench.store import identity
 from edge_bench.telemetry.recorder import recorder_of
 from edge_bench.timing.clocks import check_clock
 from edge_bench.timing.scenarios import first_inference_ns, time_scenarios

@@ -13,6 +13,7 @@ from edge_bench.backends.engine import tensorrt_here
 from edge_bench.backends.engine_cache import EngineOptions
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
+from edge_bench.external_data import model_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +51,15 @@ def open_backend(
     """Open `model` in the runtime `name` with that many threads (None: the runtime's choice).
 
     `engine` says how `trt` builds, and `report_progress` hears how far it is.
+
+    Raises:
+        InputError: no such runtime, no classifier, or one whose data lie outside its folder.
+        CapabilityError: the runtime is not here.
     """
     if name not in BACKENDS:
         raise InputError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
+    # Before a runtime opens what the file names, be it a pipe or somebody else's file.
+    model_files(model)
     if name == "trt":
         return trt.TrtBackend(model, threads, engine, report_progress)
     return BACKENDS[name].open(model, threads)

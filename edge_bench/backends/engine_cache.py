@@ -22,18 +22,19 @@ from pathlib import Path
 from edge_bench.backends.gpu import Gpu
 from edge_bench.console import ProgressCallback, no_progress
 from edge_bench.errors import InputError
+from edge_bench.external_data import model_files
+from edge_bench.kinds import Kind
 from edge_bench.spec import SCHEMA_VERSION, ModelCard
 from edge_bench.store import (
     atomic_file,
     identity,
-    model_files,
     read_json,
     require_file,
     write_json,
 )
 
 CACHE = Path("~/.cache/ardx/engines")
-SUFFIX = ".engine"
+SUFFIX = Kind.ENGINE.value
 BUILD = 1
 """Raised when ardx builds otherwise, so that engines of before are stale."""
 

@@ -22,6 +22,7 @@ from edge_bench.errors import (
     CapabilityError,
 )
 from edge_bench.every_backend import ALL, report_path
+from edge_bench.external_data import model_files
 from edge_bench.remote.client import Client
 from edge_bench.remote.fleet import HEADER, on_all, outputs, row
 from edge_bench.remote.home import Expected, Returned, bring_home
@@ -31,7 +32,7 @@ from edge_bench.remote.ssh import Ssh
 from edge_bench.report.gate import check
 from edge_bench.report.summary import summarise
 from edge_bench.spec import Gate, Report
-from edge_bench.store import identity, model_files, refuse_existing_file
+from edge_bench.store import identity, refuse_existing_file
 from edge_bench.unpack import Unpacked
 
 STAY_HERE = frozenset(
