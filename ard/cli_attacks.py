@@ -13,6 +13,7 @@ from ard import options as o
 from edge_bench.console import print_json, print_table, progress, warn
 
 if TYPE_CHECKING:
+    from ard.sources import SplitSource
     from ard.victims import Victim
 
 
@@ -208,8 +209,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
 
     beside: dict[str, object] = {
         "--images": flags.images,
-        "--dataset": flags.dataset,
-        "--image-size": flags.image_size,
+        "--image-size": flags.image_size if flags.dataset is None else None,
         "--limit": flags.limit,
         "--threat": flags.threat,
         "--from": flags.source,
@@ -218,6 +218,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
         "--off-grid": flags.off_grid or None,
     }
     o.refuse_beside("--import takes its images and their budget as they are", beside)
+    source = None if flags.dataset is None else _test_images(flags, victim)
     with progress(f"import {file.name}") as report_progress:
         import_set(
             victim.module,
@@ -227,6 +228,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
             flags.out,
             model_sha256=victim.sha256,
             keys=parse_import_keys(flags.import_key),
+            source=source,
             force=flags.force,
             torch_device=device,
             report_progress=report_progress,
@@ -234,15 +236,30 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     _print_set(flags.out, flags.model, flags.json_summary)
 
 
+def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
+    """The test images of --dataset, or of the model's own."""
+    from ard.data import take_limit
+    from ard.datasets import load_dataset
+    from ard.sources import SplitSource
+    from ard.stages import check_dataset
+
+    data = load_dataset(
+        flags.dataset or victim.card.dataset,
+        flags.data_dir,
+        download=flags.download,
+        image_size=flags.image_size,
+    )
+    check_dataset(flags.model, victim.card, data)
+    return SplitSource(take_limit(data.test, flags.limit), data.name, data.classes)
+
+
 def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     """Attack clean images, those of a dataset or the user's own."""
     from ard.attacks import parse_attack
     from ard.craft import craft_set
-    from ard.data import take_limit
-    from ard.datasets import load_dataset
     from ard.doubts import looks, rounded_away
-    from ard.sources import Source, SplitSource, open_images
-    from ard.stages import budget_of, check_dataset
+    from ard.sources import Source, open_images
+    from ard.stages import budget_of
     from ard.victims import attacked_for, threat_named
     from edge_bench.sets import open_set
 
@@ -266,14 +283,7 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
             flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
         )
     else:
-        data = load_dataset(
-            flags.dataset or victim.card.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-        )
-        check_dataset(flags.model, victim.card, data)
-        clean = SplitSource(take_limit(data.test, flags.limit), data.name, data.classes)
+        clean = _test_images(flags, victim)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)

@@ -61,7 +61,8 @@ Import = Annotated[
     Path | None,
     typer.Option(
         "--import",
-        help="Make no attack: take the images of another library from this .npz file.",
+        help="Make no attack: take the images of another library from this file (.npz, .pt, .pth). "
+        "With --dataset, clean images and labels that it lacks are the first test images there.",
         rich_help_panel=Importing,
     ),
 ]
@@ -69,7 +70,8 @@ ImportKey = Annotated[
     str | None,
     typer.Option(
         help="Names of the arrays in it, and the images' layout where their shape does not tell. "
-        "Default: images=images,clean=clean,labels=labels; also layout=nchw or layout=nhwc.",
+        "Default: images=images,clean=clean,labels=labels, or as torchattacks and AutoAttack's "
+        "examples call them; also layout=nchw or layout=nhwc.",
         rich_help_panel=Importing,
     ),
 ]
