@@ -42,6 +42,7 @@ def evaluate(
     ] = False,
     parent: o.Parent = None,
     backend: o.Backend = "ort",
+    output: o.Output = None,
     no_doubts: Annotated[
         bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
     ] = False,
@@ -81,7 +82,8 @@ def evaluate(
     if out is not None:
         refuse_existing_file(out, force)
     device = o.resolve_torch_device(torch_device)
-    with open_victim(model, parent=parent, backend=backend, torch_device=device) as victim:
+    opened = open_victim(model, parent=parent, backend=backend, output=output, torch_device=device)
+    with opened as victim:
         budget = budget_of(epsilon, norm, victim.card)
         specs = [
             parse_attack(
@@ -158,6 +160,7 @@ class AttackFlags:
     ] = None
     parent: o.Parent = None
     backend: o.Backend = "ort"
+    output: o.Output = None
     epsilon: o.OptionalEpsilon = None
     norm: o.Norm = "linf"
     step_size: o.StepSize = None
@@ -193,7 +196,11 @@ def run_attack_command(flags: AttackFlags) -> None:
     refuse_existing(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
     with open_victim(
-        flags.model, parent=flags.parent, backend=flags.backend, torch_device=device
+        flags.model,
+        parent=flags.parent,
+        backend=flags.backend,
+        output=flags.output,
+        torch_device=device,
     ) as victim:
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)

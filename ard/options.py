@@ -100,6 +100,10 @@ Parent = Annotated[
 Backend = Annotated[
     str, typer.Option(help="Runtime of an artefact: ort, openvino, trt, ort-cuda or ort-tensorrt.")
 ]
+Output = Annotated[
+    str | None,
+    typer.Option(help="Output of an artefact that gives its logits, where several could."),
+]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]

@@ -60,7 +60,9 @@ def run(
     engine = replace(options.engine, max_batch=options.batch_size)
     with (
         recorder_of(profile.device, root) as recorder,
-        open_backend(options.backend, model, options.threads, engine, report_progress) as backend,
+        open_backend(
+            options.backend, model, options.threads, engine, report_progress, options.output
+        ) as backend,
     ):
         sha256, size_bytes = identity(model_files(model))
         artifact = Artifact(
@@ -111,6 +113,7 @@ def run(
         offline=timings.offline,
         sweep=swept,
         soak=timings.soak,
+        output=options.output,
     )
 
 
@@ -133,6 +136,7 @@ def _asked(
         ],
         "batch size": [backend.input.batch_size, options.batch_size],
         "preprocessing": [options.mean, options.std],
+        **({"output": options.output} if options.output else {}),
         "attack": asdict(square_spec(square, sets)) | asdict(square) if square else None,
         "version of ardx, numpy or Python": runtime_versions(),
     }

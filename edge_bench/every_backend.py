@@ -214,6 +214,6 @@ def _call(
     model: Path, sets: list[AdversarialSet], options: BenchOptions, stack: ExitStack
 ) -> Callable[[], object]:
     engine = replace(options.engine, max_batch=options.batch_size)
-    opened = open_backend(options.backend, model, options.threads, engine)
+    opened = open_backend(options.backend, model, options.threads, engine, output=options.output)
     backend: Backend = stack.enter_context(opened)
     return partial(backend.infer, batch_to_time(backend, sets, 1, options))

@@ -32,6 +32,8 @@ ELEMENT_TYPES = {
     3: "tensor(int8)",
     6: "tensor(int32)",
     7: "tensor(int64)",
+    8: "tensor(string)",
+    9: "tensor(bool)",
     10: "tensor(float16)",
     11: "tensor(double)",
     16: "tensor(bfloat16)",
