@@ -23,7 +23,7 @@ from edge_bench.bench import run
 from edge_bench.bench_options import BenchOptions
 from edge_bench.black_box import SquareOptions
 from edge_bench.console import Monitor
-from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line
+from edge_bench.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line, os_sentence
 from edge_bench.inference import batch_to_time
 from edge_bench.journal import Journal
 from edge_bench.onnx_file import read_onnx
@@ -146,6 +146,8 @@ def sentence_of(error: Exception) -> str:
         )
     if isinstance(error, ArdxError):
         return str(error)
+    if isinstance(error, OSError):
+        return os_sentence(error)
     return f"{type(error).__name__}: {first_line(error)}"
 
 

@@ -18,6 +18,9 @@ from edge_bench.spec import SCHEMA_VERSION
 
 T = TypeVar("T")
 
+TEXT = "utf-8-sig"
+"""Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
+
 
 def sha256_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
@@ -163,7 +166,7 @@ def read_json(path: Path, kind: type[T], what: str) -> T:
     """
     require_file(path, what)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding=TEXT))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
     return from_json(data, kind, str(path), what)

@@ -20,6 +20,7 @@ from edge_bench.errors import (
     EXIT_PASS,
     ArdxError,
     CapabilityError,
+    os_sentence,
 )
 from edge_bench.every_backend import ALL, report_path
 from edge_bench.external_data import model_files
@@ -192,7 +193,7 @@ def _tell_fleet(
         except (ArdxError, OSError) as error:
             sentence = str(error)
             if isinstance(error, OSError):
-                sentence = f"{host}: {error.filename or 'the output'}: {error.strerror}"
+                sentence = f"{host}: {os_sentence(error)}"
             _say("error: ", sentence)
             code = error.exit_code if isinstance(error, ArdxError) else EXIT_ENVIRONMENT
             summary |= {"error": sentence, "exit_code": code}

@@ -23,7 +23,7 @@ QUICK = (
     *("--threads", "1", "--idle-seconds", "0"),
 )
 CLASSES, FEATURES = 4, 3 * 8 * 8
-ALL = {
+ALL: dict[str, tuple[str, Any, list[Any]]] = {
     "logits": ("MatMul", TensorProto.FLOAT, ["batch", CLASSES]),
     "other": ("Neg", TensorProto.FLOAT, ["batch", CLASSES]),
     "tall": ("Unsqueeze", TensorProto.FLOAT, ["batch", CLASSES, 1, 1]),
