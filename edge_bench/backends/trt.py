@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from edge_bench.backends.base import ImageInput
 from edge_bench.backends.engine import build_engine, captured_errors, reason, require_tensorrt
 from edge_bench.backends.engine_cache import (
-    EngineOptions,
     EngineRecord,
     Outside,
     cached_engine,
@@ -24,11 +23,12 @@ from edge_bench.backends.engine_cache import (
 )
 from edge_bench.backends.gpu import Gpu, probe_gpu
 from edge_bench.backends.ort import image_input, logits_output
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import ArdxError, CapabilityError, InputError
-from edge_bench.kinds import Kind, kind_of
-from edge_bench.onnx_file import model_card, read_onnx
-from edge_bench.spec import BackendInfo, ModelCard
+from edge_bench.core.errors import ArdxError, CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.core.spec import BackendInfo, ModelCard
+from edge_bench.files.kinds import Kind, kind_of
+from edge_bench.files.onnx_file import model_card, read_onnx
+from edge_bench.options.engine import EngineOptions
 
 
 def outside_of(onnx: Path) -> tuple[Outside, ModelCard | None]:
