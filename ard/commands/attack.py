@@ -217,7 +217,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     beside: dict[str, object] = {
         "--images": flags.images,
         "--image-size": flags.image_size if flags.dataset is None else None,
-        "--limit": flags.limit,
+        "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
         "--from": flags.source,
         "--step-size": flags.step_size,

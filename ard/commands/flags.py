@@ -62,7 +62,8 @@ Import = Annotated[
     typer.Option(
         "--import",
         help="Make no attack: take the images of another library from this file (.npz, .pt, .pth). "
-        "With --dataset, clean images and labels that it lacks are the first test images there.",
+        "With --dataset, clean images and labels that it lacks are the first test images there "
+        "(with --limit, those that an attack with it takes).",
         rich_help_panel=Importing,
     ),
 ]

@@ -26,7 +26,10 @@ from edge_bench.core.spec import ModelCard, SetManifest
 # How near clean floats must be to 8-bit levels, which they are stored as.
 NEAR_A_LEVEL = 1e-3
 LAYOUTS = ("nchw", "nhwc")
-HOW_TO_NAME_KEYS = "--import-key images=KEY,clean=KEY,labels=KEY"
+HOW_TO_NAME_KEYS = (
+    "--import-key images=KEY,clean=KEY,labels=KEY, or give the --dataset whose first test images "
+    "the clean ones are"
+)
 KNOWN = {"images": ("adv_inputs", "adv_complete"), "clean": ("clean_inputs",), "labels": ()}
 """What torchattacks and AutoAttack's own examples call the arrays of the files that they save."""
 
