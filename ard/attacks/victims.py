@@ -16,7 +16,9 @@ from edge_bench.backends import open_backend
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
-from edge_bench.files.store import identity, model_files, sha256_file
+from edge_bench.files.external_data import model_files
+from edge_bench.files.kinds import Kind, kind_of
+from edge_bench.files.store import identity, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class Victim:
         module: images (B, C, H, W) in [0, 1] to logits, differentiable where `has_gradients`.
         threat: what an attack by gradients on it is called: `white-box` or `bpda`.
         surrogate_sha256: the parent, whose gradients an artefact borrows.
-        runtime: name and version of what computes the logits.
+        runtime: name and version of what computes the logits, and its output where that was named.
     """
 
     path: Path
@@ -46,7 +48,7 @@ class Victim:
 
 def is_artifact(path: Path) -> bool:
     """Is this a deployed artefact rather than weights?"""
-    return path.suffix == ".onnx"
+    return kind_of(path) is Kind.ONNX
 
 
 @contextmanager
@@ -56,6 +58,7 @@ def open_victim(
     parent: Path | None = None,
     backend: str = "ort",
     threads: int | None = None,
+    output: str | None = None,
     torch_device: str = "cpu",
 ) -> Iterator[Victim]:
     """Open weights, or an artefact with the weights it was exported from (`parent`).
@@ -69,9 +72,14 @@ def open_victim(
                 f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
                 "of their own; leave --parent out"
             )
+        if output is not None:
+            raise InputError(
+                f"--output {output}: {path.name} is no artefact but weights, whose output is their "
+                "logits; leave --output out"
+            )
         yield weights_victim(path, torch_device)
         return
-    with open_backend(backend, path, threads) as opened:
+    with open_backend(backend, path, threads, output=output) as opened:
         if opened.card is None:
             raise InputError(
                 f"{path}: expected an artefact with a model card, which tells its dataset and its "
@@ -86,7 +94,8 @@ def open_victim(
             threat="black-box" if parent is None else "bpda",
             has_gradients=parent is not None,
             surrogate_sha256=None if parent is None else sha256_file(parent),
-            runtime=f"{opened.info.name} {opened.info.version}",
+            runtime=f"{opened.info.name} {opened.info.version}"
+            + (f", output {output}" if output else ""),
         )
 
 

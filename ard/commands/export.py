@@ -126,9 +126,10 @@ def export_command(
     from deploy.allowed_drop.budget import BudgetError
     from deploy.allowed_drop.tradeoff import as_json, draw, require_picture
     from deploy.plan import INPUTS
+    from edge_bench.files.kinds import Kind, kind_of
     from edge_bench.files.store import atomic_file, refuse_existing_file, sha256_file
 
-    if out.suffix != ".onnx":
+    if kind_of(out) is not Kind.ONNX:
         raise InputError(f"--out {out}: expected a file name that ends in .onnx")
     if int8 and fp16:
         raise InputError("--int8 and --fp16: an artefact has one precision; give one of them")

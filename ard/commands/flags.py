@@ -61,7 +61,9 @@ Import = Annotated[
     Path | None,
     typer.Option(
         "--import",
-        help="Make no attack: take the images of another library from this .npz file.",
+        help="Make no attack: take the images of another library from this file (.npz, .pt, .pth). "
+        "With --dataset, clean images and labels that it lacks are the first test images there "
+        "(with --limit, those that an attack with it takes).",
         rich_help_panel=Importing,
     ),
 ]
@@ -69,7 +71,8 @@ ImportKey = Annotated[
     str | None,
     typer.Option(
         help="Names of the arrays in it, and the images' layout where their shape does not tell. "
-        "Default: images=images,clean=clean,labels=labels; also layout=nchw or layout=nhwc.",
+        "Default: images=images,clean=clean,labels=labels, or as torchattacks and AutoAttack's "
+        "examples call them; also layout=nchw or layout=nhwc.",
         rich_help_panel=Importing,
     ),
 ]
@@ -97,6 +100,10 @@ Parent = Annotated[
 ]
 Backend = Annotated[
     str, typer.Option(help="Runtime of an artefact: ort, openvino, trt, ort-cuda or ort-tensorrt.")
+]
+Output = Annotated[
+    str | None,
+    typer.Option(help="Output of an artefact that gives its logits, where several could."),
 ]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]

@@ -86,6 +86,10 @@ def bench(
     idle_seconds: Annotated[
         float, typer.Option(help="Idle power is measured this long first, where a sensor tells it.")
     ] = 5.0,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Output of the graph that gives the logits, where several could."),
+    ] = None,
     mean: Annotated[
         str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
     ] = None,
@@ -184,6 +188,7 @@ def bench(
         sweep=read_sweep(sweep_words(context, sweep)),
         soak_minutes=soak,
         idle_seconds=idle_seconds,
+        output=output,
         mean=floats_of(mean, "--mean"),
         std=floats_of(std, "--std"),
         engine=engine_of(backend, batch_size, workspace_mib, tuned_batch, engine_cache),

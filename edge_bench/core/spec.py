@@ -373,7 +373,8 @@ class Report:
 
     `images_sha256` identifies the clean images and labels, so that two reports are compared
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
-    beside the artefact, `telemetry` where no sensor answered.
+    beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
+    output of logits alone.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -394,6 +395,7 @@ class Report:
     offline: tuple[Measurement, ...] = ()
     sweep: tuple[SweepPoint, ...] = ()
     soak: Soak | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}

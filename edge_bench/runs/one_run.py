@@ -18,10 +18,11 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
 from edge_bench.devices.process import peak_memory_bytes, runtime_versions
+from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.files.journal import Answer, Journal, ask_anew
 from edge_bench.files.sets import AdversarialSet
-from edge_bench.files.store import identity, model_files
+from edge_bench.files.store import identity
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
 from edge_bench.robustness.black_box import attack_artefact, square_spec
@@ -61,7 +62,9 @@ def run(
     engine = replace(options.engine, max_batch=options.batch_size)
     with (
         recorder_of(profile.device, root) as recorder,
-        open_backend(options.backend, model, options.threads, engine, report_progress) as backend,
+        open_backend(
+            options.backend, model, options.threads, engine, report_progress, options.output
+        ) as backend,
     ):
         sha256, size_bytes = identity(model_files(model))
         artifact = Artifact(
@@ -112,6 +115,7 @@ def run(
         offline=timings.offline,
         sweep=swept,
         soak=timings.soak,
+        output=options.output,
     )
 
 
@@ -134,6 +138,7 @@ def _asked(
         ],
         "batch size": [backend.input.batch_size, options.batch_size],
         "preprocessing": [options.mean, options.std],
+        **({"output": options.output} if options.output else {}),
         "attack": asdict(square_spec(square, sets)) | asdict(square) if square else None,
         "version of ardx, numpy or Python": runtime_versions(),
     }
