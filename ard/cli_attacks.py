@@ -81,6 +81,7 @@ def evaluate(
         refuse_existing_file(out, force)
     device = o.resolve_torch_device(torch_device)
     with open_victim(model, parent=parent, backend=backend, torch_device=device) as victim:
+        o.warn_of_saturation(victim.card, backend)
         budget = budget_of(epsilon, norm, victim.card)
         specs = [
             parse_attack(
@@ -194,6 +195,7 @@ def run_attack_command(flags: AttackFlags) -> None:
     with open_victim(
         flags.model, parent=flags.parent, backend=flags.backend, torch_device=device
     ) as victim:
+        o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
         else:

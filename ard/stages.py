@@ -28,6 +28,7 @@ from ard.train import CHECKPOINT, VALIDATION_ATTACK, plan_epochs, train
 from deploy.artifact import Exported, export_artifact
 from deploy.calibration import require_method
 from deploy.plan import ExportPlan, Int8Plan
+from edge_bench import devices
 from edge_bench.console import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.errors import InputError
 from edge_bench.spec import NORMS, ModelCard, parse_epsilon
@@ -264,10 +265,11 @@ def export(
     seed: int = 0,
     force: bool = False,
     monitor: Monitor = silent,
+    root: Path = devices.ROOT,
 ) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
-    `input_type` and `batch_size` as in `ExportPlan`.
+    `input_type` and `batch_size` as in `ExportPlan`, `root` as in `export_artifact`.
 
     Raises:
         BudgetError: the budget cannot be met; nothing is written.
@@ -305,6 +307,7 @@ def export(
             epsilon=epsilon,
             seed=seed,
             monitor=monitor,
+            root=root,
         )
     plan = ExportPlan(
         parent_sha256=sha256_file(model_path),
@@ -317,7 +320,7 @@ def export(
         check_labels=check.labels,
         least_agreement=least_agreement,
     )
-    return export_artifact(model, card, plan, out, force, monitor)
+    return export_artifact(model, card, plan, out, force, monitor, root)
 
 
 def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:

@@ -12,6 +12,8 @@ from torch import nn
 from ard.checkpoint import load_model
 from ard.deployed import Deployed
 from ard.folding import for_attack
+from deploy.twin import open_as_target
+from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.errors import InputError
 from edge_bench.spec import ModelCard
@@ -56,8 +58,11 @@ def open_victim(
     backend: str = "ort",
     threads: int | None = None,
     torch_device: str = "cpu",
+    root: Path = devices.ROOT,
 ) -> Iterator[Victim]:
     """Open weights, or an artefact with the weights it was exported from (`parent`).
+
+    ONNX Runtime computes what the artefact does on its target, whatever machine `root` is of.
 
     Raises:
         InputError: not a model, or `parent` is not what the artefact says it was made from.
@@ -70,7 +75,9 @@ def open_victim(
             )
         yield weights_victim(path, torch_device)
         return
-    with open_backend(backend, path, threads) as opened:
+    is_ort = backend == "ort"
+    opening = open_as_target(path, threads, root=root) if is_ort else None
+    with opening or open_backend(backend, path, threads) as opened:
         if opened.card is None:
             raise InputError(
                 f"{path}: expected an artefact with a model card, which tells its dataset and its "

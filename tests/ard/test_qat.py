@@ -21,7 +21,7 @@ from ard.start import Start, load_start
 from ard.victims import open_victim
 from deploy.qdq_network import QDQNetwork
 from deploy.qdq_plan import arrays_of
-from edge_bench.backends import open_backend
+from deploy.twin import open_as_target
 from edge_bench.errors import InputError
 from edge_bench.inference import stored_logits
 
@@ -82,7 +82,7 @@ def test_the_artefact_computes_what_was_trained(
 ) -> None:
     images = as_float(digits.test.images)
     model, _ = load_model(tuned.weights)
-    with open_backend("ort", artifact, 1) as backend, torch.no_grad():
+    with open_as_target(artifact, 1) as backend, torch.no_grad():
         theirs, ours = torch.from_numpy(backend.infer(images.numpy())), model(images)
         assert backend.card is not None
         assert backend.card.precision == "int8"
@@ -100,7 +100,7 @@ def test_the_artefact_may_read_levels_by_the_batch(
     done = export(tuned.weights, digits, out, int8_target=TARGET, input_type="uint8", batch_size=8)
     assert min(parity.agreement for parity in done.parities) >= 0.98
     levels = digits.test.images[:64].numpy()
-    with open_backend("ort", out, 1) as backend, open_backend("ort", artifact, 1) as floats:
+    with open_as_target(out, 1) as backend, open_as_target(artifact, 1) as floats:
         reads = backend.input
         assert (reads.dtype, reads.channels_last, reads.batch_size) == ("uint8", True, 8)
         found, expected = (stored_logits(each, levels, 10) for each in (backend, floats))
