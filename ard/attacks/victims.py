@@ -12,6 +12,8 @@ from torch import nn
 from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from ard.models.weight_files import load_model
+from deploy.quantization.twin import open_as_target
+from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
@@ -60,8 +62,11 @@ def open_victim(
     threads: int | None = None,
     output: str | None = None,
     torch_device: str = "cpu",
+    root: Path = devices.ROOT,
 ) -> Iterator[Victim]:
     """Open weights, or an artefact with the weights it was exported from (`parent`).
+
+    ONNX Runtime computes what the artefact does on its target, whatever machine `root` is of.
 
     Raises:
         InputError: not a model, or `parent` is not what the artefact says it was made from.
@@ -79,7 +84,11 @@ def open_victim(
             )
         yield weights_victim(path, torch_device)
         return
-    with open_backend(backend, path, threads, output=output) as opened:
+    if backend == "ort" and output is None:
+        opening = open_as_target(path, threads, root=root)
+    else:
+        opening = open_backend(backend, path, threads, output=output)
+    with opening as opened:
         if opened.card is None:
             raise InputError(
                 f"{path}: expected an artefact with a model card, which tells its dataset and its "

@@ -84,6 +84,7 @@ def evaluate(
     device = o.resolve_torch_device(torch_device)
     opened = open_victim(model, parent=parent, backend=backend, output=output, torch_device=device)
     with opened as victim:
+        o.warn_of_saturation(victim.card, backend)
         budget = budget_of(epsilon, norm, victim.card)
         specs = [
             parse_attack(
@@ -203,6 +204,7 @@ def run_attack_command(flags: AttackFlags) -> None:
         output=flags.output,
         torch_device=device,
     ) as victim:
+        o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
         else:

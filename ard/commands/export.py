@@ -25,8 +25,9 @@ def export_command(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, or auto "
-            "for those of this machine; of weights by distill --qat, what they were trained for.",
+            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni (for processors with "
+            "VNNI: it saturates on others), arm, tensorrt, or auto for those of this machine; of "
+            "weights by distill --qat, what they were trained for.",
             rich_help_panel=Precision,
         ),
     ] = None,

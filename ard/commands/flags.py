@@ -11,6 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from edge_bench.commands.console import warn
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import ModelCard, parse_epsilon
 
@@ -222,17 +223,46 @@ def render_epsilon(epsilon: float) -> str:
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:g}"
 
 
-def target_of(name: str | None) -> str:
+def warn_of_saturation(card: ModelCard, backend: str, root: Path | None = None) -> None:
+    """Say where a runtime gives an artefact other logits here than its target has.
+
+    ONNX Runtime is not told: `victims.open_victim` lets it compute as the target does.
+    """
+    from edge_bench.core.saturation import saturation
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
+
+    found = saturation(card, backend, has_vnni(root or ROOT))
+    if found and backend != "ort":
+        warn(found)
+
+
+def target_of(name: str | None, root: Path | None = None) -> str:
     """The value of --target, which may be `auto`; what was found out then, people are told.
+
+    So they are where this machine computes by other kernels than the target.
+
+    Args:
+        name: as given.
+        root: of the file system; None is this machine's.
 
     Raises:
         InputError: no such target, or none that is known for this machine.
     """
     from deploy.quantization.targets import target_here, target_named
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
 
+    root = root or ROOT
     if name != "auto":
         target_named(name or DEFAULT_TARGET)
+        if name == "x86-vnni" and has_vnni(root) is False:
+            warn(
+                f"--target {name}: this processor has no VNNI, and the file would saturate here; "
+                "accuracies are those of the target, computed by other kernels to the same bits, "
+                "and latencies are not the target's; --target x86 is for this processor"
+            )
         return name or DEFAULT_TARGET
-    found, seen = target_here()
+    found, seen = target_here(root)
     print(f"--target auto: {found} ({seen}; {target_named(found).why})", file=sys.stderr)
     return found

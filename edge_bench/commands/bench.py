@@ -17,6 +17,7 @@ from edge_bench.commands.bench_values import (
     scenarios_of,
     square_of,
     sweep_words,
+    warn_of_saturation,
 )
 from edge_bench.commands.console import print_json, print_table, progress, warn
 from edge_bench.commands.gate import Force, Json, print_verdict, verdict
@@ -266,6 +267,7 @@ def _bench_here(
 
             ended = bench_all(parts, path, sets, options, square, out, force, json_summary)
         else:
+            warn_of_saturation(parts.model, [options.backend])
             with progress("bench") as report_progress:
                 report = run(parts.model, sets, options, report_progress, square, journal=journal)
             report = replace(report, artifact=replace(report.artifact, path=path))

@@ -227,6 +227,7 @@ class DeviceProfile:
         cores: those that are switched on.
         power_mode: that of `nvpmodel`, such as `MAXN_SUPER (2)`.
         throttled: what throttled before the run, now or since boot; empty where nothing did.
+        vnni: whether an x86 processor multiplies 8-bit integers without saturation.
     """
 
     device: str
@@ -242,6 +243,7 @@ class DeviceProfile:
     kernel: str | None = None
     power_mode: str | None = None
     throttled: tuple[str, ...] | None = None
+    vnni: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -134,7 +134,7 @@ def _asked(
         "runtime": [asdict(backend.info), backend.engine_sha256],
         "device": [
             *(profile.device, profile.board, profile.soc, profile.cpu),
-            *(profile.architecture, profile.cores),
+            *(profile.architecture, profile.cores, profile.vnni),
         ],
         "batch size": [backend.input.batch_size, options.batch_size],
         "preprocessing": [options.mean, options.std],
