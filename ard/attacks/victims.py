@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ard.models.weight_files import load_model
 from deploy.quantization.twin import open_as_target
 from edge_bench import devices
 from edge_bench.backends import open_backend
+from edge_bench.backends.base import Backend
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
@@ -84,6 +85,7 @@ def open_victim(
             )
         yield weights_victim(path, torch_device)
         return
+    opening: AbstractContextManager[Backend]
     if backend == "ort" and output is None:
         opening = open_as_target(path, threads, root=root)
     else:
