@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from edge_bench.commands.console import warn
+from edge_bench.commands.flags import Force as Force
+from edge_bench.commands.flags import Json as Json
+from edge_bench.commands.flags import command as command
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import ModelCard, parse_epsilon
 
@@ -110,8 +112,6 @@ TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]
 Out = Annotated[Path, typer.Option(help="What to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names.")]
-Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 
 DEFAULT_DATA_DIR = Path("data")
 NORM_NAMES = {"linf": "L-inf", "l2": "L2"}
@@ -143,33 +143,6 @@ def settings_of(flags: Any) -> Iterator[tuple[str, str, Any]]:
         if "key" in flag.metadata:
             option = "--" + flag.name.replace("_", "-")
             yield flag.metadata["key"], option, getattr(flags, flag.name)
-
-
-def command(name: str, flags: type[Any], run: Callable[[Any], None]) -> Callable[..., None]:
-    """`run` as a command whose options are the fields of the dataclass `flags`.
-
-    typer reads options from a signature; commands that share them would have to repeat it.
-    """
-    hints = get_type_hints(flags, include_extras=True)
-
-    def invoke(**values: Any) -> None:
-        run(flags(**values))
-
-    def parameter(flag: Any) -> inspect.Parameter:
-        default = inspect.Parameter.empty if flag.default is MISSING else flag.default
-        return inspect.Parameter(
-            flag.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=flag.metadata.get("option", default),
-            annotation=hints[flag.name],
-        )
-
-    # A command's own options are what it is about: help shows them before the shared ones.
-    ordered = sorted(fields(flags), key=lambda flag: flag.name not in flags.__annotations__)
-    signature = inspect.Signature([parameter(flag) for flag in ordered])
-    invoke.__name__, invoke.__doc__ = name, run.__doc__
-    invoke.__signature__ = signature  # type: ignore[attr-defined]
-    return invoke
 
 
 def resolve_step_size(text: str | None, norm: str = "linf") -> float | None:
