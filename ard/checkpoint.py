@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +22,7 @@ from edge_bench.spec import ModelCard
 from edge_bench.store import atomic_file, from_json, require_file, sha256_file
 
 CARD_KEY = "ardx_card"
+VERSIONS_KEY = "ardx_versions"
 
 # Where published checkpoints keep their weights, and what they put before every name.
 NESTED_UNDER = ("state_dict", "model_state_dict", "net", "model")
@@ -28,6 +30,7 @@ PREFIXES = ("module.", "model.", "network.", "0.", "1.")
 # These are torchvision's; the field's CIFAR code has other names for two of their parts.
 FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
 RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 MEAN_NAMES = ("mean", "mu", "normalize.mean", "normalise.mean")
 STD_NAMES = ("std", "sigma", "normalize.std", "normalise.std")
 
@@ -61,7 +64,48 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
     """Write a classifier with its card."""
-    save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
+    versions = json.dumps(_layer_versions(model))
+    metadata = {CARD_KEY: json.dumps(asdict(card)), VERSIONS_KEY: versions}
+    save_tensors(path, model.state_dict(), metadata, force)
+
+
+def load_state(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    versions: Mapping[str, int] | None = None,
+    *,
+    strict: bool = True,
+) -> None:
+    """Give `model` the weights of a state dict that has been on disk.
+
+    A layer keeps the version of its form beside its weights, and may refuse weights that come
+    without one (torchvision's MNASNet does). `versions` are the file's, by layer; of a layer that
+    is not among them it is the model's own.
+
+    Raises:
+        RuntimeError: missing, unknown (unless not `strict`) or misshapen weights.
+    """
+    found = _layer_versions(model) | dict(versions or {})
+    state = OrderedDict(tensors)
+    # Where torch itself looks for them: an attribute of the dict that `state_dict` returns.
+    state._metadata = {n: {"version": v} for n, v in found.items()}  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
+
+
+def _layer_versions(model: nn.Module) -> dict[str, int]:
+    by_layer = model.state_dict()._metadata  # type: ignore[attr-defined]
+    return {name: own["version"] for name, own in by_layer.items() if "version" in own}
+
+
+def _saved_versions(path: Path, metadata: Mapping[str, str]) -> dict[str, int]:
+    """The versions that `save_model` wrote; none of files from before it did."""
+    try:
+        versions = json.loads(metadata.get(VERSIONS_KEY, "{}"))
+    except json.JSONDecodeError:
+        versions = None
+    if not isinstance(versions, dict) or not all(type(v) is int for v in versions.values()):
+        raise InputError(f"{path}: its layers' versions are no numbers by name; make it again")
+    return versions
 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
@@ -103,8 +147,9 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     if card.recipe.get("qat"):
         model = _quantised(path, tensors, card.recipe["qat"])
     else:
-        model = _empty(card.architecture, card.input_shape[0], card.classes)
-        _load_strictly(model, tensors, path, card.architecture)
+        model = _empty(card.architecture, card.input_shape[0], card.classes, card.input_shape[1:])
+        versions = _saved_versions(path, metadata)
+        _load_strictly(model, tensors, path, card.architecture, versions)
     return model.eval().requires_grad_(False), card
 
 
@@ -141,15 +186,17 @@ def load_published(
     channels: int,
     classes: int,
     *,
+    image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
     unused: tuple[str, ...] = (),
 ) -> Classifier:
     """Read a published robust checkpoint (`.pt`, `.pth` or safetensors) into an architecture.
 
     Wrappers (`state_dict`, `module.`, ...) are removed, and names that begin with one of `unused`
-    are left out. A normalisation that the checkpoint holds is kept; otherwise `normalisation` (mean
-    and standard deviation) stands in, and without it inputs in [0, 1] go in as they are, as in
-    TRADES and most robust models.
+    are left out, as are torchvision's auxiliary classifiers, which only its own training reads. A
+    normalisation that the checkpoint holds is kept; otherwise `normalisation` (mean and standard
+    deviation) stands in, and without it inputs in [0, 1] go in as they are, as in TRADES and most
+    robust models. `image_size` as in `build_model`.
 
     Raises:
         InputError: not a checkpoint of that architecture or number of classes.
@@ -158,9 +205,10 @@ def load_published(
         state, _ = load_tensors(path, "a teacher's weights")
     else:
         state = _load_pt(path)
-    model = _empty(architecture, channels, classes, normalisation)
+    model = _empty(architecture, channels, classes, image_size, normalisation)
     renamed = {_our_name(name, architecture): tensor for name, tensor in state.items()}
-    kept = {name: t for name, t in renamed.items() if not name.startswith(unused)}
+    left_out = unused + AUXILIARY.get(architecture, ())
+    kept = {name: t for name, t in renamed.items() if not name.startswith(left_out)}
     _load_strictly(model, _with_normalisation(kept, model), path, architecture)
     return model.eval().requires_grad_(False)
 
@@ -169,10 +217,11 @@ def _empty(
     architecture: str,
     channels: int,
     classes: int,
+    image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
 ) -> Classifier:
     mean, std = normalisation or (torch.zeros(channels), torch.ones(channels))
-    return build_model(architecture, channels, classes, mean, std)
+    return build_model(architecture, channels, classes, mean, std, image_size)
 
 
 def _load_pt(path: Path) -> dict[str, Tensor]:
@@ -220,7 +269,11 @@ def _with_normalisation(state: dict[str, Tensor], model: Classifier) -> dict[str
 
 
 def _load_strictly(
-    model: nn.Module, tensors: Mapping[str, Tensor], path: Path, architecture: str
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    architecture: str,
+    versions: Mapping[str, int] | None = None,
 ) -> None:
     """Load a state dict, or say in one sentence which names or shapes do not fit."""
     own = model.state_dict()
@@ -240,7 +293,7 @@ def _load_strictly(
                 f"{tuple(own[name].shape)} for {architecture}; is it of another width or another "
                 "number of classes?"
             )
-    model.load_state_dict(dict(tensors), strict=False)
+    load_state(model, tensors, versions, strict=False)
 
 
 def _some(names: list[str]) -> str:

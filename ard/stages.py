@@ -21,6 +21,7 @@ from ard.distributed import ALONE, World
 from ard.losses import LOSSES
 from ard.precision import BudgetOptions
 from ard.recipes import CONFIG, write_config
+from ard.sizes import check_fits
 from ard.state import Validation
 from ard.step import Teachers, fast_precision
 from ard.teachers import teacher_for
@@ -78,9 +79,11 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
     if known is not None:
         model, sha256 = load_known(path, known)
         return Teacher(model=model, sha256=sha256)
-    channels = dataset.image_shape[0]
+    channels, *size = dataset.image_shape
     if architecture is not None:
-        model = load_published(path, architecture, channels, dataset.classes)
+        check_fits(architecture, dataset.image_shape, option="--teacher-arch")
+        image_size = (size[0], size[1])
+        model = load_published(path, architecture, channels, dataset.classes, image_size=image_size)
         return Teacher(model=model, sha256=sha256_file(path))
     if path.suffix in (".pt", ".pth"):
         raise InputError(
@@ -134,6 +137,18 @@ def learn(
     if tensorboard:
         check_installed()
     world.from_first(lambda: _check_out(weights, resume, force))
+    # Before anything is trained; made anew with what was found.
+    card = ModelCard(
+        architecture=config.architecture,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        input_shape=dataset.image_shape,
+        parent_sha256=teacher.sha256 if teacher else None,
+    )
+    if config.qat is None:
+        check_fits(
+            config.architecture, dataset.image_shape, max(1, config.batch_size // world.size)
+        )
     if config.precision == "auto":
         # Settled when the run began, and the same for the rest of it.
         config = replace(
@@ -183,14 +198,7 @@ def learn(
         tensorboard=tensorboard,
         report_progress=report_progress,
     )
-    card = ModelCard(
-        architecture=config.architecture,
-        dataset=dataset.name,
-        classes=dataset.classes,
-        input_shape=dataset.image_shape,
-        parent_sha256=teacher.sha256 if teacher else None,
-        recipe=asdict(config) | {"validation": asdict(validation)},
-    )
+    card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
 
     def write() -> str:
         save_model(weights, student, card, force=True)
