@@ -12,30 +12,30 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from deploy.budget import Maker, Outcome
-from deploy.export import export_fp32, finish
-from deploy.half import HalfMaker
-from deploy.layers import Layer
-from deploy.parity import Parity, compare, levels_of, require_agreement
-from deploy.pixels import read_levels
+from deploy.allowed_drop.budget import Maker, Outcome
+from deploy.allowed_drop.search import search
+from deploy.lowering.layers import Layer
+from deploy.lowering.pixels import read_levels
+from deploy.onnx_export.export import export_fp32, finish
+from deploy.onnx_export.parity import Parity, compare, levels_of, require_agreement
 from deploy.plan import ExportPlan
-from deploy.qdq_network import QDQNetwork
-from deploy.quantize import Quantiser
-from deploy.search import search
+from deploy.qat.qdq_network import QDQNetwork
+from deploy.quantization.half import HalfMaker
+from deploy.quantization.quantize import Quantiser
 from edge_bench import devices
 from edge_bench.backends import open_backend
-from edge_bench.console import Monitor, silent
-from edge_bench.errors import InputError
-from edge_bench.fingerprint import (
+from edge_bench.core.errors import InputError
+from edge_bench.core.progress import Monitor, silent
+from edge_bench.core.spec import ModelCard
+from edge_bench.files.fingerprint import (
     SAMPLES,
     Fingerprint,
     Origin,
     fingerprint_path,
     write_fingerprint,
 )
-from edge_bench.inference import stored_logits
-from edge_bench.spec import ModelCard
-from edge_bench.store import atomic_file, sha256_file
+from edge_bench.files.store import atomic_file, sha256_file
+from edge_bench.robustness.inference import stored_logits
 
 LEAST_FIDELITY = 0.999
 """Of the FP32 graph that INT8 and FP16 are made from: the exporter's errors are none of theirs."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_bench.spec import Report
-from edge_bench.store import read_json
+from edge_bench.core.spec import Report
+from edge_bench.files.store import read_json
 
 from .boards import write_board
 

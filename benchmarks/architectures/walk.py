@@ -24,14 +24,15 @@ import psutil
 import torch
 from torchvision import models as torchvision_models
 
-from ard.checkpoint import load_model
-from ard.config import TrainConfig
-from ard.data import Dataset, Split, as_float
-from ard.models import ARCHITECTURES
-from ard.sizes import shapes_of, smallest_size
-from ard.stages import export, learn
+from ard.data.splits import Dataset, Split, as_float
+from ard.exporting.export import export
+from ard.learning.config import TrainConfig
+from ard.learning.learn import learn
+from ard.models.architectures import ARCHITECTURES
+from ard.models.sizes import shapes_of, smallest_size
+from ard.models.weight_files import load_model
+from edge_bench.core.errors import ArdxError
 from edge_bench.devices.generic import read_text
-from edge_bench.errors import ArdxError
 
 CHANNELS = 3
 LEAST_SIDE = 32

@@ -17,20 +17,21 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from ard import losses
-from ard.config import TrainConfig
-from ard.data import Dataset, Split, as_float
-from ard.folding import for_attack
-from ard.inner import INNER_WITH_TEACHER_CLEAN, SideBySide, gradient_and_logits
-from ard.losses import LOSSES, logits_needed
-from ard.models import build_model, memory_format
-from ard.ranking import ranking_losses
-from ard.state import Run
-from ard.step import Teachers, fast_precision
-from ard.train import timed_steps
+from ard.attacks.ascent import gradient_and_logits
+from ard.data.splits import Dataset, Split, as_float
+from ard.learning.config import TrainConfig
+from ard.learning.run_state import Run
+from ard.learning.step import Teachers, fast_precision
+from ard.learning.train import timed_steps
+from ard.methods import losses
+from ard.methods.inner import INNER_WITH_TEACHER_CLEAN, SideBySide
+from ard.methods.losses import LOSSES, logits_needed
+from ard.methods.ranking import ranking_losses
+from ard.models.architectures import build_model, memory_format
+from ard.models.folding import for_attack
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
-from edge_bench.errors import ArdxError, InputError
+from edge_bench.core.errors import ArdxError, InputError
 
 METHODS = ("ard", "rslad", "igdm", "pgd_at")
 RANKS = "ard"

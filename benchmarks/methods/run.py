@@ -24,20 +24,21 @@ import torch
 import typer
 from torch import nn
 
-from ard.attacks import parse_attack
-from ard.checkpoint import load_model
-from ard.config import TrainConfig, dotted
-from ard.data import Dataset, Split, hold_out_validation, rest_of, take_limit
-from ard.datasets import load_dataset
-from ard.evaluate import evaluate_attack
-from ard.losses import LOSSES
-from ard.recipes import build_config, convert, merge, read_toml
-from ard.stages import Teacher, learn, load_teacher
-from ard.train import CHECKPOINT, METRICS
+from ard.attacks.registry import parse_attack
+from ard.data.datasets import load_dataset
+from ard.data.splits import Dataset, Split, hold_out_validation, rest_of, take_limit
+from ard.evaluation.accuracy import evaluate_attack
+from ard.learning.config import TrainConfig, dotted
+from ard.learning.learn import learn
+from ard.learning.recipes import build_config, convert, merge, read_toml
+from ard.learning.teacher import Teacher, load_teacher
+from ard.learning.train import CHECKPOINT, METRICS
+from ard.methods.losses import LOSSES
+from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
-from edge_bench.console import progress
-from edge_bench.errors import ArdxError
-from edge_bench.metrics import BoolArray
+from edge_bench.commands.console import progress
+from edge_bench.core.errors import ArdxError
+from edge_bench.core.metrics import BoolArray
 
 
 def main(

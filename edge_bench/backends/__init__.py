@@ -10,9 +10,9 @@ from pathlib import Path
 from edge_bench.backends import openvino, ort, trt
 from edge_bench.backends.base import Backend
 from edge_bench.backends.engine import tensorrt_here
-from edge_bench.backends.engine_cache import EngineOptions
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import InputError
+from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.options.engine import EngineOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
 from edge_bench.backends.ort import image_input, logits_output
-from edge_bench.errors import CapabilityError, InputError, first_line
-from edge_bench.onnx_file import model_card, read_onnx
-from edge_bench.signal_stack import kept_signal_stack
-from edge_bench.spec import BackendInfo
+from edge_bench.backends.signal_stack import kept_signal_stack
+from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.spec import BackendInfo
+from edge_bench.files.onnx_file import model_card, read_onnx
 
 DEVICE = "CPU"
 SETTINGS = {

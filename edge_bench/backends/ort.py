@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.errors import CapabilityError, InputError, first_line
-from edge_bench.onnx_file import read_card
-from edge_bench.spec import BackendInfo, ModelCard
-from edge_bench.store import require_file
+from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.spec import BackendInfo, ModelCard
+from edge_bench.files.onnx_file import read_card
+from edge_bench.files.store import require_file
 
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 

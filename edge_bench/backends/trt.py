@@ -16,7 +16,6 @@ from edge_bench.backends.base import ImageInput
 from edge_bench.backends.engine import build_engine, captured_errors, reason, require_tensorrt
 from edge_bench.backends.engine_cache import (
     SUFFIX,
-    EngineOptions,
     EngineRecord,
     Outside,
     cached_engine,
@@ -25,10 +24,11 @@ from edge_bench.backends.engine_cache import (
 )
 from edge_bench.backends.gpu import Gpu, probe_gpu
 from edge_bench.backends.ort import image_input, logits_output
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import ArdxError, CapabilityError, InputError
-from edge_bench.onnx_file import model_card, read_onnx
-from edge_bench.spec import BackendInfo, ModelCard
+from edge_bench.core.errors import ArdxError, CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.core.spec import BackendInfo, ModelCard
+from edge_bench.files.onnx_file import model_card, read_onnx
+from edge_bench.options.engine import EngineOptions
 
 
 def outside_of(onnx: Path) -> tuple[Outside, ModelCard | None]:

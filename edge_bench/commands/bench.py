@@ -18,16 +18,16 @@ from edge_bench.commands.bench_values import (
     square_of,
     sweep_words,
 )
+from edge_bench.commands.console import print_json, print_table, progress, warn
 from edge_bench.commands.gate import Force, Json, print_verdict, verdict
-from edge_bench.console import print_json, print_table, progress, warn
-from edge_bench.errors import EXIT_GATE_FAILED, EXIT_PASS
+from edge_bench.core.errors import EXIT_GATE_FAILED, EXIT_PASS
 
 if TYPE_CHECKING:
-    from edge_bench.bench_options import BenchOptions
-    from edge_bench.black_box import SquareOptions
-    from edge_bench.sets import AdversarialSet
-    from edge_bench.spec import Report
-    from edge_bench.unpack import Unpacked
+    from edge_bench.core.spec import Report
+    from edge_bench.files.sets import AdversarialSet
+    from edge_bench.files.unpack import Unpacked
+    from edge_bench.options.bench import BenchOptions
+    from edge_bench.options.square import SquareOptions
 
 
 SETTINGS = {"allow_extra_args": True}
@@ -159,19 +159,14 @@ def bench(
 
     A run that was stopped goes on where it was when the same command is given again.
     """
-    from edge_bench.bench_options import BenchOptions
+    from edge_bench.core.spec import Report
+    from edge_bench.files.sets import open_sets
+    from edge_bench.files.store import read_json, refuse_existing_file
+    from edge_bench.options.bench import BenchOptions
+    from edge_bench.options.setting import read_sweep
     from edge_bench.report.device_summary import device_rows
     from edge_bench.report.gate import check
-    from edge_bench.report.summary import (
-        SWEEP_HEADER,
-        accuracy_rows,
-        performance_rows,
-        sweep_rows,
-    )
-    from edge_bench.sets import open_sets
-    from edge_bench.spec import Report
-    from edge_bench.store import read_json, refuse_existing_file
-    from edge_bench.timing.setting import read_sweep
+    from edge_bench.report.summary import SWEEP_HEADER, accuracy_rows, performance_rows, sweep_rows
 
     require_host(host, wheels, remote_python, ssh_config)
     if not host:
@@ -230,9 +225,9 @@ def bench(
 @contextmanager
 def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
     """What `bench` runs: a model and the options beside it, or what a bundle brings."""
-    from edge_bench.bundle import is_bundle
-    from edge_bench.errors import InputError
-    from edge_bench.unpack import Unpacked, unpacked
+    from edge_bench.core.errors import InputError
+    from edge_bench.files.bundle import is_bundle
+    from edge_bench.files.unpack import Unpacked, unpacked
 
     if not is_bundle(model):
         yield Unpacked(model=model, sets=sets, gate=None, baseline=None)
@@ -254,11 +249,11 @@ def _bench_here(
     json_summary: bool,
 ) -> tuple[Report, dict[str, Any], int]:
     """Run, write and warn; give the report, its summary and the exit code."""
-    from edge_bench.bench import run
-    from edge_bench.journal import Journal
+    from edge_bench.files.journal import Journal
+    from edge_bench.files.store import write_json
     from edge_bench.report.doubts import doubts_about
     from edge_bench.report.summary import summarise
-    from edge_bench.store import write_json
+    from edge_bench.runs.one_run import run
 
     with Journal(out) as journal:
         if options.backend == "all":

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edge_bench.console import warn
+from edge_bench.commands.console import warn
 
 if TYPE_CHECKING:
-    from edge_bench.backends.engine_cache import EngineOptions
-    from edge_bench.black_box import SquareOptions
+    from edge_bench.options.engine import EngineOptions
+    from edge_bench.options.square import SquareOptions
 
 
 def require_host(
@@ -21,7 +21,7 @@ def require_host(
     ssh_config: Path | None,
 ) -> None:
     """Refuse options of another machine without --host."""
-    from edge_bench.errors import InputError
+    from edge_bench.core.errors import InputError
 
     given = {"--wheels": wheels, "--remote-python": remote_python, "--ssh-config": ssh_config}
     named = [option for option, value in given.items() if value is not None]
@@ -37,10 +37,10 @@ def square_of(
     attack_all: bool,
 ) -> SquareOptions | None:
     """The attack on the spot, None where none was asked for."""
-    from edge_bench.black_box import SquareOptions
-    from edge_bench.errors import InputError
-    from edge_bench.sets import grid_radius
-    from edge_bench.spec import parse_epsilon
+    from edge_bench.core.errors import InputError
+    from edge_bench.core.spec import parse_epsilon
+    from edge_bench.files.sets import grid_radius
+    from edge_bench.options.square import SquareOptions
 
     given = {"--queries": queries, "--epsilon": epsilon, "--seed": seed}
     named = [option for option, value in given.items() if value is not None]
@@ -77,8 +77,8 @@ def engine_of(
     cache: Path | None,
 ) -> EngineOptions:
     """How TensorRT builds its engine."""
-    from edge_bench.backends.engine_cache import EngineOptions
-    from edge_bench.errors import InputError
+    from edge_bench.core.errors import InputError
+    from edge_bench.options.engine import EngineOptions
 
     given = {
         "--workspace-mib": workspace_mib,
@@ -99,7 +99,7 @@ def engine_of(
 
 def floats_of(text: str | None, option: str) -> tuple[float, ...] | None:
     """Numbers with commas, one per channel."""
-    from edge_bench.errors import InputError
+    from edge_bench.core.errors import InputError
 
     if text is None:
         return None
@@ -113,7 +113,7 @@ def floats_of(text: str | None, option: str) -> tuple[float, ...] | None:
 
 def scenarios_of(names: list[str], streams: int | None, batches: str | None) -> dict[str, Any]:
     """The options of BenchOptions that say what is timed besides."""
-    from edge_bench.errors import InputError
+    from edge_bench.core.errors import InputError
 
     given = [name for text in names for name in text.split(",")]
     for option, value, scenario in (
@@ -137,7 +137,7 @@ def sweep_words(context: typer.Context, sweep: list[str] | None) -> list[str]:
     Raises:
         InputError: words that no option asked for.
     """
-    from edge_bench.errors import InputError
+    from edge_bench.core.errors import InputError
 
     extra = list(context.args)
     if extra and not (sweep and all("=" in word for word in extra)):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edge_bench.commands.console import print_json, progress
 from edge_bench.commands.gate import (
     Baseline,
     Force,
@@ -19,7 +20,6 @@ from edge_bench.commands.gate import (
     MinRobust,
     NoThrottling,
 )
-from edge_bench.console import print_json, progress
 
 
 def bundle(
@@ -49,10 +49,10 @@ def bundle(
 
     Example: ardx bundle student.onnx --sets sets/ --min-robust-accuracy 0.45 --out student.ardx
     """
-    from edge_bench.bundle import is_bundle, pack
-    from edge_bench.errors import InputError
+    from edge_bench.core.errors import InputError
+    from edge_bench.files.bundle import is_bundle, pack
+    from edge_bench.files.store import sha256_file
     from edge_bench.report.gate import read_conditions
-    from edge_bench.store import sha256_file
 
     if not is_bundle(out):
         raise InputError(f"--out {out}: expected a file name that ends in .ardx")

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_bench.console import print_json
-from edge_bench.errors import EXIT_GATE_FAILED
+from edge_bench.commands.console import print_json
+from edge_bench.core.errors import EXIT_GATE_FAILED
 
 if TYPE_CHECKING:
-    from edge_bench.spec import Violation
+    from edge_bench.core.spec import Violation
 
 Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names.")]
@@ -47,9 +47,9 @@ def gate(
 
     Example: ardx gate report.json --min-robust-accuracy 0.45 --max-latency-p95-ms 30
     """
+    from edge_bench.core.spec import Gate, Report
+    from edge_bench.files.store import read_json
     from edge_bench.report.gate import check
-    from edge_bench.spec import Gate, Report
-    from edge_bench.store import read_json
 
     conditions = Gate(
         min_clean_accuracy=min_clean_accuracy,

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.spec import DeviceProfile
 from edge_bench.devices import generic, jetson, raspberry_pi
 from edge_bench.devices.sensors import Source
-from edge_bench.errors import CapabilityError, InputError
-from edge_bench.spec import DeviceProfile
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from edge_bench.core.spec import DeviceProfile
 from edge_bench.devices.sensors import FileSource, Source, cpu_clocks, temperatures
-from edge_bench.spec import DeviceProfile
 
 ARM_PARTS = {
     "0xd03": "Cortex-A53",

@@ -23,8 +23,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from edge_bench.errors import ArdxError, CapabilityError, InputError
-from edge_bench.locks import hold
+from edge_bench.core.errors import ArdxError, CapabilityError, InputError
+from edge_bench.files.locks import hold
 from edge_bench.remote import environment
 from edge_bench.remote.layout import (
     BEGIN,
@@ -71,7 +71,7 @@ def start(folder: Path) -> dict[str, Any]:
         (folder / TMP).mkdir()
         with (folder / LOG).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603, the Python that the user named
-                [Job.read(folder).python, "-m", "edge_bench.remote.runner", str(folder)],
+                [Job.read(folder).python, "-m", "edge_bench.job", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -15,18 +15,18 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from ard.config import TrainConfig
-from ard.datasets import load_dataset
-from ard.gradient_attacks import margin
-from ard.stages import learn
-from ard.victims import open_victim, weights_victim
+from ard.attacks.attempt import margin
+from ard.attacks.victims import open_victim, weights_victim
+from ard.data.datasets import load_dataset
+from ard.learning.config import TrainConfig
+from ard.learning.learn import learn
 from benchmarks.documents import filled
 from benchmarks.int8_threats import report, run
 from benchmarks.lines import RESULTS, ROOT, finished, pack, unpack
 from edge_bench.backends import open_backend
-from edge_bench.bench_options import BenchOptions
-from edge_bench.replay import correct_mask
-from edge_bench.sets import open_set
+from edge_bench.files.sets import open_set
+from edge_bench.options.bench import BenchOptions
+from edge_bench.robustness.replay import correct_mask
 
 IMAGES = 40
 EPSILON = 0.1

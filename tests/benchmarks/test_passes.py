@@ -9,9 +9,9 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from ard.config import TrainConfig
-from ard.losses import LOSSES, LossOptions
-from ard.step import Teachers, update
+from ard.learning.config import TrainConfig
+from ard.learning.step import Teachers, update
+from ard.methods.losses import LOSSES, LossOptions
 from benchmarks.methods import passes
 
 TINY = passes.Setting("resnet8:4", "resnet8:4", side=8, classes=3, inner_steps=2, batch=8)

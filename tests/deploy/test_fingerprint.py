@@ -21,10 +21,11 @@ from typer.testing import CliRunner
 
 from deploy.artifact import export_artifact
 from deploy.plan import ExportPlan, Int8Plan
-from deploy.targets import TARGETS
+from deploy.quantization.targets import TARGETS
 from edge_bench.backends.ort import OrtBackend
 from edge_bench.cli import app
-from edge_bench.fingerprint import (
+from edge_bench.core.spec import ModelCard, Report
+from edge_bench.files.fingerprint import (
     SAMPLES,
     compare,
     differs,
@@ -32,8 +33,7 @@ from edge_bench.fingerprint import (
     read_fingerprint,
     write_fingerprint,
 )
-from edge_bench.spec import ModelCard, Report
-from edge_bench.store import read_json, sha256_file
+from edge_bench.files.store import read_json, sha256_file
 
 from ..emulated import EmulatedBoard, bench_on
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from scipy.stats import binomtest
 
-from edge_bench.errors import InconclusiveError, InputError
+from edge_bench.core.errors import InconclusiveError, InputError
+from edge_bench.core.spec import Gate, Report
 from edge_bench.report.gate import check
-from edge_bench.spec import Gate, Report
 
 MakeReport = Callable[..., Report]
 

@@ -1,0 +1,223 @@
+"""Datasets by name. Nothing is downloaded unless asked for.
+
+To add one: a loader and an entry in DATASETS.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ard.data.picture_files import pictures_of
+from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
+from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.spec import ModelCard
+
+
+def load_dataset(
+    name: str, data_dir: Path, *, download: bool = False, image_size: int | None = None
+) -> Dataset:
+    """Load a dataset by name: a key of DATASETS, or `imagefolder:PATH`.
+
+    Args:
+        data_dir: folder that holds the dataset's official files; unused by `digits`.
+        download: fetch it there if torchvision can.
+        image_size: side in pixels to which the pictures of an image folder are resized.
+
+    Raises:
+        InputError: unknown name, missing, damaged or empty files.
+    """
+    if name.startswith("imagefolder:"):
+        folder = Path(name.removeprefix("imagefolder:"))
+        # A model card names the folder alone, so that no private path travels in it.
+        if not folder.exists() and (data_dir / folder).exists():
+            folder = data_dir / folder
+        dataset = _image_folder(folder, name, image_size)
+    elif name in DATASETS:
+        dataset = DATASETS[name](data_dir, download)
+    else:
+        known = ", ".join([*DATASETS, "imagefolder:PATH"])
+        raise InputError(f"--dataset {name}: expected one of {known}")
+    if dataset.classes < 2:
+        raise InputError(
+            f"--dataset {name}: expected pictures of 2 classes or more, found {dataset.classes}; a "
+            "classifier tells classes apart, so give each its folder"
+        )
+    for split, what in ((dataset.train, "training"), (dataset.test, "test")):
+        if len(split) == 0:
+            raise InputError(f"--dataset {name}: no {what} images in {data_dir}; check the files")
+        if int(split.labels.max()) >= dataset.classes or int(split.labels.min()) < 0:
+            raise InputError(
+                f"--dataset {name}: expected {what} labels from 0 to {dataset.classes - 1}, came "
+                f"{int(split.labels.min())} to {int(split.labels.max())}; check the files"
+            )
+    return dataset
+
+
+def _split(images: NDArray[Any], labels: Any) -> Split:
+    """Arrays (N, H, W) or (N, H, W, C) of uint8 to a Split."""
+    if images.ndim == 3:
+        images = images[..., None]
+    tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    return Split(tensor, torch.as_tensor(np.asarray(labels), dtype=torch.int64))
+
+
+def _digits(data_dir: Path, download: bool) -> Dataset:
+    """scikit-learn's 1,797 digits of 8x8 pixels; a fixed fifth is the test set."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    # Their levels 0 .. 16 become the nearest levels of the 8-bit grid.
+    levels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    everything = _split(levels, digits.target)
+    test = stratified_subset(everything, 360, SPLIT_SEED, "the test split")
+    rest = torch.ones(len(everything), dtype=torch.bool)
+    rest[test] = False
+    return Dataset(
+        name="digits",
+        train=everything.at(rest.nonzero().squeeze(1)),
+        test=everything.at(test),
+        classes=10,
+        flips=False,
+    )
+
+
+def _torchvision_dataset(
+    class_name: str, where: str, flips: bool
+) -> Callable[[Path, bool], Dataset]:
+    """A loader of one of torchvision's downloadable datasets under our name for it."""
+    name = {"FashionMNIST": "fashion-mnist"}.get(class_name, class_name.lower())
+
+    def load(data_dir: Path, download: bool) -> Dataset:
+        from torchvision import datasets
+
+        def part(train: bool) -> Any:
+            try:
+                with warnings.catch_warnings():
+                    # torchvision reads CIFAR in a way that newer numpy calls outdated.
+                    warnings.simplefilter("ignore")
+                    return getattr(datasets, class_name)(
+                        str(data_dir), train=train, download=download
+                    )
+            except (RuntimeError, OSError, EOFError) as error:
+                if download:
+                    raise CapabilityError(
+                        f"--dataset {name}: cannot download into {data_dir} "
+                        f"({first_line(error)}); check the connection or fetch it by hand"
+                    ) from None
+                raise InputError(
+                    f"--dataset {name}: missing or damaged in {data_dir}, expected {where} with "
+                    "the official files; pass the folder that holds it as --data-dir, or "
+                    "--download to fetch it there"
+                ) from None
+
+        train, test = part(True), part(False)
+        return Dataset(
+            name=name,
+            train=_split(np.asarray(train.data), train.targets),
+            test=_split(np.asarray(test.data), test.targets),
+            classes=len(train.classes),
+            flips=flips,
+        )
+
+    return load
+
+
+def _tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
+    """The official layout: train/<wnid>/images/, and val/ with val_annotations.txt."""
+    root = data_dir / "tiny-imagenet-200"
+    annotations = root / "val" / "val_annotations.txt"
+    if download:
+        raise InputError(
+            "--dataset tiny-imagenet: --download cannot fetch it; unpack tiny-imagenet-200.zip "
+            "from its course page into --data-dir"
+        )
+    if not annotations.is_file() or not (root / "train").is_dir():
+        raise InputError(
+            f"--dataset tiny-imagenet: expected {root} with train/ and val/val_annotations.txt; "
+            "pass the folder that holds tiny-imagenet-200 as --data-dir"
+        )
+    train, names = _pictures(root / "train", None)
+    wanted = {name: index for index, name in enumerate(names)}
+    paths: list[Path] = []
+    labels: list[int] = []
+    for line in annotations.read_text(encoding="utf-8").splitlines():
+        fields = line.split("\t")
+        if len(fields) < 2 or fields[1] not in wanted:
+            raise InputError(f"{annotations}: line {line!r} names no class of {root / 'train'}")
+        paths.append(root / "val" / "images" / fields[0])
+        labels.append(wanted[fields[1]])
+    return Dataset(
+        name="tiny-imagenet",
+        train=train,
+        test=pictures_of(paths, labels, root / "val", None),
+        classes=len(names),
+        flips=True,
+    )
+
+
+def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
+    """`train/<class>/*` and `test/<class>/*` (or `val`) under one folder."""
+    test_root = root / "test" if (root / "test").is_dir() else root / "val"
+    if not (root / "train").is_dir() or not test_root.is_dir():
+        raise InputError(
+            f"--dataset {name}: expected the folders train and test (or val) in {root}, each with "
+            "one folder per class"
+        )
+    train, names = _pictures(root / "train", image_size)
+    test, test_names = _pictures(test_root, image_size)
+    if names != test_names:
+        odd = sorted(set(names) ^ set(test_names))
+        raise InputError(
+            f"--dataset {name}: expected the same classes in train and {test_root.name}, but "
+            f"{odd[0]!r} is in one of them only"
+        )
+    if train.image_shape != test.image_shape:
+        raise InputError(
+            f"--dataset {name}: pictures of {train.image_shape} in train but "
+            f"{test.image_shape} in {test_root.name}; give --image-size"
+        )
+    return Dataset(
+        name=f"imagefolder:{root.resolve().name}",
+        train=train,
+        test=test,
+        classes=len(names),
+        flips=True,
+    )
+
+
+def _pictures(root: Path, image_size: int | None) -> tuple[Split, list[str]]:
+    from torchvision.datasets import ImageFolder
+
+    try:
+        folder = ImageFolder(str(root))
+    except (FileNotFoundError, OSError) as error:
+        reason = first_line(error)
+        raise InputError(f"{root}: expected pictures in class folders; {reason}") from None
+    paths = [Path(path) for path, _ in folder.samples]
+    return pictures_of(paths, folder.targets, root, image_size), folder.classes
+
+
+DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
+    "digits": _digits,
+    "fashion-mnist": _torchvision_dataset("FashionMNIST", "FashionMNIST/raw", flips=True),
+    "cifar10": _torchvision_dataset("CIFAR10", "cifar-10-batches-py", flips=True),
+    "cifar100": _torchvision_dataset("CIFAR100", "cifar-100-python", flips=True),
+    "tiny-imagenet": _tiny_imagenet,
+}
+
+
+def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:
+    """Refuse a dataset whose classes or images are not the model's."""
+    if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
+        raise InputError(
+            f"{model_path}: reads images {card.input_shape} of {card.classes} classes, but "
+            f"{dataset.name} has {dataset.image_shape} of {dataset.classes}; give the dataset it "
+            f"was trained on ({card.dataset})"
+        )

@@ -1,0 +1,301 @@
+"""Weights on disk: our safetensors with a model card inside, and published `.pt` checkpoints."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from ard.models.architectures import Classifier, build_model
+from ard.models.published import CLASSES, KnownTeacher, check_digest
+from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.spec import ModelCard
+from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
+
+CARD_KEY = "ardx_card"
+VERSIONS_KEY = "ardx_versions"
+
+# Where published checkpoints keep their weights, and what they put before every name.
+NESTED_UNDER = ("state_dict", "model_state_dict", "net", "model")
+PREFIXES = ("module.", "model.", "network.", "0.", "1.")
+# These are torchvision's; the field's CIFAR code has other names for two of their parts.
+FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
+RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+MEAN_NAMES = ("mean", "mu", "normalize.mean", "normalise.mean")
+STD_NAMES = ("std", "sigma", "normalize.std", "normalise.std")
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], force: bool
+) -> None:
+    """Write tensors and text metadata as one safetensors file, atomically."""
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_file(path, force) as partial:
+        partial.write_bytes(save(contiguous, metadata))
+
+
+def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read a safetensors file: tensors and metadata.
+
+    Raises:
+        InputError: missing, truncated, or of another format.
+    """
+    require_file(path, what)
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path}: expected {what} (safetensors), but it is damaged or of another format "
+            f"({first_line(error)}); make it again"
+        ) from None
+
+
+def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
+    """Write a classifier with its card."""
+    versions = json.dumps(_layer_versions(model))
+    metadata = {CARD_KEY: json.dumps(asdict(card)), VERSIONS_KEY: versions}
+    save_tensors(path, model.state_dict(), metadata, force)
+
+
+def load_state(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    versions: Mapping[str, int] | None = None,
+    *,
+    strict: bool = True,
+) -> None:
+    """Give `model` the weights of a state dict that has been on disk.
+
+    A layer keeps the version of its form beside its weights, and may refuse weights that come
+    without one (torchvision's MNASNet does). `versions` are the file's, by layer; of a layer that
+    is not among them it is the model's own.
+
+    Raises:
+        RuntimeError: missing, unknown (unless not `strict`) or misshapen weights.
+    """
+    found = _layer_versions(model) | dict(versions or {})
+    state = OrderedDict(tensors)
+    # Where torch itself looks for them: an attribute of the dict that `state_dict` returns.
+    state._metadata = {n: {"version": v} for n, v in found.items()}  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
+
+
+def _layer_versions(model: nn.Module) -> dict[str, int]:
+    by_layer = model.state_dict()._metadata  # type: ignore[attr-defined]
+    return {name: own["version"] for name, own in by_layer.items() if "version" in own}
+
+
+def _saved_versions(path: Path, metadata: Mapping[str, str]) -> dict[str, int]:
+    """The versions that `save_model` wrote; none of files from before it did."""
+    try:
+        versions = json.loads(metadata.get(VERSIONS_KEY, "{}"))
+    except json.JSONDecodeError:
+        versions = None
+    if not isinstance(versions, dict) or not all(type(v) is int for v in versions.values()):
+        raise InputError(f"{path}: its layers' versions are no numbers by name; make it again")
+    return versions
+
+
+def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
+    """Read what `save_model` wrote, in eval mode and frozen.
+
+    Weights that were trained as INT8 come as the network that rounds them.
+
+    Raises:
+        InputError: not such a file, or weights that are not the card's architecture.
+    """
+    if path.is_dir():
+        raise InputError(
+            f"{path}: expected weights written by ardx, found a folder; name the .safetensors file "
+            "in it"
+        )
+    if path.suffix != ".safetensors":
+        raise InputError(
+            f"{path}: expected weights written by ardx (.safetensors), found a "
+            f"{path.suffix or 'file without suffix'}; a published checkpoint is given as "
+            "--teacher with --teacher-arch"
+        )
+    tensors, metadata = load_tensors(path, "weights written by ardx")
+    if "epochs_done" in metadata:
+        raise InputError(
+            f"{path}: expected weights, found a checkpoint to resume from; name the finished "
+            "weights beside it"
+        )
+    if CARD_KEY not in metadata:
+        raise InputError(
+            f"{path}: holds no model card, so it was not written by ardx; give it as --teacher "
+            "with --teacher-arch, or train it here"
+        )
+    try:
+        data = json.loads(metadata[CARD_KEY])
+    except json.JSONDecodeError:
+        raise InputError(f"{path}: its model card is not JSON; make it again") from None
+    card = from_json(data, ModelCard, str(path), "a model card")
+    model: nn.Module
+    if card.recipe.get("qat"):
+        model = _quantised(path, tensors, card.recipe["qat"])
+    else:
+        model = _empty(card.architecture, card.input_shape[0], card.classes, card.input_shape[1:])
+        versions = _saved_versions(path, metadata)
+        _load_strictly(model, tensors, path, card.architecture, versions)
+    return model.eval().requires_grad_(False), card
+
+
+def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Module:
+    # Not at the top: onnxruntime's quantiser takes a second, and float weights do without.
+    from deploy.qat.qdq_network import QDQNetwork
+
+    return QDQNetwork.of_state(tensors, target, str(path))
+
+
+def load_known(path: Path, teacher: KnownTeacher) -> tuple[Classifier, str]:
+    """Read a downloaded file of a known teacher; give the classifier and the file's sha256.
+
+    Raises:
+        InputError: missing, not what was published, or of another architecture.
+    """
+    require_file(path, f"the checkpoint {teacher.name}")
+    sha256 = sha256_file(path)
+    check_digest(path, teacher, sha256)
+    model = load_published(
+        path,
+        teacher.architecture,
+        len(teacher.mean),
+        CLASSES[teacher.dataset],
+        normalisation=(torch.tensor(teacher.mean), torch.tensor(teacher.std)),
+        unused=teacher.unused,
+    )
+    return model, sha256
+
+
+def load_published(
+    path: Path,
+    architecture: str,
+    channels: int,
+    classes: int,
+    *,
+    image_size: tuple[int, int] | None = None,
+    normalisation: tuple[Tensor, Tensor] | None = None,
+    unused: tuple[str, ...] = (),
+) -> Classifier:
+    """Read a published robust checkpoint (`.pt`, `.pth` or safetensors) into an architecture.
+
+    Wrappers (`state_dict`, `module.`, ...) are removed, and names that begin with one of `unused`
+    are left out, as are torchvision's auxiliary classifiers, which only its own training reads. A
+    normalisation that the checkpoint holds is kept; otherwise `normalisation` (mean and standard
+    deviation) stands in, and without it inputs in [0, 1] go in as they are, as in TRADES and most
+    robust models. `image_size` as in `build_model`.
+
+    Raises:
+        InputError: not a checkpoint of that architecture or number of classes.
+    """
+    if path.suffix == ".safetensors":
+        state, _ = load_tensors(path, "a teacher's weights")
+    else:
+        state = _load_pt(path)
+    model = _empty(architecture, channels, classes, image_size, normalisation)
+    renamed = {_our_name(name, architecture): tensor for name, tensor in state.items()}
+    left_out = unused + AUXILIARY.get(architecture, ())
+    kept = {name: t for name, t in renamed.items() if not name.startswith(left_out)}
+    _load_strictly(model, _with_normalisation(kept, model), path, architecture)
+    return model.eval().requires_grad_(False)
+
+
+def _empty(
+    architecture: str,
+    channels: int,
+    classes: int,
+    image_size: tuple[int, int] | None = None,
+    normalisation: tuple[Tensor, Tensor] | None = None,
+) -> Classifier:
+    mean, std = normalisation or (torch.zeros(channels), torch.ones(channels))
+    return build_model(architecture, channels, classes, mean, std, image_size)
+
+
+def _load_pt(path: Path) -> dict[str, Tensor]:
+    require_file(path, "a teacher's checkpoint")
+    try:
+        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        # torch.load raises a dozen unrelated types for damaged or unsafe files.
+        raise InputError(
+            f"{path}: cannot be read as tensors alone ({type(error).__name__}): damaged, or "
+            "it holds other objects; save its state dict by itself or as safetensors"
+        ) from None
+    for key in NESTED_UNDER:
+        if isinstance(data, dict) and isinstance(data.get(key), dict):
+            data = data[key]
+    if not isinstance(data, dict) or not all(isinstance(v, Tensor) for v in data.values()):
+        raise InputError(f"{path}: expected a state dict of tensors, found other values in it")
+    return data
+
+
+def _our_name(name: str, architecture: str) -> str:
+    while name.startswith(PREFIXES) and not name.startswith(MEAN_NAMES + STD_NAMES):
+        name = name.removeprefix(next(p for p in PREFIXES if name.startswith(p)))
+    if architecture in FROM_TORCHVISION:
+        for theirs, ours in RENAMED_FOR_TORCHVISION:
+            name = name.replace(theirs, ours)
+    return name
+
+
+def _with_normalisation(state: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:
+    """Names below `network.`, plus the normalisation that the checkpoint (or nothing) gives."""
+    ours: dict[str, Tensor] = {
+        "normalise.mean": model.normalise.mean,
+        "normalise.std": model.normalise.std,
+    }
+    for name, tensor in state.items():
+        if name in MEAN_NAMES:
+            ours["normalise.mean"] = tensor.reshape(1, -1, 1, 1)
+        elif name in STD_NAMES:
+            ours["normalise.std"] = tensor.reshape(1, -1, 1, 1)
+        # TRADES' WRN carries a stage that its forward pass never calls.
+        elif not name.startswith("sub_block1."):
+            ours[f"network.{name}"] = tensor
+    return ours
+
+
+def _load_strictly(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    architecture: str,
+    versions: Mapping[str, int] | None = None,
+) -> None:
+    """Load a state dict, or say in one sentence which names or shapes do not fit."""
+    own = model.state_dict()
+    counters = re.compile(r"num_batches_tracked$")
+    missing = [n for n in own if n not in tensors and not counters.search(n)]
+    unexpected = [n for n in tensors if n not in own and not counters.search(n)]
+    if missing or unexpected:
+        raise InputError(
+            f"{path}: not a checkpoint of {architecture}: {len(missing)} weights are missing "
+            f"({_some(missing)}) and {len(unexpected)} are unknown ({_some(unexpected)}); "
+            "give the architecture that it was trained as"
+        )
+    for name, tensor in tensors.items():
+        if name in own and own[name].shape != tensor.shape:
+            raise InputError(
+                f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
+                f"{tuple(own[name].shape)} for {architecture}; is it of another width or another "
+                "number of classes?"
+            )
+    load_state(model, tensors, versions, strict=False)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:3]) or "none"
+    return shown + (", ..." if len(names) > 3 else "")
