@@ -78,7 +78,7 @@ def learn(
     if tensorboard:
         check_installed()
     world.from_first(lambda: _check_out(weights, resume, force))
-    card = _card(config, dataset, teacher, world)
+    card = _card(config, dataset, teacher)
     if config.precision == "auto":
         # Settled when the run began, and the same for the rest of it.
         config = replace(
@@ -139,18 +139,15 @@ def learn(
     return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
 
 
-def _card(
-    config: TrainConfig, dataset: Dataset, teacher: Teacher | None, world: World
-) -> ModelCard:
-    """What the weights will be: made first, so that nothing is trained that has no card.
+def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> ModelCard:
+    """What the weights will be: made first, so that nothing is trained that can have no card.
 
     Raises:
-        InputError: the network does not take such images, or no such batch.
+        InputError: the network does not take such images, or there is one class only.
     """
     if config.qat is None:
-        # What trains as INT8 was trained before, and normalises over no batch any more.
-        batch_size = max(1, config.batch_size // world.size)
-        check_fits(config.architecture, dataset.image_shape, batch_size)
+        # What trains as INT8 has been trained on such images before.
+        check_fits(config.architecture, dataset.image_shape)
     return ModelCard(
         architecture=config.architecture,
         dataset=dataset.name,

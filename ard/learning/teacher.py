@@ -38,7 +38,7 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
         model, sha256 = load_known(path, known)
         return Teacher(model=model, sha256=sha256)
     if architecture is not None:
-        check_fits(architecture, dataset.image_shape, option="--teacher-arch")
+        check_fits(architecture, dataset.image_shape, option="--teacher-arch", trains=False)
         channels, height, width = dataset.image_shape
         model = load_published(
             path, architecture, channels, dataset.classes, image_size=(height, width)

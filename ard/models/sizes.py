@@ -1,4 +1,4 @@
-"""Which image sizes and batches a network trains on, found by trying it without weights."""
+"""Which image sizes a network takes, found by trying it without weights."""
 
 from __future__ import annotations
 
@@ -39,27 +39,18 @@ class _WithoutWeights(TorchFunctionMode):
 def check_fits(
     architecture: str,
     image_shape: tuple[int, int, int],
-    batch_size: int | None = None,
     option: str = "architecture",
+    *,
+    trains: bool = True,
 ) -> None:
-    """Refuse images (C, H, W) that a network does not take, or a batch that it cannot train on.
-
-    Args:
-        batch_size: images of one training step in one process; None where it does not train.
-        option: what named the architecture.
+    """Refuse images (C, H, W) that a network does not take; `option` named the architecture.
 
     Raises:
         InputError: with the sizes that it takes.
     """
-    trains = batch_size is not None
-    reason = why_not(architecture, image_shape, batch_size or 1, trains=trains)
+    reason = why_not(architecture, image_shape, trains=trains)
     if reason is None:
         return
-    if trains and why_not(architecture, image_shape, 2) is None:
-        raise InputError(
-            f"--batch-size: {architecture} normalises over the batch, which needs 2 images or more "
-            f"in each process at {_text(image_shape[1:])} pixels, came {batch_size}; give more"
-        )
     raise InputError(
         f"{option} {architecture}: does not take images of {_text(image_shape[1:])} pixels "
         f"({reason}); {_sizes_text(architecture, image_shape, trains)}; choose another "
@@ -68,21 +59,18 @@ def check_fits(
 
 
 def why_not(
-    architecture: str,
-    image_shape: tuple[int, int, int],
-    batch_size: int = 2,
-    *,
-    trains: bool = True,
+    architecture: str, image_shape: tuple[int, int, int], *, trains: bool = True
 ) -> str | None:
-    """What stands against a forward pass on images (B, C, H, W); None where nothing does.
+    """What stands against a forward pass on images (C, H, W), in training or not; None: nothing.
 
     Computed on shapes alone: no weight is made, and torch's random state is as before.
 
     Raises:
         InputError: no such architecture, or of other channels.
     """
-    # The classes change no shape before the last layer.
-    classes = 2
+    # Two of each: the least batch that can be normalised, which is also the least to train on, and
+    # the least classes, which change no shape before the last layer.
+    batch_size = classes = 2
     try:
         model = shapes_of(architecture, image_shape, classes).train(trains)
         with torch.no_grad():
@@ -121,7 +109,9 @@ def smallest_size(
 
     if has_sizes(architecture):
         return next((side for side in range(above + 1, LARGEST + 1) if works(side)), None)
-    fails, high = above, max(2 * above, 32)
+    if works(above + 1):
+        return above + 1
+    fails, high = above + 1, max(2 * above, 32)
     while not works(high):
         fails, high = high, 2 * high
         if high > LARGEST:

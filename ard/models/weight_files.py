@@ -147,10 +147,18 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     if card.recipe.get("qat"):
         model = _quantised(path, tensors, card.recipe["qat"])
     else:
-        model = _empty(card.architecture, card.input_shape[0], card.classes, card.input_shape[1:])
+        model = _of_card(path, card)
         versions = _saved_versions(path, metadata)
         _load_strictly(model, tensors, path, card.architecture, versions)
     return model.eval().requires_grad_(False), card
+
+
+def _of_card(path: Path, card: ModelCard) -> Classifier:
+    channels, height, width = card.input_shape
+    try:
+        return _empty(card.architecture, channels, card.classes, (height, width))
+    except InputError as error:
+        raise InputError(f"{path}: its model card is of no network: {error}") from None
 
 
 def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Module:
@@ -290,10 +298,16 @@ def _load_strictly(
         if name in own and own[name].shape != tensor.shape:
             raise InputError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(own[name].shape)} for {architecture}; is it of another width or another "
-                "number of classes?"
+                f"{tuple(own[name].shape)} for {architecture}; is it of another width, another "
+                "number of classes or another image size?"
             )
-    load_state(model, tensors, versions, strict=False)
+    try:
+        load_state(model, tensors, versions, strict=False)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path}: {architecture} refuses these weights ({first_line(error)}); use the versions "
+            "of torch and torchvision that wrote them"
+        ) from None
 
 
 def _some(names: list[str]) -> str:

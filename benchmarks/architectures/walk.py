@@ -64,7 +64,9 @@ def row(name: str) -> dict[str, Any]:
     """What became of one architecture."""
     begin = time.perf_counter()
     smallest = smallest_size(name, CHANNELS)
-    above = smallest_size(name, CHANNELS, LEAST_SIDE - 1)
+    above = smallest
+    if smallest is not None and smallest < LEAST_SIDE:
+        above = smallest_size(name, CHANNELS, LEAST_SIDE - 1)
     found: dict[str, Any] = {"architecture": name, "smallest": smallest, "side": above}
     assert above is not None
     parameters = count_parameters(name, above)

@@ -205,3 +205,12 @@ def test_an_empty_image_folder_is_refused(folder: Path) -> None:
     (folder / "train").mkdir()
     with pytest.raises(InputError, match="pictures in class folders"):
         load_dataset(f"imagefolder:{folder}", Path("unused"))
+
+
+def test_a_folder_of_one_class_is_refused(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder = tmp_path / part / "cat"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "a.png")
+    with pytest.raises(InputError, match=r"2 classes or more, found 1"):
+        load_dataset(f"imagefolder:{tmp_path}", Path("unused"))
