@@ -22,7 +22,6 @@ from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
 
 CARD_KEY = "ardx_card"
-VERSIONS_KEY = "ardx_versions"
 
 # Where published checkpoints keep their weights, and what they put before every name.
 NESTED_UNDER = ("state_dict", "model_state_dict", "net", "model")
@@ -64,48 +63,23 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
     """Write a classifier with its card."""
-    versions = json.dumps(_layer_versions(model))
-    metadata = {CARD_KEY: json.dumps(asdict(card)), VERSIONS_KEY: versions}
-    save_tensors(path, model.state_dict(), metadata, force)
+    save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
 
 
-def load_state(
-    model: nn.Module,
-    tensors: Mapping[str, Tensor],
-    versions: Mapping[str, int] | None = None,
-    *,
-    strict: bool = True,
-) -> None:
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
     """Give `model` the weights of a state dict that has been on disk.
 
     A layer keeps the version of its form beside its weights, and may refuse weights that come
-    without one (torchvision's MNASNet does). `versions` are the file's, by layer; of a layer that
-    is not among them it is the model's own.
+    without one (torchvision's MNASNet does). A file holds tensors alone, so that the version is
+    taken to be the model's own; names and shapes of another would not fit.
 
     Raises:
         RuntimeError: missing, unknown (unless not `strict`) or misshapen weights.
     """
-    found = _layer_versions(model) | dict(versions or {})
     state = OrderedDict(tensors)
     # Where torch itself looks for them: an attribute of the dict that `state_dict` returns.
-    state._metadata = {n: {"version": v} for n, v in found.items()}  # type: ignore[attr-defined]
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
     model.load_state_dict(state, strict=strict)
-
-
-def _layer_versions(model: nn.Module) -> dict[str, int]:
-    by_layer = model.state_dict()._metadata  # type: ignore[attr-defined]
-    return {name: own["version"] for name, own in by_layer.items() if "version" in own}
-
-
-def _saved_versions(path: Path, metadata: Mapping[str, str]) -> dict[str, int]:
-    """The versions that `save_model` wrote; none of files from before it did."""
-    try:
-        versions = json.loads(metadata.get(VERSIONS_KEY, "{}"))
-    except json.JSONDecodeError:
-        versions = None
-    if not isinstance(versions, dict) or not all(type(v) is int for v in versions.values()):
-        raise InputError(f"{path}: its layers' versions are no numbers by name; make it again")
-    return versions
 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
@@ -148,8 +122,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         model = _quantised(path, tensors, card.recipe["qat"])
     else:
         model = _of_card(path, card)
-        versions = _saved_versions(path, metadata)
-        _load_strictly(model, tensors, path, card.architecture, versions)
+        _load_strictly(model, tensors, path, card.architecture)
     return model.eval().requires_grad_(False), card
 
 
@@ -277,11 +250,7 @@ def _with_normalisation(state: dict[str, Tensor], model: Classifier) -> dict[str
 
 
 def _load_strictly(
-    model: nn.Module,
-    tensors: Mapping[str, Tensor],
-    path: Path,
-    architecture: str,
-    versions: Mapping[str, int] | None = None,
+    model: nn.Module, tensors: Mapping[str, Tensor], path: Path, architecture: str
 ) -> None:
     """Load a state dict, or say in one sentence which names or shapes do not fit."""
     own = model.state_dict()
@@ -301,13 +270,7 @@ def _load_strictly(
                 f"{tuple(own[name].shape)} for {architecture}; is it of another width, another "
                 "number of classes or another image size?"
             )
-    try:
-        load_state(model, tensors, versions, strict=False)
-    except (RuntimeError, ValueError) as error:
-        raise InputError(
-            f"{path}: {architecture} refuses these weights ({first_line(error)}); use the versions "
-            "of torch and torchvision that wrote them"
-        ) from None
+    load_state(model, tensors, strict=False)
 
 
 def _some(names: list[str]) -> str:

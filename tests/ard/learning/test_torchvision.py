@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torchvision import models as torchvision_models
 
@@ -59,39 +57,6 @@ def written(architecture: str, path: Path, side: int = 32) -> nn.Module:
     )
     save_model(path, model, card, force=False)
     return model
-
-
-def rewrite(path: Path, **changes: str | None) -> None:
-    """The same weights with other metadata."""
-    with safe_open(path, framework="pt") as file:
-        metadata: dict[str, str | None] = {**file.metadata(), **changes}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    save_file(tensors, path, {key: text for key, text in metadata.items() if text is not None})
-
-
-def test_a_file_from_before_the_versions_were_kept_loads(tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    model = written("mnasnet0_5", path)
-    rewrite(path, ardx_versions=None)
-    x = torch.rand(2, 3, 32, 32)
-    assert torch.equal(load_model(path)[0](x), model(x))
-
-
-def test_the_version_that_was_kept_is_the_one_that_counts(tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    written("mnasnet0_5", path)
-    rewrite(path, ardx_versions='{"network": 3}')
-    with pytest.raises(InputError, match=r"version should be set to 1 or 2 instead of 3"):
-        load_model(path)
-
-
-@pytest.mark.parametrize("text", ["[1]", '{"network": "2"}', "{", '{"network": null}'])
-def test_versions_that_are_none_get_a_sentence(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    written("squeezenet1_1", path)
-    rewrite(path, ardx_versions=text)
-    with pytest.raises(InputError, match=r"m.safetensors: .*make it again"):
-        load_model(path)
 
 
 def test_a_transformer_is_built_for_the_size_on_the_card(tmp_path: Path) -> None:
