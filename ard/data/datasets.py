@@ -48,6 +48,11 @@ def load_dataset(
     else:
         known = ", ".join([*DATASETS, "imagefolder:PATH"])
         raise InputError(f"--dataset {name}: expected one of {known}")
+    if dataset.classes < 2:
+        raise InputError(
+            f"--dataset {name}: expected pictures of 2 classes or more, found {dataset.classes}; a "
+            "classifier tells classes apart, so give each its folder"
+        )
     for split, what in ((dataset.train, "training"), (dataset.test, "test")):
         if len(split) == 0:
             raise InputError(f"--dataset {name}: no {what} images in {data_dir}; check the files")

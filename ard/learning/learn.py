@@ -19,6 +19,7 @@ from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan_epochs, train
 from ard.methods.losses import LOSSES
+from ard.models.sizes import check_fits
 from ard.models.weight_files import load_tensors, save_model
 from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
@@ -77,6 +78,7 @@ def learn(
     if tensorboard:
         check_installed()
     world.from_first(lambda: _check_out(weights, resume, force))
+    card = _card(config, dataset, teacher)
     if config.precision == "auto":
         # Settled when the run began, and the same for the rest of it.
         config = replace(
@@ -126,15 +128,7 @@ def learn(
         tensorboard=tensorboard,
         report_progress=report_progress,
     )
-    card = ModelCard(
-        architecture=config.architecture,
-        dataset=dataset.name,
-        classes=dataset.classes,
-        class_names=dataset.class_names,
-        input_shape=dataset.image_shape,
-        parent_sha256=teacher.sha256 if teacher else None,
-        recipe=asdict(config) | {"validation": asdict(validation)},
-    )
+    card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
 
     def write() -> str:
         save_model(weights, student, card, force=True)
@@ -143,6 +137,25 @@ def learn(
 
     sha256 = world.from_first(write)
     return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+
+
+def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> ModelCard:
+    """What the weights will be: made first, so that nothing is trained that can have no card.
+
+    Raises:
+        InputError: the network does not take such images, or there is one class only.
+    """
+    if config.qat is None:
+        # What trains as INT8 has been trained on such images before.
+        check_fits(config.architecture, dataset.image_shape)
+    return ModelCard(
+        architecture=config.architecture,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        class_names=dataset.class_names,
+        input_shape=dataset.image_shape,
+        parent_sha256=teacher.sha256 if teacher else None,
+    )
 
 
 def _precision(config: TrainConfig, torch_device: str) -> str:

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ard.learning.config import TrainConfig, as_saved, dotted
 from ard.models.folding import FoldedTwin
-from ard.models.weight_files import load_tensors, save_tensors
+from ard.models.weight_files import load_state, load_tensors, save_tensors
 from ard.processes.world import ALONE, World, in_parallel
 from edge_bench.core.errors import InputError
 
@@ -112,8 +112,8 @@ class Run:
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")
             states.setdefault(group, {})[name] = tensor
-        self.student.load_state_dict(states["student"])
-        self.average.load_state_dict(states["average"])
+        load_state(self.student, states["student"])
+        load_state(self.average, states["average"])
         self.best_weights = states.get("best", {})
         for name, parameter in self.student.named_parameters():
             if name in states.get("momentum", {}):

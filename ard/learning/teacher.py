@@ -9,6 +9,7 @@ from torch import nn
 
 from ard.data.splits import Dataset
 from ard.models.published import teacher_for
+from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
@@ -37,9 +38,12 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
     if known is not None:
         model, sha256 = load_known(path, known)
         return Teacher(model=model, sha256=sha256)
-    channels = dataset.image_shape[0]
     if architecture is not None:
-        model = load_published(path, architecture, channels, dataset.classes)
+        check_fits(architecture, dataset.image_shape, option="--teacher-arch", trains=False)
+        channels, height, width = dataset.image_shape
+        model = load_published(
+            path, architecture, channels, dataset.classes, image_size=(height, width)
+        )
         return Teacher(model=model, sha256=sha256_file(path))
     if path.suffix in (".pt", ".pth"):
         raise InputError(

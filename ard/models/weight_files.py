@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +30,7 @@ PREFIXES = ("module.", "model.", "network.", "0.", "1.")
 # These are torchvision's; the field's CIFAR code has other names for two of their parts.
 FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
 RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 MEAN_NAMES = ("mean", "mu", "normalize.mean", "normalise.mean")
 STD_NAMES = ("std", "sigma", "normalize.std", "normalise.std")
 
@@ -63,6 +65,22 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
     """Write a classifier with its card."""
     save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Give `model` the weights of a state dict that has been on disk.
+
+    A layer keeps the version of its form beside its weights, and may refuse weights that come
+    without one (torchvision's MNASNet does). A file holds tensors alone, so that the version is
+    taken to be the model's own; names and shapes of another would not fit.
+
+    Raises:
+        RuntimeError: missing, unknown (unless not `strict`) or misshapen weights.
+    """
+    state = OrderedDict(tensors)
+    # Where torch itself looks for them: an attribute of the dict that `state_dict` returns.
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
@@ -104,9 +122,17 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     if card.recipe.get("qat"):
         model = _quantised(path, tensors, card.recipe["qat"])
     else:
-        model = _empty(card.architecture, card.input_shape[0], card.classes)
+        model = _of_card(path, card)
         _load_strictly(model, tensors, path, card.architecture)
     return model.eval().requires_grad_(False), card
+
+
+def _of_card(path: Path, card: ModelCard) -> Classifier:
+    channels, height, width = card.input_shape
+    try:
+        return _empty(card.architecture, channels, card.classes, (height, width))
+    except InputError as error:
+        raise InputError(f"{path}: its model card is of no network: {error}") from None
 
 
 def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Module:
@@ -142,15 +168,17 @@ def load_published(
     channels: int,
     classes: int,
     *,
+    image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
     unused: tuple[str, ...] = (),
 ) -> Classifier:
     """Read a published robust checkpoint (`.pt`, `.pth` or safetensors) into an architecture.
 
     Wrappers (`state_dict`, `module.`, ...) are removed, and names that begin with one of `unused`
-    are left out. A normalisation that the checkpoint holds is kept; otherwise `normalisation` (mean
-    and standard deviation) stands in, and without it inputs in [0, 1] go in as they are, as in
-    TRADES and most robust models.
+    are left out, as are torchvision's auxiliary classifiers, which only its own training reads. A
+    normalisation that the checkpoint holds is kept; otherwise `normalisation` (mean and standard
+    deviation) stands in, and without it inputs in [0, 1] go in as they are, as in TRADES and most
+    robust models. `image_size` as in `build_model`.
 
     Raises:
         InputError: not a checkpoint of that architecture or number of classes.
@@ -159,9 +187,10 @@ def load_published(
         state, _ = load_tensors(path, "a teacher's weights")
     else:
         state = _load_pt(path)
-    model = _empty(architecture, channels, classes, normalisation)
+    model = _empty(architecture, channels, classes, image_size, normalisation)
     renamed = {_our_name(name, architecture): tensor for name, tensor in state.items()}
-    kept = {name: t for name, t in renamed.items() if not name.startswith(unused)}
+    left_out = unused + AUXILIARY.get(architecture, ())
+    kept = {name: t for name, t in renamed.items() if not name.startswith(left_out)}
     _load_strictly(model, _with_normalisation(kept, model), path, architecture)
     return model.eval().requires_grad_(False)
 
@@ -170,10 +199,11 @@ def _empty(
     architecture: str,
     channels: int,
     classes: int,
+    image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
 ) -> Classifier:
     mean, std = normalisation or (torch.zeros(channels), torch.ones(channels))
-    return build_model(architecture, channels, classes, mean, std)
+    return build_model(architecture, channels, classes, mean, std, image_size)
 
 
 def _load_pt(path: Path) -> dict[str, Tensor]:
@@ -238,10 +268,10 @@ def _load_strictly(
         if name in own and own[name].shape != tensor.shape:
             raise InputError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(own[name].shape)} for {architecture}; is it of another width or another "
-                "number of classes?"
+                f"{tuple(own[name].shape)} for {architecture}; is it of another width, another "
+                "number of classes or another image size?"
             )
-    model.load_state_dict(dict(tensors), strict=False)
+    load_state(model, tensors, strict=False)
 
 
 def _some(names: list[str]) -> str:

@@ -55,6 +55,7 @@ def _filled(flags: type[Any], values: dict[str, Any]) -> Any:
     hints = get_type_hints(flags, include_extras=True)
     given = {}
     for flag in fields(flags):
-        inner: Any = hints[flag.name]
-        given[flag.name] = _filled(inner, values) if is_dataclass(inner) else values[flag.name]
+        inner: type[Any] = hints[flag.name]
+        nested = is_dataclass(inner)
+        given[flag.name] = _filled(inner, values) if nested else values[flag.name]
     return flags(**given)

@@ -225,3 +225,12 @@ def test_a_dataset_gets_the_labels_of_the_model_by_the_names_of_its_classes(fold
     stranger = replace(given, class_names=("p", *names[1:-1], "q"))
     with pytest.raises(InputError, match="none of the model's"):
         matched(Path("weights"), stranger, dataset)
+
+
+def test_a_folder_of_one_class_is_refused(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder = tmp_path / part / "cat"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "a.png")
+    with pytest.raises(InputError, match=r"2 classes or more, found 1"):
+        load_dataset(f"imagefolder:{tmp_path}", Path("unused"))
