@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ard.commands import attack, export, learn, teachers
+from ard.commands import attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
 from edge_bench import __version__
 from edge_bench.commands import bench, bundle, gate
@@ -83,7 +83,7 @@ for name, command in (
     ("teach", learn.teach),
     ("teachers", teachers.teachers),
     ("distill", learn.distill),
-    ("evaluate", attack.evaluate),
+    ("evaluate", evaluate.evaluate),
     ("export", export.export_command),
     ("attack", attack.attack),
     ("bundle", bundle.bundle),

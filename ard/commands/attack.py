@@ -1,4 +1,4 @@
-"""The commands that attack a model: `evaluate` and `attack`."""
+"""The command `attack`: adversarial sets to replay, crafted here or imported."""
 
 from __future__ import annotations
 
@@ -9,128 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ard.attacks.registry import KNOWN
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, progress, warn
+from edge_bench.commands.console import print_json, progress, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
     from ard.data.sources import SplitSource
-
-
-def evaluate(
-    model: Annotated[
-        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
-    ],
-    attacks: Annotated[
-        str,
-        typer.Option(
-            help="With commas: clean, fgsm, mi_fgsmN, pgdN, pgd_tradesN, cwN, apgd_ce, apgd_t, "
-            "fab_t, squareN, autoattack."
-        ),
-    ] = "clean,fgsm,pgd20,cw30",
-    epsilon: o.OptionalEpsilon = None,
-    norm: o.Norm = "linf",
-    step_size: o.StepSize = None,
-    restarts: o.Restarts = 1,
-    target_class: o.TargetClass = None,
-    each: Annotated[
-        bool,
-        typer.Option(
-            "--each",
-            help="Every attack on every image; otherwise each on what the earlier ones left.",
-        ),
-    ] = False,
-    parent: o.Parent = None,
-    backend: o.Backend = "ort",
-    output: o.Output = None,
-    no_doubts: Annotated[
-        bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
-    ] = False,
-    limit: o.Limit = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="JSON with per-sample masks; interrupted, the same command goes on."),
-    ] = None,
-    sets: Annotated[
-        Path | None, typer.Option(help="Folder to keep what each attack found in, as a set.")
-    ] = None,
-    dataset: o.OptionalDatasetName = None,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
-    download: o.Download = False,
-    image_size: o.ImageSize = None,
-    torch_device: o.TorchDevice = "auto",
-    seed: o.Seed = 0,
-    force: o.Force = False,
-    json_summary: o.Json = False,
-) -> None:
-    """Robust accuracy on test images: of weights by white-box attacks, of an artefact by BPDA.
-
-    An artefact answers through its own runtime; with --parent its attacks climb along the
-    gradients of the weights that it was exported from, without it only square can be run.
-
-    Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
-    """
-    from ard.attacks.budget import budget_of
-    from ard.attacks.registry import parse_attack
-    from ard.attacks.victims import open_victim
-    from ard.data.datasets import load_dataset, matched
-    from ard.data.splits import take_limit
-    from ard.evaluation.ledger import Ledger
-    from ard.evaluation.run import Evaluation, as_json, rows
-    from edge_bench.files.store import refuse_existing, refuse_existing_file, write_json
-
-    if out is not None:
-        refuse_existing_file(out, force)
-    device = o.resolve_torch_device(torch_device)
-    opened = open_victim(model, parent=parent, backend=backend, output=output, torch_device=device)
-    with opened as victim:
-        o.warn_of_saturation(victim.card, backend)
-        budget = budget_of(epsilon, norm, victim.card)
-        specs = [
-            parse_attack(
-                name.strip(),
-                epsilon=budget,
-                norm=norm,
-                step_size=o.resolve_step_size(step_size, norm),
-                restarts=restarts,
-                seed=seed,
-                target=target_class,
-            )
-            for name in attacks.split(",")
-            if name.strip() != "clean"
-        ]
-        data = load_dataset(
-            dataset or victim.card.dataset, data_dir, download=download, image_size=image_size
-        )
-        o.tell_skipped(data.skipped)
-        data = matched(model, victim.card, data)
-        evaluation = Evaluation(
-            victim=victim,
-            split=take_limit(data.test, limit),
-            dataset=data.name,
-            specs=specs,
-            each=each,
-            parent=parent,
-            torch_device=device,
-            seed=seed,
-            sets=sets,
-        )
-        ledger = Ledger(out, evaluation.asked()) if out else None
-        if sets is not None and not (ledger and ledger.masks):
-            refuse_existing(sets, force)
-        result = evaluation.run(ledger, doubting=not no_doubts, monitor=progress)
-    for doubt in result.doubts:
-        warn(doubt.sentence)
-    summary = as_json(evaluation, result)
-    if out is not None and ledger is not None:
-        write_json(out, {"schema_version": 1, **summary, "masks": result.encoded_masks()}, force)
-        ledger.close()
-    if json_summary:
-        print_json(summary)
-        return
-    budget_text = o.render_budget(budget, norm)
-    title = f"{model.name} on {data.name}, {victim.threat} through {victim.runtime}, {budget_text}"
-    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))
 
 
 @dataclass(kw_only=True)
@@ -145,8 +30,8 @@ class AttackFlags:
         str | None,
         typer.Option(
             "--attack",
-            help="fgsm, mi_fgsmN, pgdN, pgd_tradesN, cwN, apgd_ce, apgd_t, fab_t, squareN or "
-            "autoattack (pgd20; square5000 for --threat blackbox); with --import, what to call it.",
+            help=f"{KNOWN} (pgd20; square5000 for --threat blackbox); with --import, what to call "
+            "it.",
         ),
     ] = None
     threat: Annotated[

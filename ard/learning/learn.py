@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
 from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig
@@ -61,32 +62,17 @@ def learn(
 
     The config that was used lies beside them as a recipe, `config.toml`.
     """
-    out = weights.parent
-    needs_clean = LOSSES[config.method].needs_second_teacher
-    if needs_clean != (clean_teacher is not None):
-        raise InputError(
-            f"--clean-teacher: {config.method} needs the weights of a teacher trained on clean "
-            "images; make one with ardx teach --method natural"
-            if needs_clean
-            else f"--clean-teacher: {config.method} has one teacher only; leave it out"
-        )
-    if config.qat is not None and start is None:
-        raise InputError(
-            f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
-            "as --init"
-        )
+    run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
+    _refuse_what_does_not_fit(config, clean_teacher, start)
     if tensorboard:
         check_installed()
+    out = weights.parent
     world.from_first(lambda: _check_out(weights, resume, force))
     card = _card(config, dataset, teacher)
-    if config.precision == "auto":
-        # Settled when the run began, and the same for the rest of it.
-        config = replace(
-            config,
-            precision=world.from_first(lambda: _saved_setting(out / CHECKPOINT, "precision"))
-            if resume
-            else _precision(config, torch_device),
-        )
+    teachers = Teachers(
+        robust=teacher.model if teacher else None,
+        clean=clean_teacher.model if clean_teacher else None,
+    )
     config = replace(
         config,
         teacher_sha256=teacher.sha256 if teacher else None,
@@ -95,27 +81,7 @@ def learn(
         data_sha256=dataset.train.sha256,
     )
     init = start.model if start else None
-    command = {"minutes": minutes, "resume": resume, "force": force}
-    environment = {"torch": torch.__version__, "device": torch_device.partition(":")[0]}
-    world.check_agreement(asdict(config) | command | environment)
-    teachers = Teachers(
-        robust=teacher.model if teacher else None,
-        clean=clean_teacher.model if clean_teacher else None,
-    )
-    if minutes is not None:
-        if not 0 < minutes < inf:
-            raise InputError(f"--minutes {minutes:g}: expected a value above 0")
-        if resume:
-            # The plan was made, and must stay the same, when the run started.
-            epochs = world.from_first(lambda: _saved_setting(out / CHECKPOINT, "epochs"))
-            config = replace(config, epochs=epochs)
-        else:
-            config = plan_epochs(config, dataset, teachers, minutes, torch_device, world, init)
-    if config.milestones and config.milestones[-1] >= config.epochs:
-        raise InputError(
-            f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
-            "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
-        )
+    config = _settled(config, run, dataset, teachers, out, world, init)
     student, validation = train(
         config,
         dataset,
@@ -137,6 +103,77 @@ def learn(
 
     sha256 = world.from_first(write)
     return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Command:
+    """What a run is told besides its settings, and in which every process must agree."""
+
+    minutes: float | None
+    resume: bool
+    force: bool
+    torch_device: str
+
+
+def _refuse_what_does_not_fit(
+    config: TrainConfig, clean_teacher: Teacher | None, start: Start | None
+) -> None:
+    """Refuse settings that ask for a file which was not given, or the reverse."""
+    needs_clean = LOSSES[config.method].needs_second_teacher
+    if needs_clean != (clean_teacher is not None):
+        raise InputError(
+            f"--clean-teacher: {config.method} needs the weights of a teacher trained on clean "
+            "images; make one with ardx teach --method natural"
+            if needs_clean
+            else f"--clean-teacher: {config.method} has one teacher only; leave it out"
+        )
+    if config.qat is not None and start is None:
+        raise InputError(
+            f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
+            "as --init"
+        )
+
+
+def _settled(
+    config: TrainConfig,
+    run: _Command,
+    dataset: Dataset,
+    teachers: Teachers,
+    out: Path,
+    world: World,
+    init: nn.Module | None,
+) -> TrainConfig:
+    """The settings with nothing left open: precision, and epochs where a time was given.
+
+    A run that goes on keeps what was settled when it began.
+
+    Raises:
+        InputError: no such time, or milestones that lie beyond the end.
+    """
+
+    def saved(name: str) -> Any:
+        return world.from_first(lambda: _saved_setting(out / CHECKPOINT, name))
+
+    if config.precision == "auto":
+        precision = saved("precision") if run.resume else _precision(config, run.torch_device)
+        config = replace(config, precision=precision)
+    command = {"minutes": run.minutes, "resume": run.resume, "force": run.force}
+    environment = {"torch": torch.__version__, "device": run.torch_device.partition(":")[0]}
+    world.check_agreement(asdict(config) | command | environment)
+    if run.minutes is not None:
+        if not 0 < run.minutes < inf:
+            raise InputError(f"--minutes {run.minutes:g}: expected a value above 0")
+        if run.resume:
+            config = replace(config, epochs=saved("epochs"))
+        else:
+            device, minutes = run.torch_device, run.minutes
+            config = plan_epochs(config, dataset, teachers, minutes, device, world, init)
+    if config.milestones and config.milestones[-1] >= config.epochs:
+        raise InputError(
+            f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
+            "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
+        )
+    return config
 
 
 def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> ModelCard:
