@@ -58,17 +58,8 @@ def craft_set(
         threat: how the victim is attacked, in the words of a manifest; `black-box` asks it for
             scores alone, everything else for gradients too.
     """
+    _refuse_what_finds_nothing(spec, threat, on_grid)
     n = len(images)
-    if on_grid and spec.norm == "linf" and grid_radius(spec.epsilon) == 0:
-        raise InputError(
-            f"--epsilon {spec.epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
-            "nothing would be attacked; use 1/255 or more, or --off-grid"
-        )
-    if threat == "black-box" and (spec.name != "square" or spec.norm != "linf"):
-        raise InputError(
-            f"--attack {spec.name}: expected squareN in linf for --threat blackbox, which sees "
-            "scores alone; leave --attack and --norm out"
-        )
     manifest = replace(
         _manifest(victim, spec, n, images.shape, images.dataset, threat=threat),
         classes=images.classes,
@@ -104,6 +95,19 @@ def craft_set(
         manifest = writer.finish()
     report_progress(n, n, f"fools the source on {writer.fooled / n:.1%}")
     return manifest
+
+
+def _refuse_what_finds_nothing(spec: AttackSpec, threat: str, on_grid: bool) -> None:
+    if on_grid and spec.norm == "linf" and grid_radius(spec.epsilon) == 0:
+        raise InputError(
+            f"--epsilon {spec.epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
+            "nothing would be attacked; use 1/255 or more, or --off-grid"
+        )
+    if threat == "black-box" and (spec.name != "square" or spec.norm != "linf"):
+        raise InputError(
+            f"--attack {spec.name}: expected squareN in linf for --threat blackbox, which sees "
+            "scores alone; leave --attack and --norm out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ whether an image fools the model is decided here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,19 +71,8 @@ def import_set(
     arrays = open_arrays(path, keys, card, source)
     n = arrays.labels.shape[0]
     sha256 = sha256_file(path)
-    manifest = SetManifest(
-        samples=n,
-        image_shape=card.input_shape,
-        classes=card.classes,
-        class_names=card.class_names,
-        dataset=card.dataset,
-        attack=spec,
-        threat="imported",
-        source_sha256=sha256,
-        source_name=path.name,
-        on_grid=are_levels(arrays.images, batch_size),
-        arrays={},
-        versions=runtime_versions() | {"torch": str(torch.__version__)},
+    manifest = replace(
+        _manifest(card, spec, n, path.name, sha256), on_grid=are_levels(arrays.images, batch_size)
     )
     made_from = {"file": sha256, "keys": str(keys), "model": model_sha256}
     if source is not None:
@@ -109,6 +99,26 @@ def import_set(
         told += f"; values up to {clipped:.1e} outside [0, 1], as rounding leaves, were clipped"
     report_progress(n, n, told)
     return manifest
+
+
+def _manifest(
+    card: ModelCard, spec: AttackSpec, samples: int, name: str, sha256: str
+) -> SetManifest:
+    """Of a set off the grid that was read from the file `name`."""
+    return SetManifest(
+        samples=samples,
+        image_shape=card.input_shape,
+        classes=card.classes,
+        class_names=card.class_names,
+        dataset=card.dataset,
+        attack=spec,
+        threat="imported",
+        source_sha256=sha256,
+        source_name=name,
+        on_grid=False,
+        arrays={},
+        versions=runtime_versions() | {"torch": str(torch.__version__)},
+    )
 
 
 def _fools(

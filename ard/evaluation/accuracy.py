@@ -155,9 +155,8 @@ def evaluate_all(
         keep: given the images (N, C, H, W) in [0, 1] that an attack ended with, before `finished`;
             those of samples that it did not attack are clean.
     """
-    masks = dict(known or {})
+    masks, order = dict(known or {}), ["clean"]
     worst = np.ones(len(split), dtype=np.bool_)
-    order = ["clean"]
 
     def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
         if label not in masks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ard.attacks.budget import recipe_epsilon
@@ -17,6 +18,7 @@ from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.calibration import require_method
 from edge_bench import devices
 from edge_bench.core.progress import Monitor, silent
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
 CHECK_IMAGES = 512
@@ -65,25 +67,18 @@ def export(
     dataset = matched(model_path, card, dataset)
     training, validation = hold_out_validation(dataset.train)
     check = take_limit(validation, CHECK_IMAGES)
-    clean = as_float(check.images)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
     adversarial = precision.adversarial_images(model, check, spec)
-    if least_agreement is None:
-        least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT
-        if card.recipe.get("qat"):
-            least_agreement = LEAST_AGREEMENT_TRAINED
     int8 = None
-    if int8_target is not None and card.recipe.get("qat"):
+    if int8_target is not None:
         int8 = Int8Plan(target=int8_target)
-    elif int8_target is not None:
+    if int8 is not None and not card.recipe.get("qat"):
         require_method(calibration_method)
         images = precision.calibration_images(
             model, training, calibration_images, calibration, epsilon, seed, monitor
         )
-        int8 = Int8Plan(
-            target=int8_target, calibration=images, kind=calibration, method=calibration_method
-        )
+        int8 = replace(int8, calibration=images, kind=calibration, method=calibration_method)
     measured = None
     if budget is not None:
         measured = precision.budget_of_precision(
@@ -103,8 +98,17 @@ def export(
         budget=measured,
         input=input_type,
         batch_size=batch_size,
-        check_images={"clean": clean, "adversarial": adversarial},
+        check_images={"clean": as_float(check.images), "adversarial": adversarial},
         check_labels=check.labels,
-        least_agreement=least_agreement,
+        least_agreement=_least_agreement(card, int8_target, least_agreement),
     )
     return export_artifact(model, card, plan, out, force, monitor, root)
+
+
+def _least_agreement(card: ModelCard, int8_target: str | None, asked: float | None) -> float:
+    """The share of equal classes that an artefact is held to, `asked` for or by its precision."""
+    if asked is not None:
+        return asked
+    if card.recipe.get("qat"):
+        return LEAST_AGREEMENT_TRAINED
+    return LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT

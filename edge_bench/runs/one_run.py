@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from edge_bench.options.square import SquareOptions
 from edge_bench.robustness.black_box import attack_artefact, square_spec
 from edge_bench.robustness.inference import logits_of, stored_logits
 from edge_bench.robustness.replay import replay
-from edge_bench.telemetry.recorder import recorder_of
+from edge_bench.telemetry.recorder import Recorder, recorder_of
 from edge_bench.timing.clocks import check_clock
 from edge_bench.timing.scenarios import first_inference_ns, time_scenarios
 from edge_bench.timing.sweep import check_sweep, run_sweep
@@ -66,43 +66,62 @@ def run(
             options.backend, model, options.threads, engine, report_progress, options.output
         ) as backend,
     ):
-        sha256, size_bytes = identity(model_files(model))
-        artifact = Artifact(
-            path=str(model), sha256=sha256, size_bytes=size_bytes, card=backend.card
+        bench = _Bench(
+            model=model,
+            sets=sets,
+            options=options,
+            square=square,
+            profile=profile,
+            journal=journal if sets else None,
+            report_progress=report_progress,
         )
-        _check_preprocessing(backend, options)
-        fingerprint = _fingerprint_of(model, sha256)
-        for adversarial_set in sets:
-            _check_fits(adversarial_set, backend, artifact)
-        first_ns = first_inference_ns(backend, sets, options)
-        answer = journal.answer if journal and sets else ask_anew
-        if journal and sets:
-            asked = _asked(artifact, sets, backend, profile, options, square)
-            if begun := journal.begin(asked):
-                report_progress(0, len(sets) + 1, begun)
-        recorder.idle(options.idle_seconds)
-        clean_mask, results = replay(sets, backend, artifact, options, report_progress, answer)
-        if journal and sets:
-            journal.sync()  # Not while the artefact is timed.
-        timings = time_scenarios(backend, sets, options, first_ns, recorder, report_progress)
-        telemetry = recorder.finish()
-        peak = peak_memory_bytes()
-        validated = _compare(fingerprint, backend) if fingerprint else None
-        swept = run_sweep(model, sets, options, report_progress)
-        # Last of all: an attack may run for hours, and would time a hot device.
-        if square and clean_mask:
-            masks = (clean_mask, [result.mask for result in results])
-            attacked = _attack(
-                square, sets, masks, backend, artifact, options, report_progress, answer
-            )
-            results = (*results, attacked)
-        info = backend.info
+        return _measured(bench, backend, recorder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """What is measured, and how; `journal` where there is something to replay."""
+
+    model: Path
+    sets: list[AdversarialSet]
+    options: BenchOptions
+    square: SquareOptions | None
+    profile: DeviceProfile
+    journal: Journal | None
+    report_progress: ProgressCallback
+
+
+def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
+    """The benchmark itself, in the order in which one step disturbs the next least."""
+    sets, options, tell, journal = bench.sets, bench.options, bench.report_progress, bench.journal
+    artifact = _artifact(bench, backend)
+    fingerprint = _fingerprint_of(bench.model, artifact.sha256)
+    first_ns = first_inference_ns(backend, sets, options)
+    answer = journal.answer if journal else ask_anew
+    if journal:
+        asked = _asked(artifact, sets, backend, bench.profile, options, bench.square)
+        if begun := journal.begin(asked):
+            tell(0, len(sets) + 1, begun)
+    recorder.idle(options.idle_seconds)
+    clean_mask, results = replay(sets, backend, artifact, options, tell, answer)
+    if journal:
+        journal.sync()  # Not while the artefact is timed.
+    timings = time_scenarios(backend, sets, options, first_ns, recorder, tell)
+    telemetry = recorder.finish()
+    peak = peak_memory_bytes()
+    validated = _compare(fingerprint, backend) if fingerprint else None
+    swept = run_sweep(bench.model, sets, options, tell)
+    # Last of all: an attack may run for hours, and would time a hot device.
+    if bench.square and clean_mask:
+        masks = (clean_mask, [result.mask for result in results])
+        attacked = _attack(bench.square, sets, masks, backend, artifact, options, tell, answer)
+        results = (*results, attacked)
     return Report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ardx_version=__version__,
         artifact=artifact,
-        device=profile,
-        backend=info,
+        device=bench.profile,
+        backend=backend.info,
         images_sha256=sets[0].images_sha256 if sets else None,
         clean_mask=clean_mask,
         sets=results,
@@ -117,6 +136,18 @@ def run(
         soak=timings.soak,
         output=options.output,
     )
+
+
+def _artifact(bench: _Bench, backend: Backend) -> Artifact:
+    """The file that is measured, once preprocessing and sets are seen to fit it."""
+    sha256, size_bytes = identity(model_files(bench.model))
+    artifact = Artifact(
+        path=str(bench.model), sha256=sha256, size_bytes=size_bytes, card=backend.card
+    )
+    _check_preprocessing(backend, bench.options)
+    for adversarial_set in bench.sets:
+        _check_fits(adversarial_set, backend, artifact)
+    return artifact
 
 
 def _asked(
