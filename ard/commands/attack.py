@@ -14,6 +14,7 @@ from edge_bench.commands.console import print_json, print_table, progress, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
+    from ard.data.sources import SplitSource
 
 
 def evaluate(
@@ -41,6 +42,7 @@ def evaluate(
     ] = False,
     parent: o.Parent = None,
     backend: o.Backend = "ort",
+    output: o.Output = None,
     no_doubts: Annotated[
         bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
     ] = False,
@@ -71,7 +73,7 @@ def evaluate(
     from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import check_dataset, load_dataset
+    from ard.data.datasets import load_dataset, matched
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation, as_json, rows
@@ -80,7 +82,9 @@ def evaluate(
     if out is not None:
         refuse_existing_file(out, force)
     device = o.resolve_torch_device(torch_device)
-    with open_victim(model, parent=parent, backend=backend, torch_device=device) as victim:
+    opened = open_victim(model, parent=parent, backend=backend, output=output, torch_device=device)
+    with opened as victim:
+        o.warn_of_saturation(victim.card, backend)
         budget = budget_of(epsilon, norm, victim.card)
         specs = [
             parse_attack(
@@ -98,7 +102,8 @@ def evaluate(
         data = load_dataset(
             dataset or victim.card.dataset, data_dir, download=download, image_size=image_size
         )
-        check_dataset(model, victim.card, data)
+        o.tell_skipped(data.skipped)
+        data = matched(model, victim.card, data)
         evaluation = Evaluation(
             victim=victim,
             split=take_limit(data.test, limit),
@@ -157,6 +162,7 @@ class AttackFlags:
     ] = None
     parent: o.Parent = None
     backend: o.Backend = "ort"
+    output: o.Output = None
     epsilon: o.OptionalEpsilon = None
     norm: o.Norm = "linf"
     step_size: o.StepSize = None
@@ -192,8 +198,13 @@ def run_attack_command(flags: AttackFlags) -> None:
     refuse_existing(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
     with open_victim(
-        flags.model, parent=flags.parent, backend=flags.backend, torch_device=device
+        flags.model,
+        parent=flags.parent,
+        backend=flags.backend,
+        output=flags.output,
+        torch_device=device,
     ) as victim:
+        o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
         else:
@@ -208,9 +219,8 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
 
     beside: dict[str, object] = {
         "--images": flags.images,
-        "--dataset": flags.dataset,
-        "--image-size": flags.image_size,
-        "--limit": flags.limit,
+        "--image-size": flags.image_size if flags.dataset is None else None,
+        "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
         "--from": flags.source,
         "--step-size": flags.step_size,
@@ -218,6 +228,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
         "--off-grid": flags.off_grid or None,
     }
     o.refuse_beside("--import takes its images and their budget as they are", beside)
+    source = None if flags.dataset is None else _test_images(flags, victim)
     with progress(f"import {file.name}") as report_progress:
         import_set(
             victim.module,
@@ -227,11 +238,31 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
             flags.out,
             model_sha256=victim.sha256,
             keys=parse_import_keys(flags.import_key),
+            source=source,
             force=flags.force,
             torch_device=device,
             report_progress=report_progress,
         )
     _print_set(flags.out, flags.model, flags.json_summary)
+
+
+def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
+    """The test images of --dataset, or of the model's own."""
+    from ard.data.datasets import load_dataset, matched
+    from ard.data.sources import SplitSource
+    from ard.data.splits import take_limit
+
+    data = load_dataset(
+        flags.dataset or victim.card.dataset,
+        flags.data_dir,
+        download=flags.download,
+        image_size=flags.image_size,
+    )
+    o.tell_skipped(data.skipped)
+    data = matched(flags.model, victim.card, data)
+    return SplitSource(
+        take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
+    )
 
 
 def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
@@ -240,9 +271,7 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import attacked_for, threat_named
     from ard.crafting.craft import craft_set
-    from ard.data.datasets import check_dataset, load_dataset
-    from ard.data.sources import Source, SplitSource, open_images
-    from ard.data.splits import take_limit
+    from ard.data.sources import Source, open_images
     from ard.evaluation.doubts import looks, rounded_away
     from edge_bench.files.sets import open_set
 
@@ -265,15 +294,9 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         clean: Source = open_images(
             flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
         )
+        o.tell_skipped(clean.skipped)
     else:
-        data = load_dataset(
-            flags.dataset or victim.card.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-        )
-        check_dataset(flags.model, victim.card, data)
-        clean = SplitSource(take_limit(data.test, flags.limit), data.name, data.classes)
+        clean = _test_images(flags, victim)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)

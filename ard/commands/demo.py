@@ -173,7 +173,7 @@ def _craft_all(learned: Learned, sets: Path, dataset: Dataset, seed: int, monito
         with monitor(f"attack {learned.weights.parent.name} {name}") as report_progress:
             craft_set(
                 victim,
-                SplitSource(dataset.test, dataset.name, dataset.classes),
+                SplitSource(dataset.test, dataset.name, dataset.classes, dataset.class_names),
                 parse_attack(name, epsilon=EPSILON, seed=seed),
                 sets / name,
                 report_progress=report_progress,

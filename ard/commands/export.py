@@ -25,8 +25,9 @@ def export_command(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, or auto "
-            "for those of this machine; of weights by distill --qat, what they were trained for.",
+            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni (for processors with "
+            "VNNI: it saturates on others), arm, tensorrt, or auto for those of this machine; of "
+            "weights by distill --qat, what they were trained for.",
             rich_help_panel=Precision,
         ),
     ] = None,
@@ -126,9 +127,10 @@ def export_command(
     from deploy.allowed_drop.budget import BudgetError
     from deploy.allowed_drop.tradeoff import as_json, draw, require_picture
     from deploy.plan import INPUTS
+    from edge_bench.files.kinds import Kind, kind_of
     from edge_bench.files.store import atomic_file, refuse_existing_file, sha256_file
 
-    if out.suffix != ".onnx":
+    if kind_of(out) is not Kind.ONNX:
         raise InputError(f"--out {out}: expected a file name that ends in .onnx")
     if int8 and fp16:
         raise InputError("--int8 and --fp16: an artefact has one precision; give one of them")
@@ -166,6 +168,7 @@ def export_command(
     _, card = load_model(model)
     int8_target = o.target_of(target or card.recipe.get("qat")) if int8 else None
     data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
+    o.tell_skipped(data.skipped)
     budget = None
     if max_robust_drop is not None:
         budget = BudgetOptions(

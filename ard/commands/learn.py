@@ -332,6 +332,8 @@ def _learn(
             config.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
         )
     )
+    if world.leads:
+        o.tell_skipped(data.skipped)
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
     start = load_start(init, config, data) if init else None

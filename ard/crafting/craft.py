@@ -72,6 +72,7 @@ def craft_set(
     manifest = replace(
         _manifest(victim, spec, n, images.shape, images.dataset, threat=threat),
         classes=images.classes,
+        class_names=images.class_names,
         on_grid=on_grid,
     )
     plan = SetPlan(
@@ -199,6 +200,7 @@ def _manifest(
         samples=samples,
         image_shape=image_shape,
         classes=victim.card.classes,
+        class_names=victim.card.class_names,
         dataset=dataset,
         attack=spec,
         threat=threat,

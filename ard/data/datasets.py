@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from ard.data.picture_files import pictures_of
+from ard.data.picture_folder import labels_of
+from ard.data.picture_tree import PictureTree, is_system, open_tree, sorted_pictures
 from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
 from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.spec import ModelCard
@@ -84,6 +88,7 @@ def _digits(data_dir: Path, download: bool) -> Dataset:
         train=everything.at(rest.nonzero().squeeze(1)),
         test=everything.at(test),
         classes=10,
+        class_names=tuple("0123456789"),
         flips=False,
     )
 
@@ -123,6 +128,7 @@ def _torchvision_dataset(
             train=_split(np.asarray(train.data), train.targets),
             test=_split(np.asarray(test.data), test.targets),
             classes=len(train.classes),
+            class_names=tuple(train.classes),
             flips=flips,
         )
 
@@ -143,8 +149,15 @@ def _tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
             f"--dataset tiny-imagenet: expected {root} with train/ and val/val_annotations.txt; "
             "pass the folder that holds tiny-imagenet-200 as --data-dir"
         )
-    train, names = _pictures(root / "train", None)
+    names = sorted(path.name for path in (root / "train").iterdir() if not is_system(path.name))
     wanted = {name: index for index, name in enumerate(names)}
+    train: list[Path] = []
+    of_train: list[int] = []
+    for name in names:
+        # Beside images/ lies a file of boxes.
+        found, _ = sorted_pictures(root / "train" / name / "images")
+        train += found
+        of_train += [wanted[name]] * len(found)
     paths: list[Path] = []
     labels: list[int] = []
     for line in annotations.read_text(encoding="utf-8").splitlines():
@@ -155,9 +168,10 @@ def _tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
         labels.append(wanted[fields[1]])
     return Dataset(
         name="tiny-imagenet",
-        train=train,
+        train=pictures_of(train, of_train, root / "train", None),
         test=pictures_of(paths, labels, root / "val", None),
         classes=len(names),
+        class_names=tuple(names),
         flips=True,
     )
 
@@ -170,14 +184,15 @@ def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
             f"--dataset {name}: expected the folders train and test (or val) in {root}, each with "
             "one folder per class"
         )
-    train, names = _pictures(root / "train", image_size)
-    test, test_names = _pictures(test_root, image_size)
-    if names != test_names:
-        odd = sorted(set(names) ^ set(test_names))
+    trees = open_tree(root / "train"), open_tree(test_root)
+    names = trees[0].names
+    if names != trees[1].names:
+        odd = sorted(set(names) ^ set(trees[1].names))
         raise InputError(
             f"--dataset {name}: expected the same classes in train and {test_root.name}, but "
             f"{odd[0]!r} is in one of them only"
         )
+    train, test = (_pictures(tree, image_size) for tree in trees)
     if train.image_shape != test.image_shape:
         raise InputError(
             f"--dataset {name}: pictures of {train.image_shape} in train but "
@@ -188,20 +203,16 @@ def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
         train=train,
         test=test,
         classes=len(names),
+        class_names=names,
         flips=True,
+        skipped=str(trees[0].skipped + trees[1].skipped),
     )
 
 
-def _pictures(root: Path, image_size: int | None) -> tuple[Split, list[str]]:
-    from torchvision.datasets import ImageFolder
-
-    try:
-        folder = ImageFolder(str(root))
-    except (FileNotFoundError, OSError) as error:
-        reason = first_line(error)
-        raise InputError(f"{root}: expected pictures in class folders; {reason}") from None
-    paths = [Path(path) for path, _ in folder.samples]
-    return pictures_of(paths, folder.targets, root, image_size), folder.classes
+def _pictures(tree: PictureTree, image_size: int | None) -> Split:
+    by_class = [tree.pictures(name) for name in tree.names]
+    labels = [label for label, paths in enumerate(by_class) for _ in paths]
+    return pictures_of(list(chain(*by_class)), labels, tree.root, image_size)
 
 
 DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
@@ -213,11 +224,33 @@ DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
 }
 
 
-def check_dataset(model_path: Path, card: ModelCard, dataset: Dataset) -> None:
-    """Refuse a dataset whose classes or images are not the model's."""
-    if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
+def matched(model_path: Path, card: ModelCard, dataset: Dataset) -> Dataset:
+    """The dataset with the labels that the model of `card` gives its classes, found by name.
+
+    A dataset may hold some of the model's classes only. Where either side has no names, the
+    numbers of classes must agree.
+
+    Raises:
+        InputError: classes that the model does not know, or images that it does not read.
+    """
+    by_name = card.class_names is not None and dataset.class_names is not None
+    if card.input_shape != dataset.image_shape or not (by_name or card.classes == dataset.classes):
         raise InputError(
             f"{model_path}: reads images {card.input_shape} of {card.classes} classes, but "
             f"{dataset.name} has {dataset.image_shape} of {dataset.classes}; give the dataset it "
             f"was trained on ({card.dataset})"
         )
+    if dataset.class_names is None or dataset.class_names == card.class_names:
+        return dataset
+    labels = labels_of(dataset.class_names, card, f"{model_path} on {dataset.name}")
+    names = card.class_names
+    if names is None and labels != list(range(card.classes)):
+        names = tuple(dataset.class_names[labels.index(label)] for label in range(card.classes))
+    position = torch.tensor(labels)
+    return replace(
+        dataset,
+        train=Split(dataset.train.stored, position[dataset.train.labels]),
+        test=Split(dataset.test.stored, position[dataset.test.labels]),
+        classes=card.classes,
+        class_names=names or dataset.class_names,
+    )

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ard.data.picture_tree import FORMATS
 from ard.data.splits import Split
 from edge_bench.core.errors import InputError, first_line
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 # Above this a dataset's decoded pictures stay in their files: ImageNet at 224 pixels has 190 GB.
 IN_MEMORY_BYTES = 1 << 30
+
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag, and those of its values that swap width and height."""
+DECODED = "upright"
+"""How pictures are decoded; another word where the same files would give other pixels."""
 
 # Decoding gives up Python's lock, so a few threads keep ahead of any training step.
 MOST_THREADS = 8
@@ -77,7 +83,7 @@ class PictureFiles:
         for chosen in self.index.tolist():
             path = self.paths[chosen]
             with _opened(path) as picture:
-                width, height = picture.size
+                width, height = _upright_size(picture)
             self._check_size(path, height, width)
 
     def digest(self) -> str:
@@ -85,7 +91,7 @@ class PictureFiles:
 
         Not of their pixels: decoding a dataset that does not fit into memory takes hours.
         """
-        digest = hashlib.sha256(f"{self.image_size}\0{self.size}".encode())
+        digest = hashlib.sha256(f"{DECODED}\0{self.image_size}\0{self.size}".encode())
         for chosen in self.index.tolist():
             path = self.paths[chosen]
             try:
@@ -145,15 +151,28 @@ def loaded_ahead(split: Split, indices: Iterable[Tensor]) -> Generator[Split]:
 
 
 def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
-    """One picture as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`."""
+    """One picture, upright, as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`.
+
+    Transparency is dropped: what shows is the colour below it.
+
+    Raises:
+        InputError: no readable picture, or one of more than 8 bits a channel.
+    """
+    from PIL import ImageOps
     from PIL.Image import Resampling
 
     with _opened(path) as picture:
-        if picture.mode[0] in "IF":
+        # Pillow cuts colours of 16 bits to 8 without a word; its tiles tell the file's own form.
+        if picture.mode[0] in "IF" or any(
+            "16" in str(tile[3]) for tile in getattr(picture, "tile", ())
+        ):
             raise InputError(
                 f"{path}: more than 8 bits a channel, which would not survive; convert it"
             )
-        image = picture.convert(mode)
+        upright = ImageOps.exif_transpose(picture)
+        if "transparency" in upright.info:
+            upright = upright.convert("RGBA")
+        image = upright.convert(mode)
     if image_size is not None:
         image = image.resize((image_size, image_size), Resampling.BILINEAR)
     return np.asarray(image)
@@ -165,11 +184,23 @@ def _opened(path: Path) -> Generator[Image]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        if not path.is_file():
+            raise OSError("not a regular file" if path.exists() else "no such file")
+        with Image.open(path, formats=FORMATS) as picture:
             yield picture
     # A damaged file ends as any of these, depending on its format.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
+
+
+def _upright_size(picture: Image) -> tuple[int, int]:
+    """(width, height) once the orientation in its EXIF data is applied."""
+    width, height = picture.size
+    return (
+        (height, width)
+        if picture.getexif().get(ORIENTATION, 1) in QUARTER_TURNS
+        else (width, height)
+    )
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:

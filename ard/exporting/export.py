@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
-from ard.data.datasets import check_dataset
+from ard.data.datasets import matched
 from ard.data.splits import Dataset, as_float, hold_out_validation, take_limit
 from ard.exporting import precision
 from ard.exporting.precision import BudgetOptions
@@ -15,6 +15,7 @@ from ard.models.weight_files import load_model
 from deploy.artifact import Exported, export_artifact
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.calibration import require_method
+from edge_bench import devices
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.files.store import sha256_file
 
@@ -51,16 +52,17 @@ def export(
     seed: int = 0,
     force: bool = False,
     monitor: Monitor = silent,
+    root: Path = devices.ROOT,
 ) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
-    `input_type` and `batch_size` as in `ExportPlan`.
+    `input_type` and `batch_size` as in `ExportPlan`, `root` as in `export_artifact`.
 
     Raises:
         BudgetError: the budget cannot be met; nothing is written.
     """
     model, card = load_model(model_path)
-    check_dataset(model_path, card, dataset)
+    dataset = matched(model_path, card, dataset)
     training, validation = hold_out_validation(dataset.train)
     check = take_limit(validation, CHECK_IMAGES)
     clean = as_float(check.images)
@@ -92,6 +94,7 @@ def export(
             epsilon=epsilon,
             seed=seed,
             monitor=monitor,
+            root=root,
         )
     plan = ExportPlan(
         parent_sha256=sha256_file(model_path),
@@ -104,4 +107,4 @@ def export(
         check_labels=check.labels,
         least_agreement=least_agreement,
     )
-    return export_artifact(model, card, plan, out, force, monitor)
+    return export_artifact(model, card, plan, out, force, monitor, root)

@@ -152,6 +152,7 @@ def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> Mod
         architecture=config.architecture,
         dataset=dataset.name,
         classes=dataset.classes,
+        class_names=dataset.class_names,
         input_shape=dataset.image_shape,
         parent_sha256=teacher.sha256 if teacher else None,
     )

@@ -22,7 +22,7 @@ import tomli_w
 
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import parse_epsilon
-from edge_bench.files.store import atomic_file, require_file
+from edge_bench.files.store import TEXT, atomic_file, require_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,7 +87,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """What a recipe file says, unchecked."""
     require_file(path, "a recipe in TOML")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding=TEXT))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected TOML, but {first_line(error)}; mend it there") from None
 

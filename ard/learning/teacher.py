@@ -11,6 +11,7 @@ from ard.data.splits import Dataset
 from ard.models.published import teacher_for
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.files.store import sha256_file
 
@@ -56,4 +57,5 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
             f"({card.dataset}), but {dataset.name} has {dataset.classes} classes on "
             f"{dataset.image_shape}; give a teacher trained on {dataset.name}"
         )
+    require_same(dataset.class_names, card.class_names, f"{path}: a teacher", dataset.name)
     return Teacher(model=model, sha256=sha256_file(path))

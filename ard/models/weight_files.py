@@ -19,6 +19,7 @@ from ard.models.architectures import Classifier, build_model
 from ard.models.published import CLASSES, KnownTeacher, check_digest
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
+from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
 
 CARD_KEY = "ardx_card"
@@ -95,7 +96,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             f"{path}: expected weights written by ardx, found a folder; name the .safetensors file "
             "in it"
         )
-    if path.suffix != ".safetensors":
+    if kind_of(path) is not Kind.WEIGHTS:
         raise InputError(
             f"{path}: expected weights written by ardx (.safetensors), found a "
             f"{path.suffix or 'file without suffix'}; a published checkpoint is given as "

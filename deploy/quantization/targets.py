@@ -11,7 +11,7 @@ from onnxruntime.quantization import QuantType
 
 from edge_bench import devices
 from edge_bench.core.errors import InputError
-from edge_bench.devices.generic import read_text
+from edge_bench.devices.generic import vnni_flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +79,6 @@ TARGETS: dict[str, Target] = {
     ),
 }
 
-# As Linux spells them: the forms of 512 and of 256 bits.
-VNNI_FLAGS = ("avx512_vnni", "avx_vnni")
-
 
 def target_named(name: str) -> Target:
     """Look a target up.
@@ -115,19 +112,9 @@ def target_here(root: Path = devices.ROOT, machine: str | None = None) -> tuple[
             f"--target auto: no target is known for the architecture {machine}; name one of "
             f"{', '.join(TARGETS)}"
         )
-    flags = _cpu_flags(root)
-    if flags is None:
+    found = vnni_flags(root)
+    if found is None:
         return "x86", f"{machine}, whose processor's flags cannot be read here"
-    found = [flag for flag in VNNI_FLAGS if flag in flags]
     if found:
         return "x86-vnni", f"{machine} with {found[0]}"
     return "x86", f"{machine} without VNNI"
-
-
-def _cpu_flags(root: Path) -> set[str] | None:
-    """The flags of the first processor; None where the system does not list them."""
-    for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "flags":
-            return set(value.split())
-    return None

@@ -23,17 +23,18 @@ from edge_bench.backends.gpu import Gpu
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import SCHEMA_VERSION, ModelCard
+from edge_bench.files.external_data import model_files
+from edge_bench.files.kinds import Kind
 from edge_bench.files.store import (
     atomic_file,
     identity,
-    model_files,
     read_json,
     require_file,
     write_json,
 )
 from edge_bench.options.engine import EngineOptions
 
-SUFFIX = ".engine"
+SUFFIX = Kind.ENGINE.value
 BUILD = 1
 """Raised when ardx builds otherwise, so that engines of before are stale."""
 

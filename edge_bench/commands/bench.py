@@ -17,6 +17,7 @@ from edge_bench.commands.bench_values import (
     scenarios_of,
     square_of,
     sweep_words,
+    warn_of_saturation,
 )
 from edge_bench.commands.console import print_json, print_table, progress, warn
 from edge_bench.commands.gate import Force, Json, print_verdict, verdict
@@ -86,6 +87,10 @@ def bench(
     idle_seconds: Annotated[
         float, typer.Option(help="Idle power is measured this long first, where a sensor tells it.")
     ] = 5.0,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Output of the graph that gives the logits, where several could."),
+    ] = None,
     mean: Annotated[
         str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
     ] = None,
@@ -184,6 +189,7 @@ def bench(
         sweep=read_sweep(sweep_words(context, sweep)),
         soak_minutes=soak,
         idle_seconds=idle_seconds,
+        output=output,
         mean=floats_of(mean, "--mean"),
         std=floats_of(std, "--std"),
         engine=engine_of(backend, batch_size, workspace_mib, tuned_batch, engine_cache),
@@ -261,6 +267,7 @@ def _bench_here(
 
             ended = bench_all(parts, path, sets, options, square, out, force, json_summary)
         else:
+            warn_of_saturation(parts.model, [options.backend])
             with progress("bench") as report_progress:
                 report = run(parts.model, sets, options, report_progress, square, journal=journal)
             report = replace(report, artifact=replace(report.artifact, path=path))

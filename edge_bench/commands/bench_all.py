@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from edge_bench.commands.bench_values import warn_of_saturation
 from edge_bench.commands.console import print_json, print_table, progress, warn
 from edge_bench.core.spec import Report
 from edge_bench.files.sets import AdversarialSet
@@ -47,8 +48,10 @@ def bench_all(
     Raises:
         typer.Exit: no backend came through.
     """
-    for name in (*backends_here()[0], ALL):
+    here = backends_here()[0]
+    for name in (*here, ALL):
         refuse_existing_file(report_path(out, name), force)
+    warn_of_saturation(parts.model, here)
     outcome = _named(run_all(parts.model, parts.sets, options, square, out, progress), parts, path)
     write_all(outcome, out, force)
     _warn(outcome.reports, sets)

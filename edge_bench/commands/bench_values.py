@@ -10,6 +10,8 @@ import typer
 from edge_bench.commands.console import warn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from edge_bench.options.engine import EngineOptions
     from edge_bench.options.square import SquareOptions
 
@@ -27,6 +29,22 @@ def require_host(
     named = [option for option, value in given.items() if value is not None]
     if named and not host:
         raise InputError(f"{named[0]}: belongs to another machine; give --host, too")
+
+
+def warn_of_saturation(model: Path, backends: Iterable[str], root: Path | None = None) -> None:
+    """Say before anything is measured where the processor has no VNNI and the artefact wants it.
+
+    `root` is of the file system; None is this machine's.
+    """
+    from edge_bench.core.saturation import saturation
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
+    from edge_bench.files.onnx_file import read_card
+
+    card, vnni = read_card(model), has_vnni(root or ROOT)
+    for backend in backends:
+        if found := saturation(card, backend, vnni):
+            warn(found)
 
 
 def square_of(

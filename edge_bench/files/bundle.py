@@ -25,20 +25,19 @@ from edge_bench import __version__
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import SCHEMA_VERSION, Gate, Report
+from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
+from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.sets import ARRAYS, open_sets
 from edge_bench.files.sets import MANIFEST as SET_MANIFEST
 from edge_bench.files.store import (
     atomic_file,
     identity,
-    model_files,
     read_json,
     refuse_existing_file,
-    require_file,
     to_json,
 )
 
-SUFFIX = ".ardx"
 MANIFEST = "manifest.json"
 LOCK = "requirements.lock"
 BASELINE = "baseline.json"
@@ -77,7 +76,7 @@ class BundleManifest:
 
 def is_bundle(path: Path) -> bool:
     """Is this a bundle rather than a model?"""
-    return path.suffix == SUFFIX
+    return kind_of(path) is Kind.BUNDLE
 
 
 def is_safe(name: str) -> bool:
@@ -148,16 +147,9 @@ def lock_file() -> str:
 
 def _model_members(model: Path) -> dict[str, Path]:
     """The ONNX file, the files of its external data, and its fingerprint where there is one."""
-    require_file(model, "an ONNX model")
     files = model_files(model)
     members: dict[str, Path] = {}
     for file in files:
-        if not file.is_relative_to(model.parent) or ".." in file.parts[len(model.parent.parts) :]:
-            raise InputError(
-                f"{model}: its external data {file} lies outside its folder, where a bundle cannot "
-                "take it along; save the model again with its data beside it"
-            )
-        require_file(file, f"external data of {model.name}")
         members[str(PurePosixPath(MODEL, file.relative_to(model.parent).as_posix()))] = file
     marks = fingerprint_path(model)
     if marks.exists():

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.saturation import cause
 from edge_bench.core.spec import SCHEMA_VERSION, BackendInfo, FingerprintResult, Report
 from edge_bench.files.store import atomic_file, from_json, require_file, to_json
 
@@ -154,13 +155,14 @@ def difference_sentence(report: Report) -> str | None:
         return None
     validated = _runtime(result.backend, result.architecture, result.cpu)
     here = _runtime(report.backend, report.device.architecture, report.device.cpu)
+    why = cause(report.artifact.card, report.backend, report.device)
     return (
         "this runtime computes something else than what was validated: the same class on "
         f"{result.same_class} of {result.samples} stored inputs, logits up to "
         f"{100 * result.largest_difference:.2g} % of their spread apart (expected "
         f"{100 * result.tolerance:.2g} % or less); validated with {validated}, here {here}; the "
         "accuracies of this report hold for here, the check of ardx export does not"
-    )
+    ) + (f"; {why}" if why else "")
 
 
 def _runtime(info: BackendInfo, architecture: str, cpu: str | None) -> str:

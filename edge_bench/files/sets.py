@@ -142,8 +142,9 @@ def _check_budget(
             raise InputError(f"{folder / 'images.npy'}: expected images in [0, 1]; craft again")
         if not distance <= manifest.attack.epsilon + ROUNDING:
             raise InputError(
-                f"{folder / 'images.npy'}: an image is {distance:.4f} from its clean one, but the "
-                f"manifest's epsilon is {manifest.attack.epsilon:.4f}; craft the set again"
+                f"{folder / 'images.npy'}: an image is "
+                f"{told_apart(distance, manifest.attack.epsilon, 'from its clean one, beyond')}, "
+                "the manifest's epsilon; craft the set again"
             )
 
 
@@ -160,6 +161,15 @@ def distances(
     change = (images - clean).reshape(len(images), -1)
     found: NDArray[np.float32] = np.linalg.norm(change, ord=2 if norm == "l2" else np.inf, axis=1)
     return found
+
+
+def told_apart(value: float, limit: float, words: str) -> str:
+    """`value words limit`, with as many digits as it takes to see that they differ, 4 at least."""
+    for digits in range(4, 17):
+        told, bound = f"{value:.{digits}f}", f"{limit:.{digits}f}"
+        if told != bound:
+            break
+    return f"{told} {words} {bound}"
 
 
 def batches(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import types
 from collections.abc import Iterator
@@ -19,6 +18,9 @@ from edge_bench.core.spec import SCHEMA_VERSION
 
 T = TypeVar("T")
 
+TEXT = "utf-8-sig"
+"""Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
+
 
 def sha256_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
@@ -27,29 +29,6 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-# A string entry with the key "location", as an ONNX tensor names the file of its external data.
-EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
-
-
-LONGEST_ENTRY = 512
-
-
-def model_files(path: Path) -> list[Path]:
-    """An ONNX file and the files beside it that hold its external weights, in name order."""
-    names: set[str] = set()
-    kept = b""
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            content = kept + block
-            for match in EXTERNAL_LOCATION.finditer(content):
-                name = content[match.end() : match.end() + match[1][0]]
-                if len(name) == match[1][0]:
-                    names.add(name.decode("utf-8", errors="replace"))
-            # An entry that the block's end cuts is found whole in the next one.
-            kept = content[-LONGEST_ENTRY:]
-    return [path, *(path.parent / name for name in sorted(names))]
 
 
 def identity(paths: list[Path]) -> tuple[str, int]:
@@ -64,11 +43,15 @@ def identity(paths: list[Path]) -> tuple[str, int]:
 def require_file(path: Path, what: str) -> Path:
     """Return `path`, or say that the file is missing or empty.
 
+    A device, pipe or socket is not opened: some wait for ever, some never end.
+
     Raises:
         InputError: no such file, not a file, or no bytes in it.
     """
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no file there"
+        if path.exists() and not path.is_dir():
+            kind = "a device, pipe or socket"
         raise InputError(f"{path}: expected {what}, found {kind}; check the path")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: expected {what}, found an empty file; make it again")
@@ -183,7 +166,7 @@ def read_json(path: Path, kind: type[T], what: str) -> T:
     """
     require_file(path, what)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding=TEXT))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
     return from_json(data, kind, str(path), what)

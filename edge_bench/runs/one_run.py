@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from edge_bench import __version__, devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
 from edge_bench.devices.process import peak_memory_bytes, runtime_versions
+from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.files.journal import Answer, Journal, ask_anew
 from edge_bench.files.sets import AdversarialSet
-from edge_bench.files.store import identity, model_files
+from edge_bench.files.store import identity
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
 from edge_bench.robustness.black_box import attack_artefact, square_spec
@@ -60,7 +62,9 @@ def run(
     engine = replace(options.engine, max_batch=options.batch_size)
     with (
         recorder_of(profile.device, root) as recorder,
-        open_backend(options.backend, model, options.threads, engine, report_progress) as backend,
+        open_backend(
+            options.backend, model, options.threads, engine, report_progress, options.output
+        ) as backend,
     ):
         sha256, size_bytes = identity(model_files(model))
         artifact = Artifact(
@@ -111,6 +115,7 @@ def run(
         offline=timings.offline,
         sweep=swept,
         soak=timings.soak,
+        output=options.output,
     )
 
 
@@ -129,10 +134,11 @@ def _asked(
         "runtime": [asdict(backend.info), backend.engine_sha256],
         "device": [
             *(profile.device, profile.board, profile.soc, profile.cpu),
-            *(profile.architecture, profile.cores),
+            *(profile.architecture, profile.cores, profile.vnni),
         ],
         "batch size": [backend.input.batch_size, options.batch_size],
         "preprocessing": [options.mean, options.std],
+        **({"output": options.output} if options.output else {}),
         "attack": asdict(square_spec(square, sets)) | asdict(square) if square else None,
         "version of ardx, numpy or Python": runtime_versions(),
     }
@@ -207,6 +213,13 @@ def _check_fits(adversarial_set: AdversarialSet, backend: Backend, artifact: Art
         raise InputError(
             f"{adversarial_set.path}: holds {manifest.classes} classes, but {artifact.path} has "
             f"{backend.classes} logits; craft a set from the dataset of that model"
+        )
+    if artifact.card is not None:
+        require_same(
+            artifact.card.class_names,
+            manifest.class_names,
+            str(adversarial_set.path),
+            artifact.path,
         )
     if artifact.card is not None and artifact.card.dataset != manifest.dataset:
         raise InputError(

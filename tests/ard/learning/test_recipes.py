@@ -395,3 +395,9 @@ def test_recipes_lists_the_presets() -> None:
     told = json.loads(ardx("recipes", "--json"))
     assert told["cpu-10min"]["settings"]["minutes"] == 10
     assert Path(told["paper"]["file"]).is_file()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbfepochs = 7\n")
+    assert read_recipe(path) == {"epochs": 7}

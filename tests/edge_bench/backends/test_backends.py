@@ -177,7 +177,7 @@ def test_a_file_that_is_no_whole_onnx_model_is_refused_in_one_line(
 ) -> None:
     path = make_model()
     path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(InputError, match=r"cannot load it as an ONNX model .*export") as caught:
+    with pytest.raises(InputError, match=r"an ONNX model.*export") as caught:
         open_ort(path)
     assert "\n" not in str(caught.value)
 

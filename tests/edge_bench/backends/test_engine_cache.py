@@ -61,7 +61,7 @@ class Builder:
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     path = tmp_path / "student.onnx"
-    path.write_bytes(b"a graph")
+    onnx.save(onnx.ModelProto(ir_version=9), path)
     return path
 
 

@@ -167,6 +167,12 @@ def test_a_report_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
         read_json(path, Report, "a report")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_report(report_path: Path) -> None:
+    plain = read_json(report_path, Report, "a report")
+    report_path.write_bytes(b"\xef\xbb\xbf" + report_path.read_bytes())
+    assert read_json(report_path, Report, "a report") == plain
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="expected a report, found no file there"):
         require_file(tmp_path / "none.json", "a report")

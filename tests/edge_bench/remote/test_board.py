@@ -28,7 +28,7 @@ class Blocker:
         if name.partition(".")[0] in ("numpy", "typer", "psutil", "onnxruntime"):
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocker())
-import edge_bench.remote.board, edge_bench.remote.receive, edge_bench.remote.runner
+import edge_bench.remote.board, edge_bench.remote.receive, edge_bench.job
 """
 
 
