@@ -16,6 +16,8 @@ from ard.config import TrainConfig
 from ard.distributed import World
 from ard.inner import (
     INNER_WITH_TEACHER_CLEAN,
+    LINEAR_CLASSES,
+    LinearisedTeacher,
     Objective,
     SideBySide,
     ascend,
@@ -28,6 +30,10 @@ from ard.losses import LOSSES, NOTHING, Logits, LossOptions, Terms, logits_neede
 from ard.state import Run
 from edge_bench.devices.generic import read_text
 from edge_bench.errors import InputError
+
+
+class DivergedError(InputError):
+    """Training with these settings led nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +65,7 @@ def update(
         the weighted terms of the loss.
 
     Raises:
-        InputError: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
     method, needs = LOSSES[config.method], logits_needed(config.method, config.loss)
     options = config.loss.at(progress)
@@ -78,7 +84,7 @@ def update(
         terms = {name: weights[name] * term for name, term in terms.items()}
     loss = losses.total(terms)
     if not math.isfinite(float(loss.detach())):
-        raise InputError(
+        raise DivergedError(
             f"the training loss became {float(loss.detach())}; lower --learning-rate (now "
             f"{config.learning_rate:g}), set --clip-norm, or use --precision fp32"
         )
@@ -112,10 +118,14 @@ def _attack(
     elif config.objective == "kl_self":
         objective = kl_to(_without_gradient(model, images))
     elif config.objective == "ranking":
-        objective = ranking_disagreement(teacher_clean, options.ranking)
+        objective = ranking_disagreement(teacher_clean, options.ranking, labels)
     elif config.objective == "adaad":
         assert teachers.robust is not None
         model, objective = SideBySide(model, teachers.robust), moving_kl
+    elif config.objective == "adaad_linear":
+        assert teachers.robust is not None
+        teacher = LinearisedTeacher(teachers.robust, images, LINEAR_CLASSES)
+        model, objective = SideBySide(model, teacher), moving_kl
     else:
 
         def objective(logits: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from ard.step import Teachers
 from ard.train import timed_steps
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
-from benchmarks.methods.run import one_of
+from benchmarks.methods.plan import one_of
 from edge_bench.errors import ArdxError
 
 UNIT = "rslad"
