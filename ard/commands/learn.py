@@ -68,7 +68,8 @@ class LearningFlags:
     inner_steps: int | None = o.setting("inner_steps", "Attack steps in training.", "10")
     inner: str | None = o.setting(
         "inner",
-        "What that attack ascends: ce, kl_self, or of a teacher kl_clean, adaad, ranking.",
+        "What that attack ascends: ce, kl_self, or of a teacher kl_clean, adaad, adaad_linear, "
+        "ranking.",
         "the method's",
     )
     epochs: int | None = o.setting("epochs", "Passes over the data.", "30")

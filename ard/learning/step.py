@@ -17,6 +17,8 @@ from ard.learning.run_state import Run
 from ard.methods import losses
 from ard.methods.inner import (
     INNER_WITH_TEACHER_CLEAN,
+    LINEAR_CLASSES,
+    LinearisedTeacher,
     SideBySide,
     ascend,
     kl_to,
@@ -27,6 +29,10 @@ from ard.methods.losses import LOSSES, NOTHING, Logits, LossOptions, Terms, logi
 from ard.processes.world import World
 from edge_bench.core.errors import InputError
 from edge_bench.devices.generic import read_text
+
+
+class DivergedError(InputError):
+    """Training with these settings led nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +64,7 @@ def update(
         the weighted terms of the loss.
 
     Raises:
-        InputError: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
     method, needs = LOSSES[config.method], logits_needed(config.method, config.loss)
     options = config.loss.at(progress)
@@ -77,7 +83,7 @@ def update(
         terms = {name: weights[name] * term for name, term in terms.items()}
     loss = losses.total(terms)
     if not math.isfinite(float(loss.detach())):
-        raise InputError(
+        raise DivergedError(
             f"the training loss became {float(loss.detach())}; lower --learning-rate (now "
             f"{config.learning_rate:g}), set --clip-norm, or use --precision fp32"
         )
@@ -111,10 +117,14 @@ def _attack(
     elif config.objective == "kl_self":
         objective = kl_to(_without_gradient(model, images))
     elif config.objective == "ranking":
-        objective = ranking_disagreement(teacher_clean, options.ranking)
+        objective = ranking_disagreement(teacher_clean, options.ranking, labels)
     elif config.objective == "adaad":
         assert teachers.robust is not None
         model, objective = SideBySide(model, teachers.robust), moving_kl
+    elif config.objective == "adaad_linear":
+        assert teachers.robust is not None
+        teacher = LinearisedTeacher(teachers.robust, images, LINEAR_CLASSES)
+        model, objective = SideBySide(model, teacher), moving_kl
     else:
 
         def objective(logits: Tensor) -> Tensor:

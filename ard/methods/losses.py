@@ -38,8 +38,9 @@ class LossOptions:
     """Settings of the objectives; each method reads its own. None is the published value.
 
     Attributes:
-        alpha: weight of the distillation term: goldblum_ard (1), adaad (1), igdm's module (1; for
-            CIFAR-100 its authors take 20), dist_adv's cross-entropy (1).
+        alpha: weight of the distillation term: goldblum_ard (1), igdm's module (1; for CIFAR-100
+            its authors take 20), dist_adv's cross-entropy (1); share of the term on adversarial
+            images: adaad (1), rslad (5/6).
         beta: weight of the robust term of trades (6) and mart (5); exponent of iad (0.1); weight
             of dist_adv's relations within a sample (2).
         gamma: weight of dist_adv's relations between samples (2).
@@ -150,6 +151,17 @@ def published(value: float | None, default: float) -> float:
     return default if value is None else value
 
 
+def _share(alpha: float | None, default: float) -> float:
+    """An alpha that leaves 1 - alpha to another term."""
+    share = published(alpha, default)
+    if share > 1:
+        raise InputError(
+            f"loss.alpha {share:g}: expected a share from 0 to 1, since the other term of this "
+            "objective gets the rest"
+        )
+    return share
+
+
 def kl_divergence_each(student: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
     """KL(softmax(target / T) || softmax(student / T)) of logits (B, C), per sample (B,)."""
     return F.kl_div(
@@ -232,10 +244,11 @@ def iad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
 
 def rslad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
-    """Zi et al. 2021 (RSLAD): 5/6 KL(T(x) || S(x')) + 1/6 KL(T(x) || S(x))."""
+    """Zi et al. 2021 (RSLAD): alpha KL(T(x) || S(x')) + (1 - alpha) KL(T(x) || S(x)), 5/6."""
+    alpha = _share(options.alpha, 5 / 6)
     return {
-        "kl_adversarial": 5 / 6 * kl_divergence(logits.student_adversarial, logits.teacher_clean),
-        "kl_clean": 1 / 6 * kl_divergence(logits.student_clean, logits.teacher_clean),
+        "kl_adversarial": alpha * kl_divergence(logits.student_adversarial, logits.teacher_clean),
+        "kl_clean": (1 - alpha) * kl_divergence(logits.student_clean, logits.teacher_clean),
     }
 
 
@@ -244,7 +257,7 @@ def adaad_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
 
     With alpha 1; its inner maximisation ascends KL(T(x') || S(x')) through both networks.
     """
-    alpha = published(options.alpha, 1.0)
+    alpha = _share(options.alpha, 1.0)
     robust = kl_divergence(logits.student_adversarial, logits.teacher_adversarial)
     terms = {"kl_adversarial": alpha * robust}
     if alpha != 1:
@@ -332,6 +345,7 @@ def ard_terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
         logits.teacher_clean,
         logits.teacher_adversarial,
         ranking,
+        labels,
     )
     return {"anchor": anchor} | {name: weights[name] * loss for name, loss in levels.items()}
 

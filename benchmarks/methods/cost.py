@@ -23,7 +23,7 @@ from ard.learning.train import timed_steps
 from ard.methods.losses import LOSSES
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
-from benchmarks.methods.run import one_of
+from benchmarks.methods.plan import one_of
 from edge_bench.core.errors import ArdxError
 
 UNIT = "rslad"
