@@ -1,17 +1,19 @@
 """The inner maximisation of adversarial training: what it ascends, and how.
 
-To add an objective: a function here, an entry in INNER_OBJECTIVES, and its case in `step`.
+To add an objective: a function `climb_NAME` here, and an entry in `registry.INNER`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.ascent import Objective, gradient_and_logits
+from ard.attacks.ascent import Objective, cross_entropy, gradient_and_logits
 from ard.attacks.norms import projection
+from ard.methods.base import kl_divergence_each
 from ard.methods.emphasis import class_emphasis
-from ard.methods.losses import kl_divergence_each
 from ard.methods.ranking import RankingOptions, disagreement
 
 # The start of the inner maximisation: x + 0.001 N(0, 1), as in TRADES and RSLAD.
@@ -19,6 +21,32 @@ INNER_NOISE = 0.001
 
 LINEAR_CLASSES = 2
 """How many classes of a linearised teacher move; see `LinearisedTeacher`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """What an inner maximisation is given.
+
+    Attributes:
+        student: in eval mode, as it is now.
+        images: clean ones, (B, C, H, W) in [0, 1].
+        labels: (B,).
+        teacher: None where the method has none.
+        teacher_clean: the teacher's logits (B, C) of `images`, where `registry.INNER` asks for
+            them.
+        ranking: the ranking terms of the method.
+    """
+
+    student: nn.Module
+    images: Tensor
+    labels: Tensor
+    teacher: nn.Module | None
+    teacher_clean: Tensor
+    ranking: RankingOptions
+
+
+Climbed = tuple[nn.Module, Objective]
+"""The model that is asked, and what is ascended of its logits."""
 
 
 def kl_to(target: Tensor) -> Objective:
@@ -105,16 +133,41 @@ def ranking_disagreement(
     return objective
 
 
-INNER_OBJECTIVES: dict[str, str] = {
-    "ce": "cross-entropy with the labels",
-    "kl_clean": "KL to the teacher's prediction on the clean image (RSLAD)",
-    "kl_self": "KL to the model's own prediction on the clean image (TRADES)",
-    "adaad": "KL to the teacher's prediction on the same adversarial image (AdaAD)",
-    "adaad_linear": "the same, the teacher being linear around the clean image",
-    "ranking": "disagreement with the teacher's class ranking of the clean image",
-}
-INNER_WITH_TEACHER_CLEAN = ("kl_clean", "ranking")
-INNER_WITH_TEACHER = (*INNER_WITH_TEACHER_CLEAN, "adaad", "adaad_linear")
+def climb_ce(attacked: Attacked) -> Climbed:
+    """Cross-entropy with the labels."""
+    return attacked.student, lambda logits: cross_entropy(logits, attacked.labels)
+
+
+def climb_kl_clean(attacked: Attacked) -> Climbed:
+    """KL to the teacher's prediction on the clean image (RSLAD)."""
+    return attacked.student, kl_to(attacked.teacher_clean)
+
+
+def climb_kl_self(attacked: Attacked) -> Climbed:
+    """KL to the model's own prediction on the clean image (TRADES)."""
+    with torch.no_grad():
+        own: Tensor = attacked.student(attacked.images).float()
+    return attacked.student, kl_to(own)
+
+
+def climb_adaad(attacked: Attacked) -> Climbed:
+    """KL to the teacher's prediction on the same adversarial image (AdaAD)."""
+    assert attacked.teacher is not None
+    return SideBySide(attacked.student, attacked.teacher), moving_kl
+
+
+def climb_adaad_linear(attacked: Attacked) -> Climbed:
+    """The same, the teacher being linear around the clean image."""
+    assert attacked.teacher is not None
+    teacher = LinearisedTeacher(attacked.teacher, attacked.images, LINEAR_CLASSES)
+    return SideBySide(attacked.student, teacher), moving_kl
+
+
+def climb_ranking(attacked: Attacked) -> Climbed:
+    """Disagreement with the teacher's class ranking of the clean image."""
+    ranking = attacked.ranking
+    objective = ranking_disagreement(attacked.teacher_clean, ranking, attacked.labels)
+    return attacked.student, objective
 
 
 def ascend(

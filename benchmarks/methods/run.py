@@ -31,7 +31,7 @@ from ard.learning.recipes import build_config, read_toml
 from ard.learning.step import DivergedError
 from ard.learning.teacher import Teacher, load_teacher
 from ard.learning.train import CHECKPOINT, METRICS
-from ard.methods.losses import LOSSES
+from ard.methods.registry import METHODS
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
 from benchmarks.methods.plan import expand, judge_of
@@ -136,12 +136,12 @@ def one_run(
 
 def teacher_of(config: TrainConfig, path: Path, dataset: Dataset) -> Teacher | None:
     """The robust teacher, where the method distils."""
-    return load_teacher(path, None, dataset) if LOSSES[config.method].distils else None
+    return load_teacher(path, None, dataset) if METHODS[config.method].distils else None
 
 
 def second_teacher_of(config: TrainConfig, path: Path | None, dataset: Dataset) -> Teacher | None:
     """The clean teacher, where the method has two."""
-    if not LOSSES[config.method].needs_second_teacher:
+    if not METHODS[config.method].needs_second_teacher:
         return None
     if path is None:
         raise typer.BadParameter(f"{config.method} needs --clean-teacher")
