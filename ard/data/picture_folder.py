@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -200,8 +201,9 @@ def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:
 
 def digest_files(root: Path, paths: list[Path]) -> str:
     """Digest of files by name, size and time of change, so that none needs to be read twice."""
-    digest = hashlib.sha256(root.name.encode())
+    digest = hashlib.sha256(os.fsencode(root.name))
     for path in paths:
         found = path.stat()
-        digest.update(f"{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+        name = os.fsencode(path.relative_to(root))
+        digest.update(name + f"\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()
