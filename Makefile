@@ -3,6 +3,8 @@
 #   make test    the tests
 PYTHON ?= python3
 BIN := .venv/bin
+# Folders or files of tests; all of them by default.
+TESTS ?=
 
 .PHONY: demo test lint clean
 
@@ -11,7 +13,7 @@ demo: .venv/installed
 
 # A process for each core, of one thread each: torch's threads would wait for one another's cores.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto $(TESTS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
