@@ -300,7 +300,7 @@ def test_a_set_of_another_library_is_imported_and_replayed(
     keys = ("--import-key", "images=x_adv,clean=x")
     beyond = sentence(*imported, *keys, "--epsilon", "1/255")
     assert "--epsilon 0.0039" in beyond
-    for option in ("--limit", "--image-size", "--images", "--step-size", "--dataset"):
+    for option in ("--limit", "--image-size", "--images", "--step-size"):
         assert f"leave {option} out" in sentence(*imported, *keys, option, "3")
     assert not out.exists()
     said = ardx(*imported, *keys, "--attack", "their attack")
