@@ -162,37 +162,45 @@ def sorted_pictures(root: Path, seen: dict[str, Path] | None = None) -> tuple[li
     # By the folders' paths, as torchvision's ImageFolder has them.
     for folder, files, hidden in sorted(walked, key=lambda found: str(found[0])):
         skipped += Skipped(hidden=hidden)
-        for name in files:
-            path = folder / name
-            if name.lower().endswith(NOTES):
-                skipped += Skipped(others=1, example=str(path.relative_to(root.parent)))
+        for file in files:
+            name = file.name.lower()
+            if name.endswith(NOTES):
+                example = str((folder / file.name).relative_to(root.parent))
+                skipped += Skipped(others=1, example=example)
             # A pipe or a device of a picture's name would be waited for.
-            elif name.lower().endswith(PICTURES) and path.is_file():
-                paths.append(path)
+            elif name.endswith(PICTURES) and file.is_file():
+                paths.append(folder / file.name)
             else:
                 raise InputError(
-                    f"{path}: no picture that ardx reads ({', '.join(PICTURES)}); convert it or "
-                    "take it out"
+                    f"{file.path}: no picture that ardx reads ({', '.join(PICTURES)}); convert it "
+                    "or take it out"
                 )
     return paths, skipped
 
 
-def _walk(folder: Path, tree: Path, seen: dict[str, Path]) -> Iterator[tuple[Path, list[str], int]]:
-    """Folders with the names of their files, sorted; `tree` is the real path of all classes."""
+def _walk(
+    folder: Path, tree: Path, seen: dict[str, Path]
+) -> Iterator[tuple[Path, list[os.DirEntry[str]], int]]:
+    """Folders with their files in order of names; `tree` is the real path of all classes."""
     first = seen.setdefault(os.path.realpath(folder), folder)
     if first != folder:
         raise InputError(
             f"{folder}: by a link the same folder as {first}, whose pictures would count twice; "
             "take one out"
         )
-    entries = sorted(folder.iterdir())
+    if folder.is_symlink():
+        _check_link(folder, tree)
+    with os.scandir(folder) as found:
+        # Not Path.iterdir, which asks the disk for the kind of every file, once for each question.
+        entries = sorted(found, key=lambda entry: entry.name)
     kept = [entry for entry in entries if not is_system(entry.name)]
-    for entry in (folder, *kept):
+    for entry in kept:
         if entry.is_symlink():
-            _check_link(entry, tree)
-    yield folder, [entry.name for entry in kept if not entry.is_dir()], len(entries) - len(kept)
-    for inner in (entry for entry in kept if entry.is_dir()):
-        yield from _walk(inner, tree, seen)
+            _check_link(Path(entry.path), tree)
+    yield folder, [entry for entry in kept if not entry.is_dir()], len(entries) - len(kept)
+    for entry in kept:
+        if entry.is_dir():
+            yield from _walk(folder / entry.name, tree, seen)
 
 
 def _check_link(link: Path, tree: Path) -> None:
