@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ard.data.picture_files import pictures_of
-from ard.data.picture_folder import labels_of
+from ard.data.picture_folder import labels_of, taken_as_indices
 from ard.data.picture_tree import PictureTree, is_system, open_tree, sorted_pictures
 from ard.data.registry import DATASETS, KNOWN
 from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
@@ -132,7 +132,8 @@ def _torchvision_dataset(name: str, class_name: str, data_dir: Path, download: b
         train=_split(np.asarray(train.data), train.targets),
         test=_split(np.asarray(test.data), test.targets),
         classes=len(train.classes),
-        class_names=tuple(train.classes),
+        # A folder can have these names: Fashion-MNIST's first is 'T-shirt/top'.
+        class_names=tuple(name.replace("/", "_") for name in train.classes),
         flips=True,
     )
 
@@ -157,7 +158,10 @@ def tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
     of_train: list[int] = []
     for name in names:
         # Beside images/ lies a file of boxes.
-        found, _ = sorted_pictures(root / "train" / name / "images")
+        folder = root / "train" / name / "images"
+        found, _ = sorted_pictures(folder) if folder.is_dir() else ([], None)
+        if not found:
+            raise InputError(f"{folder}: no pictures of this class; unpack the dataset again")
         train += found
         of_train += [wanted[name]] * len(found)
     paths: list[Path] = []
@@ -187,9 +191,9 @@ def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
             "one folder per class"
         )
     trees = open_tree(root / "train"), open_tree(test_root)
-    names = trees[0].names
-    if names != trees[1].names:
-        odd = sorted(set(names) ^ set(trees[1].names))
+    names = trees[0].class_names
+    if names != trees[1].class_names:
+        odd = sorted(set(names) ^ set(trees[1].class_names))
         raise InputError(
             f"--dataset {name}: expected the same classes in train and {test_root.name}, but "
             f"{odd[0]!r} is in one of them only"
@@ -205,7 +209,7 @@ def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
         train=train,
         test=test,
         classes=len(names),
-        class_names=names,
+        class_names=trees[0].class_names,
         flips=True,
         skipped=str(trees[0].skipped + trees[1].skipped),
     )
@@ -246,4 +250,7 @@ def matched(model_path: Path, card: ModelCard, dataset: Dataset) -> Dataset:
         test=Split(dataset.test.stored, position[dataset.test.labels]),
         classes=card.classes,
         class_names=names or dataset.class_names,
+        skipped="\n".join(
+            filter(None, (dataset.skipped, taken_as_indices(dataset.class_names, card)))
+        ),
     )

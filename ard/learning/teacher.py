@@ -7,21 +7,23 @@ from pathlib import Path
 
 from torch import nn
 
+from ard.data.datasets import matched
 from ard.data.splits import Dataset
 from ard.models.published import teacher_for
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
-from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A teacher that fits the dataset, and the file it came from."""
+    """A teacher that fits the dataset, and the file it came from; a published one has no card."""
 
     model: nn.Module
     sha256: str
+    card: ModelCard | None = None
 
 
 def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teacher:
@@ -31,7 +33,7 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
     does not know; it is an architecture, or the name of the known teacher that the file is.
 
     Raises:
-        InputError: unreadable, or of another number of classes or image shape.
+        InputError: unreadable, or of other classes or another image shape.
     """
     model: nn.Module
     known = teacher_for(path, architecture, dataset.name)
@@ -57,5 +59,5 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
             f"({card.dataset}), but {dataset.name} has {dataset.classes} classes on "
             f"{dataset.image_shape}; give a teacher trained on {dataset.name}"
         )
-    require_same(dataset.class_names, card.class_names, f"{path}: a teacher", dataset.name)
-    return Teacher(model=model, sha256=sha256_file(path))
+    matched(path, card, dataset)
+    return Teacher(model=model, sha256=sha256_file(path), card=card)
