@@ -4,6 +4,8 @@
 # For who works on it: make lint, make fix, make docs (into docs/_build).
 PYTHON ?= python3
 BIN := .venv/bin
+# Folders or files of tests; all of them by default.
+TESTS ?=
 
 .PHONY: demo test lint fix docs clean
 
@@ -12,7 +14,7 @@ demo: .venv/installed
 
 # A process for each core, of one thread each: torch's threads would wait for one another's cores.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto $(TESTS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

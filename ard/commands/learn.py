@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
+from ard.data.registry import KNOWN
+from ard.methods.registry import ANCHORS, INNER, methods_that
 from edge_bench.commands.console import print_json, progress
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
@@ -34,6 +36,10 @@ QAT_DEFAULTS = {
     "precision": "fp32",
     "patience": 0,
 }
+
+
+def _inner(of_a_teacher: bool) -> str:
+    return ", ".join(n for n, inner in INNER.items() if inner.needs_teacher == of_a_teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,7 @@ class LearningFlags:
     inner_steps: int | None = o.setting("inner_steps", "Attack steps in training.", "10")
     inner: str | None = o.setting(
         "inner",
-        "What that attack ascends: ce, kl_self, or of a teacher kl_clean, adaad, ranking.",
+        f"What that attack ascends: {_inner(False)}, or of a teacher {_inner(True)}.",
         "the method's",
     )
     epochs: int | None = o.setting("epochs", "Passes over the data.", "30")
@@ -105,7 +111,7 @@ class LearningFlags:
         ),
     ] = False
     torch_device: o.TorchDevice = "auto"
-    dataset: str | None = o.setting("dataset", o.DATASETS, "the recipe's", panel=o.Data)
+    dataset: str | None = o.setting("dataset", f"{KNOWN}.", "the recipe's", panel=o.Data)
     train_fraction: float | None = o.setting(
         "train_fraction",
         "Stratified part of the training data to use; the held-out part stays whole.",
@@ -131,7 +137,7 @@ class TeachFlags(LearningFlags):
         panel=None,
     )
     method: str | None = o.setting(
-        "method", "pgd_at, trades, mart, or natural (no defence).", "trades", panel=None
+        "method", f"{', '.join(methods_that(distil=False))}.", "trades", panel=None
     )
     beta: float | None = o.setting(
         "loss.beta", "Robust weight of trades and mart.", "the method's", panel=None
@@ -181,7 +187,7 @@ class DistillFlags(LearningFlags):
     )
     method: str | None = o.setting(
         "method",
-        "ard; to compare with: rslad, goldblum_ard, iad, adaad, mtard, igdm, dist_adv.",
+        f"{', '.join(methods_that(distil=True))}.",
         "ard",
         panel=None,
     )
@@ -216,7 +222,7 @@ class DistillFlags(LearningFlags):
         panel=o.Ranking,
     )
     anchor: str | None = o.setting(
-        "loss.anchor", "What fixes the scale: rslad, adaad, igdm or ce.", "rslad", panel=o.Ranking
+        "loss.anchor", f"What fixes the scale: {', '.join(ANCHORS)}.", "rslad", panel=o.Ranking
     )
 
 
@@ -287,7 +293,7 @@ distill = o.command("distill", DistillFlags, _distill)
 def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
     """All settings that were given, the most explicit last."""
     from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
-    from ard.methods.losses import method_named
+    from ard.methods.registry import method_named
 
     given = {
         key: convert(key, value, option)

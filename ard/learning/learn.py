@@ -19,7 +19,7 @@ from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan_epochs, train
-from ard.methods.losses import LOSSES
+from ard.methods.registry import METHODS
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_tensors, save_model
 from ard.processes.world import ALONE, World
@@ -119,7 +119,7 @@ def _refuse_what_does_not_fit(
     config: TrainConfig, clean_teacher: Teacher | None, start: Start | None
 ) -> None:
     """Refuse settings that ask for a file which was not given, or the reverse."""
-    needs_clean = LOSSES[config.method].needs_second_teacher
+    needs_clean = METHODS[config.method].needs_second_teacher
     if needs_clean != (clean_teacher is not None):
         raise InputError(
             f"--clean-teacher: {config.method} needs the weights of a teacher trained on clean "

@@ -99,13 +99,13 @@ def settings_of_card(card: ModelCard, *, distils: bool) -> Layer:
         distils: whether they are for `distill`; a method without a teacher is left out then.
     """
     from ard.learning.config import dotted
-    from ard.methods.losses import LOSSES
+    from ard.methods.registry import METHODS
 
     known = setting_types()
     found = {key: value for key, value in dotted(card.recipe).items() if value is not None}
     layer = {k: convert(k, value, f"model card: {k}") for k, value in found.items() if k in known}
     layer |= {"dataset": card.dataset, "architecture": card.architecture}
-    if layer.get("method") not in LOSSES or LOSSES[layer["method"]].distils != distils:
+    if layer.get("method") not in METHODS or METHODS[layer["method"]].distils != distils:
         layer.pop("method", None)
     if layer.get("step_size") == layer.get("epsilon", 0) / 4:
         # It follows from the budget, and goes along where another is given.

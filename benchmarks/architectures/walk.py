@@ -146,6 +146,8 @@ def percent(row: dict[str, Any], key: str) -> str:
 
 
 def document(rows: list[dict[str, Any]], rows_file: Path) -> str:
+    walked = {each["architecture"] for each in rows}
+    left = [name for name in names() if name not in walked]
     cpu = next(
         (
             line.partition(":")[2].strip()
@@ -154,11 +156,15 @@ def document(rows: list[dict[str, Any]], rows_file: Path) -> str:
         ),
         "unknown",
     )
+    _, command, about = (__doc__ or "").strip().split("\n\n")
     return (
         "# Every architecture, trained one step, written, loaded and exported\n\n"
-        f"{__doc__.strip()}\n\nLines: [{rows_file.name}]({rows_file.name}). Made on {cpu}, torch "
-        f"{torch.__version__}. Sizes are sides of square images in pixels; a network whose weights "
-        "depend on the size takes certain sizes above the smallest only.\n\n" + table(rows)
+        f"{about}\n\nLines: [{rows_file.name}]({rows_file.name}). Made on {cpu}, one thread, torch "
+        f"{torch.__version__}, by\n\n```sh\n{command}\n```\n\nSizes are sides of square images in "
+        "pixels. A network whose weights "
+        "depend on the size takes certain sizes above the smallest only.\n\n"
+        + table(rows)
+        + (f"\nNot walked yet: {', '.join(left)}.\n" if left else "")
     )
 
 

@@ -31,10 +31,11 @@ from ard.learning.recipes import (
     settings_of_card,
     write_config,
 )
-from ard.methods.losses import LOSSES, LossOptions
-from ard.methods.ranking import RankingOptions
+from ard.methods.base import LossOptions
+from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model
+from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 
@@ -299,7 +300,7 @@ def test_help_says_the_default_that_is_in_force(flags: Any, defaults: dict[str, 
         told += 1
     assert told > 15
     method = next(f for f in fields(flags) if f.name == "method").metadata["option"].help
-    for name, known in LOSSES.items():
+    for name, known in METHODS.items():
         if known.distils == (flags is DistillFlags):
             assert name in method
 

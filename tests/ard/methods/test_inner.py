@@ -7,10 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.ascent import Objective, gradient_and_logits
-from ard.methods.inner import SideBySide, ascend, kl_to, moving_kl, ranking_disagreement
-from ard.methods.ranking import RankingOptions
+from ard.methods.inner import (
+    LinearisedTeacher,
+    SideBySide,
+    ascend,
+    kl_to,
+    moving_kl,
+    ranking_disagreement,
+)
+from ard.ranking.levels import RankingOptions
 
-from .test_ranking import OPTIONS, reference_disagreement, reference_softmax
+from ..ranking.test_levels import EVERY_OPTION, labels_of, reference_disagreement, reference_softmax
 
 
 def small_networks() -> tuple[nn.Module, nn.Module]:
@@ -44,22 +51,52 @@ def test_the_objective_of_adaad_climbs_through_both_networks() -> None:
     assert float((found - frozen).abs().max()) > 0.1 * float(found.abs().max())
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_the_objective_ranking_is_one_minus_agreement_of_each_sample(
-    options: RankingOptions,
-) -> None:
+@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
+def test_the_objective_ranking_is_the_disagreement_of_each_sample(options: RankingOptions) -> None:
     generator = torch.Generator().manual_seed(3)
     student, teacher = (
         torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(2)
     )
-    found = ranking_disagreement(teacher, options)(student)
+    labels = labels_of(4, 6)
+    found = ranking_disagreement(teacher, options, torch.tensor(labels))(student)
     assert found.shape == (4,)
-    for value, row, target in zip(found, student.tolist(), teacher.tolist(), strict=True):
+    for value, row, target, label in zip(
+        found, student.tolist(), teacher.tolist(), labels, strict=True
+    ):
+        logits = target
         weights = reference_softmax(target) if options.priority == "teacher" else None
         if options.space == "probabilities":
             row, target = reference_softmax(row), reference_softmax(target)
-        expected = reference_disagreement(row, target, options, weights)
+        expected = reference_disagreement(row, target, options, weights, ranked=logits, label=label)
         assert float(value) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_linearised_teacher_is_its_tangent_in_the_likeliest_classes() -> None:
+    """Against central differences in float64; the other classes stay."""
+    _, teacher = small_networks()
+    images = torch.rand(3, 1, 3, 4, dtype=torch.float64)
+    direction = torch.randn(images.shape, dtype=torch.float64)
+    step = 1e-5
+    slopes = (teacher(images + step * direction) - teacher(images - step * direction)) / (2 * step)
+    logits = teacher(images)
+    for classes in (2, 5, 9):
+        linear = LinearisedTeacher(teacher, images, classes)
+        moves = torch.zeros(3, 5, dtype=torch.bool)
+        moves.scatter_(1, logits.topk(min(classes, 5), dim=1).indices, True)
+        expected = torch.where(moves, logits + 7 * slopes, logits)
+        torch.testing.assert_close(linear(images + 7 * direction), expected, atol=1e-8, rtol=1e-6)
+
+
+def test_climbing_with_a_linear_teacher_nears_what_both_networks_would_find() -> None:
+    student, teacher = small_networks()
+    images = torch.rand(16, 1, 3, 4, dtype=torch.float64)
+    both = SideBySide(student, teacher)
+    linear = SideBySide(student, LinearisedTeacher(teacher, images, 5))
+    exact, near = climb(both, images, moving_kl), climb(linear, images, moving_kl)
+    still = climb(student, images, kl_to(teacher(images)))
+    reached, almost, without = (float(moving_kl(both(x)).mean()) for x in (exact, near, still))
+    assert without < almost
+    assert almost == pytest.approx(reached, rel=0.02)
 
 
 @pytest.mark.parametrize("space", ["zscore", "logits", "probabilities"])

@@ -11,15 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ard.methods import pairs
-from ard.methods.pairs import soft_ranks
-from ard.methods.ranking import (
+from ard.ranking import levels as ranking
+from ard.ranking import pairs
+from ard.ranking.emphasis import reliability
+from ard.ranking.levels import (
     RankingOptions,
     kendall_agreement,
     ranking_losses,
     spearman_agreement,
     zscore,
 )
+from ard.ranking.pairs import soft_ranks
 from edge_bench.core.errors import InputError
 
 Row = list[float]
@@ -71,32 +73,119 @@ def reference_softmax(a: Row) -> Row:
     return [math.exp(x) / total for x in a]
 
 
-def reference_disagreement(
-    student: Row, teacher: Row, o: RankingOptions, weights: Row | None = None
+def reference_distance(a: Row, b: Row, o: RankingOptions, weights: list[Row]) -> float:
+    """Mean over the pairs of the squared difference of their comparisons."""
+    total = count = 0.0
+    for i, j in itertools.combinations(range(len(a)), 2):
+        t_b = sign(b[i] - b[j]) if o.hard_teacher else math.tanh(o.k * (b[i] - b[j]))
+        total += weights[i][j] * (math.tanh(o.k * (a[i] - a[j])) - t_b) ** 2
+        count += weights[i][j]
+    return total / count
+
+
+def reference_with_label(
+    student: Row, teacher: Row, ranked: Row, label: int, o: RankingOptions
 ) -> float:
-    """1 - agreement of one row; in the space of probabilities it holds them already."""
-    a, b = student, teacher
+    """The pairs that hold the label alone, by how close the teacher's logits `ranked` are."""
+    likeliest = sorted(range(len(ranked)), key=lambda j: -ranked[j])[: o.top or None]
+    others = [j for j in likeliest if j != label]
+    near = {j: math.exp(-abs(ranked[label] - ranked[j])) for j in others}
+    ab = aa = bb = 0.0
+    for j in others:
+        w = near[j] / sum(near.values())
+        t_a = math.tanh(o.k * (student[label] - student[j]))
+        difference = teacher[label] - teacher[j]
+        t_b = sign(difference) if o.hard_teacher else math.tanh(o.k * difference)
+        ab, aa, bb = ab + w * t_a * t_b, aa + w * t_a**2, bb + w * t_b**2
+    if o.form == "distance":
+        return aa - 2 * ab + bb
+    return 1 - (ab / math.sqrt(aa * bb) if o.normalisation == "cosine" else ab)
+
+
+def scaled(student: Row, teacher: Row, o: RankingOptions, scale: Row | None) -> tuple[Row, Row]:
     if o.space == "zscore":
-        a, b = reference_zscore(a), reference_zscore(b)
+        return reference_zscore(student), reference_zscore(teacher)
+    if o.space == "teacher_scale":
+        rows = scale or teacher
+        mean = sum(rows) / len(rows)
+        deviation = math.sqrt(sum((x - mean) ** 2 for x in rows) / len(rows))
+        return [x / deviation for x in student], [x / deviation for x in teacher]
+    return student, teacher
+
+
+def reference_disagreement(
+    student: Row,
+    teacher: Row,
+    o: RankingOptions,
+    weights: Row | None = None,
+    *,
+    ranked: Row | None = None,
+    label: int | None = None,
+    scale: Row | None = None,
+) -> float:
+    """1 - agreement, or the distance, of one row; probabilities are taken already.
+
+    Between classes `ranked` are the teacher's logits that priority and `top` go by.
+    """
+    a, b = scaled(student, teacher, o, scale)
+    if ranked is not None and label is not None and o.priority == "label":
+        return reference_with_label(a, b, ranked, label, o)
+    if ranked is not None and o.top:
+        kept = sorted(range(len(ranked)), key=lambda j: -ranked[j])[: o.top]
+        a, b = [a[j] for j in kept], [b[j] for j in kept]
+        weights = [weights[j] for j in kept] if weights else None
+    if o.form == "distance" and o.agreement == "kendall":
+        w = weights or [0.5] * len(a)
+        return reference_distance(a, b, o, [[x + y for y in w] for x in w])
+    if o.form == "distance":
+        r, s = reference_ranks(a, o.k, False), reference_ranks(b, o.k, o.hard_teacher)
+        n = len(a)
+        return sum(((x - y) / (n - 1)) ** 2 for x, y in zip(r, s, strict=True)) / n
     if o.agreement == "kendall":
         return 1 - reference_kendall(a, b, o.k, o.normalisation, o.hard_teacher, weights)
     return 1 - reference_spearman(a, b, o.k, o.hard_teacher)
 
 
-def reference_losses(four: list[list[Row]], o: RankingOptions) -> dict[str, float]:
+def reference_reliability(rows: list[Row], labels: list[int], o: RankingOptions) -> Row:
+    """Of each sample, with mean 1."""
+    if o.reliability == "none":
+        return [1.0] * len(rows)
+    probabilities = [reference_softmax(row) for row in rows]
+    if o.reliability == "label":
+        each = [p[y] for p, y in zip(probabilities, labels, strict=True)]
+    else:
+        each = [1 + sum(x * math.log(x) for x in p) / math.log(len(p)) for p in probabilities]
+    return [len(each) * r / sum(each) for r in each]
+
+
+def reference_losses(
+    four: list[list[Row]], o: RankingOptions, labels: list[int] | None = None
+) -> dict[str, float]:
     """Levels 1 to 3 of the method, one sample, class and pair at a time."""
     ranked = four[3] if o.teacher_input == "adversarial" else four[2]
+    labels = labels or [0] * len(ranked)
     priority = [reference_softmax(row) for row in ranked] if o.priority == "teacher" else None
+    trust = reference_reliability(ranked, labels, o)
     s_clean, s_adv, t_clean, t_adv = (
         [reference_softmax(row) for row in z] if o.space == "probabilities" else z for z in four
     )
+    teacher = t_adv if o.teacher_input == "adversarial" else t_clean
 
-    def disagreement(
-        student: list[Row], teacher: list[Row], weights: list[Row] | None = None
+    def between_classes(
+        student: list[Row], teacher: list[Row], scales: list[Row] | None = None
     ) -> float:
         each = [
-            reference_disagreement(a, b, o, weights[i] if weights else None)
-            for i, (a, b) in enumerate(zip(student, teacher, strict=True))
+            trust[i]
+            * reference_disagreement(
+                student[i],
+                teacher[i],
+                o,
+                priority[i] if priority else None,
+                ranked=ranked[i],
+                label=labels[i],
+                scale=scales[i] if scales else None,
+            )
+            for i in range(len(student))
         ]
         return sum(each) / len(each)
 
@@ -106,11 +195,16 @@ def reference_losses(four: list[list[Row]], o: RankingOptions) -> dict[str, floa
     def minus(x: list[Row], y: list[Row]) -> list[Row]:
         return [[p - q for p, q in zip(a, b, strict=True)] for a, b in zip(x, y, strict=True)]
 
-    teacher = t_adv if o.teacher_input == "adversarial" else t_clean
+    weights = None if o.reliability == "none" else trust
+    between_samples = [
+        reference_disagreement(a, b, o, weights)
+        for a, b in zip(columns(s_adv), columns(teacher), strict=True)
+    ]
+    changes = minus(s_clean, s_adv), minus(t_clean, t_adv)
     return {
-        "class": disagreement(s_adv, teacher, priority),
-        "sample": disagreement(columns(s_adv), columns(teacher)),
-        "discrepancy": disagreement(minus(s_clean, s_adv), minus(t_clean, t_adv), priority),
+        "class": between_classes(s_adv, teacher),
+        "sample": sum(between_samples) / len(between_samples),
+        "discrepancy": between_classes(*changes, t_clean),
     }
 
 
@@ -121,9 +215,14 @@ def logits(count: int, rows: int, n: int, seed: int = 0) -> list[Tensor]:
     ]
 
 
+def labels_of(rows: int, n: int) -> list[int]:
+    return [(3 * row + 1) % n for row in range(rows)]
+
+
 def losses_of(four: list[Tensor], options: RankingOptions) -> dict[str, Tensor]:
     s_clean, s_adv, t_clean, t_adv = four
-    return ranking_losses(s_clean, s_adv, t_clean, t_adv, options)
+    labels = torch.tensor(labels_of(*s_clean.shape))
+    return ranking_losses(s_clean, s_adv, t_clean, t_adv, options, labels)
 
 
 OPTIONS = [
@@ -150,13 +249,34 @@ OPTIONS = [
     ]
 ]
 
+FORMS = [
+    RankingOptions(form="distance"),
+    RankingOptions(form="distance", hard_teacher=True, space="logits", k=0.7),
+    RankingOptions(form="distance", agreement="spearman", teacher_input="clean"),
+    RankingOptions(form="distance", space="teacher_scale", k=1.3),
+    RankingOptions(form="distance", space="probabilities", k=9.0, priority="teacher"),
+    RankingOptions(space="teacher_scale", teacher_input="clean"),
+    RankingOptions(space="teacher_scale", agreement="spearman", top=3),
+    RankingOptions(priority="label"),
+    RankingOptions(priority="label", normalisation="cosine", teacher_input="clean"),
+    RankingOptions(priority="label", hard_teacher=True, space="logits", top=2),
+    RankingOptions(priority="label", form="distance", space="teacher_scale", k=0.9),
+    RankingOptions(priority="teacher", form="distance", top=4),
+    RankingOptions(top=2, normalisation="cosine"),
+    RankingOptions(top=100),
+    RankingOptions(reliability="label"),
+    RankingOptions(reliability="entropy", form="distance", teacher_input="clean"),
+    RankingOptions(reliability="label", priority="label", form="distance", top=3),
+]
+EVERY_OPTION = [*OPTIONS, *FORMS]
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+
+@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
 @pytest.mark.parametrize(("rows", "n"), [(4, 7), (5, 6), (3, 2), (2, 3)])
 def test_losses_equal_the_written_out_formulas(options: RankingOptions, rows: int, n: int) -> None:
     four = logits(4, rows, n)
     found = losses_of(four, options)
-    expected = reference_losses([z.tolist() for z in four], options)
+    expected = reference_losses([z.tolist() for z in four], options, labels_of(rows, n))
     assert found.keys() == expected.keys()
     for level, value in expected.items():
         assert float(found[level]) == pytest.approx(value, abs=1e-12), level
@@ -214,14 +334,12 @@ def test_comparisons_in_float32_hold_at_any_range_of_scores(widest: float) -> No
     torch.testing.assert_close(gradient, expected.float(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
 def test_the_whole_loss_passes_gradcheck(options: RankingOptions) -> None:
     s_clean, s_adv, t_clean, t_adv = logits(4, 4, 5, seed=2)
 
     def loss(clean: Tensor, adversarial: Tensor) -> Tensor:
-        return torch.stack(
-            list(ranking_losses(clean, adversarial, t_clean, t_adv, options).values())
-        )
+        return torch.stack(list(losses_of([clean, adversarial, t_clean, t_adv], options).values()))
 
     assert torch.autograd.gradcheck(loss, (s_clean.requires_grad_(), s_adv.requires_grad_()))
 
@@ -244,6 +362,73 @@ def test_equal_orders_cost_nothing_and_reversed_orders_the_most_in_saturation(
     turned = ranking_losses(-clean, -adversarial, clean, adversarial, options)
     for level, value in turned.items():
         assert float(value) == pytest.approx(2, abs=1e-9), level
+
+
+@pytest.mark.parametrize("space", ["zscore", "teacher_scale", "logits"])
+@pytest.mark.parametrize("priority", ["uniform", "teacher", "label"])
+def test_a_distance_is_lowest_at_the_teacher_and_an_agreement_beyond_it(
+    space: str, priority: str
+) -> None:
+    clean, adversarial = logits(2, 4, 5, seed=8)
+    for form, still in (("distance", True), ("agreement", False)):
+        options = RankingOptions(form=form, space=space, priority=priority, k=0.8)
+        student = [z.clone().requires_grad_() for z in (clean, adversarial)]
+        levels = losses_of([*student, clean, adversarial], options)
+        pull = torch.autograd.grad(torch.stack(list(levels.values())).sum(), student)
+        assert (max(float(each.abs().max()) for each in pull) < 1e-12) == still, form
+        if still:
+            assert max(float(level.detach()) for level in levels.values()) < 1e-12
+
+
+def test_the_scale_of_the_teacher_leaves_that_of_the_student_to_be_seen() -> None:
+    four = logits(4, 5, 6, seed=4)
+    s_clean, s_adv, t_clean, t_adv = four
+    for space, sees in (("zscore", False), ("teacher_scale", True)):
+        options = RankingOptions(form="distance", space=space)
+        plain = losses_of(four, options)
+        larger = losses_of([3 * s_clean, 3 * s_adv, t_clean, t_adv], options)
+        both = losses_of([3 * z for z in four], options)
+        for level in plain:
+            assert (abs(float(larger[level] - plain[level])) > 1e-3) == sees, (space, level)
+            assert float(both[level]) == pytest.approx(float(plain[level]), abs=1e-12)
+
+
+def test_a_teacher_without_an_order_asks_for_nothing_at_its_scale() -> None:
+    flat, (student,) = torch.zeros(3, 5), logits(1, 3, 5)
+    options = RankingOptions(form="distance", space="teacher_scale")
+    adversarial = student.float().requires_grad_()
+    levels = losses_of([student.float(), adversarial, flat, flat], options)
+    total = torch.stack(list(levels.values())).sum()
+    (gradient,) = torch.autograd.grad(total, adversarial)
+    assert float(total.detach()) == 0
+    assert float(gradient.abs().max()) == 0
+
+
+def test_the_top_classes_cost_no_more_than_their_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def counting(a: Tensor, *rest: object) -> object:
+        seen.append(a.shape[1])
+        return pairs.pair_sums(a, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ranking, "pair_sums", counting)
+    losses_of(logits(4, 3, 900), RankingOptions(top=10, weight_sample=0))
+    losses_of(logits(4, 3, 900), RankingOptions(priority="label", weight_sample=0))
+    assert seen == [10, 10]
+
+
+def test_a_fooled_teacher_is_heard_less() -> None:
+    """Of two samples, the one whose label the teacher has lost hardly counts."""
+    teacher = torch.tensor([[4.0, 0, 0], [0, 4.0, 0]], dtype=torch.float64)
+    labels = torch.tensor([0, 0])
+    trust = reliability(teacher, labels, "label")
+    assert trust is not None
+    assert float(trust[0] / trust[1]) == pytest.approx(math.exp(4))
+    assert float(trust.mean()) == pytest.approx(1)
+    unsure = torch.cat((teacher[:1], torch.zeros(1, 3, dtype=torch.float64)))
+    by_entropy = reliability(unsure, None, "entropy")
+    assert by_entropy is not None
+    assert by_entropy.tolist() == pytest.approx([2, 0])
 
 
 @pytest.mark.parametrize("k", [0.1, 1.0, 10.0])
@@ -333,7 +518,7 @@ def test_zscore_has_mean_zero_and_variance_one() -> None:
 
 MEMORY_PROBE = """
 import torch
-from ard.methods.ranking import RankingOptions, ranking_losses
+from ard.ranking.levels import RankingOptions, ranking_losses
 from edge_bench.devices.process import peak_memory_bytes as peak
 
 def step(rows, classes, options):
@@ -341,8 +526,8 @@ def step(rows, classes, options):
     clean.requires_grad_(), adversarial.requires_grad_()
     sum(ranking_losses(clean, adversarial, *teacher, options).values()).backward()
 
-for agreement in ("kendall", "spearman"):
-    options = RankingOptions(agreement=agreement)
+for changes in ({}, {"agreement": "spearman"}, {"form": "distance", "space": "teacher_scale"}):
+    options = RankingOptions(**changes)
     step(8, 10, options)
     before = peak()
     step(256, 1000, options)
@@ -357,7 +542,7 @@ def test_memory_at_1000_classes_is_far_from_one_value_per_pair() -> None:
     )
     growths = [int(line) for line in out.stdout.split()]
     one_tensor = 256 * 1000 * 4
-    assert len(growths) == 2
+    assert len(growths) == 3
     assert max(growths) < 150 * one_tensor
 
 
@@ -375,6 +560,13 @@ def test_memory_at_1000_classes_is_far_from_one_value_per_pair() -> None:
         ({"weight_class": -1.0}, "ranking weights"),
         ({"priority": "student"}, "ranking.priority student"),
         ({"priority": "teacher", "agreement": "spearman"}, "no pairs to weigh"),
+        ({"priority": "label", "agreement": "spearman"}, "ranking.priority label"),
+        ({"reliability": "label", "agreement": "spearman"}, "ranking.reliability label"),
+        ({"reliability": "loss"}, "ranking.reliability loss"),
+        ({"form": "distances"}, "ranking.form distances"),
+        ({"form": "distance", "normalisation": "cosine"}, "--normalisation cosine"),
+        ({"top": 1}, "ranking.top 1"),
+        ({"top": -2}, "ranking.top -2"),
     ],
 )
 def test_bad_options_are_named(changes: dict[str, object], named: str) -> None:
