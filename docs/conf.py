@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# For the two extensions beside this file, which are no part of the distribution.
+# For the extensions beside this file, which are no part of the distribution.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from edge_bench import __version__
@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "command_line",
     "docstrings",
+    "registries",
 ]
 default_role = "code"
 myst_enable_extensions = ["colon_fence"]
