@@ -93,10 +93,10 @@ def value_of(parameter: Any) -> str:
 
 
 def inline(text: str) -> Iterator[nodes.Node]:
-    """Words, and what stands between backticks as code."""
-    for index, part in enumerate(re.split(r"`([^`]*)`", text)):
+    """Words, with options and what stands between backticks as code."""
+    for index, part in enumerate(re.split(r"(`[^`]*`|--[a-z][a-z0-9-]*)", text)):
         if part:
-            yield nodes.literal("", part) if index % 2 else nodes.Text(part)
+            yield nodes.literal("", part.strip("`")) if index % 2 else nodes.Text(part)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

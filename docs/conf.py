@@ -24,6 +24,8 @@ extensions = [
     "registries",
 ]
 default_role = "code"
+# It makes one dash of the two that an option begins with.
+smartquotes = False
 myst_enable_extensions = ["colon_fence"]
 # Every heading down to the third level can be linked to, as on the pages of GitHub.
 myst_heading_anchors = 3
