@@ -379,7 +379,6 @@ def test_preprocessing_of_a_model_that_reads_bytes_is_refused(
         run(make_model(dtype="uint8"), [opened], quick(mean=(0.5,), std=(0.5,)))
 
 
-@pytest.mark.parametrize("sets", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_preprocessing_of_a_model_that_has_it_inside_is_refused(
     dtype: str,
@@ -394,6 +393,7 @@ def test_preprocessing_of_a_model_that_has_it_inside_is_refused(
         run(model, [opened], quick(mean=(0.5,) * 3, std=(0.5,) * 3))
 
 
+@pytest.mark.parametrize("sets", [True, False])
 def test_preprocessing_for_another_number_of_channels_is_refused(
     make_model: MakeModel, opened: AdversarialSet, quick: Quick, sets: bool
 ) -> None:
