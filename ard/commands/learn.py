@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
+from ard.data.registry import KNOWN
 from ard.methods.registry import ANCHORS, INNER, methods_that
 from edge_bench.commands.bench_flags import floats_of
 from edge_bench.commands.console import print_json, progress, warn
@@ -111,7 +112,7 @@ class LearningFlags:
         ),
     ] = False
     torch_device: o.TorchDevice = "auto"
-    dataset: str | None = o.setting("dataset", o.DATASETS, "the recipe's", panel=o.Data)
+    dataset: str | None = o.setting("dataset", f"{KNOWN}.", "the recipe's", panel=o.Data)
     train_fraction: float | None = o.setting(
         "train_fraction",
         "Stratified part of the training data to use; the held-out part stays whole.",

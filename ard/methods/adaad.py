@@ -6,11 +6,11 @@ from torch import Tensor
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
     kl_divergence,
     share_of,
 )
-from ard.methods.options import LossOptions
 
 
 def terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:

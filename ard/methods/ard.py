@@ -6,13 +6,13 @@ from torch import Tensor
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
     published,
     total,
 )
-from ard.methods.options import LossOptions
-from ard.methods.ranking import ranking_losses
 from ard.methods.registry import ANCHORS, METHODS
+from ard.ranking.levels import ranking_losses
 
 
 def terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:

@@ -7,10 +7,10 @@ from torch.nn import functional as F
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
     published,
 )
-from ard.methods.options import LossOptions
 
 
 def terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:

@@ -6,12 +6,12 @@ from torch import Tensor
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
     kl_divergence,
     kl_divergence_each,
     published,
 )
-from ard.methods.options import LossOptions
 
 IAD_WARM_UP = 0.3
 """Share of the training in which IAD trusts its teacher alone: 60 of the authors' 200 epochs."""

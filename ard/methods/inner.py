@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from ard.attacks.ascent import Objective, cross_entropy, gradient_and_logits
 from ard.attacks.norms import projection
 from ard.methods.base import kl_divergence_each
-from ard.methods.emphasis import class_emphasis
-from ard.methods.ranking import RankingOptions, disagreement
+from ard.ranking.emphasis import class_emphasis
+from ard.ranking.levels import RankingOptions, disagreement
 
 # The start of the inner maximisation: x + 0.001 N(0, 1), as in TRADES and RSLAD.
 INNER_NOISE = 0.001

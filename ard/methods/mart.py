@@ -8,11 +8,11 @@ from torch.nn import functional as F
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
     kl_divergence_each,
     published,
 )
-from ard.methods.options import LossOptions
 
 # A probability is kept this far from 1 before its complement's logarithm is taken (MART).
 PROBABILITY_EPS = 1e-7

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
     kl_divergence,
 )
-from ard.methods.options import LossOptions
 
 MTARD_RATE = 0.025
 """How fast MTARD's weights follow the losses, per step (its published value)."""

@@ -7,9 +7,9 @@ from torch.nn import functional as F
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
 )
-from ard.methods.options import LossOptions
 
 
 def terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:

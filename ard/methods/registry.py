@@ -16,9 +16,8 @@ from edge_bench.core.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ard.methods.base import Balance, Logits, Terms
+    from ard.methods.base import Balance, Logits, LossOptions, Terms
     from ard.methods.inner import Attacked, Climbed
-    from ard.methods.options import LossOptions
 
 STUDENT_CLEAN, STUDENT_ADVERSARIAL = "student_clean", "student_adversarial"
 TEACHER_CLEAN, TEACHER_ADVERSARIAL = "teacher_clean", "teacher_adversarial"

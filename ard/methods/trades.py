@@ -7,11 +7,11 @@ from torch.nn import functional as F
 
 from ard.methods.base import (
     Logits,
+    LossOptions,
     Terms,
     kl_divergence,
     published,
 )
-from ard.methods.options import LossOptions
 
 
 def terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:

@@ -26,10 +26,10 @@ from ard.learning.train import timed_steps
 from ard.methods import registry
 from ard.methods.base import total
 from ard.methods.inner import SideBySide
-from ard.methods.ranking import ranking_losses
 from ard.methods.registry import INNER, logits_needed
 from ard.models.architectures import build_model
 from ard.models.folding import for_attack
+from ard.ranking.levels import ranking_losses
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
 from edge_bench.core.errors import ArdxError, InputError

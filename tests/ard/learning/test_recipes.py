@@ -31,11 +31,11 @@ from ard.learning.recipes import (
     settings_of_card,
     write_config,
 )
-from ard.methods.options import LossOptions
-from ard.methods.ranking import RankingOptions
+from ard.methods.base import LossOptions
 from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model
+from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 

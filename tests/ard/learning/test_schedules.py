@@ -15,16 +15,15 @@ from ard.learning import train as loop
 from ard.learning.config import learning_rate
 from ard.learning.learn import learn
 from ard.learning.run_state import Run, Validation
-from ard.methods.base import Logits, total
-from ard.methods.options import LossOptions
-from ard.methods.ranking import WEIGHTS, RankingOptions, ranking_losses
+from ard.methods.base import Logits, LossOptions, total
 from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model
+from ard.ranking.levels import WEIGHTS, RankingOptions, ranking_losses
 from edge_bench.core.errors import InputError
 
 from ..conftest import small_config
-from ..methods.test_ranking import logits
+from ..ranking.test_levels import logits
 
 WARMING = RankingOptions(
     weight_class=1.0,

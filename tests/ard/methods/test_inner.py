@@ -15,9 +15,9 @@ from ard.methods.inner import (
     moving_kl,
     ranking_disagreement,
 )
-from ard.methods.ranking import RankingOptions
+from ard.ranking.levels import RankingOptions
 
-from .test_ranking import EVERY_OPTION, labels_of, reference_disagreement, reference_softmax
+from ..ranking.test_levels import EVERY_OPTION, labels_of, reference_disagreement, reference_softmax
 
 
 def small_networks() -> tuple[nn.Module, nn.Module]:

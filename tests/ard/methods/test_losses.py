@@ -11,19 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ard.methods.base import Logits, Terms, total
+from ard.methods.base import Logits, LossOptions, Terms, total
 from ard.methods.mtard import MTARD_RATE, balance
-from ard.methods.options import LossOptions
-from ard.methods.ranking import RankingOptions, ranking_losses
 from ard.methods.registry import (
     ANCHORS,
     METHODS,
     logits_needed,
     method_named,
 )
+from ard.ranking.levels import RankingOptions, ranking_losses
 from edge_bench.core.errors import InputError
 
-from .test_ranking import reference_losses
+from ..ranking.test_levels import reference_losses
 
 Array = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from math import inf
 import torch
 from torch import Tensor
 
-from ard.methods.emphasis import EVERY_PAIR, TINY, Emphasis, class_emphasis, hub_sums, reliability
-from ard.methods.pairs import pair_sums, soft_ranks
+from ard.ranking.emphasis import EVERY_PAIR, TINY, Emphasis, class_emphasis, hub_sums, reliability
+from ard.ranking.pairs import pair_sums, soft_ranks
 from edge_bench.core.errors import InputError
 
 AGREEMENTS = ("kendall", "spearman")

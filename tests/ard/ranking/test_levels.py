@@ -11,16 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from ard.methods import pairs, ranking
-from ard.methods.emphasis import reliability
-from ard.methods.pairs import soft_ranks
-from ard.methods.ranking import (
+from ard.ranking import levels as ranking
+from ard.ranking import pairs
+from ard.ranking.emphasis import reliability
+from ard.ranking.levels import (
     RankingOptions,
     kendall_agreement,
     ranking_losses,
     spearman_agreement,
     zscore,
 )
+from ard.ranking.pairs import soft_ranks
 from edge_bench.core.errors import InputError
 
 Row = list[float]
@@ -517,7 +518,7 @@ def test_zscore_has_mean_zero_and_variance_one() -> None:
 
 MEMORY_PROBE = """
 import torch
-from ard.methods.ranking import RankingOptions, ranking_losses
+from ard.ranking.levels import RankingOptions, ranking_losses
 from edge_bench.devices.process import peak_memory_bytes as peak
 
 def step(rows, classes, options):

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from ard.methods.ranking import RankingOptions
+    from ard.ranking.levels import RankingOptions
 
 TINY = 1e-12
 
