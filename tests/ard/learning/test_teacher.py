@@ -14,7 +14,8 @@ from ard.data.splits import Dataset
 from ard.learning.teacher import Measured, Teacher, doubt_about, load_teacher, measure
 from ard.models.checkpoints import Reading
 from edge_bench.core.errors import InputError
-from tests.ard.conftest import SmallModels
+
+from ..conftest import SmallModels
 
 RUNNER = CliRunner()
 
