@@ -154,7 +154,8 @@ class BenchFlags:
         typer.Option(help="Output of the graph that gives the logits, where several could."),
     ] = None
     mean: Annotated[
-        str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
+        str | None,
+        typer.Option(help="Channel means, for graphs of others without their own: 0.5,0.5,0.5."),
     ] = None
     std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
     square: SquareFlags
