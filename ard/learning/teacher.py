@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ard.data.datasets import matched
 from ard.data.splits import Dataset, hold_out_validation
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
@@ -14,6 +15,7 @@ from ard.models.published import teacher_for
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
 CLAIM_MARGIN = 0.1
@@ -30,6 +32,7 @@ class Teacher:
     """Clean accuracy that its publisher or its card states; None where nobody does."""
     is_ours: bool = True
     """Written by ardx, with its normalisation inside."""
+    card: ModelCard | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,8 @@ def measure(teacher: Teacher, dataset: Dataset, torch_device: str) -> Measured:
     Raises:
         InputError: the model gives NaN or infinite logits.
     """
+    if teacher.card is not None:
+        dataset = matched(Path("teacher"), teacher.card, dataset)
     held_out = hold_out_validation(dataset.train)[1]
     right = evaluate_attack(teacher.model, held_out, None, torch_device=torch_device)
     return Measured(clean_accuracy=float(right.mean()), images=len(held_out))
