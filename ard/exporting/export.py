@@ -58,6 +58,9 @@ def export(
 ) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
+    Example:
+        export(Path("student.safetensors"), digits, Path("student.onnx"), int8_target="arm")
+
     `input_type` and `batch_size` as in `ExportPlan`, `root` as in `export_artifact`.
 
     Raises:

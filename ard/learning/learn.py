@@ -62,6 +62,12 @@ def learn(
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
 
+    Example:
+        config = TrainConfig(
+            dataset="digits", architecture="resnet8", method="pgd_at", epsilon=0.15, step_size=0.04
+        )
+        taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
+
     The config that was used lies beside them as a recipe, `config.toml`.
     """
     run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)

@@ -92,6 +92,9 @@ def load_teacher(
 ) -> Teacher:
     """Load a teacher written by ardx, or a published checkpoint.
 
+    Example:
+        teacher = load_teacher(Path("teacher/teacher.safetensors"), None, digits)
+
     `architecture` is needed where the file is published under a name that `ard.models.published`
     does not know; it is an architecture, or the name of the known teacher that the file is. `tell`
     is told what was chosen in a file that leaves a choice.

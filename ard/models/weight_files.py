@@ -92,6 +92,9 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool 
 def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """Read what `save_model` wrote, in eval mode and frozen.
 
+    Example:
+        model, card = load_model(Path("student/student.safetensors"))
+
     Weights that were trained as INT8 come as the network that rounds them.
 
     Raises:
