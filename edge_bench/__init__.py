@@ -18,4 +18,4 @@ import os
 # sets it to 0.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
