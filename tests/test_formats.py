@@ -1,8 +1,9 @@
 """Files of every kind as ardx 0.1.0 wrote them still load, and newer ones are refused by name.
 
-`data/formats/0.1.0` was written by the commands of 0.1.0 (the progress of a set and the record of an
-engine by the functions behind them, the conditions of a gate by hand): a ResNet-8 of width 4 on digits, 12 epochs, and 32 test images. No
-file there is ever written anew; another version of a format brings another folder.
+`data/formats/0.1.0` was written by the commands of 0.1.0 (the progress of a set and the record of
+an engine by the functions behind them, the conditions of a gate by hand): a ResNet-8 of width 4 on
+digits, 12 epochs, and 32 test images. No file there is ever written anew; another version of a
+format brings another folder.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ from edge_bench.report.gate import check, read_conditions
 from edge_bench.robustness.inference import stored_logits
 from edge_bench.robustness.replay import replay
 
-from .tools.format_pages import PAGES, REFERENCE, files
+from .tools.format_pages import FORMATS, PAGES, files
 
 OLD = Path(__file__).parent / "data" / "formats" / "0.1.0"
 MODEL = OLD / "model.onnx"
@@ -80,7 +81,7 @@ def old_values() -> dict[str, tuple[Any, type[Any]]]:
 
 
 def schema(name: str) -> dict[str, Any]:
-    text = (REFERENCE / "formats" / f"{name}.schema.json").read_text(encoding="utf-8")
+    text = (FORMATS / f"{name}.schema.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found
 
@@ -285,7 +286,7 @@ def test_the_pages_of_formats_are_up_to_date() -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     assert stale == [], "run python -m tests.tools.format_pages"
-    assert set((REFERENCE / "formats").iterdir()) == set(files()) - {REFERENCE / "formats.md"}
+    assert set(FORMATS.iterdir()) - {FORMATS / "index.md"} == set(files())
 
 
 @pytest.mark.parametrize("name", [page.name for page in PAGES])

@@ -143,8 +143,8 @@ def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
         download=flags.download,
         image_size=flags.image_size,
     )
-    o.tell_skipped(data.skipped)
     data = matched(flags.model, victim.card, data)
+    o.tell_skipped(data.skipped)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
     )

@@ -100,8 +100,8 @@ def run_evaluate(flags: EvaluateFlags) -> None:
             download=flags.download,
             image_size=flags.image_size,
         )
-        o.tell_skipped(data.skipped)
         data = matched(flags.model, victim.card, data)
+        o.tell_skipped(data.skipped)
         evaluation = Evaluation(
             victim=victim,
             split=take_limit(data.test, flags.limit),

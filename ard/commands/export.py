@@ -126,7 +126,7 @@ def run_export(flags: ExportFlags) -> None:
 
     Example: ardx export student.safetensors --out student.onnx --int8 --target auto
     """
-    from ard.data.datasets import load_dataset
+    from ard.data.datasets import load_dataset, matched
     from ard.exporting.export import export
     from ard.models.weight_files import load_model
     from deploy.allowed_drop.budget import BudgetError
@@ -142,6 +142,7 @@ def run_export(flags: ExportFlags) -> None:
         download=flags.download,
         image_size=flags.image_size,
     )
+    data = matched(flags.model, card, data)
     o.tell_skipped(data.skipped)
     try:
         exported = export(

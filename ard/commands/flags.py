@@ -26,8 +26,6 @@ Quantised = "From trained weights"
 DEFAULT_TARGET = "x86"
 """Of INT8: what runs rightly on every x86 processor."""
 
-DATASETS = "digits, fashion-mnist, cifar10, cifar100, tiny-imagenet or imagefolder:PATH."
-
 OptionalDatasetName = Annotated[
     str | None,
     typer.Option(

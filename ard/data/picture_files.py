@@ -98,7 +98,9 @@ class PictureFiles:
                 size = path.stat().st_size
             except OSError as error:
                 raise _unreadable(path, error) from None
-            digest.update(f"{path.relative_to(self.root).as_posix()}\0{size}\0".encode())
+            # As bytes: a name need not be text.
+            name = os.fsencode(path.relative_to(self.root).as_posix())
+            digest.update(name + f"\0{size}\0".encode())
         return digest.hexdigest()
 
     def _check_size(self, path: Path, height: int, width: int) -> None:
@@ -153,26 +155,18 @@ def loaded_ahead(split: Split, indices: Iterable[Tensor]) -> Generator[Split]:
 def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
     """One picture, upright, as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`.
 
-    Transparency is dropped: what shows is the colour below it.
+    Transparency is dropped: what shows is the colour below it. Of several frames the first counts.
 
     Raises:
         InputError: no readable picture, or one of more than 8 bits a channel.
     """
-    from PIL import ImageOps
     from PIL.Image import Resampling
 
     with _opened(path) as picture:
-        # Pillow cuts colours of 16 bits to 8 without a word; its tiles tell the file's own form.
-        if picture.mode[0] in "IF" or any(
-            "16" in str(tile[3]) for tile in getattr(picture, "tile", ())
-        ):
-            raise InputError(
-                f"{path}: more than 8 bits a channel, which would not survive; convert it"
-            )
-        upright = ImageOps.exif_transpose(picture)
-        if "transparency" in upright.info:
-            upright = upright.convert("RGBA")
-        image = upright.convert(mode)
+        picture.load()
+        # Of a palette's transparency Pillow warns, and then drops it, too.
+        picture.info.pop("transparency", None)
+        image = _upright(picture).convert(mode)
     if image_size is not None:
         image = image.resize((image_size, image_size), Resampling.BILINEAR)
     return np.asarray(image)
@@ -187,20 +181,71 @@ def _opened(path: Path) -> Generator[Image]:
         if not path.is_file():
             raise OSError("not a regular file" if path.exists() else "no such file")
         with Image.open(path, formats=FORMATS) as picture:
+            if _is_deep(picture):
+                raise InputError(
+                    f"{path}: more than 8 bits a channel, which would not survive; convert it"
+                )
             yield picture
     # A damaged file ends as any of these, depending on its format.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
 
 
+def _is_deep(picture: Image) -> bool:
+    """Has it more than 8 bits a channel? Pillow cuts colours of 16 bits to 8 without a word.
+
+    How the pixels lie in the file its tiles tell: a raw mode such as `RGB;16B`, and of a PPM the
+    largest value where that is not 255.
+    """
+    if picture.mode[0] in "IF":
+        return True
+    for tile in getattr(picture, "tile", ()):
+        raw, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if picture.format == "PPM":
+            if more and more[0] > 255:
+                return True
+        # In a BMP ;16 means 16 bits for all channels together.
+        elif picture.format != "BMP" and ";16" in str(raw):
+            return True
+    return False
+
+
 def _upright_size(picture: Image) -> tuple[int, int]:
     """(width, height) once the orientation in its EXIF data is applied."""
     width, height = picture.size
-    return (
-        (height, width)
-        if picture.getexif().get(ORIENTATION, 1) in QUARTER_TURNS
-        else (width, height)
-    )
+    # Of a TIFF Pillow gives the upright size, and when it loads it, the upright pixels.
+    turned = picture.format != "TIFF" and _orientation(picture) in QUARTER_TURNS
+    return (height, width) if turned else (width, height)
+
+
+def _upright(picture: Image) -> Image:
+    """The picture, loaded, as its orientation wants it shown."""
+    from PIL.Image import Transpose
+
+    # Not ImageOps.exif_transpose, which writes the other tags anew and fails where one is damaged.
+    turn = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: Image) -> int:
+    """1 to 8; 1 where none is stated, or none that can be read."""
+    from PIL import Image
+
+    try:
+        # Not the method of PNG, which decodes the whole file in search of a block at its end.
+        found = Image.Image.getexif(picture).get(ORIENTATION)
+    except Exception:
+        # A damaged block raises almost anything; viewers show such a picture as it lies.
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from ard.data.picture_files import DECODED, read_picture
 from ard.data.picture_tree import open_tree, sorted_pictures
 from ard.data.splits import Split
-from edge_bench.core.classes import ClassNames, indices_of
+from edge_bench.core.classes import ClassNames, are_indices, indices_of, shown
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 
@@ -168,13 +169,22 @@ def open_pictures(path: Path, card: ModelCard, image_size: int | None) -> Pictur
     tree = open_tree(path)
     folders = []
     for name, label in zip(
-        tree.names, labels_of(tree.names, card, f"--images {path}"), strict=True
+        tree.names, labels_of(tree.class_names, card, f"--images {path}"), strict=True
     ):
         paths = tree.pictures(name)
         root = path / name
         digest = digest_files(root, paths)
         folders.append(ClassFolder(path=root, label=label, count=len(paths), digest=digest))
-    return PictureSource(folders, card, image_size, str(tree.skipped))
+    told = "\n".join(filter(None, (str(tree.skipped), taken_as_indices(tree.class_names, card))))
+    return PictureSource(folders, card, image_size, told)
+
+
+def taken_as_indices(names: Sequence[str], card: ModelCard) -> str:
+    """A line where classes named by numbers stand for those of a model that names them by words."""
+    if card.class_names is None or not are_indices(names, card.class_names):
+        return ""
+    meant = shown(card.class_names)
+    return f"classes 0 to {len(names) - 1}: taken as the model's in their order, {meant}"
 
 
 def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:
@@ -200,8 +210,9 @@ def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:
 
 def digest_files(root: Path, paths: list[Path]) -> str:
     """Digest of files by name, size and time of change, so that none needs to be read twice."""
-    digest = hashlib.sha256(root.name.encode())
+    digest = hashlib.sha256(os.fsencode(root.name))
     for path in paths:
         found = path.stat()
-        digest.update(f"{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+        name = os.fsencode(path.relative_to(root))
+        digest.update(name + f"\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()

@@ -38,7 +38,7 @@ class Source(Protocol):
 
     @property
     def skipped(self) -> str:
-        """A line about files that were passed over; empty where none were."""
+        """Lines about files that were passed over, as of a Dataset."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -105,7 +105,8 @@ class Dataset:
     Attributes:
         flips: a mirrored image keeps its class.
         class_names: of the classes, in the order of their labels; None where nobody knows them.
-        skipped: a line about files that were passed over in a folder of pictures.
+        skipped: lines about files that were passed over in a folder of pictures, and about classes
+            named by numbers that stand for others; empty where there is nothing to tell.
     """
 
     name: str

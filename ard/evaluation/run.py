@@ -138,6 +138,7 @@ def as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
     return evaluation.asked() | {
         "accuracy": {name: accuracy(mask) for name, mask in masks.items()},
         "worst_case_of": worst_of,
+        "class_names": evaluation.victim.card.class_names,
         "doubts": [asdict(doubt) for doubt in result.doubts],
     }
 

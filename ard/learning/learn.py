@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from ard.data.datasets import matched
 from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig
 from ard.learning.recipes import CONFIG, write_config
@@ -23,6 +24,7 @@ from ard.methods.registry import METHODS
 from ard.models.sizes import check_fits
 from ard.models.weight_files import save_model
 from ard.processes.world import ALONE, World
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import ModelCard
@@ -66,6 +68,7 @@ def learn(
     _refuse_what_does_not_fit(config, clean_teacher, start)
     if tensorboard:
         check_installed()
+    dataset = _in_their_order(dataset, teacher, clean_teacher, start)
     out = weights.parent
     world.from_first(lambda: _check_out(weights, resume, force))
     card = _card(config, dataset, teacher)
@@ -132,6 +135,27 @@ def _refuse_what_does_not_fit(
             f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
             "as --init"
         )
+
+
+def _in_their_order(
+    dataset: Dataset, teacher: Teacher | None, clean_teacher: Teacher | None, start: Start | None
+) -> Dataset:
+    """The dataset with its labels in the order of the given models' classes, which must be one.
+
+    Models of before cards held names, trained on folders of numbers, count those as text.
+    """
+    given = {"--teacher": teacher, "--clean-teacher": clean_teacher, "--init": start}
+    fitted = {
+        option: matched(Path(option), model.card, dataset)
+        for option, model in given.items()
+        if model is not None and model.card is not None
+    }
+    if not fitted:
+        return dataset
+    (first, ordered), *others = fitted.items()
+    for option, other in others:
+        require_same(ordered.class_names, other.class_names, option, first)
+    return ordered
 
 
 def _settled(

@@ -19,6 +19,7 @@ from deploy.qat.qdq_plan import arrays_of
 from deploy.quantization.quantize import Quantiser
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
 CALIBRATION_IMAGES = 512
@@ -30,6 +31,7 @@ class Start:
 
     model: nn.Module
     sha256: str
+    card: ModelCard | None = None
 
 
 def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
@@ -45,7 +47,9 @@ def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
             f"{config.architecture}; leave --student out, or give weights of that architecture"
         )
     matched(path, card, dataset)
-    require_same(card.class_names, dataset.class_names, dataset.name, f"--init {path}")
+    if card.classes != dataset.classes:
+        # A part is enough to judge a model by, but it would forget the others.
+        require_same(card.class_names, dataset.class_names, dataset.name, f"--init {path}")
     if isinstance(model, QDQNetwork):
         raise InputError(
             f"--init {path}: was trained as INT8 for {model.target} already; give the float "
@@ -53,7 +57,7 @@ def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
         )
     if config.qat is not None:
         model = quantised(model, dataset, config.qat, config.seed)
-    return Start(model=model.requires_grad_(True), sha256=sha256_file(path))
+    return Start(model=model.requires_grad_(True), sha256=sha256_file(path), card=card)
 
 
 def quantised(model: nn.Module, dataset: Dataset, target: str, seed: int) -> QDQNetwork:

@@ -6,6 +6,7 @@ of before they were kept has none, and then only the count can be compared.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from edge_bench.core.errors import InputError
@@ -21,6 +22,11 @@ def in_order(names: Sequence[str]) -> list[str]:
     return sorted(names)
 
 
+def composed(name: str) -> str:
+    """A name with one character for a letter and its accent: macOS stores two."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _are_numbers(names: Sequence[str]) -> bool:
     return all(name.isascii() and name.isdecimal() for name in names)
 
@@ -34,8 +40,7 @@ def shown(names: Sequence[str]) -> str:
 def indices_of(found: Sequence[str], known: ClassNames, where: str) -> list[int]:
     """The index among the classes `known` of each name in `found`.
 
-    Names that are numbers, all below the number of classes, stand for indices where the model's
-    own names are words.
+    See `are_indices` for names that are numbers.
 
     Raises:
         InputError: a name that the model does not know; gives both lists.
@@ -44,12 +49,23 @@ def indices_of(found: Sequence[str], known: ClassNames, where: str) -> list[int]
     strangers = [name for name in found if name not in position]
     if not strangers:
         return [position[name] for name in found]
-    if len(strangers) == len(found) and _are_numbers(found) and max(map(int, found)) < len(known):
+    if are_indices(found, known):
         return [int(name) for name in found]
     raise InputError(
         f"{where}: class {strangers[0]!r} is none of the model's; found {shown(found)}, expected "
         f"some of {shown(known)}; rename the classes as the model names them"
     )
+
+
+def are_indices(found: Sequence[str], known: ClassNames) -> bool:
+    """Are the names `found` the numbers 0 to C - 1, and none of the C names `known` a number?
+
+    Then they stand for indices, as the folders '0' to '99' of CIFAR-100 do. Of a part of the
+    numbers nobody could tell whether they count from 0.
+    """
+    if not _are_numbers(found) or any(_are_numbers([name]) for name in known):
+        return False
+    return sorted(map(int, found)) == list(range(len(known)))
 
 
 def require_same(ours: ClassNames | None, theirs: ClassNames | None, where: str, what: str) -> None:

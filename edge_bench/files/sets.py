@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import SetManifest
 from edge_bench.files.store import read_json, sha256_file
@@ -87,6 +88,8 @@ def open_sets(path: Path) -> list[AdversarialSet]:
                 f"{other.path}: holds other clean images or labels than {sets[0].path}, so no "
                 "worst case per sample exists; craft both with one --dataset, --limit and --seed"
             )
+        names, others = sets[0].manifest.class_names, other.manifest.class_names
+        require_same(names, others, str(other.path), str(sets[0].path))
     return sets
 
 

@@ -1,8 +1,8 @@
-"""Write docs/reference/formats.md and its JSON Schemas from the dataclasses that files become.
+"""Write docs/reference/formats/versions.md, and a JSON Schema of each format beside it.
 
     .venv/bin/python -m tests.tools.format_pages
 
-`tests/edge_bench/files/test_formats.py` says when they are stale.
+`tests/test_formats.py` says when they are stale.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_bench.files.fingerprint import Origin
 from edge_bench.files.set_writer import SetProgress
 from edge_bench.report.compare import Comparison
 
-REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+FORMATS = Path(__file__).parents[2] / "docs" / "reference" / "formats"
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -84,10 +84,10 @@ PAGES = (
     ),
 )
 
-INTRODUCTION = f"""# File formats
+INTRODUCTION = f"""# Versions of the file formats
 
-Every file that ardx writes says in `{KEY}` of which version of its format it is. This ardx reads
-all versions below, and writes the last one of each. A file of a newer version is refused with a
+Every format below has a version of its own, which its files say in `{KEY}`. This ardx reads all
+versions below, and writes the last one of each. A file of a newer version is refused with a
 sentence that names the file, its version, and the ardx to use.
 
 A field is never added, removed or given another meaning without a new version. So a field that is
@@ -99,7 +99,7 @@ This page and the schemas are written by `python -m tests.tools.format_pages`.
 
 OTHERS = """## Files without a version
 
-`gate.toml` ([schema](formats/gate.schema.json)) and recipes (`config.toml`) are written by people,
+`gate.toml` ([schema](gate.schema.json)) and recipes (`config.toml`) are written by people,
 and say no version. A condition or setting that is not known is refused by its name, and one that
 is not there takes its default. Masks of an unfinished `evaluate`, and the journal of an unfinished
 `bench`, are read by the ardx that wrote them alone; another one begins anew.
@@ -155,7 +155,7 @@ def page_text() -> str:
         format_ = page.kind.FORMAT
         title = format_.name.partition(" ")[2].capitalize()
         parts.append(
-            f"## {title}\n\n{page.where}\n[Schema](formats/{page.name}.schema.json), version "
+            f"## {title}\n\n{page.where}\n[Schema]({page.name}.schema.json), version "
             f"{format_.version}.\n\n{history_table(format_)}\n"
         )
     parts.append(
@@ -167,12 +167,10 @@ def page_text() -> str:
 
 
 def files() -> dict[Path, str]:
-    """Every generated file, below docs/reference."""
-    found = {
-        REFERENCE / "formats" / f"{page.name}.schema.json": schema_text(page.kind) for page in PAGES
-    }
-    found[REFERENCE / "formats" / "gate.schema.json"] = schema_text(Gate)
-    return found | {REFERENCE / "formats.md": page_text()}
+    """Every generated file, below docs/reference/formats."""
+    found = {FORMATS / f"{page.name}.schema.json": schema_text(page.kind) for page in PAGES}
+    found[FORMATS / "gate.schema.json"] = schema_text(Gate)
+    return found | {FORMATS / "versions.md": page_text()}
 
 
 if __name__ == "__main__":

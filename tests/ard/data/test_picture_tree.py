@@ -12,17 +12,21 @@ import pytest
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
+from ard.data import picture_files
 from ard.data.datasets import load_dataset
-from ard.data.picture_files import read_picture
+from ard.data.picture_files import pictures_of, read_picture
 from ard.data.picture_tree import open_tree
+from ard.data.sources import open_images
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 
 LEVELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 
 
-def save(path: Path, **options: object) -> None:
+def save(path: Path, **options: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(LEVELS).save(path, **options)  # type: ignore[arg-type]
+    return path
 
 
 @pytest.fixture
@@ -53,6 +57,12 @@ LEFT_BEHIND = (
     "__MACOSX/1/a.png",
     ".ipynb_checkpoints/a.png",
     "2/desktop.ini",
+    "2/THUMBS.DB",
+    "2/inner/.a.png.swp",
+    "2/@eaDir/a.png/SYNOPHOTO_THUMB_M.jpg",
+    "lost+found/a.png",
+    "System Volume Information/a.png",
+    "$RECYCLE.BIN/a.png",
 )
 
 
@@ -96,6 +106,36 @@ def pipe(root: Path) -> None:
     os.mkfifo(root / "1" / "z.png")
 
 
+def unknown(root: Path) -> None:
+    save(root / "1" / "a.png").rename(root / "1" / "IMG_0001")
+
+
+def link(name: str, target: str) -> Callable[[Path], None]:
+    """Makes a symbolic link of this name below the root."""
+
+    def make(root: Path) -> None:
+        (root / name).symlink_to(target)
+
+    return make
+
+
+def pipe_by_a_link(root: Path) -> None:
+    os.mkfifo(root.parent / "pipe")
+    (root / "1" / "z.png").symlink_to(root.parent / "pipe")
+
+
+def once_more_beside(root: Path) -> None:
+    save(root.parent / "pool" / "c.png")
+    for name in ("1", "2"):
+        (root / name / "more").symlink_to(root.parent / "pool")
+
+
+def loop_beside(root: Path) -> None:
+    save(root.parent / "pool" / "c.png")
+    (root.parent / "pool" / "pool").symlink_to(root.parent / "pool")
+    (root / "1" / "more").symlink_to(root.parent / "pool")
+
+
 def loop(root: Path) -> None:
     (root / "1" / "again").symlink_to(root / "1")
 
@@ -114,6 +154,18 @@ def loop_to_the_top(root: Path) -> None:
         (loop, "again: a link back to"),
         (gif, r"a\.gif: no picture that ardx reads"),
         (loop_to_the_top, "again: a link back to"),
+        (unknown, "IMG_0001: no picture that ardx reads"),
+        (pipe_by_a_link, r"z\.png: no picture that ardx reads"),
+        (link("1/c.png", "nowhere.png"), r"c\.png: a link to nothing"),
+        (link("1/circle", "circle"), "circle: a link to nothing"),
+        (link("1/c.png", "/dev/null"), r"c\.png: no picture that ardx reads"),
+        (link("1/up", ".."), "up: a link back to"),
+        (link("1/top", "/"), "top: a link back to /,"),
+        (link("1/other", "../2"), "other: a link back to"),
+        (link("1/c.png", "../2/a.png"), r"c\.png: a link back to"),
+        (link("one", "1"), "by a link the same folder as"),
+        (once_more_beside, "more: by a link the same folder as"),
+        (loop_beside, "pool: by a link the same folder as"),
     ],
 )
 def test_what_cannot_be_used_is_named(
@@ -128,6 +180,42 @@ def test_a_folder_beside_is_followed_where_a_link_leads_there(root: Path, tmp_pa
     save(tmp_path / "elsewhere" / "c.png")
     (root / "1" / "more").symlink_to(tmp_path / "elsewhere")
     assert len(open_tree(root).pictures("1")) == 3
+
+
+def test_pictures_in_hidden_folders_are_found_by_links_alone(root: Path) -> None:
+    """As git-annex keeps files."""
+    (root / "1" / "c.png").symlink_to(save(root / ".git" / "annex" / "c.png"))
+    assert len(open_tree(root).pictures("1")) == 3
+
+
+def test_the_same_name_is_one_on_every_system(root: Path) -> None:
+    save(root / "ka\u0308fer" / "a.png")  # macOS stores the umlaut as a letter and two dots.
+    assert open_tree(root).class_names[-1] == "k\u00e4fer"
+    save(root / "k\u00e4fer" / "a.png")
+    with pytest.raises(InputError, match="two folders are called"):
+        open_tree(root)
+
+
+def test_a_class_must_have_a_name_that_a_card_can_hold(root: Path) -> None:
+    save(root / os.fsdecode(b"caf\xe9") / "a.png")
+    with pytest.raises(InputError, match=r"is no UTF-8; rename it"):
+        open_tree(root)
+
+
+def test_a_file_may_have_any_name(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(root / "1" / os.fsdecode(b"caf\xe9.png"))
+    card = ModelCard(
+        architecture="a",
+        dataset="d",
+        classes=3,
+        class_names=("1", "2", "10"),
+        input_shape=(3, 4, 6),
+    )
+    source = open_images(root, card)
+    assert len(source.read(0, len(source))) == 7
+    assert len(source.identity) == 64
+    monkeypatch.setattr(picture_files, "IN_MEMORY_BYTES", 0)
+    assert len(pictures_of(open_tree(root).pictures("1"), [0] * 3, root, None).sha256) == 64
 
 
 def test_jfif_is_jpeg(root: Path) -> None:

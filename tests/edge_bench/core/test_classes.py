@@ -25,7 +25,9 @@ def test_numbers_are_in_the_order_of_numbers(names: list[str], expected: list[st
     ("found", "known", "expected"),
     [
         (["owl", "cat"], ("cat", "dog", "owl"), [2, 0]),
-        (["0", "2"], ("cat", "dog", "owl"), [0, 2]),
+        # Numbers are the places of a model that names its classes by words.
+        (["0", "1", "2"], ("cat", "dog", "owl"), [0, 1, 2]),
+        (["00", "01", "02"], ("cat", "dog", "owl"), [0, 1, 2]),
         (["2", "1"], ("1", "2"), [1, 0]),
     ],
 )
@@ -35,10 +37,21 @@ def test_a_class_is_found_by_its_name(
     assert indices_of(found, known, "pictures") == expected
 
 
-@pytest.mark.parametrize("found", [["ant", "cat"], ["0", "cat"], ["0", "3"], ["Katze"]])
+@pytest.mark.parametrize(
+    "found",
+    [
+        *(["ant", "cat"], ["0", "cat"], ["Katze"], ["Cat"], ["test", "train"]),
+        *(["0", "3"], ["1", "2"], ["1", "2", "3"], ["0", "2"], ["0", "00", "1"]),
+    ],
+)
 def test_a_class_that_the_model_does_not_know_is_refused_with_both_lists(found: list[str]) -> None:
     with pytest.raises(InputError, match=r"none of the model's; found .*expected some of 'cat'"):
         indices_of(found, ("cat", "dog", "owl"), "pictures")
+
+
+def test_numbers_are_no_places_among_other_numbers() -> None:
+    with pytest.raises(InputError, match="none of the model's"):
+        indices_of(["0", "1", "2"], ("10", "20", "30"), "pictures")
 
 
 def test_classes_of_two_files_are_compared_where_both_have_names() -> None:

@@ -232,6 +232,16 @@ def test_a_folder_beside_the_sets_that_is_no_set_is_passed_over(make_set: MakeSe
     assert [s.name for s in open_sets(folder.parent)] == ["fgsm"]
 
 
+def test_sets_whose_labels_have_other_names_are_refused(make_set: MakeSet) -> None:
+    make_set("a", manifest={"class_names": ("cat", "dog", "elk", "owl")})
+    make_set("b")
+    root = make_set("c", manifest={"class_names": ("cat", "dog", "elk", "owl")}).parent
+    assert len(open_sets(root)) == 3
+    make_set("d", manifest={"class_names": ("dog", "cat", "elk", "owl")})
+    with pytest.raises(InputError, match="d: classes in another order"):
+        open_sets(root)
+
+
 def test_sets_over_other_clean_images_are_refused(
     make_set: MakeSet, clean: NDArray[np.uint8]
 ) -> None:
