@@ -7,7 +7,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from ard.models.checkpoints import (
     say_nothing,
 )
 from ard.models.published import CLASSES, KnownTeacher, check_digest
+from edge_bench import __version__
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.kinds import Kind, kind_of
@@ -70,7 +71,8 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
     """Write a classifier with its card."""
-    save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
+    text = json.dumps(asdict(replace(card, ardx_version=__version__)))
+    save_tensors(path, model.state_dict(), {CARD_KEY: text}, force)
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
