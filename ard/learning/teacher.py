@@ -12,6 +12,7 @@ from ard.data.splits import Dataset
 from ard.models.published import teacher_for
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
@@ -53,6 +54,8 @@ def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teac
             "architecture or a name that `ardx teachers` lists"
         )
     model, card = load_model(path)
+    if card.classes != dataset.classes:
+        require_same(dataset.class_names, card.class_names, f"{path}: a teacher", dataset.name)
     if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
         raise InputError(
             f"{path}: a teacher of {card.classes} classes on images {card.input_shape} "
