@@ -26,8 +26,6 @@ Quantised = "From trained weights"
 DEFAULT_TARGET = "x86"
 """Of INT8: what runs rightly on every x86 processor."""
 
-DATASETS = "digits, fashion-mnist, cifar10, cifar100, tiny-imagenet or imagefolder:PATH."
-
 OptionalDatasetName = Annotated[
     str | None,
     typer.Option(
@@ -58,7 +56,7 @@ Images = Annotated[
     Path | None,
     typer.Option(
         help="Attack these images instead of the test images: a folder with one folder of pictures "
-        "per class, named as the model names its classes (some of them, or all as 0, 1, 2, ...), or "
+        "per class, named as the model names its classes (some, or all as 0, 1, 2, ...), or "
         "with images.npy and labels.npy. Hidden and system files are skipped.",
         rich_help_panel=Data,
     ),

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
+from ard.data.registry import KNOWN
 from ard.methods.registry import ANCHORS, INNER, methods_that
-from edge_bench.commands.console import print_json, progress
+from edge_bench.commands.bench_flags import floats_of
+from edge_bench.commands.console import print_json, progress, warn
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
 
@@ -110,7 +112,7 @@ class LearningFlags:
         ),
     ] = False
     torch_device: o.TorchDevice = "auto"
-    dataset: str | None = o.setting("dataset", o.DATASETS, "the recipe's", panel=o.Data)
+    dataset: str | None = o.setting("dataset", f"{KNOWN}.", "the recipe's", panel=o.Data)
     train_fraction: float | None = o.setting(
         "train_fraction",
         "Stratified part of the training data to use; the held-out part stays whole.",
@@ -153,6 +155,22 @@ class DistillFlags(LearningFlags):
         typer.Option(
             help="What a published file is: its name in `ardx teachers`, or architecture."
         ),
+    ] = None
+    teacher_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Where in a published file the weights lie, such as ema; the plain ones otherwise."
+        ),
+    ] = None
+    teacher_mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Channel means of a published teacher's normalisation, where neither its file nor "
+            "`ardx teachers` holds it: 0.5,0.5,0.5."
+        ),
+    ] = None
+    teacher_std: Annotated[
+        str | None, typer.Option(help="Channel deviations, like --teacher-mean.")
     ] = None
     clean_teacher: Annotated[
         Path | None,
@@ -252,8 +270,16 @@ def _distill(flags: DistillFlags) -> None:
         from ard.learning.teacher import load_teacher
 
         clean = load_teacher(flags.clean_teacher, None, data) if flags.clean_teacher else None
-        return load_teacher(flags.teacher, flags.teacher_arch, data), clean
+        tell = warn if world.leads else say_nothing
+        return load_teacher(flags.teacher, flags.teacher_arch, data, reading, tell), clean
 
+    from ard.models.checkpoints import Reading, say_nothing
+
+    reading = Reading(
+        key=flags.teacher_key,
+        mean=floats_of(flags.teacher_mean, "--teacher-mean"),
+        std=floats_of(flags.teacher_std, "--teacher-std"),
+    )
     start = _of_start(flags)
     if flags.target is not None:
         flags = replace(flags, target=o.target_of(flags.target))
@@ -342,6 +368,12 @@ def _learn(
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
     start = load_start(init, config, data) if init else None
+    asked = {"teacher": teacher, "clean_teacher": clean_teacher}
+    measured = {
+        name: _measured(flags, name, one, data, torch_device, world)
+        for name, one in asked.items()
+        if one is not None
+    }
     with progress(label) if world.leads else silent(label) as report_progress:
         learned = learn(
             config,
@@ -359,10 +391,35 @@ def _learn(
             report_progress=report_progress,
         )
     if world.leads:
-        _print_learned(learned, flags.json_summary)
+        _print_learned(learned, measured, flags.json_summary)
 
 
-def _print_learned(learned: Learned, json_summary: bool) -> None:
+def _measured(
+    flags: LearningFlags,
+    name: str,
+    teacher: Teacher,
+    data: Dataset,
+    torch_device: str,
+    world: World,
+) -> dict[str, float]:
+    """What a teacher keeps of held-out images, told before anything is trained on it."""
+    from ard.learning.teacher import Measured, doubt_about, measure
+
+    found = world.from_first(lambda: asdict(measure(teacher, data, torch_device)))
+    if world.leads:
+        if not flags.json_summary:
+            print(
+                f"{name.replace('_', ' ')}: clean accuracy {100 * found['clean_accuracy']:.1f} % "
+                f"on {found['images']:,} held-out training images"
+            )
+        if doubt := doubt_about(teacher, Measured(**found), data.classes):
+            warn(doubt)
+    return found
+
+
+def _print_learned(
+    learned: Learned, measured: dict[str, dict[str, float]], json_summary: bool
+) -> None:
     config = learned.config
     found = learned.validation
     if json_summary:
@@ -373,6 +430,7 @@ def _print_learned(learned: Learned, json_summary: bool) -> None:
                 "method": config.method,
                 "epochs": config.epochs,
                 "validation": asdict(found),
+                **measured,
             }
         )
         return

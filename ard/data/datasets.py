@@ -1,12 +1,8 @@
-"""Datasets by name. Nothing is downloaded unless asked for.
-
-To add one: a loader and an entry in DATASETS.
-"""
+"""Loaders of datasets; their names are in `registry`. Nothing is downloaded unless asked for."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -19,6 +15,7 @@ from numpy.typing import NDArray
 from ard.data.picture_files import pictures_of
 from ard.data.picture_folder import labels_of, taken_as_indices
 from ard.data.picture_tree import PictureTree, is_system, open_tree, sorted_pictures
+from ard.data.registry import DATASETS, KNOWN
 from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
 from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.spec import ModelCard
@@ -44,10 +41,9 @@ def load_dataset(
             folder = data_dir / folder
         dataset = _image_folder(folder, name, image_size)
     elif name in DATASETS:
-        dataset = DATASETS[name](data_dir, download)
+        dataset = DATASETS[name].load(data_dir, download)
     else:
-        known = ", ".join([*DATASETS, "imagefolder:PATH"])
-        raise InputError(f"--dataset {name}: expected one of {known}")
+        raise InputError(f"--dataset {name}: expected one of {KNOWN}")
     if dataset.classes < 2:
         raise InputError(
             f"--dataset {name}: expected pictures of 2 classes or more, found {dataset.classes}; a "
@@ -72,14 +68,14 @@ def _split(images: NDArray[Any], labels: Any) -> Split:
     return Split(tensor, torch.as_tensor(np.asarray(labels), dtype=torch.int64))
 
 
-def _digits(data_dir: Path, download: bool) -> Dataset:
+def digits(data_dir: Path, download: bool) -> Dataset:
     """scikit-learn's 1,797 digits of 8x8 pixels; a fixed fifth is the test set."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
+    loaded = load_digits()
     # Their levels 0 .. 16 become the nearest levels of the 8-bit grid.
-    levels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    everything = _split(levels, digits.target)
+    levels = np.rint(loaded.images * (255 / 16)).astype(np.uint8)
+    everything = _split(levels, loaded.target)
     test = stratified_subset(everything, 360, SPLIT_SEED, "the test split")
     rest = torch.ones(len(everything), dtype=torch.bool)
     rest[test] = False
@@ -93,50 +89,56 @@ def _digits(data_dir: Path, download: bool) -> Dataset:
     )
 
 
-def _torchvision_dataset(
-    class_name: str, where: str, flips: bool
-) -> Callable[[Path, bool], Dataset]:
-    """A loader of one of torchvision's downloadable datasets under our name for it."""
-    name = {"FashionMNIST": "fashion-mnist"}.get(class_name, class_name.lower())
+def fashion_mnist(data_dir: Path, download: bool) -> Dataset:
+    """Zalando's 70,000 grey pictures of clothes, 28x28 pixels."""
+    return _torchvision_dataset("fashion-mnist", "FashionMNIST", data_dir, download)
 
-    def load(data_dir: Path, download: bool) -> Dataset:
-        from torchvision import datasets
 
-        def part(train: bool) -> Any:
-            try:
-                with warnings.catch_warnings():
-                    # torchvision reads CIFAR in a way that newer numpy calls outdated.
-                    warnings.simplefilter("ignore")
-                    return getattr(datasets, class_name)(
-                        str(data_dir), train=train, download=download
-                    )
-            except (RuntimeError, OSError, EOFError) as error:
-                if download:
-                    raise CapabilityError(
-                        f"--dataset {name}: cannot download into {data_dir} "
-                        f"({first_line(error)}); check the connection or fetch it by hand"
-                    ) from None
-                raise InputError(
-                    f"--dataset {name}: missing or damaged in {data_dir}, expected {where} with "
-                    "the official files; pass the folder that holds it as --data-dir, or "
-                    "--download to fetch it there"
+def cifar10(data_dir: Path, download: bool) -> Dataset:
+    """60,000 pictures of 32x32 pixels in 10 classes."""
+    return _torchvision_dataset("cifar10", "CIFAR10", data_dir, download)
+
+
+def cifar100(data_dir: Path, download: bool) -> Dataset:
+    """60,000 pictures of 32x32 pixels in 100 classes."""
+    return _torchvision_dataset("cifar100", "CIFAR100", data_dir, download)
+
+
+def _torchvision_dataset(name: str, class_name: str, data_dir: Path, download: bool) -> Dataset:
+    """One of torchvision's downloadable datasets under our name for it."""
+    from torchvision import datasets
+
+    def part(train: bool) -> Any:
+        try:
+            with warnings.catch_warnings():
+                # torchvision reads CIFAR in a way that newer numpy calls outdated.
+                warnings.simplefilter("ignore")
+                return getattr(datasets, class_name)(str(data_dir), train=train, download=download)
+        except (RuntimeError, OSError, EOFError) as error:
+            if download:
+                raise CapabilityError(
+                    f"--dataset {name}: cannot download into {data_dir} "
+                    f"({first_line(error)}); check the connection or fetch it by hand"
                 ) from None
+            raise InputError(
+                f"--dataset {name}: missing or damaged in {data_dir}, expected "
+                f"{DATASETS[name].files} with the official files; pass the folder that holds it as "
+                "--data-dir, or --download to fetch it there"
+            ) from None
 
-        train, test = part(True), part(False)
-        return Dataset(
-            name=name,
-            train=_split(np.asarray(train.data), train.targets),
-            test=_split(np.asarray(test.data), test.targets),
-            classes=len(train.classes),
-            # A folder can have these names: Fashion-MNIST's first is 'T-shirt/top'.
-            class_names=tuple(name.replace("/", "_") for name in train.classes),
-            flips=flips,
-        )
-
-    return load
+    train, test = part(True), part(False)
+    return Dataset(
+        name=name,
+        train=_split(np.asarray(train.data), train.targets),
+        test=_split(np.asarray(test.data), test.targets),
+        classes=len(train.classes),
+        # A folder can have these names: Fashion-MNIST's first is 'T-shirt/top'.
+        class_names=tuple(name.replace("/", "_") for name in train.classes),
+        flips=True,
+    )
 
 
-def _tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
+def tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
     """The official layout: train/<wnid>/images/, and val/ with val_annotations.txt."""
     root = data_dir / "tiny-imagenet-200"
     annotations = root / "val" / "val_annotations.txt"
@@ -217,15 +219,6 @@ def _pictures(tree: PictureTree, image_size: int | None) -> Split:
     by_class = [tree.pictures(name) for name in tree.names]
     labels = [label for label, paths in enumerate(by_class) for _ in paths]
     return pictures_of(list(chain(*by_class)), labels, tree.root, image_size)
-
-
-DATASETS: dict[str, Callable[[Path, bool], Dataset]] = {
-    "digits": _digits,
-    "fashion-mnist": _torchvision_dataset("FashionMNIST", "FashionMNIST/raw", flips=True),
-    "cifar10": _torchvision_dataset("CIFAR10", "cifar-10-batches-py", flips=True),
-    "cifar100": _torchvision_dataset("CIFAR100", "cifar-100-python", flips=True),
-    "tiny-imagenet": _tiny_imagenet,
-}
 
 
 def matched(model_path: Path, card: ModelCard, dataset: Dataset) -> Dataset:

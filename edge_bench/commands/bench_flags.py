@@ -11,6 +11,7 @@ import typer
 
 from edge_bench.commands.console import warn
 from edge_bench.commands.flags import Force, Json
+from edge_bench.devices import DEVICES
 
 if TYPE_CHECKING:
     from edge_bench.files.sets import AdversarialSet
@@ -136,7 +137,7 @@ class BenchFlags:
     sets: Annotated[
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
     ] = None
-    device: Annotated[str, typer.Option(help="auto, local, jetson or rpi.")] = "auto"
+    device: Annotated[str, typer.Option(help=f"auto, {', '.join(DEVICES)}.")] = "auto"
     backend: Annotated[
         str,
         typer.Option(
@@ -153,7 +154,8 @@ class BenchFlags:
         typer.Option(help="Output of the graph that gives the logits, where several could."),
     ] = None
     mean: Annotated[
-        str | None, typer.Option(help="Channel means, for graphs without their own: 0.5,0.5,0.5.")
+        str | None,
+        typer.Option(help="Channel means, for graphs of others without their own: 0.5,0.5,0.5."),
     ] = None
     std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
     square: SquareFlags

@@ -224,6 +224,11 @@ def _check_preprocessing(backend: Backend, options: BenchOptions) -> None:
             "--mean and --std: the model reads uint8 images, so its graph normalises them itself; "
             "leave both out"
         )
+    if backend.card is not None:
+        raise InputError(
+            "--mean and --std: the model holds a card of ardx, which always puts the normalisation "
+            "into the graph, and would be normalised twice; leave both out"
+        )
     channels = backend.input.image_shape[0]
     if channels is not None and len(options.mean) != channels:
         raise InputError(

@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ard.data.datasets import DATASETS, load_dataset, matched
+from ard.data.datasets import load_dataset, matched
+from ard.data.registry import DATASETS
 from ard.data.splits import Dataset, Split, augment, hold_out_validation, take_fraction, take_limit
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard

@@ -415,6 +415,20 @@ def test_preprocessing_of_a_model_that_reads_bytes_is_refused(
         run(make_model(dtype="uint8"), [opened], quick(mean=(0.5,), std=(0.5,)))
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_preprocessing_of_a_model_that_has_it_inside_is_refused(
+    dtype: str,
+    make_model: MakeModel,
+    make_card: Callable[..., ModelCard],
+    opened: AdversarialSet,
+    quick: Quick,
+) -> None:
+    """What ardx exports has its normalisation inside: 40 % became 14 % when it came twice."""
+    model = make_model(dtype=dtype, card=make_card())
+    with pytest.raises(InputError, match=r"--mean and --std: .*leave both out"):
+        run(model, [opened], quick(mean=(0.5,) * 3, std=(0.5,) * 3))
+
+
 @pytest.mark.parametrize("sets", [True, False])
 def test_preprocessing_for_another_number_of_channels_is_refused(
     make_model: MakeModel, opened: AdversarialSet, quick: Quick, sets: bool
