@@ -17,9 +17,9 @@ from ard.learning.config import TrainConfig, as_saved, dotted
 from ard.models.folding import FoldedTwin
 from ard.models.weight_files import load_state, load_tensors, save_tensors
 from ard.processes.world import ALONE, World, in_parallel
-from edge_bench import __version__
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import KEY, WRITER, Change, Format
+from edge_bench.core.version import __version__
 
 NUMBER = re.compile("[0-9]{1,9}")
 

@@ -28,9 +28,9 @@ from ard.models.checkpoints import (
     say_nothing,
 )
 from ard.models.published import CLASSES, KnownTeacher, check_digest
-from edge_bench import __version__
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
 from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
 

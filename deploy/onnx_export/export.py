@@ -15,8 +15,8 @@ from torch import nn
 from deploy.lowering.graph import INPUT, OUTPUT
 from deploy.lowering.pixels import read_levels
 from deploy.lowering.tidy import clean
-from edge_bench import __version__
 from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
 from edge_bench.files.onnx_file import CARD_KEY
 
 OPSET = 18

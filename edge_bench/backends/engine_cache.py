@@ -20,12 +20,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from edge_bench import __version__
 from edge_bench.backends.gpu import Gpu
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.kinds import Kind
 from edge_bench.files.store import (

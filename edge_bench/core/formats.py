@@ -16,8 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from edge_bench import __version__
 from edge_bench.core.errors import InputError
+from edge_bench.core.version import __version__
 
 KEY = "schema_version"
 WRITER = "ardx_version"

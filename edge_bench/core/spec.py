@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from typing import Any, ClassVar
 
-from edge_bench import __version__
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.series import Telemetry, series_array
+from edge_bench.core.version import __version__
 
 PRECISIONS = ("fp32", "fp16", "int8")
 NORMS = ("linf", "l2")

@@ -17,11 +17,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench import __version__
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.saturation import cause
 from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
+from edge_bench.core.version import __version__
 from edge_bench.files.store import atomic_file, from_json, require_file, to_json
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
