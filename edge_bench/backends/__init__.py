@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from edge_bench.backends import openvino, ort, trt
+from edge_bench.backends import openvino, ort, trt, trt_rtx
 from edge_bench.backends.base import Backend
 from edge_bench.backends.engine import tensorrt_here
 from edge_bench.backends.engine_cache import EngineOptions
@@ -20,14 +20,20 @@ class Runtime:
     """A way to run an artefact.
 
     Attributes:
-        open: open a model with a number of threads (None: the runtime's choice).
+        open: open a model with a number of threads (None: the runtime's choice); what `builds`
+            takes an EngineOptions and a ProgressCallback, too.
         here: what of it is on this machine, for people; CapabilityError where nothing is.
-        takes_threads: False where the CPU's threads compute nothing.
+        builds: it builds an engine first, which takes a while, and computes on a GPU.
     """
 
-    open: Callable[[Path, int | None], Backend]
+    open: Callable[..., Backend]
     here: Callable[[], str]
-    takes_threads: bool = True
+    builds: bool = False
+
+    @property
+    def takes_threads(self) -> bool:
+        """False where the CPU's threads compute nothing."""
+        return not self.builds
 
 
 def _ort(name: str) -> Runtime:
@@ -36,7 +42,12 @@ def _ort(name: str) -> Runtime:
 
 BACKENDS = {name: _ort(name) for name in ort.PROVIDERS} | {
     "openvino": Runtime(open=openvino.OpenVinoBackend, here=openvino.openvino_here),
-    "trt": Runtime(open=trt.TrtBackend, here=tensorrt_here, takes_threads=False),
+    "trt": Runtime(open=trt.TrtBackend, here=tensorrt_here, builds=True),
+    "trt-rtx": Runtime(
+        open=trt_rtx.TrtRtxBackend,
+        here=partial(tensorrt_here, trt_rtx.TENSORRT_RTX),
+        builds=True,
+    ),
 }
 
 
@@ -49,10 +60,11 @@ def open_backend(
 ) -> Backend:
     """Open `model` in the runtime `name` with that many threads (None: the runtime's choice).
 
-    `engine` says how `trt` builds, and `report_progress` hears how far it is.
+    `engine` says how a runtime that `builds` does so, `report_progress` hears how far it is.
     """
     if name not in BACKENDS:
         raise InputError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
-    if name == "trt":
-        return trt.TrtBackend(model, threads, engine, report_progress)
-    return BACKENDS[name].open(model, threads)
+    runtime = BACKENDS[name]
+    if runtime.builds:
+        return runtime.open(model, threads, engine, report_progress)
+    return runtime.open(model, threads)
