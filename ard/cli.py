@@ -12,7 +12,7 @@ import typer
 from ard import cli_artifacts, cli_attacks, cli_learning, cli_teachers
 from ard import options as o
 from edge_bench import __version__
-from edge_bench.commands import bench, bundle, gate
+from edge_bench.commands import bench, bundle, engine, gate
 from edge_bench.console import Stages, print_json, print_table, progress
 
 app = typer.Typer(
@@ -86,6 +86,7 @@ for name, command in (
     ("evaluate", cli_attacks.evaluate),
     ("export", cli_artifacts.export_command),
     ("attack", cli_attacks.attack),
+    ("engine", engine.engine),
     ("bundle", bundle.bundle),
     ("bench", bench.bench),
     ("gate", gate.gate),

@@ -25,8 +25,10 @@ def export_command(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, or auto "
-            "for those of this machine; of weights by distill --qat, what they were trained for.",
+            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, tensorrt-rtx, "
+            "or auto for those of this machine; of weights by distill --qat, what they were trained "
+            "for. For the two of NVIDIA, fp32 and fp16 too, its parser reads the artefact first "
+            "where it is installed.",
             rich_help_panel=Precision,
         ),
     ] = None,
@@ -125,6 +127,7 @@ def export_command(
     from ard.stages import export
     from deploy.budget import BudgetError
     from deploy.plan import INPUTS
+    from deploy.targets import target_named
     from deploy.tradeoff import as_json, draw, require_picture
     from edge_bench.store import atomic_file, refuse_existing_file, sha256_file
 
@@ -136,7 +139,6 @@ def export_command(
         raise InputError(f"--input {input_type}: expected {' or '.join(INPUTS)}")
     if not int8:
         choices = {
-            "--target": target,
             "--calibration": calibration,
             "--calibration-method": calibration_method,
         }
@@ -145,6 +147,9 @@ def export_command(
                 raise InputError(
                     f"{option} {value}: chooses INT8 settings; add --int8, or leave it out"
                 )
+    float_target = o.target_of(target) if target is not None and not int8 else None
+    if float_target is not None and not target_named(float_target).compilers:
+        raise InputError(f"--target {target}: chooses INT8 settings; add --int8, or leave it out")
     if max_robust_drop is not None and not (int8 or fp16):
         raise InputError(
             f"--max-robust-drop {max_robust_drop:g}: chooses what stays in float of a lower "
@@ -181,6 +186,7 @@ def export_command(
             calibration_method=calibration_method or "minmax",
             calibration_images=calibration_images,
             fp16=fp16,
+            target=float_target,
             budget=budget,
             input_type=input_type,
             batch_size=batch_size,
@@ -201,7 +207,7 @@ def export_command(
     if json_summary:
         checks = [asdict(parity) for parity in exported.parities]
         summary: dict[str, Any] = {"artifact": str(out), "sha256": sha256_file(out)}
-        summary |= {"int8_target": int8_target, "parity": checks}
+        summary |= {"int8_target": int8_target, "parity": checks, "parser": exported.parser}
         if exported.budget is not None:
             summary["budget"] = as_json(exported.budget)
         print_json(summary)
@@ -209,7 +215,8 @@ def export_command(
     if exported.budget is not None:
         _print_budget(exported.budget)
     precision = f"int8 {int8_target}" if int8 else "fp16" if fp16 else "fp32"
-    _print_parities(f"{out} ({precision})", exported.parities)
+    read = f", read by {exported.parser}" if exported.parser else ""
+    _print_parities(f"{out} ({precision}{read})", exported.parities)
 
 
 def _print_budget(outcome: Outcome) -> None:

@@ -257,6 +257,7 @@ def export(
     calibration_method: str = "minmax",
     calibration_images: int = 512,
     fp16: bool = False,
+    target: str | None = None,
     budget: BudgetOptions | None = None,
     input_type: str = "float32",
     batch_size: int | None = None,
@@ -267,7 +268,7 @@ def export(
 ) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
-    `input_type` and `batch_size` as in `ExportPlan`.
+    `target` (of fp32 and fp16), `input_type` and `batch_size` as in `ExportPlan`.
 
     Raises:
         BudgetError: the budget cannot be met; nothing is written.
@@ -310,6 +311,7 @@ def export(
         parent_sha256=sha256_file(model_path),
         int8=int8,
         fp16=fp16,
+        target=target,
         budget=measured,
         input=input_type,
         batch_size=batch_size,

@@ -24,6 +24,7 @@ from pathlib import Path
 from edge_bench.bundle import (
     BASELINE,
     BLOCK,
+    ENGINES,
     LARGEST_MEMBER,
     MANIFEST,
     MODEL,
@@ -50,12 +51,15 @@ class Unpacked:
         sets: the folder of its sets, None where it brings none.
         gate: its conditions, None where it has none.
         baseline: a report to compare with.
+        engines: the folder of engines that were built ahead of time, with their records; program
+            code, which nothing runs unasked.
     """
 
     model: Path
     sets: Path | None
     gate: Gate | None
     baseline: Path | None
+    engines: Path | None = None
 
 
 @contextmanager
@@ -193,6 +197,7 @@ def _found(bundle: Path, folder: Path, manifest: BundleManifest) -> Unpacked:
         sets=folder / SETS if (folder / SETS).is_dir() else None,
         gate=manifest.gate,
         baseline=baseline if baseline.is_file() else None,
+        engines=folder / ENGINES if (folder / ENGINES).is_dir() else None,
     )
 
 

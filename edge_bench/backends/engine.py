@@ -41,11 +41,19 @@ def tensorrt_here(compiler: Compiler = TENSORRT) -> str:
     return f"{trt.__version__} on {gpu.name} (sm {gpu.compute_capability})"
 
 
+class RefusedError(InputError):
+    """A parser cannot read a file; `why` are its own words, of one line."""
+
+    def __init__(self, sentence: str, why: str) -> None:
+        super().__init__(sentence)
+        self.why = why
+
+
 def read_network(onnx: Path, compiler: Compiler = TENSORRT) -> Any:
     """Have the compiler's own parser read `onnx`; no GPU is needed.
 
     Raises:
-        InputError: it cannot.
+        RefusedError: it cannot.
         CapabilityError: no such compiler is here.
     """
     trt = require_tensorrt(compiler)
@@ -55,10 +63,11 @@ def read_network(onnx: Path, compiler: Compiler = TENSORRT) -> Any:
         try:
             return NetworkFromOnnxPath(str(onnx), strongly_typed=True)()
         except Exception as error:
-            raise InputError(
-                f"{onnx}: {compiler.title} {trt.__version__} cannot read it "
-                f"({reason(errors, error)}); export it for TensorRT (ardx export --int8 --target "
-                "tensorrt, or fp32)"
+            why = reason(errors, error)
+            raise RefusedError(
+                f"{onnx}: {compiler.title} {trt.__version__} cannot read it ({why}); export it "
+                "for TensorRT (ardx export --int8 --target tensorrt, or fp32)",
+                why,
             ) from None
 
 

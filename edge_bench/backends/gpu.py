@@ -45,8 +45,8 @@ def probe_gpu(driver: str = DRIVER, backend: str = "trt") -> Gpu:
         cuda = ctypes.CDLL(driver)
     except OSError as error:
         raise CapabilityError(
-            f"--backend {backend} needs an NVIDIA GPU and its driver ({first_line(error)}); run on a "
-            "machine that has one, or take --backend ort"
+            f"--backend {backend} needs an NVIDIA GPU and its driver ({first_line(error)}); run "
+            "on a machine that has one, or take --backend ort"
         ) from None
     device = ctypes.c_int()
     _check(cuda.cuInit(0), "cuInit", backend)

@@ -67,7 +67,9 @@ def outside_of(onnx: Path) -> tuple[Outside, ModelCard | None]:
 
 
 class TrtBackend:
-    """One engine, of either of NVIDIA's compilers, in one execution context, with buffers for the largest batch that it takes.
+    """One engine in one execution context, with buffers for the largest batch that it takes.
+
+    Of either of NVIDIA's compilers: what `compiler` is.
 
     `infer` copies the images to the GPU and the logits back, as ONNX Runtime's does; a Jetson's
     GPU shares its memory with the CPU, so a program of yours may leave these copies out.

@@ -17,6 +17,7 @@ from edge_bench.commands.bench_values import (
     scenarios_of,
     square_of,
     sweep_words,
+    with_bundled_engine,
 )
 from edge_bench.commands.gate import Force, Json, print_verdict, verdict
 from edge_bench.console import print_json, print_table, progress, warn
@@ -46,7 +47,7 @@ def bench(
     backend: Annotated[
         str,
         typer.Option(
-            help="Runtime: ort, openvino, trt, ort-cuda, ort-tensorrt; or all that are here, "
+            help="Runtime: ort, openvino, trt, trt-rtx, ort-cuda, ort-tensorrt; or all here, "
             "with a report each (--out with its name) and that of the fastest in --out."
         ),
     ] = "ort",
@@ -112,14 +113,24 @@ def bench(
         ),
     ] = False,
     workspace_mib: Annotated[
-        int | None, typer.Option(help="trt: most GPU memory for a kernel's workspace.")
+        int | None, typer.Option(help="trt, trt-rtx: most GPU memory for a kernel's workspace.")
     ] = None,
     tuned_batch: Annotated[
-        int | None, typer.Option(help="trt: batch that kernels are chosen for; default: 1.")
+        int | None,
+        typer.Option(help="trt, trt-rtx: batch that kernels are chosen for; default: 1."),
     ] = None,
     engine_cache: Annotated[
-        Path | None, typer.Option(help="trt: folder of engines; default: ~/.cache/ardx/engines.")
+        Path | None,
+        typer.Option(help="trt, trt-rtx: folder of engines; default: ~/.cache/ardx/engines."),
     ] = None,
+    bundled_engine: Annotated[
+        bool,
+        typer.Option(
+            "--bundled-engine",
+            help="trt-rtx: run the engine that the bundle brings, not one built here. An engine is "
+            "program code: only where you trust who packed it.",
+        ),
+    ] = False,
     host: Annotated[
         list[str] | None,
         typer.Option(
@@ -195,6 +206,8 @@ def bench(
     )
     square = square_of(attack, queries, epsilon, seed, attack_all)
     with _parts(model, sets) as parts:
+        if bundled_engine:
+            options = with_bundled_engine(options, parts.engines, model)
         opened = open_sets(parts.sets) if parts.sets else []
         old = read_json(parts.baseline, Report, "a report") if parts.baseline else None
         # A folder that is gone tomorrow is nobody's path.

@@ -11,6 +11,7 @@ from edge_bench.console import warn
 
 if TYPE_CHECKING:
     from edge_bench.backends.engine_cache import EngineOptions
+    from edge_bench.bench_options import BenchOptions
     from edge_bench.black_box import SquareOptions
 
 
@@ -76,7 +77,8 @@ def engine_of(
     tuned_batch: int | None,
     cache: Path | None,
 ) -> EngineOptions:
-    """How TensorRT builds its engine."""
+    """How TensorRT, or TensorRT for RTX, builds its engine."""
+    from edge_bench.backends import BACKENDS
     from edge_bench.backends.engine_cache import EngineOptions
     from edge_bench.errors import InputError
 
@@ -86,8 +88,11 @@ def engine_of(
         "--engine-cache": cache,
     }
     named = [option for option, value in given.items() if value is not None]
-    if named and backend not in ("trt", "all"):
-        raise InputError(f"{named[0]}: belongs to TensorRT; give --backend trt, too")
+    builders = [name for name, runtime in BACKENDS.items() if runtime.builds]
+    if named and backend not in (*builders, "all"):
+        raise InputError(
+            f"{named[0]}: belongs to TensorRT; give --backend {' or '.join(builders)}, too"
+        )
     defaults = EngineOptions()
     return EngineOptions(
         cache=cache or defaults.cache,
@@ -95,6 +100,24 @@ def engine_of(
         tuned_batch=defaults.tuned_batch if tuned_batch is None else tuned_batch,
         max_batch=max(batch_size, 1),
     )
+
+
+def with_bundled_engine(options: BenchOptions, engines: Path | None, model: Path) -> BenchOptions:
+    """The options to run one of the `engines` that the bundle `model` brings."""
+    from dataclasses import replace
+
+    from edge_bench.backends import BACKENDS
+    from edge_bench.errors import InputError
+
+    runtime = BACKENDS.get(options.backend)
+    if runtime is None or not runtime.builds:
+        raise InputError("--bundled-engine: belongs to TensorRT for RTX; give --backend trt-rtx")
+    if engines is None:
+        raise InputError(
+            f"--bundled-engine: {model} brings no engine; leave it out, or pack a bundle that does "
+            "(ardx bundle --for sm86)"
+        )
+    return replace(options, engine=replace(options.engine, bundled=engines))
 
 
 def floats_of(text: str | None, option: str) -> tuple[float, ...] | None:

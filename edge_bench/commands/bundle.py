@@ -28,6 +28,14 @@ def bundle(
     sets: Annotated[
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay there.")
     ] = None,
+    engine_for: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Take along an engine of TensorRT for RTX, built now and without a GPU, for these "
+            "compute capabilities: sm86,sm120.",
+        ),
+    ] = None,
     gate_file: Annotated[
         Path | None,
         typer.Option(
@@ -48,11 +56,17 @@ def bundle(
     """Pack artefact, sets, fingerprint and gate into one file that `bench` runs on a device.
 
     Example: ardx bundle student.onnx --sets sets/ --min-robust-accuracy 0.45 --out student.ardx
+
+    Example: ardx bundle student-int8.onnx --for sm86,sm120 --out student.ardx
     """
+    import tempfile
+
+    from edge_bench.backends.engine_cache import EngineOptions
+    from edge_bench.backends.trt_rtx import build_ahead
     from edge_bench.bundle import is_bundle, pack
     from edge_bench.errors import InputError
     from edge_bench.report.gate import read_conditions
-    from edge_bench.store import sha256_file
+    from edge_bench.store import refuse_existing_file, sha256_file
 
     if not is_bundle(out):
         raise InputError(f"--out {out}: expected a file name that ends in .ardx")
@@ -65,13 +79,26 @@ def bundle(
         "no_throttling": no_throttling or None,
         "max_robust_drop": max_robust_drop,
     }
-    with progress("bundle") as report_progress:
+    refuse_existing_file(out, force)
+    gate = read_conditions(gate_file, options)
+    with (
+        tempfile.TemporaryDirectory() as timings,
+        tempfile.TemporaryDirectory() as engines,
+        progress("bundle") as report_progress,
+    ):
+        if engine_for is not None:
+            engine = Path(engines) / f"{model.stem}.engine"
+            build = EngineOptions(cache=Path(timings))
+            build_ahead(
+                model, engine, engine_for, build, force=False, report_progress=report_progress
+            )
         manifest = pack(
             model,
             out,
             sets=sets,
-            gate=read_conditions(gate_file, options),
+            gate=gate,
             baseline=baseline,
+            engines=Path(engines) if engine_for is not None else None,
             force=force,
             report_progress=report_progress,
         )
