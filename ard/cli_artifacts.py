@@ -25,10 +25,10 @@ def export_command(
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, tensorrt-rtx, "
-            "or auto for those of this machine; of weights by distill --qat, what they were trained "
-            "for. For the two of NVIDIA, fp32 and fp16 too, its parser reads the artefact first "
-            "where it is installed.",
+            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, "
+            "tensorrt-rtx, or auto for those of this machine; of weights by distill --qat, what "
+            "they were trained for. For NVIDIA's two (in fp32 and FP16, too) its parser reads the "
+            "artefact first, where it is installed.",
             rich_help_panel=Precision,
         ),
     ] = None,

@@ -128,9 +128,9 @@ def require_parsed(path: Path, target: str) -> str | None:
         read_network(path, compiler)
     except RefusedError as error:
         raise InputError(
-            f"--target {target}: {compiler.title} {version}, which is here, cannot read the artefact "
-            f"({error.why}), so nothing was written; report it with the architecture, or leave "
-            "--target out to write it for another runtime"
+            f"--target {target}: {compiler.title} {version}, which is here, cannot read the "
+            f"artefact ({error.why}), so nothing was written; report it with the architecture, or "
+            "leave --target out to write it for another runtime"
         ) from None
     return f"{compiler.title} {version}"
 

@@ -294,8 +294,8 @@ def bundled_engine(folder: Path, key: EngineKey, gpu: Gpu) -> tuple[bytes, Engin
         if same and found.runs_on(gpu) and all(map(found.shapes.take, asked)):
             return given_engine(path, key.tensorrt, gpu, key.compiler)
     raise InputError(
-        f"--bundled-engine: the bundle brings engines {' and '.join(seen) or '(none)'}, but this is "
-        f"{key.compiler} {key.tensorrt} on {_describe(gpu)}, for images {key.shapes}; leave "
+        f"--bundled-engine: the bundle brings engines {' and '.join(seen) or '(none)'}, but this "
+        f"is {key.compiler} {key.tensorrt} on {_describe(gpu)}, for images {key.shapes}; leave "
         "--bundled-engine out, so that an engine is built here, or pack the bundle with --for "
         f"{sm_of(gpu.compute_capability)}"
     )
