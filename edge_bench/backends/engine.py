@@ -28,6 +28,8 @@ from edge_bench.store import atomic_file
 
 PARTS = 1000
 """Steps into which the progress of a build is divided."""
+_failed: list[Path] = []
+"""What no engine could be built of in this process."""
 
 
 def tensorrt_here(compiler: Compiler = TENSORRT) -> str:
@@ -88,6 +90,13 @@ def build_engine(
     trt = require_tensorrt(compiler)
     from polygraphy.backend.trt import EngineBytesFromNetwork
 
+    if compiler.aim is not None and _failed:
+        # Seen of 1.7: where it finds no kernels for Turing, its next engine, for any capability,
+        # computes INT8 layers in float. A Python loop over files must not fall for it.
+        raise CapabilityError(
+            f"{onnx}: not built, since a build of {_failed[0]} failed in this process, after which "
+            f"{compiler.title} may compute in float what is in integers; build it in a new process"
+        )
     monitor = _monitor(trt, BuildProgress(report_progress, compiler.title))
     network = read_network(onnx, compiler)
     with captured_errors() as errors, tempfile.TemporaryDirectory() as folder:
@@ -103,9 +112,10 @@ def build_engine(
                 raise monitor.interrupted from None
             if isinstance(error, ArdxError):
                 raise
+            _failed.append(onnx)
             remedy = (
-                "leave out of --for what it has no kernels for (export --fp16 runs on all), or "
-                "raise --workspace-mib"
+                "leave out of --for what it has no kernels for (sm75 has them for --fp16 alone), "
+                "or raise --workspace-mib"
                 if key.capabilities
                 else "give it memory (close other programs, lower --batch-size, raise "
                 f"--workspace-mib) or remove {timing}"

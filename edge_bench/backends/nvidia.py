@@ -9,6 +9,7 @@ import importlib
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,7 +134,8 @@ def _no_polygraphy(compiler: Compiler, error: Exception) -> CapabilityError:
 def captured_errors() -> Iterator[list[str]]:
     """Yield a list that fills with what the compiler and Polygraphy call errors.
 
-    They print everything to stdout otherwise, where `--json` writes its summary.
+    They print everything to stdout otherwise, where `--json` writes its summary. That Polygraphy
+    calls what the bindings call deprecated is not for ardx's users.
     """
     from polygraphy.logger import G_LOGGER
 
@@ -150,7 +152,9 @@ def captured_errors() -> Iterator[list[str]]:
     before = G_LOGGER.use_python_logging_system, G_LOGGER.colors
     G_LOGGER.use_python_logging_system, G_LOGGER.colors = True, False
     try:
-        yield errors
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            yield errors
     finally:
         G_LOGGER.use_python_logging_system, G_LOGGER.colors = before
         logger.propagate = propagate
