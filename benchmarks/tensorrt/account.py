@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from math import prod
 
 TENSOR = re.compile(r"tensor=\{[^\n]*\}")
-KERNEL = re.compile(r"\n  \w+=\{ (name=[^\n]*)\}")
+KERNEL = re.compile(r"\n  (\w+)=\{ (name=[^\n]*)\}")
+MULTIPLYING = ("corrltn", "fully_connected")
+"""Kernels that multiply images by weights; others scale, round or sum what those give."""
 WEIGHTED = ("Conv", "Gemm", "MatMul")
 """ONNX operators that have weights."""
 
@@ -44,7 +46,6 @@ def read_account(engine: bytes, nodes: Collection[str]) -> Account:
     """The account of an engine; `nodes` are the ONNX names of the layers that have weights."""
     text = engine.decode("latin-1")
     types: dict[str, str] = {}
-    constants: set[str] = set()
     weights: dict[str, int] = {}
     for descriptor in TENSOR.findall(text):
         name, kind = _field(r' name="([^"]*)"', descriptor), _field(r"type=(\w+)", descriptor)
@@ -54,20 +55,17 @@ def read_account(engine: bytes, nodes: Collection[str]) -> Account:
             types[name] = kind
         elif size is not None and sum(each != "1" for each in sizes) > 1:
             assert prod(map(int, sizes)) <= int(size[1])
-            constants.add(name)
             weights[kind] = weights.get(kind, 0) + int(size[1])
     layers: dict[str, str] = {}
-    for kernel in KERNEL.findall(text):
+    for kind, kernel in KERNEL.findall(text):
         inputs = [
             name
             for listed in re.findall(r"(?:input|input_args)=\{([^}]*)\}", kernel)
             for name in re.findall(r'"([^"]*)"', listed)
         ]
         images = [types[name] for name in inputs if name in types]
-        has_weights = not constants.isdisjoint(inputs)
         for node in set(re.findall(r"\[ONNX Layer: ([^\]]*)\]", kernel)) & set(nodes):
-            # Others, with neither, scale and round what such a kernel gives.
-            if images and (has_weights or node not in layers):
+            if images and (kind in MULTIPLYING or node not in layers):
                 layers[node] = images[0]
     named = re.search(r"accelerators=\{((?:sm\d+ ?)+)\}", text)
     return Account(
