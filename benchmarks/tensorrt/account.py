@@ -4,14 +4,28 @@ An engine holds its program as plain text: a descriptor with a type for each ten
 each kernel with its inputs and the ONNX layers that it computes. TensorRT's inspector would tell
 the same in JSON, but has to load the engine, which needs a GPU. The form is nobody's promise: this
 reads that of 1.7, and a reader that no longer fits finds no layers, which the tests notice.
+
+    python -m benchmarks.tensorrt.account student-int8.onnx sm86
 """
 
 from __future__ import annotations
 
+import json
 import re
+import sys
+import tempfile
+from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from edge_bench.backends.engine import RefusedError, read_network
+from edge_bench.backends.engine_cache import EngineOptions
+from edge_bench.backends.trt_rtx import TENSORRT_RTX, build_ahead
+from edge_bench.errors import CapabilityError
 
 TENSOR = re.compile(r"tensor=\{[^\n]*\}")
 KERNEL = re.compile(r"\n  (\w+)=\{ (name=[^\n]*)\}")
@@ -79,3 +93,44 @@ def read_account(engine: bytes, nodes: Collection[str]) -> Account:
 def _field(pattern: str, text: str) -> str:
     found = re.search(pattern, text)
     return found[1] if found else ""
+
+
+def measure(path: str, capability: str) -> dict[str, Any]:
+    """Parse and build one file for one capability, and tell how it went.
+
+    After a build that failed a process must build no other: give each call a process of its own.
+    """
+    onnx = Path(path)
+    nodes = [node.name for node in read_graph(path) if node.op_type in WEIGHTED]
+    with tempfile.TemporaryDirectory() as folder:
+        out, options = Path(folder) / "an.engine", EngineOptions(cache=Path(folder))
+        try:
+            read_network(onnx, TENSORRT_RTX)
+        except RefusedError as error:
+            return {"parsed": False, "error": error.why}
+        begun = perf_counter()
+        try:
+            build_ahead(onnx, out, capability, options, force=False)
+        except CapabilityError as error:
+            return {"parsed": True, "built": False, "error": str(error).partition(" (")[2]}
+        seconds, engine = perf_counter() - begun, out.read_bytes()
+    account = read_account(engine, nodes)
+    found = asdict(account) | {"layers": Counter(account.layers.values())}
+    return found | {
+        "parsed": True,
+        "built": True,
+        "seconds": round(seconds, 2),
+        "engine_bytes": len(engine),
+        "weighted": len(nodes),
+    }
+
+
+def read_graph(path: str) -> Any:
+    """The nodes of an ONNX file."""
+    import onnx
+
+    return onnx.load(path).graph.node
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(*sys.argv[1:])))

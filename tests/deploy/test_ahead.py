@@ -6,6 +6,7 @@ TensorRT for RTX compiles without a GPU. What the engines compute, only a GPU ca
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from deploy.artifact import export_artifact
 from deploy.export import export_fp32
 from deploy.half import HalfMaker
 from deploy.plan import ExportPlan, Int8Plan
+from deploy.qdq_network import QDQNetwork
 from deploy.quantize import Quantiser
-from deploy.targets import require_parsed
+from deploy.targets import TARGETS, require_parsed
 from edge_bench.backends.engine_cache import EngineOptions
 from edge_bench.backends.trt_rtx import build_ahead, known_capabilities
 from edge_bench.errors import InputError
@@ -200,15 +202,25 @@ def test_what_the_parser_refuses_is_not_written(
     model: nn.Module, images: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As a target that rounds biases to int32 would have it.
-    from deploy import targets
-
-    wrong = targets.replace(targets.TARGETS["tensorrt"], extra={})
-    monkeypatch.setitem(targets.TARGETS, "tensorrt", wrong)
+    wrong = replace(TARGETS["tensorrt"], extra={})
+    monkeypatch.setitem(TARGETS, "tensorrt", wrong)
     out = tmp_path / "student.onnx"
     int8 = Int8Plan(target="tensorrt", calibration=images)
     with pytest.raises(InputError, match=r"--target tensorrt: TensorRT .* cannot read .*nothing"):
         export_artifact(model, CARD, plan(images, int8=int8), out, force=False)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_were_trained_as_int8_stay_integers(
+    graphs: dict[str, Path], images: torch.Tensor, build: Build, tmp_path: Path
+) -> None:
+    network = QDQNetwork(onnx.load(graphs["int8"]), "tensorrt").eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1 + 0.01 * torch.rand_like(parameter))
+    path, int8 = tmp_path / "student.onnx", Int8Plan(target="tensorrt")
+    assert export_artifact(network, CARD, plan(images, int8=int8), path, force=False).parser
+    assert build(path)[1].count("int8") == 4
 
 
 def test_nobody_is_asked_for_a_processor(graphs: dict[str, Path]) -> None:

@@ -26,11 +26,11 @@ from edge_bench.backends.engine_cache import (
     given_engine,
     record_path,
 )
-from edge_bench.backends.gpu import Gpu
+from edge_bench.backends.gpu import Gpu, probe_gpu
 from edge_bench.backends.nvidia import TENSORRT, bindings_of, reason, require_tensorrt
 from edge_bench.backends.trt import outside_of
 from edge_bench.backends.trt_rtx import TENSORRT_RTX, build_ahead, known_capabilities
-from edge_bench.console import ProgressCallback, no_progress
+from edge_bench.console import ProgressCallback
 from edge_bench.errors import CapabilityError, InputError
 from edge_bench.store import read_json
 from edge_bench.unpack import unpacked
@@ -56,7 +56,7 @@ def ahead(rtx: Any, tmp_path: Path) -> Callable[..., Path]:
 
 
 def in_a_process(*words: object) -> subprocess.CompletedProcess[str]:
-    """A command in a process of its own: after a build that failed, this one would build no more."""
+    """A command in a process of its own; after a build that failed, this one builds no more."""
     command = [sys.executable, "-m", "edge_bench", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -210,9 +210,10 @@ def test_a_bundle_brings_an_engine_that_runs_only_where_it_is_asked_for(
         names = [name for name in archive.namelist() if name.startswith("engines/")]
         assert names == [f"engines/{model.stem}.engine", f"engines/{model.stem}.engine.json"]
         assert set(names) < set(json.loads(archive.read("manifest.json"))["members"])
-        assert f"tensorrt-rtx-cu13-libs=={rtx.__version__}\n" in archive.read(
-            "requirements.lock"
-        ).decode()
+        assert (
+            f"tensorrt-rtx-cu13-libs=={rtx.__version__}\n"
+            in archive.read("requirements.lock").decode()
+        )
     outside, _ = outside_of(model)
 
     def key(**options: Any) -> Any:
@@ -228,7 +229,7 @@ def test_a_bundle_brings_an_engine_that_runs_only_where_it_is_asked_for(
 
     with unpacked(bundle) as parts:
         assert parts.engines is not None
-        found, record = bundled_engine(parts.engines, key(max_batch=16), RTX_3060)
+        _, record = bundled_engine(parts.engines, key(max_batch=16), RTX_3060)
         assert record.key.capabilities == ("8.6", "12.0")
         for asked, gpu in (
             (key(), H100),
@@ -236,7 +237,7 @@ def test_a_bundle_brings_an_engine_that_runs_only_where_it_is_asked_for(
             (replace(key(), tensorrt="1.99"), RTX_3060),
             (replace(key(), onnx_sha256="0" * 64), RTX_3060),
         ):
-            with pytest.raises(InputError, match="brings engines by TensorRT for RTX .* leave"):
+            with pytest.raises(InputError, match=r"brings engines by TensorRT for RTX .* leave"):
                 bundled_engine(parts.engines, asked, gpu)
     # ONNX Runtime has nothing to do with it, and without the option nothing opens it.
     code, _, text = invoke("bench", bundle, "--bundled-engine", "--out", out)
@@ -336,7 +337,7 @@ def test_without_a_gpu_the_backend_says_so(
     invoke: Invoke, make_model: MakeModel, rtx: Any, tmp_path: Path
 ) -> None:
     try:
-        building.probe_gpu()
+        probe_gpu()
     except CapabilityError:
         pass
     else:
@@ -361,7 +362,7 @@ def test_one_process_speaks_to_one_of_the_two(rtx: Any, monkeypatch: pytest.Monk
     both.__dict__["__version__"] = "10.3.0"
     monkeypatch.setitem(sys.modules, "tensorrt", both)
     assert bindings_of(TENSORRT) is both  # Only looked at, as doctor does.
-    with pytest.raises(CapabilityError, match="other compiler already.*a command of its own"):
+    with pytest.raises(CapabilityError, match=r"other compiler already.*a command of its own"):
         require_tensorrt(TENSORRT)
     assert require_tensorrt(TENSORRT_RTX) is rtx
 
@@ -389,4 +390,3 @@ def test_both_bindings_load_beside_a_switch_that_the_user_set(rtx: Any) -> None:
 )
 def test_that_no_gpu_answers_hides_nothing_else(errors: list[str], sentence: str) -> None:
     assert reason(errors, RuntimeError("Invalid Engine")).startswith(sentence)
-    assert no_progress(0, 1, "") is None
