@@ -14,7 +14,7 @@ import pytest
 
 from edge_bench.backends.nvidia import require_tensorrt
 from edge_bench.backends.trt_rtx import TENSORRT_RTX
-from edge_bench.errors import CapabilityError
+from edge_bench.core.errors import CapabilityError
 
 from .emulated import CORES, QEMU, EmulatedBoard, make_emulated
 

@@ -23,9 +23,9 @@ from time import perf_counter
 from typing import Any
 
 from edge_bench.backends.engine import RefusedError, read_network
-from edge_bench.backends.engine_cache import EngineOptions
 from edge_bench.backends.trt_rtx import TENSORRT_RTX, build_ahead
-from edge_bench.errors import CapabilityError
+from edge_bench.core.errors import CapabilityError
+from edge_bench.options.engine import EngineOptions
 
 TENSOR = re.compile(r"tensor=\{[^\n]*\}")
 KERNEL = re.compile(r"\n  (\w+)=\{ (name=[^\n]*)\}")

@@ -18,12 +18,12 @@ from typing import Annotated
 import torch
 import typer
 
-from ard.models import build_model
+from ard.models.architectures import build_model
 from benchmarks.documents import Rows, markdown, update
 from benchmarks.lines import RESULTS, Line, append, finished
-from deploy.export import export_fp32
-from deploy.half import HalfMaker
-from deploy.quantize import Quantiser
+from deploy.onnx_export.export import export_fp32
+from deploy.quantization.half import HalfMaker
+from deploy.quantization.quantize import Quantiser
 from edge_bench.backends.nvidia import bindings_of
 from edge_bench.backends.trt_rtx import TENSORRT_RTX
 

@@ -22,9 +22,9 @@ from edge_bench.backends.nvidia import (
     reason,
     require_tensorrt,
 )
-from edge_bench.console import ProgressCallback
-from edge_bench.errors import ArdxError, CapabilityError, InputError
-from edge_bench.store import atomic_file
+from edge_bench.core.errors import ArdxError, CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback
+from edge_bench.files.store import atomic_file
 
 PARTS = 1000
 """Steps into which the progress of a build is divided."""

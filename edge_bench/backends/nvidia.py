@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from edge_bench.errors import CapabilityError, first_line
+from edge_bench.core.errors import CapabilityError, first_line
 
 NO_GPU = re.compile(r"cudaError|Cuda Runtime|CUDA (driver|initialization|GPU)|libcuda")
 

@@ -9,7 +9,6 @@ from typing import Any
 from edge_bench.backends.engine import build_engine
 from edge_bench.backends.engine_cache import (
     SUFFIX,
-    EngineOptions,
     EngineRecord,
     engine_key,
     record_path,
@@ -17,10 +16,11 @@ from edge_bench.backends.engine_cache import (
 )
 from edge_bench.backends.gpu import sm_of
 from edge_bench.backends.nvidia import Compiler, require_tensorrt
-from edge_bench.backends.trt import TrtBackend, outside_of
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import CapabilityError, InputError
-from edge_bench.store import refuse_existing_file
+from edge_bench.backends.trt import outside_of
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.files.store import refuse_existing_file
+from edge_bench.options.engine import EngineOptions
 
 
 def _aim(trt: Any, config: Any, capabilities: tuple[str, ...]) -> None:
@@ -50,23 +50,6 @@ TENSORRT_RTX = Compiler(
     extra="tensorrt-rtx",
     aim=_aim,
 )
-
-
-class TrtRtxBackend(TrtBackend):
-    """An engine of TensorRT for RTX; see `TrtBackend`.
-
-    Raises:
-        CapabilityError: as there, or a GPU of a compute capability that it has no kernels for.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        threads: int | None = None,
-        options: EngineOptions | None = None,
-        report_progress: ProgressCallback = no_progress,
-    ) -> None:
-        super().__init__(path, threads, options, report_progress, TENSORRT_RTX)
 
 
 def build_ahead(

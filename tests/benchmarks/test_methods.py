@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 from typer.testing import CliRunner
 
-from ard.checkpoint import load_model
-from ard.datasets import load_dataset
-from ard.recipes import build_config, read_toml
-from ard.train import training_data
+from ard.data.datasets import load_dataset
+from ard.learning.recipes import build_config, read_toml
+from ard.learning.train import training_data
+from ard.models.weight_files import load_model
 from benchmarks.documents import filled
 from benchmarks.lines import LINES, RESULTS, finished, pack, unpack
-from benchmarks.methods import report, run
+from benchmarks.methods import plan, report, run
 
 GRID = """
 [common]
@@ -195,7 +195,7 @@ def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings() -> Non
     grids = (
         Path(run.__file__).parent / f"{n}.toml" for n in ("rates", "search", "ablation", "cifar10")
     )
-    known = {each["id"]: each for grid in grids for each in run.expand(read_toml(grid))}
+    known = {each["id"]: each for grid in grids for each in plan.expand(read_toml(grid))}
     for text in LINES.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
         # A student that was judged once more, by black-box attacks, is a run of the grid too.

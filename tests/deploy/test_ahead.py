@@ -17,16 +17,16 @@ from torch import nn
 
 from benchmarks.tensorrt.account import WEIGHTED, Account, read_account
 from deploy.artifact import export_artifact
-from deploy.export import export_fp32
-from deploy.half import HalfMaker
+from deploy.onnx_export.export import export_fp32
 from deploy.plan import ExportPlan, Int8Plan
-from deploy.qdq_network import QDQNetwork
-from deploy.quantize import Quantiser
-from deploy.targets import TARGETS, require_parsed
-from edge_bench.backends.engine_cache import EngineOptions
+from deploy.qat.qdq_network import QDQNetwork
+from deploy.quantization.half import HalfMaker
+from deploy.quantization.quantize import Quantiser
+from deploy.quantization.targets import TARGETS, require_parsed
 from edge_bench.backends.trt_rtx import build_ahead, known_capabilities
-from edge_bench.errors import InputError
-from edge_bench.spec import ModelCard
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
+from edge_bench.options.engine import EngineOptions
 
 pytestmark = pytest.mark.usefixtures("rtx")
 
