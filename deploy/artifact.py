@@ -22,6 +22,7 @@ from deploy.plan import ExportPlan
 from deploy.qat.qdq_network import QDQNetwork
 from deploy.quantization.half import HalfMaker
 from deploy.quantization.quantize import Quantiser
+from deploy.quantization.targets import require_parsed
 from deploy.quantization.twin import open_as_target
 from edge_bench import devices
 from edge_bench.core.errors import InputError
@@ -53,10 +54,16 @@ REMEDIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was found out about an artefact that was written; no `budget` where none was asked."""
+    """What was found out about an artefact that was written.
+
+    Attributes:
+        budget: None where none was asked for.
+        parser: the vendor's parser that read it; None where none is here, or none will.
+    """
 
     parities: list[Parity]
     budget: Outcome | None
+    parser: str | None = None
 
 
 def export_artifact(
@@ -80,7 +87,8 @@ def export_artifact(
 
     Raises:
         InputError: another target than the model was trained for, or too little agreement, of the
-            artefact or of the FP32 graph that it is made from; `out` is untouched then.
+            artefact or of the FP32 graph that it is made from, or the parser of the target refuses
+            it; `out` is untouched then.
         BudgetError: the budget cannot be met; nothing is written either.
     """
     new_card = replace(card, parent_sha256=plan.parent_sha256)
@@ -102,13 +110,14 @@ def export_artifact(
             read_levels(quantised)
             onnx.save(quantised, graph)
         finish(graph, new_card, plan.batch_size)
+        parser = require_parsed(graph, plan.read_by) if plan.read_by else None
         resolution, remedy = RESOLUTIONS[plan.precision], REMEDIES[plan.precision]
         parities = compare(model, graph, plan.check_images, plan.check_labels, resolution, root)
         require_agreement(parities, plan.least_agreement, "the artefact", remedy)
         fingerprint = _fingerprint(graph, card.classes, plan.check_images, root)
         write_fingerprint(marks, fingerprint, force=False)
         shutil.copyfile(graph, partial)
-    return Exported(parities=parities, budget=outcome)
+    return Exported(parities=parities, budget=outcome, parser=parser)
 
 
 def _trained(model: QDQNetwork, card: ModelCard, plan: ExportPlan, out: Path) -> ModelCard:

@@ -17,6 +17,7 @@ MIN_FREE_BYTES = 1 << 30
 MENDS = {
     "openvino": "pip install 'ardx[openvino]'",
     "trt": "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'",
+    "trt-rtx": "pip install 'ardx[tensorrt-rtx]', and an RTX GPU",
     "ort-cuda": "onnxruntime-gpu in place of onnxruntime",
     "ort-tensorrt": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
 }
@@ -53,6 +54,7 @@ def examine() -> list[Finding]:
         *map(_backend, MENDS),
         _device(),
         _target(),
+        _parser(),
         _disk(),
     ]
 
@@ -105,6 +107,20 @@ def _target() -> Finding:
     except (ImportError, InputError):
         return Finding(capability=capability, found=None, mend="name a --target")
     return Finding(capability=capability, found=f"{target} ({seen})", mend=None)
+
+
+def _parser() -> Finding:
+    capability = "  export --target tensorrt, tensorrt-rtx: its parser; engine"
+    mend = "pip install 'ardx[tensorrt-rtx]' (Linux; no GPU needed)"
+    try:
+        from deploy.quantization.targets import parser_of
+
+        found = parser_of("tensorrt-rtx")
+    except ImportError:
+        found = None
+    if found is None:
+        return Finding(capability=capability, found=None, mend=mend)
+    return Finding(capability=capability, found=f"{found[0].title} {found[1]}", mend=None)
 
 
 def _disk() -> Finding:

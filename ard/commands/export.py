@@ -32,8 +32,9 @@ class ExportFlags:
         str | None,
         typer.Option(
             help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni (for processors with "
-            "VNNI: it saturates on others), arm, tensorrt, or auto for those of this machine; of "
-            "weights by distill --qat, what they were trained for.",
+            "VNNI: it saturates on others), arm, tensorrt, tensorrt-rtx, or auto for those of this "
+            "machine; of weights by distill --qat, what they were trained for. For NVIDIA's two "
+            "(in fp32 and FP16, too) its parser reads the artefact first, where it is installed.",
             rich_help_panel=Precision,
         ),
     ] = None
@@ -154,6 +155,7 @@ def run_export(flags: ExportFlags) -> None:
             calibration_method=flags.calibration_method or "minmax",
             calibration_images=flags.calibration_images,
             fp16=flags.fp16,
+            target=_float_target(flags),
             budget=_budget_of(flags),
             input_type=flags.input_type,
             batch_size=flags.batch_size,
@@ -214,7 +216,6 @@ def _refuse_what_does_not_fit(flags: ExportFlags) -> None:
 
 def _refuse_int8_choices(flags: ExportFlags) -> None:
     choices = {
-        "--target": flags.target,
         "--calibration": flags.calibration,
         "--calibration-method": flags.calibration_method,
     }
@@ -223,6 +224,21 @@ def _refuse_int8_choices(flags: ExportFlags) -> None:
             raise InputError(
                 f"{option} {value}: chooses INT8 settings; add --int8, or leave it out"
             )
+    _float_target(flags)
+
+
+def _float_target(flags: ExportFlags) -> str | None:
+    """The target of fp32 or FP16, whose parser is to read the artefact."""
+    from deploy.quantization.targets import target_named
+
+    if flags.target is None or flags.int8:
+        return None
+    target = o.target_of(flags.target)
+    if not target_named(target).compilers:
+        raise InputError(
+            f"--target {flags.target}: chooses INT8 settings; add --int8, or leave it out"
+        )
+    return target
 
 
 def _budget_of(flags: ExportFlags) -> BudgetOptions | None:
@@ -248,7 +264,7 @@ def _tell(flags: ExportFlags, exported: Exported, int8_target: str | None) -> No
     if flags.json_summary:
         checks = [asdict(parity) for parity in exported.parities]
         summary: dict[str, Any] = {"artifact": str(flags.out), "sha256": sha256_file(flags.out)}
-        summary |= {"int8_target": int8_target, "parity": checks}
+        summary |= {"int8_target": int8_target, "parity": checks, "parser": exported.parser}
         if exported.budget is not None:
             summary["budget"] = as_json(exported.budget)
         print_json(summary)
@@ -256,7 +272,8 @@ def _tell(flags: ExportFlags, exported: Exported, int8_target: str | None) -> No
     if exported.budget is not None:
         _print_budget(exported.budget)
     precision = f"int8 {int8_target}" if flags.int8 else "fp16" if flags.fp16 else "fp32"
-    _print_parities(f"{flags.out} ({precision})", exported.parities)
+    read = f", read by {exported.parser}" if exported.parser else ""
+    _print_parities(f"{flags.out} ({precision}{read})", exported.parities)
 
 
 def _print_budget(outcome: Outcome) -> None:

@@ -103,7 +103,10 @@ Parent = Annotated[
     typer.Option(help="Of an artefact: the weights that it was exported from (for gradients)."),
 ]
 Backend = Annotated[
-    str, typer.Option(help="Runtime of an artefact: ort, openvino, trt, ort-cuda or ort-tensorrt.")
+    str,
+    typer.Option(
+        help="Runtime of an artefact: ort, openvino, trt, trt-rtx, ort-cuda or ort-tensorrt."
+    ),
 ]
 Output = Annotated[
     str | None,

@@ -198,7 +198,7 @@ class DistillFlags(LearningFlags):
     ] = False
     target: str | None = o.setting(
         "qat",
-        "Of --qat: x86, x86-vnni, arm, tensorrt or auto, as of export.",
+        "Of --qat: x86, x86-vnni, arm, tensorrt, tensorrt-rtx or auto, as of export.",
         "x86",
         panel=o.Quantised,
     )

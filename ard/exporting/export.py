@@ -47,6 +47,7 @@ def export(
     calibration_method: str = "minmax",
     calibration_images: int = 512,
     fp16: bool = False,
+    target: str | None = None,
     budget: BudgetOptions | None = None,
     input_type: str = "float32",
     batch_size: int | None = None,
@@ -61,7 +62,8 @@ def export(
     Example:
         export(Path("student.safetensors"), digits, Path("student.onnx"), int8_target="arm")
 
-    `input_type` and `batch_size` as in `ExportPlan`, `root` as in `export_artifact`.
+    `target` (of fp32 and fp16), `input_type` and `batch_size` as in `ExportPlan`, `root` as in
+    `export_artifact`.
 
     Raises:
         BudgetError: the budget cannot be met; nothing is written.
@@ -98,6 +100,7 @@ def export(
         parent_sha256=sha256_file(model_path),
         int8=int8,
         fp16=fp16,
+        target=target,
         budget=measured,
         input=input_type,
         batch_size=batch_size,

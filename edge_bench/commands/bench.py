@@ -17,6 +17,7 @@ from edge_bench.commands.bench_flags import (
     require_host,
     square_of,
     warn_of_saturation,
+    with_bundled_engine,
 )
 from edge_bench.commands.console import print_json, print_table, progress, warn
 from edge_bench.commands.flags import command
@@ -61,6 +62,8 @@ def run_bench(flags: BenchFlags) -> None:
         refuse_existing_file(flags.out, flags.force)
     options, square = bench_options(flags), square_of(flags.square)
     with _parts(flags.model, flags.sets) as parts:
+        if flags.engine.bundled_engine:
+            options = with_bundled_engine(options, parts.engines, flags.model)
         asked = Asked(
             parts=parts,
             path=str(flags.model) if parts.model == flags.model else _inside(flags.model, parts),

@@ -92,14 +92,24 @@ class EngineFlags:
     """How TensorRT builds its engine."""
 
     workspace_mib: Annotated[
-        int | None, typer.Option(help="trt: most GPU memory for a kernel's workspace.")
+        int | None, typer.Option(help="trt, trt-rtx: most GPU memory for a kernel's workspace.")
     ] = None
     tuned_batch: Annotated[
-        int | None, typer.Option(help="trt: batch that kernels are chosen for; default: 1.")
+        int | None,
+        typer.Option(help="trt, trt-rtx: batch that kernels are chosen for; default: 1."),
     ] = None
     engine_cache: Annotated[
-        Path | None, typer.Option(help="trt: folder of engines; default: ~/.cache/ardx/engines.")
+        Path | None,
+        typer.Option(help="trt, trt-rtx: folder of engines; default: ~/.cache/ardx/engines."),
     ] = None
+    bundled_engine: Annotated[
+        bool,
+        typer.Option(
+            "--bundled-engine",
+            help="trt-rtx: run the engine that the bundle brings, not one built here. An engine is "
+            "program code: only where you trust who packed it.",
+        ),
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +151,7 @@ class BenchFlags:
     backend: Annotated[
         str,
         typer.Option(
-            help="Runtime: ort, openvino, trt, ort-cuda, ort-tensorrt; or all that are here, "
+            help="Runtime: ort, openvino, trt, trt-rtx, ort-cuda, ort-tensorrt; or all here, "
             "with a report each (--out with its name) and that of the fastest in --out."
         ),
     ] = "ort"
@@ -278,7 +288,8 @@ def square_of(flags: SquareFlags) -> SquareOptions | None:
 
 
 def engine_of(flags: BenchFlags) -> EngineOptions:
-    """How TensorRT builds its engine."""
+    """How TensorRT, or TensorRT for RTX, builds its engine."""
+    from edge_bench.backends import BACKENDS
     from edge_bench.core.errors import InputError
     from edge_bench.options.engine import EngineOptions
 
@@ -289,8 +300,11 @@ def engine_of(flags: BenchFlags) -> EngineOptions:
         "--engine-cache": wanted.engine_cache,
     }
     named = [option for option, value in given.items() if value is not None]
-    if named and flags.backend not in ("trt", "all"):
-        raise InputError(f"{named[0]}: belongs to TensorRT; give --backend trt, too")
+    builders = [name for name, runtime in BACKENDS.items() if runtime.builds]
+    if named and flags.backend not in (*builders, "all"):
+        raise InputError(
+            f"{named[0]}: belongs to TensorRT; give --backend {' or '.join(builders)}, too"
+        )
     defaults = EngineOptions()
     return EngineOptions(
         cache=wanted.engine_cache or defaults.cache,
@@ -298,6 +312,24 @@ def engine_of(flags: BenchFlags) -> EngineOptions:
         tuned_batch=defaults.tuned_batch if wanted.tuned_batch is None else wanted.tuned_batch,
         max_batch=max(flags.batch_size, 1),
     )
+
+
+def with_bundled_engine(options: BenchOptions, engines: Path | None, model: Path) -> BenchOptions:
+    """The options to run one of the `engines` that the bundle `model` brings."""
+    from dataclasses import replace
+
+    from edge_bench.backends import BACKENDS
+    from edge_bench.core.errors import InputError
+
+    runtime = BACKENDS.get(options.backend)
+    if runtime is None or not runtime.builds:
+        raise InputError("--bundled-engine: belongs to TensorRT for RTX; give --backend trt-rtx")
+    if engines is None:
+        raise InputError(
+            f"--bundled-engine: {model} brings no engine; leave it out, or pack a bundle that does "
+            "(ardx bundle --for sm86)"
+        )
+    return replace(options, engine=replace(options.engine, bundled=engines))
 
 
 def floats_of(text: str | None, option: str) -> tuple[float, ...] | None:

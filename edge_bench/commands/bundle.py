@@ -22,6 +22,14 @@ class BundleFlags:
     sets: Annotated[
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay there.")
     ] = None
+    engine_for: Annotated[
+        str | None,
+        typer.Option(
+            "--for",
+            help="Take along an engine of TensorRT for RTX, built now and without a GPU, for these "
+            "compute capabilities: sm86,sm120.",
+        ),
+    ] = None
     gate_file: Annotated[
         Path | None,
         typer.Option(
@@ -37,24 +45,41 @@ def run_bundle(flags: BundleFlags) -> None:
     """Pack artefact, sets, fingerprint and gate into one file that `bench` runs on a device.
 
     Example: ardx bundle student.onnx --sets sets/ --min-robust-accuracy 0.45 --out student.ardx
+
+    Example: ardx bundle student-int8.onnx --for sm86,sm120 --out student.ardx
     """
+    import tempfile
+
+    from edge_bench.backends.trt_rtx import build_ahead
     from edge_bench.core.errors import InputError
     from edge_bench.files.bundle import is_bundle, pack
-    from edge_bench.files.store import sha256_file
+    from edge_bench.files.store import refuse_existing_file, sha256_file
+    from edge_bench.options.engine import EngineOptions
     from edge_bench.report.gate import read_conditions
 
     out = flags.out
     if not is_bundle(out):
         raise InputError(f"--out {out}: expected a file name that ends in .ardx")
-    with progress("bundle") as report_progress:
+    refuse_existing_file(out, flags.force)
+    gate, wanted = read_conditions(flags.gate_file, flags.held_to.conditions()), flags.engine_for
+    with (
+        tempfile.TemporaryDirectory() as timings,
+        tempfile.TemporaryDirectory() as engines,
+        progress("bundle") as told,
+    ):
+        if wanted is not None:
+            engine, build = Path(engines) / f"{flags.model.stem}.engine", Path(timings)
+            options = EngineOptions(cache=build)
+            build_ahead(flags.model, engine, wanted, options, force=False, report_progress=told)
         manifest = pack(
             flags.model,
             out,
             sets=flags.sets,
-            gate=read_conditions(flags.gate_file, flags.held_to.conditions()),
+            gate=gate,
             baseline=flags.held_to.baseline,
+            engines=None if wanted is None else Path(engines),
             force=flags.force,
-            report_progress=report_progress,
+            report_progress=told,
         )
     sha256, size_bytes = sha256_file(out), out.stat().st_size
     if flags.json_summary:

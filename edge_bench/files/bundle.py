@@ -43,9 +43,15 @@ from edge_bench.files.store import (
 MANIFEST = "manifest.json"
 LOCK = "requirements.lock"
 BASELINE = "baseline.json"
-MODEL, SETS = "model", "sets"
+MODEL, SETS, ENGINES = "model", "sets", "engines"
 REQUIREMENTS = (("numpy",), ("typer",), ("psutil",), ("onnxruntime", "onnxruntime-gpu"))
 """Distributions that a device needs; of several names in one entry, the first that is here."""
+ENGINE_REQUIREMENTS = (
+    ("polygraphy",),
+    ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu12-libs"),
+    ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
+)
+"""The same of one that is to run an engine, which its builder's version alone can."""
 BLOCK = 1 << 20
 # The oldest time that a zip archive can tell.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -98,10 +104,13 @@ def pack(
     sets: Path | None,
     gate: Gate | None,
     baseline: Path | None,
+    engines: Path | None = None,
     force: bool,
     report_progress: ProgressCallback = no_progress,
 ) -> BundleManifest:
     """Check the parts and write them into the bundle `out`, whole or not at all.
+
+    `engines` is a folder of engines that were built of `model` ahead of time, and their records.
 
     Raises:
         InputError: a part is missing or damaged, or does not belong to the others.
@@ -110,6 +119,8 @@ def pack(
     if ((gate or Gate()).max_robust_drop is None) != (baseline is None):
         raise InputError("--baseline and --max-robust-drop: expected both or neither")
     files = _model_members(model) | _set_members(sets)
+    if engines is not None:
+        files |= {f"{ENGINES}/{file.name}": file for file in engines.iterdir()}
     if baseline is not None:
         read_json(baseline, Report, "a report of ardx bench")
         files[BASELINE] = baseline
@@ -125,7 +136,7 @@ def pack(
             members[name] = (
                 _add_file(archive, name, files[name])
                 if name in files
-                else add_text(archive, name, lock_file())
+                else add_text(archive, name, lock_file(with_engines=engines is not None))
             )
             report_progress(len(members), len(files) + 1, "")
         manifest = BundleManifest(
@@ -138,10 +149,10 @@ def pack(
     return manifest
 
 
-def lock_file() -> str:
+def lock_file(*, with_engines: bool = False) -> str:
     """The versions here of what a device needs, as pip reads them; what is not here is left out."""
     lines = []
-    for names in REQUIREMENTS:
+    for names in (*REQUIREMENTS, *(ENGINE_REQUIREMENTS if with_engines else ())):
         for name in names:
             try:
                 lines.append(f"{name}=={metadata.version(name)}\n")

@@ -26,6 +26,7 @@ from edge_bench.core.spec import Gate
 from edge_bench.files.bundle import (
     BASELINE,
     BLOCK,
+    ENGINES,
     LARGEST_MEMBER,
     MANIFEST,
     MODEL,
@@ -51,12 +52,15 @@ class Unpacked:
         sets: the folder of its sets, None where it brings none.
         gate: its conditions, None where it has none.
         baseline: a report to compare with.
+        engines: the folder of engines that were built ahead of time, with their records; program
+            code, which nothing runs unasked.
     """
 
     model: Path
     sets: Path | None
     gate: Gate | None
     baseline: Path | None
+    engines: Path | None = None
 
 
 @contextmanager
@@ -191,6 +195,7 @@ def _found(bundle: Path, folder: Path, manifest: BundleManifest) -> Unpacked:
         sets=folder / SETS if (folder / SETS).is_dir() else None,
         gate=manifest.gate,
         baseline=baseline if baseline.is_file() else None,
+        engines=folder / ENGINES if (folder / ENGINES).is_dir() else None,
     )
 
 

@@ -73,6 +73,10 @@ def backends_here() -> tuple[list[str], dict[str, str]]:
     here: list[str] = []
     absent: dict[str, str] = {}
     for name, runtime in BACKENDS.items():
+        if name == "trt-rtx" and "trt" in here:
+            # They can build in processes of their own, but not race in this one.
+            absent[name] = "trt is here, and one process speaks to one of the two; run it alone"
+            continue
         try:
             runtime.here()
         except CapabilityError as error:

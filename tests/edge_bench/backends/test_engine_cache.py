@@ -245,10 +245,15 @@ def half(path, content):
     whole(path, content[: len(content) // 2])
     die()
 
+replace = Path.replace
+def first(path, target):
+    replace(path, target)
+    die()
+
 def build(timing, report_progress):
     if sys.argv[3] == "build": die()
     if sys.argv[3] == "write": Path.write_bytes = half
-    if sys.argv[3] == "record": cache.write_json = die
+    if sys.argv[3] == "record": Path.replace = first
     return b"an engine"
 cache.cached_engine(Path(sys.argv[1]), key, outside, None, Path(sys.argv[2]), build)
 """

@@ -113,6 +113,8 @@ def test_backends_need_their_runtime() -> None:
     assert names("ort-cuda") == [*base, "onnxruntime-gpu"]
     assert names("openvino") == [*base, "openvino"]
     assert names("trt") == [*base, "polygraphy"]
+    rtx = [f"tensorrt-rtx-cu13-{part}" for part in ("libs", "bindings")]
+    assert names("trt-rtx") == [*base, "polygraphy", *rtx]
     assert names("all") == base  # onnxruntime is here
     assert names("nope") == base
 
