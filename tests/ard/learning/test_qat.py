@@ -241,7 +241,7 @@ def test_what_does_not_fit_is_refused_as_a_start(
     with pytest.raises(InputError, match="of 10 classes"):
         load_start(weights, qat_config(), other)
     few = replace(digits, classes=9, class_names=tuple("012345678"))
-    with pytest.raises(InputError, match="classes of other names: '0'.*10 in all"):
+    with pytest.raises(InputError, match=r"classes of other names: '0'.*10 in all"):
         load_start(weights, qat_config(), few)
 
 
