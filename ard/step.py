@@ -16,8 +16,7 @@ from ard.config import TrainConfig
 from ard.distributed import World
 from ard.inner import (
     INNER_WITH_TEACHER_CLEAN,
-    LINEAR_CLASSES,
-    LinearisedTeacher,
+    BesideLinearised,
     Objective,
     SideBySide,
     ascend,
@@ -124,8 +123,7 @@ def _attack(
         model, objective = SideBySide(model, teachers.robust), moving_kl
     elif config.objective == "adaad_linear":
         assert teachers.robust is not None
-        teacher = LinearisedTeacher(teachers.robust, images, LINEAR_CLASSES)
-        model, objective = SideBySide(model, teacher), moving_kl
+        model, objective = BesideLinearised(model, teachers.robust, images), moving_kl
     else:
 
         def objective(logits: Tensor) -> Tensor:
