@@ -27,9 +27,10 @@ from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig, learning_rate
 from ard.learning.run_state import Run, Validation
 from ard.learning.scalars import scalars
-from ard.learning.step import Teachers, update
+from ard.learning.step import DivergedError, Teachers, update
 from ard.models.architectures import build_model, channel_statistics
 from ard.models.folding import FoldedTwin
+from ard.models.predict import NotFiniteError
 from ard.models.weight_files import load_state
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
@@ -286,16 +287,26 @@ def _seeded(config: TrainConfig, run: Run, images: Tensor, step: int) -> Iterato
 def _validate(
     config: TrainConfig, run: Run, validation: Split, epoch: int, torch_device: str
 ) -> Validation:
-    """Clean and PGD-10 accuracy of the weight average, in fp32."""
+    """Clean and PGD-10 accuracy of the weight average, in fp32.
+
+    Raises:
+        DivergedError: its logits are no longer finite.
+    """
     model = run.average.module.eval()
     spec = parse_attack(
         VALIDATION_ATTACK, epsilon=config.epsilon, step_size=config.step_size, seed=config.seed
     )
     world = run.world
-    clean = evaluate_attack(model, validation, None, torch_device=torch_device, world=world)
-    robust = evaluate_attack(
-        model, validation, spec, correct=clean, torch_device=torch_device, world=world
-    )
+    try:
+        clean = evaluate_attack(model, validation, None, torch_device=torch_device, world=world)
+        robust = evaluate_attack(
+            model, validation, spec, correct=clean, torch_device=torch_device, world=world
+        )
+    except NotFiniteError:
+        raise DivergedError(
+            f"the weights of epoch {epoch} give NaN or infinite logits; lower --learning-rate (now "
+            f"{config.learning_rate:g}), set --clip-norm, or use --precision fp32"
+        ) from None
     return Validation(
         epoch=epoch,
         clean_accuracy=float(clean.mean()),
