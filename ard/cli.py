@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from ard import cli_artifacts, cli_attacks, cli_learning, cli_teachers
-from ard import options as o
+from ard.commands import attack, evaluate, export, learn, teachers
+from ard.commands import flags as o
 from edge_bench import __version__
 from edge_bench.commands import bench, bundle, gate
-from edge_bench.console import Stages, print_json, print_table, progress
+from edge_bench.commands.console import Stages, print_json, print_table, progress
 
 app = typer.Typer(
     cls=Stages,
@@ -48,8 +48,8 @@ def demo(
 
     Example: ardx demo --out demo
     """
-    from ard.demo import HEADER, run_demo, table_rows
-    from edge_bench.store import refuse_existing
+    from ard.commands.demo import HEADER, run_demo, table_rows
+    from edge_bench.files.store import refuse_existing
 
     refuse_existing(out, force)
     result = run_demo(out, dataset, seed=seed, force=force, monitor=progress)
@@ -69,7 +69,7 @@ def doctor(json_summary: o.Json = False) -> None:
 
     Example: ardx doctor
     """
-    from ard.doctor import examine
+    from ard.commands.doctor import examine
 
     findings = examine()
     if json_summary:
@@ -80,17 +80,17 @@ def doctor(json_summary: o.Json = False) -> None:
 
 
 for name, command in (
-    ("teach", cli_learning.teach),
-    ("teachers", cli_teachers.teachers),
-    ("distill", cli_learning.distill),
-    ("evaluate", cli_attacks.evaluate),
-    ("export", cli_artifacts.export_command),
-    ("attack", cli_attacks.attack),
+    ("teach", learn.teach),
+    ("teachers", teachers.teachers),
+    ("distill", learn.distill),
+    ("evaluate", evaluate.evaluate),
+    ("export", export.export_command),
+    ("attack", attack.attack),
     ("bundle", bundle.bundle),
     ("bench", bench.bench),
     ("gate", gate.gate),
     ("demo", demo),
-    ("recipes", cli_learning.recipes),
+    ("recipes", learn.recipes),
     ("doctor", doctor),
 ):
     settings = bench.SETTINGS if name == "bench" else None

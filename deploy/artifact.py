@@ -12,30 +12,30 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from deploy.budget import Maker, Outcome
-from deploy.export import export_fp32, finish
-from deploy.half import HalfMaker
-from deploy.layers import Layer
-from deploy.parity import Parity, compare, levels_of, require_agreement
-from deploy.pixels import read_levels
+from deploy.allowed_drop.budget import Maker, Outcome
+from deploy.allowed_drop.search import search
+from deploy.lowering.layers import Layer
+from deploy.lowering.pixels import read_levels
+from deploy.onnx_export.export import export_fp32, finish
+from deploy.onnx_export.parity import Parity, compare, levels_of, require_agreement
 from deploy.plan import ExportPlan
-from deploy.qdq_network import QDQNetwork
-from deploy.quantize import Quantiser
-from deploy.search import search
+from deploy.qat.qdq_network import QDQNetwork
+from deploy.quantization.half import HalfMaker
+from deploy.quantization.quantize import Quantiser
+from deploy.quantization.twin import open_as_target
 from edge_bench import devices
-from edge_bench.backends import open_backend
-from edge_bench.console import Monitor, silent
-from edge_bench.errors import InputError
-from edge_bench.fingerprint import (
+from edge_bench.core.errors import InputError
+from edge_bench.core.progress import Monitor, silent
+from edge_bench.core.spec import ModelCard
+from edge_bench.files.fingerprint import (
     SAMPLES,
     Fingerprint,
     Origin,
     fingerprint_path,
     write_fingerprint,
 )
-from edge_bench.inference import stored_logits
-from edge_bench.spec import ModelCard
-from edge_bench.store import atomic_file, sha256_file
+from edge_bench.files.store import atomic_file, sha256_file
+from edge_bench.robustness.inference import stored_logits
 
 LEAST_FIDELITY = 0.999
 """Of the FP32 graph that INT8 and FP16 are made from: the exporter's errors are none of theirs."""
@@ -66,12 +66,14 @@ def export_artifact(
     out: Path,
     force: bool,
     monitor: Monitor = silent,
+    root: Path = devices.ROOT,
 ) -> Exported:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
     One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
 
-    Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
+    Its fingerprint is written beside it; one that an earlier artefact left there is replaced. All
+    that is measured of it but latency is what its target computes, whatever machine `root` shows.
 
     Raises:
         InputError: another target than the model was trained for, or too little agreement, of the
@@ -91,16 +93,17 @@ def export_artifact(
         elif plan.precision == "fp32":
             export_fp32(model, card.input_shape, graph, levels=plan.input == "uint8")
         else:
-            new_card, outcome = _lowered(model, new_card, plan, graph, monitor)
+            new_card, outcome = _lowered(model, new_card, plan, graph, monitor, root)
         if plan.precision == "int8" and plan.input == "uint8":
             quantised = onnx.load(graph)
             read_levels(quantised)
             onnx.save(quantised, graph)
         finish(graph, new_card, plan.batch_size)
         resolution, remedy = RESOLUTIONS[plan.precision], REMEDIES[plan.precision]
-        parities = compare(model, graph, plan.check_images, plan.check_labels, resolution)
+        parities = compare(model, graph, plan.check_images, plan.check_labels, resolution, root)
         require_agreement(parities, plan.least_agreement, "the artefact", remedy)
-        write_fingerprint(marks, _fingerprint(graph, card.classes, plan.check_images), force=False)
+        fingerprint = _fingerprint(graph, card.classes, plan.check_images, root)
+        write_fingerprint(marks, fingerprint, force=False)
         shutil.copyfile(graph, partial)
     return Exported(parities=parities, budget=outcome)
 
@@ -127,7 +130,7 @@ def _trained(model: QDQNetwork, card: ModelCard, plan: ExportPlan, out: Path) ->
 
 
 def _lowered(
-    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, monitor: Monitor
+    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, monitor: Monitor, root: Path
 ) -> tuple[ModelCard, Outcome | None]:
     """Write the graph in the plan's precision; return its card and what the budget measured."""
     fp32, outcome = out.with_name("fp32.onnx"), None
@@ -141,7 +144,7 @@ def _lowered(
     if plan.budget is not None:
         # Trials read floats in batches of any size: what they compute is the same.
         finish(fp32, card)
-        outcome = search(fp32, _Finished(maker, lower), plan.budget, out.parent, monitor)
+        outcome = search(fp32, _Finished(maker, lower), plan.budget, out.parent, monitor, root)
         lower = replace(lower, recipe=lower.recipe | outcome.recipe())
     maker.make(out, outcome.in_float if outcome else ())
     return lower, outcome
@@ -173,13 +176,13 @@ class _Finished:
         finish(path, self._card)
 
 
-def _fingerprint(graph: Path, classes: int, images: dict[str, Tensor]) -> Fingerprint:
+def _fingerprint(graph: Path, classes: int, images: dict[str, Tensor], root: Path) -> Fingerprint:
     """A few of the images of each kind, on the 8-bit grid, and what the runtime makes of them."""
     share = -(-SAMPLES // len(images))
     some = torch.cat([kind[:share] for kind in images.values()])[:SAMPLES]
     levels = levels_of(some).numpy()
-    device = devices.probe("auto")
-    with open_backend("ort", graph, None) as backend:
+    device = devices.probe("auto", root)
+    with open_as_target(graph, root=root) as backend:
         origin = Origin(
             artifact_sha256=sha256_file(graph),
             backend=backend.info,

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from deploy.budget import Budget
-from deploy.calibration import require_method
-from deploy.targets import target_named
-from edge_bench.errors import InputError
-from edge_bench.spec import ModelCard
+from deploy.allowed_drop.budget import Budget
+from deploy.quantization.calibration import require_method
+from deploy.quantization.targets import target_named
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 
 INPUTS = ("float32", "uint8")
 

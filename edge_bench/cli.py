@@ -6,8 +6,8 @@ import typer
 
 from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
+from edge_bench.commands.console import Stages
 from edge_bench.commands.gate import gate
-from edge_bench.console import Stages
 
 app = typer.Typer(
     cls=Stages,

@@ -24,22 +24,23 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from ard.attacks import attack_label, parse_attack, run_attack
-from ard.craft import craft_set
-from ard.data import Split, as_float, take_limit
-from ard.datasets import load_dataset
-from ard.evaluate import evaluate_attack
-from ard.folding import for_attack
-from ard.inner import cross_entropy, gradient_and_logits
-from ard.sources import SplitSource
-from ard.victims import Victim, weights_victim
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
+from ard.attacks.registry import attack_label, parse_attack
+from ard.attacks.run import run_attack
+from ard.attacks.victims import Victim, weights_victim
+from ard.crafting.craft import craft_set
+from ard.data.datasets import load_dataset
+from ard.data.sources import SplitSource
+from ard.data.splits import Split, as_float, take_limit
+from ard.evaluation.accuracy import evaluate_attack
+from ard.models.folding import for_attack
 from benchmarks.attacks.report import DOCUMENT, LINES, maker, read
 from benchmarks.attacks.rivals import RIVALS, batches, reference, still_right
 from benchmarks.documents import update
 from benchmarks.lines import Line, append, commit, finished, machine, pack
-from edge_bench.errors import ArdxError, InputError
-from edge_bench.metrics import BoolArray
-from edge_bench.spec import AttackSpec
+from edge_bench.core.errors import ArdxError, InputError
+from edge_bench.core.metrics import BoolArray
+from edge_bench.core.spec import AttackSpec
 
 LIBRARIES = ("torch", "numpy", "pyautoattack", "torchattacks", "foolbox", "eagerpy")
 # Steps of 2/255 at 8/255, and a tenth of 0.5 in each of L2's.

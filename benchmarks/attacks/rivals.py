@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ard.ensemble import NORMS
-from ard.evaluate import BATCH_SIZE, predict
-from edge_bench.errors import CapabilityError
-from edge_bench.metrics import BoolArray
-from edge_bench.spec import AttackSpec
+from ard.attacks.autoattack import NORMS
+from ard.evaluation.accuracy import BATCH_SIZE
+from ard.models.predict import predict
+from edge_bench.core.errors import CapabilityError
+from edge_bench.core.metrics import BoolArray
+from edge_bench.core.spec import AttackSpec
 
 Rival = Callable[[nn.Module, Tensor, Tensor, AttackSpec], Tensor]
 """(model, images, labels, spec) to adversarial images; draws come from torch's own generator."""

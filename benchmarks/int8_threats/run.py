@@ -27,16 +27,19 @@ import typer
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ard.attacks import parse_attack, run_attack
-from ard.craft import craft_set, versions_of
-from ard.data import Dataset, Split, as_float, take_limit
-from ard.datasets import load_dataset
-from ard.evaluate import BATCH_SIZE, predict
-from ard.gradient_attacks import margin
-from ard.grid import round_to_grid
-from ard.sources import SplitSource
-from ard.stages import export, recipe_epsilon
-from ard.victims import Victim, open_victim, weights_victim
+from ard.attacks.attempt import margin
+from ard.attacks.budget import recipe_epsilon
+from ard.attacks.grid import round_to_grid
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
+from ard.attacks.victims import Victim, open_victim, weights_victim
+from ard.crafting.craft import craft_set, versions_of
+from ard.data.datasets import load_dataset
+from ard.data.sources import SplitSource
+from ard.data.splits import Dataset, Split, as_float, take_limit
+from ard.evaluation.accuracy import BATCH_SIZE
+from ard.exporting.export import export
+from ard.models.predict import predict
 from benchmarks.lines import (
     RESULTS,
     Line,
@@ -48,12 +51,12 @@ from benchmarks.lines import (
     pack,
     unpack,
 )
-from edge_bench.console import progress
-from edge_bench.errors import ArdxError
-from edge_bench.metrics import BoolArray
-from edge_bench.sets import open_set
-from edge_bench.spec import AttackSpec
-from edge_bench.square import square_attack
+from edge_bench.commands.console import progress
+from edge_bench.core.errors import ArdxError
+from edge_bench.core.metrics import BoolArray
+from edge_bench.core.spec import AttackSpec
+from edge_bench.files.sets import open_set
+from edge_bench.robustness.square import square_attack
 
 LINES = RESULTS / "int8_threats.jsonl"
 ARTEFACTS: dict[str, str | None] = {

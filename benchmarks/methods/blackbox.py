@@ -20,16 +20,17 @@ import torch
 import typer
 from torch import nn
 
-from ard.attacks import parse_attack, run_attack
-from ard.checkpoint import load_model
-from ard.data import Split, as_float, take_limit
-from ard.datasets import load_dataset
-from ard.evaluate import evaluate_attack
-from ard.stages import recipe_epsilon
+from ard.attacks.budget import recipe_epsilon
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
+from ard.data.datasets import load_dataset
+from ard.data.splits import Split, as_float, take_limit
+from ard.evaluation.accuracy import evaluate_attack
+from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
-from edge_bench.console import progress
-from edge_bench.errors import ArdxError
-from edge_bench.metrics import BoolArray
+from edge_bench.commands.console import progress
+from edge_bench.core.errors import ArdxError
+from edge_bench.core.metrics import BoolArray
 
 CRAFTED_WITH = ("pgd20", "cw30")
 BATCH = 250

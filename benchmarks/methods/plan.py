@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterator
 from itertools import groupby, product, zip_longest
 from typing import Any
 
-from ard.config import dotted
-from ard.recipes import convert, merge
+from ard.learning.config import dotted
+from ard.learning.recipes import convert, merge
 from benchmarks.lines import Line
 
 Entry = dict[str, Any]

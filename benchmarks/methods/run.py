@@ -21,23 +21,24 @@ import torch
 import typer
 from torch import nn
 
-from ard.attacks import parse_attack
-from ard.checkpoint import load_model
-from ard.config import TrainConfig
-from ard.data import Dataset, Split, hold_out_validation, rest_of, take_limit
-from ard.datasets import load_dataset
-from ard.evaluate import evaluate_attack
-from ard.losses import LOSSES
-from ard.recipes import build_config, read_toml
-from ard.stages import Teacher, learn, load_teacher
-from ard.step import DivergedError
-from ard.train import CHECKPOINT, METRICS
+from ard.attacks.registry import parse_attack
+from ard.data.datasets import load_dataset
+from ard.data.splits import Dataset, Split, hold_out_validation, rest_of, take_limit
+from ard.evaluation.accuracy import evaluate_attack
+from ard.learning.config import TrainConfig
+from ard.learning.learn import learn
+from ard.learning.recipes import build_config, read_toml
+from ard.learning.step import DivergedError
+from ard.learning.teacher import Teacher, load_teacher
+from ard.learning.train import CHECKPOINT, METRICS
+from ard.methods.registry import METHODS
+from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
 from benchmarks.methods.plan import expand, judge_of
-from edge_bench.console import progress
-from edge_bench.errors import ArdxError
-from edge_bench.metrics import BoolArray
-from edge_bench.spec import parse_epsilon
+from edge_bench.commands.console import progress
+from edge_bench.core.errors import ArdxError
+from edge_bench.core.metrics import BoolArray
+from edge_bench.core.spec import parse_epsilon
 
 
 def main(
@@ -135,12 +136,12 @@ def one_run(
 
 def teacher_of(config: TrainConfig, path: Path, dataset: Dataset) -> Teacher | None:
     """The robust teacher, where the method distils."""
-    return load_teacher(path, None, dataset) if LOSSES[config.method].distils else None
+    return load_teacher(path, None, dataset) if METHODS[config.method].distils else None
 
 
 def second_teacher_of(config: TrainConfig, path: Path | None, dataset: Dataset) -> Teacher | None:
     """The clean teacher, where the method has two."""
-    if not LOSSES[config.method].needs_second_teacher:
+    if not METHODS[config.method].needs_second_teacher:
         return None
     if path is None:
         raise typer.BadParameter(f"{config.method} needs --clean-teacher")

@@ -12,17 +12,17 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ard.attacks import parse_attack
-from ard.checkpoint import load_model
-from ard.data import hold_out_validation
-from ard.datasets import load_dataset
-from ard.precision import BUDGET_ATTACK, CALIBRATIONS, calibration_images, part_of
-from ard.stages import recipe_epsilon
-from deploy.budget import Drop
-from deploy.calibration import METHODS
-from deploy.export import export_fp32, finish
+from ard.attacks.budget import recipe_epsilon
+from ard.attacks.registry import parse_attack
+from ard.data.datasets import load_dataset
+from ard.data.splits import hold_out_validation
+from ard.exporting.precision import BUDGET_ATTACK, CALIBRATIONS, calibration_images, part_of
+from ard.models.weight_files import load_model
+from deploy.allowed_drop.budget import Drop
+from deploy.onnx_export.export import export_fp32, finish
 from deploy.plan import Int8Plan
-from deploy.quantize import Quantiser
+from deploy.quantization.calibration import METHODS
+from deploy.quantization.quantize import Quantiser
 
 TARGET, IMAGES, SEEDS = "x86-vnni", 512, (0, 1)
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.calibration import METHODS
-from deploy.quantize import Quantiser
-from edge_bench.process import peak_memory_bytes
+from deploy.quantization.calibration import METHODS
+from deploy.quantization.quantize import Quantiser
+from edge_bench.devices.process import peak_memory_bytes
 
 ARCHITECTURES = ("resnet8", "resnet18")
 IMAGES = 10_000
@@ -34,8 +34,8 @@ def write_graph(architecture: str, path: Path) -> None:
     """A network of random weights, made in a process of its own: torch alone takes 300 MB."""
     import torch
 
-    from ard.models import build_model
-    from deploy.export import export_fp32
+    from ard.models.architectures import build_model
+    from deploy.onnx_export.export import export_fp32
 
     torch.manual_seed(0)
     statistics = torch.full((3,), 0.5), torch.full((3,), 0.25)

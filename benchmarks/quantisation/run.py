@@ -21,21 +21,21 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from ard.attacks import attack_label, parse_attack
-from ard.checkpoint import load_model
+from ard.attacks.budget import recipe_epsilon
+from ard.attacks.registry import attack_label, parse_attack
+from ard.attacks.victims import open_victim
 from ard.cli import app
-from ard.data import Split, take_limit
-from ard.datasets import load_dataset
-from ard.evaluation import Evaluation
-from ard.stages import recipe_epsilon
-from ard.victims import open_victim
+from ard.data.datasets import load_dataset
+from ard.data.splits import Split, take_limit
+from ard.evaluation.run import Evaluation
+from ard.models.weight_files import load_model
 from benchmarks.lines import RESULTS, Line, append, commit, finished, machine, pack
-from deploy.search import latencies_ms
-from edge_bench.console import progress
-from edge_bench.errors import ArdxError
-from edge_bench.onnx_file import read_card
-from edge_bench.spec import AttackSpec
-from edge_bench.store import sha256_file
+from deploy.allowed_drop.search import latencies_ms
+from edge_bench.commands.console import progress
+from edge_bench.core.errors import ArdxError
+from edge_bench.core.spec import AttackSpec
+from edge_bench.files.onnx_file import read_card
+from edge_bench.files.store import sha256_file
 
 LINES = RESULTS / "quantisation.jsonl"
 

@@ -20,10 +20,10 @@ import onnxruntime
 import typer
 from numpy.typing import NDArray
 
-from ard.data import as_float
-from ard.datasets import load_dataset
-from deploy.graph import INPUT
-from deploy.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED
+from ard.data.datasets import load_dataset
+from ard.data.splits import as_float
+from deploy.lowering.graph import INPUT
+from deploy.quantization.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED
 
 Infer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 WAYS = {"signed": KEEP_SIGNED, "rewritten": REWRITE_SIGNED, "as written": AS_WRITTEN}

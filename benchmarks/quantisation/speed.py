@@ -26,14 +26,14 @@ import typer
 from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_static
 
-from ard.models import build_model
+from ard.models.architectures import build_model
 from benchmarks.lines import append, machine
 from benchmarks.quantisation.fusion import float_layers
-from deploy.calibration import OneBatch
-from deploy.export import OPSET, export_fp32
-from deploy.graph import INPUT, OUTPUT
-from deploy.quantize import quantize_int8
-from deploy.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED
+from deploy.lowering.graph import INPUT, OUTPUT
+from deploy.onnx_export.export import OPSET, export_fp32
+from deploy.quantization.calibration import OneBatch
+from deploy.quantization.quantize import quantize_int8
+from deploy.quantization.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED
 from edge_bench.timing.measure import measure, percentile_ms
 
 SHAPE, CLASSES = (3, 32, 32), 10

@@ -11,10 +11,10 @@ from pathlib import Path
 from time import perf_counter
 
 from edge_bench.backends import open_backend
-from edge_bench.bench_options import BenchOptions
-from edge_bench.journal import Ask, Journal
-from edge_bench.replay import correct_mask
-from edge_bench.sets import open_set
+from edge_bench.files.journal import Ask, Journal
+from edge_bench.files.sets import open_set
+from edge_bench.options.bench import BenchOptions
+from edge_bench.robustness.replay import correct_mask
 
 SECONDS = 20.0
 BATCHES = (64, 8, 1)

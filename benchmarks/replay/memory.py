@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from edge_bench.sets import ARRAYS, MANIFEST
-from edge_bench.spec import AttackSpec, SetManifest
-from edge_bench.store import sha256_file, write_json
+from edge_bench.core.spec import AttackSpec, SetManifest
+from edge_bench.files.sets import ARRAYS, MANIFEST
+from edge_bench.files.store import sha256_file, write_json
 
 SHAPE, CLASSES = (3, 8, 8), 4
 SIZES = (10_000, 100_000, 1_000_000)
@@ -83,9 +83,10 @@ def make_model(path: Path) -> Path:
 
 def watched() -> None:
     """Run the command line in this process; print the peak after each step as JSON."""
-    from edge_bench import bench, store
     from edge_bench.cli import app
-    from edge_bench.process import peak_memory_bytes
+    from edge_bench.devices.process import peak_memory_bytes
+    from edge_bench.files import store
+    from edge_bench.runs import one_run as bench
 
     begin, steps = time.perf_counter(), dict[str, tuple[int, float]]()
 

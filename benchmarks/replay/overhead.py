@@ -25,10 +25,10 @@ import typer
 from benchmarks.lines import commit, machine
 from benchmarks.replay.loadgen import single_stream
 from edge_bench.backends.ort import OrtBackend
-from edge_bench.bench_options import BenchOptions
-from edge_bench.inference import prepare
-from edge_bench.replay import correct_mask
-from edge_bench.sets import AdversarialSet, open_set
+from edge_bench.files.sets import AdversarialSet, open_set
+from edge_bench.options.bench import BenchOptions
+from edge_bench.robustness.inference import prepare
+from edge_bench.robustness.replay import correct_mask
 from edge_bench.timing.measure import measure
 
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.spec import BackendInfo, ModelCard
+from edge_bench.core.spec import BackendInfo, ModelCard
 
 
 @dataclass(frozen=True, kw_only=True)

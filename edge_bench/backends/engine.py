@@ -16,9 +16,9 @@ from typing import Any
 
 from edge_bench.backends.engine_cache import EngineKey, Outside
 from edge_bench.backends.gpu import probe_gpu
-from edge_bench.console import ProgressCallback
-from edge_bench.errors import CapabilityError, InputError, first_line
-from edge_bench.store import atomic_file
+from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.progress import ProgressCallback
+from edge_bench.files.store import atomic_file
 
 OLDEST = (10, 3)
 PARTS = 1000

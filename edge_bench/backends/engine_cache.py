@@ -20,49 +20,23 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from edge_bench.backends.gpu import Gpu
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import InputError
-from edge_bench.spec import SCHEMA_VERSION, ModelCard
-from edge_bench.store import (
+from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.core.spec import SCHEMA_VERSION, ModelCard
+from edge_bench.files.external_data import model_files
+from edge_bench.files.kinds import Kind
+from edge_bench.files.store import (
     atomic_file,
     identity,
-    model_files,
     read_json,
     require_file,
     write_json,
 )
+from edge_bench.options.engine import EngineOptions
 
-CACHE = Path("~/.cache/ardx/engines")
-SUFFIX = ".engine"
+SUFFIX = Kind.ENGINE.value
 BUILD = 1
 """Raised when ardx builds otherwise, so that engines of before are stale."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineOptions:
-    """How to build an engine.
-
-    Attributes:
-        cache: folder of engines.
-        workspace_mib: most GPU memory that a kernel may use for intermediate results; None leaves
-            it to TensorRT.
-        tuned_batch: batch size that kernels are chosen for.
-        max_batch: largest batch size; both count only where the graph's batch size is free.
-    """
-
-    cache: Path = CACHE
-    workspace_mib: int | None = None
-    tuned_batch: int = 1
-    max_batch: int = 64
-
-    def __post_init__(self) -> None:
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise InputError(f"--workspace-mib {self.workspace_mib}: expected 1 or more")
-        if not 1 <= self.tuned_batch <= self.max_batch:
-            raise InputError(
-                f"--tuned-batch {self.tuned_batch}: expected 1 to {self.max_batch}, the "
-                "--batch-size, which is the largest that the engine takes"
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-from edge_bench.errors import CapabilityError, first_line
+from edge_bench.core.errors import CapabilityError, first_line
 
 DRIVER = "libcuda.so.1"
 # CU_DEVICE_ATTRIBUTE_... of cuda.h

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from edge_bench.backends.base import ImageInput
 from edge_bench.backends.engine import build_engine, captured_errors, reason, require_tensorrt
 from edge_bench.backends.engine_cache import (
-    SUFFIX,
-    EngineOptions,
     EngineRecord,
     Outside,
     cached_engine,
@@ -25,10 +23,12 @@ from edge_bench.backends.engine_cache import (
 )
 from edge_bench.backends.gpu import Gpu, probe_gpu
 from edge_bench.backends.ort import image_input, logits_output
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import ArdxError, CapabilityError, InputError
-from edge_bench.onnx_file import model_card, read_onnx
-from edge_bench.spec import BackendInfo, ModelCard
+from edge_bench.core.errors import ArdxError, CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.core.spec import BackendInfo, ModelCard
+from edge_bench.files.kinds import Kind, kind_of
+from edge_bench.files.onnx_file import model_card, read_onnx
+from edge_bench.options.engine import EngineOptions
 
 
 def outside_of(onnx: Path) -> tuple[Outside, ModelCard | None]:
@@ -99,7 +99,7 @@ class TrtBackend:
         self.classes = outside.classes
         self.card = record.card
         self.engine_sha256: str | None = record.engine_sha256
-        if path.suffix == SUFFIX and record.card is not None:
+        if kind_of(path) is Kind.ENGINE and record.card is not None:
             # An engine is a file of its own, made from the ONNX file.
             self.card = replace(record.card, parent_sha256=record.key.onnx_sha256)
         self.info = BackendInfo(
@@ -224,7 +224,7 @@ def _engine(
     path: Path, trt: Any, gpu: Gpu, options: EngineOptions, report_progress: ProgressCallback
 ) -> tuple[bytes, EngineRecord]:
     """The engine at `path`, or the one that the ONNX file at `path` becomes."""
-    if path.suffix == SUFFIX:
+    if kind_of(path) is Kind.ENGINE:
         return given_engine(path, trt.__version__, gpu)
     outside, card = outside_of(path)
     key = engine_key(path, trt.__version__, gpu, outside, options)

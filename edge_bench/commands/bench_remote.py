@@ -12,16 +12,20 @@ import typer
 
 from edge_bench.backends import BACKENDS
 from edge_bench.commands.bench_all import summarise_all, tell_all
+from edge_bench.commands.console import print_json, print_table, progress
 from edge_bench.commands.gate import verdict
-from edge_bench.console import print_json, print_table, progress
-from edge_bench.errors import (
+from edge_bench.core.errors import (
     EXIT_ENVIRONMENT,
     EXIT_GATE_FAILED,
     EXIT_PASS,
     ArdxError,
     CapabilityError,
+    os_sentence,
 )
-from edge_bench.every_backend import ALL, report_path
+from edge_bench.core.spec import Gate, Report
+from edge_bench.files.external_data import model_files
+from edge_bench.files.store import identity, refuse_existing_file
+from edge_bench.files.unpack import Unpacked
 from edge_bench.remote.client import Client
 from edge_bench.remote.fleet import HEADER, on_all, outputs, row
 from edge_bench.remote.home import Expected, Returned, bring_home
@@ -30,9 +34,7 @@ from edge_bench.remote.parcel import make_parcel
 from edge_bench.remote.ssh import Ssh
 from edge_bench.report.gate import check
 from edge_bench.report.summary import summarise
-from edge_bench.spec import Gate, Report
-from edge_bench.store import identity, model_files, refuse_existing_file
-from edge_bench.unpack import Unpacked
+from edge_bench.runs.every_backend import ALL, report_path
 
 STAY_HERE = frozenset(
     ("host", "wheels", "remote_python", "ssh_config", "sets", "out", "force", "json_summary")
@@ -191,7 +193,7 @@ def _tell_fleet(
         except (ArdxError, OSError) as error:
             sentence = str(error)
             if isinstance(error, OSError):
-                sentence = f"{host}: {error.filename or 'the output'}: {error.strerror}"
+                sentence = f"{host}: {os_sentence(error)}"
             _say("error: ", sentence)
             code = error.exit_code if isinstance(error, ArdxError) else EXIT_ENVIRONMENT
             summary |= {"error": sentence, "exit_code": code}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 
+from edge_bench.core.spec import DeviceProfile
 from edge_bench.devices.sensors import FileSource, Source, cpu_clocks, temperatures
-from edge_bench.spec import DeviceProfile
 
 ARM_PARTS = {
     "0xd03": "Cortex-A53",
@@ -20,6 +20,9 @@ ARM_PARTS = {
     "0xd83": "Neoverse-V3AE",
 }
 """Arm's part numbers of the boards' cores, from the kernel's arch/arm64/include/asm/cputype.h."""
+
+VNNI_FLAGS = ("avx512_vnni", "avx_vnni")
+"""As Linux spells them: the forms of 512 and of 256 bits."""
 
 
 def probe(root: Path) -> DeviceProfile | None:
@@ -60,6 +63,7 @@ def profile(
         governor=read_text(root / cpu / "cpu0/cpufreq/scaling_governor"),
         power_mode=power_mode,
         throttled=throttled,
+        vnni=has_vnni(root),
     )
 
 
@@ -83,6 +87,18 @@ def board_name(root: Path) -> str | None:
 def compatible(root: Path) -> str:
     """The device tree's list of compatible boards and SoCs, empty without a device tree."""
     return read_text(root / "proc/device-tree/compatible") or ""
+
+
+def vnni_flags(root: Path) -> tuple[str, ...] | None:
+    """Those of VNNI_FLAGS that the first processor has; None where no x86 Linux lists its flags."""
+    flags = next((value for key, value in _fields(root / "proc/cpuinfo") if key == "flags"), None)
+    return None if flags is None else tuple(f for f in VNNI_FLAGS if f in flags.split())
+
+
+def has_vnni(root: Path) -> bool | None:
+    """Does the processor have VNNI? None where that cannot be read."""
+    found = vnni_flags(root)
+    return None if found is None else bool(found)
 
 
 def _cpu_name(root: Path) -> str | None:

@@ -12,6 +12,8 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 
+from edge_bench.core.series import CLOCK, EVENTS, POWER, STATE
+from edge_bench.core.spec import DeviceProfile
 from edge_bench.devices import generic
 from edge_bench.devices.sensors import (
     Channel,
@@ -24,8 +26,6 @@ from edge_bench.devices.sensors import (
     read_int,
     temperatures,
 )
-from edge_bench.spec import DeviceProfile
-from edge_bench.telemetry.samples import CLOCK, EVENTS, POWER, STATE
 
 TOTALS = ("VDD_IN", "VIN", "POM_5V_IN")
 """Rails that feed all the others, the first that is there."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_bench.core.series import FLAGS
+from edge_bench.core.spec import DeviceProfile
 from edge_bench.devices import generic, vcgencmd
 from edge_bench.devices.sensors import (
     Channel,
@@ -14,9 +16,7 @@ from edge_bench.devices.sensors import (
     found,
     temperatures,
 )
-from edge_bench.spec import DeviceProfile
-from edge_bench.telemetry.samples import FLAGS
-from edge_bench.telemetry.throttling import flag_names
+from edge_bench.devices.vcgencmd import flag_names
 
 
 def probe(root: Path) -> DeviceProfile | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from edge_bench.telemetry.samples import CLOCK, TEMPERATURE
+from edge_bench.core.series import CLOCK, TEMPERATURE
 
 FAST_S = 0.1
 """Period of what is read from files: 10 Hz."""

@@ -12,8 +12,12 @@ import subprocess
 from collections.abc import Callable
 from math import isfinite
 
+from edge_bench.core.series import (
+    FLAGS,
+    POWER,
+    TEMPERATURE,
+)
 from edge_bench.devices.sensors import Channel
-from edge_bench.telemetry.samples import FLAGS, POWER, TEMPERATURE
 
 POWER_S, STATE_S = 0.35, 2.0
 TIMEOUT_S = 1.0
@@ -122,3 +126,21 @@ def _throttled(answer: str) -> dict[str, int]:
 def _temperature(answer: str) -> dict[str, int]:
     match = re.fullmatch(r"temp=(\d{1,3}(?:\.\d+)?)'C\s*", answer)
     return {"soc": round(1000 * float(match[1]))} if match else {}
+
+
+FLAG_NAMES = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
+"""Bits 0 to 3 of the Raspberry Pi's get_throttled; 16 bits above, whether it has occurred."""
+
+
+OCCURRED = 16
+
+
+def flag_names(bits: int) -> tuple[str, ...]:
+    """The bits of get_throttled in words."""
+    now = [f"{name} now" for bit, name in enumerate(FLAG_NAMES) if bits >> bit & 1]
+    past = [
+        f"{name} since boot"
+        for bit, name in enumerate(FLAG_NAMES)
+        if bits >> (bit + OCCURRED) & 1 and not bits >> bit & 1
+    ]
+    return (*now, *past)

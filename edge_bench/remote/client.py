@@ -10,8 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edge_bench.console import plain_progress
-from edge_bench.errors import (
+from edge_bench.core.errors import (
     EXIT_INCONCLUSIVE,
     EXIT_USAGE,
     ArdxError,
@@ -19,6 +18,7 @@ from edge_bench.errors import (
     InconclusiveError,
     InputError,
 )
+from edge_bench.core.progress import plain_progress
 from edge_bench.remote.layout import BEGIN, BUNDLE, DIED
 from edge_bench.remote.parcel import Parcel, Shipped
 from edge_bench.remote.ssh import Disconnected, Ended, Sink, Ssh

@@ -13,7 +13,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from edge_bench.errors import CapabilityError
+from edge_bench.core.errors import CapabilityError
 from edge_bench.remote.layout import WHEELS
 
 READY = "ready"

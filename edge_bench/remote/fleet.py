@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from edge_bench.errors import ArdxError, InputError
-from edge_bench.every_backend import report_path
+from edge_bench.core.errors import ArdxError, InputError
+from edge_bench.core.spec import Report
+from edge_bench.files.store import refuse_existing_file
 from edge_bench.remote.ssh import Ssh
 from edge_bench.report.summary import summarise
-from edge_bench.spec import Report
-from edge_bench.store import refuse_existing_file
+from edge_bench.runs.every_backend import report_path
 
 T = TypeVar("T")
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from edge_bench.commands.bench_all import write_all
-from edge_bench.errors import CapabilityError, InputError
-from edge_bench.every_backend import ALL, Outcome, report_path
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.spec import Report
+from edge_bench.files.store import from_json, write_json
 from edge_bench.remote.client import Fetched
 from edge_bench.remote.layout import BUNDLE, REPORT
 from edge_bench.report.compare import Comparison, judge
-from edge_bench.spec import Report
-from edge_bench.store import from_json, write_json
+from edge_bench.runs.every_backend import ALL, Outcome, report_path, write_all
 
 T = TypeVar("T")
 

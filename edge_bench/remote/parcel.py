@@ -7,13 +7,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_bench.bundle import is_bundle, pack
-from edge_bench.console import ProgressCallback
-from edge_bench.errors import InputError
+from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback
+from edge_bench.files.bundle import is_bundle, pack
+from edge_bench.files.store import sha256_file
+from edge_bench.files.unpack import Unpacked
 from edge_bench.remote.layout import BUNDLE, JOB, WHEELS, Job
 from edge_bench.remote.wheel import FILE_NAME, write_wheel
-from edge_bench.store import sha256_file
-from edge_bench.unpack import Unpacked
 
 WHEEL_NAME = re.compile(r"[\w.+!-]+\.whl")
 

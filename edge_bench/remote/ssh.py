@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from edge_bench.console import ProgressCallback, no_progress
-from edge_bench.errors import CapabilityError, InputError
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
 
 HOST = re.compile(r"(ssh://)?([\w.+-]+@)?[\w\[.:][\w.:%\]/-]*")
 OPTIONS = (

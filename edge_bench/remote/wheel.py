@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_bench import __version__
-from edge_bench.bundle import add_text
+from edge_bench.files.bundle import add_text
 from edge_bench.remote.environment import PACKAGES, RUNTIMES
 
 if TYPE_CHECKING:

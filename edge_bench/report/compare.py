@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median, median_low
 
-from edge_bench.errors import InputError
-from edge_bench.metrics import accuracy, decode_mask, worst_case_mask
-from edge_bench.spec import SCHEMA_VERSION, Report
-from edge_bench.stats import mcnemar_p_value, median_interval, paired_difference_interval
+from edge_bench.core.errors import InputError
+from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask
+from edge_bench.core.spec import SCHEMA_VERSION, Report
+from edge_bench.core.stats import mcnemar_p_value, median_interval, paired_difference_interval
 from edge_bench.timing.measure import images_per_second
 
 LEVEL = 0.05

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_bench.errors import InconclusiveError
-from edge_bench.spec import Measurement, Report
+from edge_bench.core.errors import InconclusiveError
+from edge_bench.core.series import CLOCK, POWER, TEMPERATURE, Telemetry, decode_series
+from edge_bench.core.spec import Measurement, Report
 from edge_bench.telemetry.energy import Energy, energy_per_image
-from edge_bench.telemetry.samples import CLOCK, POWER, TEMPERATURE, Telemetry, decode_series
 from edge_bench.telemetry.throttling import throttling
 
 TIMED = ("latency", "throughput")

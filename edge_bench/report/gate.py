@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_bench.errors import InconclusiveError, InputError, first_line
-from edge_bench.metrics import accuracy, decode_mask, worst_case_mask
-from edge_bench.spec import Gate, Report, Violation
-from edge_bench.stats import early_stopping_floor, mcnemar_p_value
-from edge_bench.store import require_file
+from edge_bench.core.errors import InconclusiveError, InputError, first_line
+from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask
+from edge_bench.core.spec import Gate, Report, Violation
+from edge_bench.core.stats import early_stopping_floor, mcnemar_p_value
+from edge_bench.files.store import TEXT, require_file
 from edge_bench.telemetry.energy import energy_per_image
 from edge_bench.telemetry.throttling import throttling
 from edge_bench.timing.measure import percentile_ms
@@ -33,7 +33,7 @@ def read_conditions(path: Path | None, options: dict[str, Any]) -> Gate:
             import tomli as tomllib
         require_file(path, "a TOML file of gate conditions")
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
+            given = tomllib.loads(path.read_text(encoding=TEXT))
         except ValueError as error:
             raise InputError(
                 f"{path}: expected TOML, but {first_line(error)}; write lines such as "

@@ -27,9 +27,9 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.errors import InconclusiveError
-from edge_bench.spec import Measurement
-from edge_bench.telemetry.samples import POWER, Phase, Samples, Telemetry, decode_series
+from edge_bench.core.errors import InconclusiveError
+from edge_bench.core.series import POWER, Phase, Samples, Telemetry, decode_series
+from edge_bench.core.spec import Measurement
 
 LEAST_SAMPLES = 5
 LONGEST_GAP = 5.0

@@ -16,8 +16,8 @@ from time import perf_counter_ns, thread_time_ns
 from types import TracebackType
 
 from edge_bench import devices
+from edge_bench.core.series import POWER, Phase, Samples, Series, Telemetry, encode_series
 from edge_bench.devices.sensors import Channel, Source
-from edge_bench.telemetry.samples import POWER, Phase, Samples, Series, Telemetry, encode_series
 
 NONE = -(2**63)
 """Stands for a failed reading in an array of 64-bit numbers: 8 bytes a value for hours."""

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_bench.telemetry.samples import EVENTS, FLAGS, STATE, Series, Telemetry, decode_series
-
-FLAG_NAMES = ("under-voltage", "frequency capped", "throttled", "soft temperature limit")
-"""Bits 0 to 3 of the Raspberry Pi's get_throttled; 16 bits above, whether it has occurred."""
-OCCURRED = 16
+from edge_bench.core.series import EVENTS, FLAGS, STATE, Series, Telemetry, decode_series
+from edge_bench.devices.vcgencmd import FLAG_NAMES, OCCURRED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +87,3 @@ def _flags(values: list[int]) -> tuple[list[str], list[str]]:
         elif before & mask:
             hidden.append(f"{name} (had occurred since boot)")
     return seen, hidden
-
-
-def flag_names(bits: int) -> tuple[str, ...]:
-    """The bits of get_throttled in words."""
-    now = [f"{name} now" for bit, name in enumerate(FLAG_NAMES) if bits >> bit & 1]
-    past = [
-        f"{name} since boot"
-        for bit, name in enumerate(FLAG_NAMES)
-        if bits >> (bit + OCCURRED) & 1 and not bits >> bit & 1
-    ]
-    return (*now, *past)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter_ns
 
-from edge_bench.errors import CapabilityError
+from edge_bench.core.errors import CapabilityError
 
 LEAST_READS, MOST_READS = 1_000, 5_000_000
 """About half a second of readings, far above the 10 ms step of the coarsest clock."""

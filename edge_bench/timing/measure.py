@@ -9,7 +9,7 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from edge_bench.spec import Measurement
+from edge_bench.core.spec import Measurement
 from edge_bench.timing.background import Background
 
 WINDOW, WINDOW_NS = 5, 10_000_000

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import Backend
-from edge_bench.bench_options import BenchOptions
-from edge_bench.console import ProgressCallback
-from edge_bench.errors import InputError
-from edge_bench.inference import batch_to_time
-from edge_bench.sets import AdversarialSet
-from edge_bench.spec import Measurement, Soak
+from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback
+from edge_bench.core.spec import Measurement, Soak
+from edge_bench.files.sets import AdversarialSet
+from edge_bench.options.bench import BenchOptions
+from edge_bench.robustness.inference import batch_to_time
 from edge_bench.telemetry.recorder import Recorder
 from edge_bench.timing.measure import measure
 from edge_bench.timing.soak import soak

@@ -10,9 +10,9 @@ from time import perf_counter_ns
 
 import numpy as np
 
-from edge_bench.console import ProgressCallback
-from edge_bench.spec import Soak
-from edge_bench.telemetry.samples import encode_series, series_array
+from edge_bench.core.progress import ProgressCallback
+from edge_bench.core.series import encode_series, series_array
+from edge_bench.core.spec import Soak
 from edge_bench.timing.background import Background
 
 PARTS = 10

@@ -11,13 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_bench.backends import BACKENDS, open_backend
-from edge_bench.bench_options import BenchOptions
-from edge_bench.console import ProgressCallback
-from edge_bench.errors import CapabilityError, InputError
-from edge_bench.sets import AdversarialSet, open_sets
-from edge_bench.spec import SweepPoint
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.progress import ProgressCallback
+from edge_bench.core.spec import SweepPoint
+from edge_bench.files.sets import AdversarialSet, open_sets
+from edge_bench.options.bench import BenchOptions
+from edge_bench.options.setting import Setting, cores_text
 from edge_bench.timing.scenarios import time_offline, time_single_stream
-from edge_bench.timing.setting import Setting, cores_text
 
 
 def run_sweep(
@@ -91,7 +91,8 @@ def time_point(
         threads = len(setting.cores)
     sets = open_sets(set_path) if set_path else []
     engine = replace(options.engine, max_batch=max(setting.batch_size, options.batch_size))
-    with open_backend(options.backend, model, threads, engine) as backend:
+    opened = open_backend(options.backend, model, threads, engine, output=options.output)
+    with opened as backend:
         bound = backend.input.batch_size
         if bound and bound != setting.batch_size:
             raise InputError(

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from ard.config import TrainConfig
-from ard.data import Dataset
-from ard.datasets import load_dataset
-from ard.stages import Learned, export, learn, load_teacher
+from ard.data.datasets import load_dataset
+from ard.data.splits import Dataset
+from ard.exporting.export import export
+from ard.learning.config import TrainConfig
+from ard.learning.learn import Learned, learn
+from ard.learning.teacher import load_teacher
 
 EPSILON = 0.15
 

@@ -10,20 +10,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.attacks import margin, parse_attack
-from ard.checkpoint import save_model
-from ard.data import Split, as_float
-from ard.datasets import load_dataset
-from ard.inner import cross_entropy
-from ard.models import build_model
-from ard.victims import Victim, weights_victim
+from ard.attacks.ascent import cross_entropy
+from ard.attacks.attempt import margin
+from ard.attacks.registry import parse_attack
+from ard.attacks.victims import Victim, weights_victim
+from ard.data.datasets import load_dataset
+from ard.data.splits import Split, as_float
+from ard.models.architectures import build_model
+from ard.models.weight_files import save_model
 from benchmarks.attacks import compare, report
 from benchmarks.attacks.rivals import RIVALS, batches, library, reference, still_right
 from benchmarks.documents import filled
 from benchmarks.lines import Line, pack, unpack
-from edge_bench.errors import CapabilityError, InputError
-from edge_bench.metrics import BoolArray
-from edge_bench.spec import AttackSpec, ModelCard
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.metrics import BoolArray
+from edge_bench.core.spec import AttackSpec, ModelCard
 
 IMAGES = 12
 

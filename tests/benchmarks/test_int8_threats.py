@@ -15,18 +15,18 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from ard.config import TrainConfig
-from ard.datasets import load_dataset
-from ard.gradient_attacks import margin
-from ard.stages import learn
-from ard.victims import open_victim, weights_victim
+from ard.attacks.attempt import margin
+from ard.attacks.victims import open_victim, weights_victim
+from ard.data.datasets import load_dataset
+from ard.learning.config import TrainConfig
+from ard.learning.learn import learn
 from benchmarks.documents import filled
 from benchmarks.int8_threats import report, run
 from benchmarks.lines import RESULTS, ROOT, finished, pack, unpack
 from edge_bench.backends import open_backend
-from edge_bench.bench_options import BenchOptions
-from edge_bench.replay import correct_mask
-from edge_bench.sets import open_set
+from edge_bench.files.sets import open_set
+from edge_bench.options.bench import BenchOptions
+from edge_bench.robustness.replay import correct_mask
 
 IMAGES = 40
 EPSILON = 0.1
@@ -306,9 +306,10 @@ def test_the_published_tables_are_what_the_lines_say() -> None:
     assert filled(text, report.maker(report.read(run.LINES))) == text
 
 
-def test_the_readme_quotes_the_headline() -> None:
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert report.headline(report.read(run.LINES)) in readme
+def test_the_page_on_threats_quotes_the_headline() -> None:
+    page = ROOT / "docs" / "explanation" / "threat-model.md"
+    words = " ".join(page.read_text(encoding="utf-8").split())
+    assert report.headline(report.read(run.LINES)) in words
 
 
 def test_every_artefact_of_the_published_lines_has_every_threat() -> None:

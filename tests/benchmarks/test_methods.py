@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 from typer.testing import CliRunner
 
-from ard.checkpoint import load_model
-from ard.datasets import load_dataset
-from ard.recipes import build_config, read_toml
-from ard.train import training_data
+from ard.data.datasets import load_dataset
+from ard.learning.recipes import build_config, read_toml
+from ard.learning.train import training_data
+from ard.models.weight_files import load_model
 from benchmarks.documents import filled
 from benchmarks.lines import LINES, RESULTS, finished, pack, unpack
 from benchmarks.methods import plan, report, run

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ard.recipes import build_config, read_toml
+from ard.learning.recipes import build_config, read_toml
 from benchmarks.methods import plan, run
 
 TABLE: dict[str, Any] = {

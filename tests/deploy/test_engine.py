@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from deploy.export import export_fp32, finish
-from deploy.pixels import read_levels
-from deploy.quantize import quantize_int8
+from deploy.lowering.pixels import read_levels
+from deploy.onnx_export.export import export_fp32, finish
+from deploy.quantization.quantize import quantize_int8
 from edge_bench.backends import open_backend
 from edge_bench.backends.engine import tensorrt_here
-from edge_bench.backends.engine_cache import EngineOptions
 from edge_bench.backends.trt import outside_of
-from edge_bench.errors import CapabilityError
-from edge_bench.spec import ModelCard
+from edge_bench.core.errors import CapabilityError
+from edge_bench.core.spec import ModelCard
+from edge_bench.options.engine import EngineOptions
 
 SHAPE = (3, 16, 16)
 

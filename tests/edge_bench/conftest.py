@@ -20,10 +20,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
-from edge_bench.bench_options import BenchOptions
 from edge_bench.cli import app
-from edge_bench.sets import ARRAYS, MANIFEST, AdversarialSet, open_set
-from edge_bench.spec import (
+from edge_bench.core.spec import (
     Artifact,
     AttackSpec,
     BackendInfo,
@@ -34,7 +32,9 @@ from edge_bench.spec import (
     SetManifest,
     SetResult,
 )
-from edge_bench.store import sha256_file, write_json
+from edge_bench.files.sets import ARRAYS, MANIFEST, AdversarialSet, open_set
+from edge_bench.files.store import sha256_file, write_json
+from edge_bench.options.bench import BenchOptions
 
 SAMPLES = 30
 SHAPE = (3, 8, 8)

@@ -49,7 +49,7 @@ def test_a_gate_s_help_needs_no_numpy() -> None:
     assert "--min-robust-accuracy" in ended.stdout
 
 
-@pytest.mark.parametrize("module", ["edge_bench.cli", "deploy.calibration", "ard.cli"])
+@pytest.mark.parametrize("module", ["edge_bench.cli", "deploy.quantization.calibration", "ard.cli"])
 def test_onnxruntime_is_told_to_report_to_nobody_before_it_is_imported(module: str) -> None:
     script = (
         "import os, sys\n"

@@ -2,7 +2,7 @@
 
     apt-get install qemu-user-static
     .venv/bin/python tests/tools/aarch64.py .aarch64
-    ARDX_TEST_BOARD=.aarch64 .venv/bin/pytest tests/ard/test_on_arm_boards.py
+    ARDX_TEST_BOARD=.aarch64 .venv/bin/pytest tests/ard/exporting/test_on_arm_boards.py
 
 What a Raspberry Pi has: Debian's Python, and the packages that pyproject.toml asks for on a device,
 in their wheels for aarch64. ONNX Runtime is of the version of this environment, so that it is the

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_bench.errors import InconclusiveError
-from edge_bench.spec import Measurement
+from edge_bench.core.errors import InconclusiveError
+from edge_bench.core.series import POWER, Phase, Samples, Series, Telemetry, encode_series
+from edge_bench.core.spec import Measurement
 from edge_bench.telemetry.energy import Energy, energy_per_image
-from edge_bench.telemetry.samples import POWER, Phase, Samples, Series, Telemetry, encode_series
 
 SECOND = 1_000_000
 TENTH = SECOND // 10

@@ -10,18 +10,18 @@ from typing import Any
 
 import pytest
 
-from edge_bench.bench import run
-from edge_bench.bench_options import BenchOptions
+from edge_bench.core.errors import InconclusiveError, InputError
+from edge_bench.core.spec import Gate, Report
 from edge_bench.devices import vcgencmd as asking
-from edge_bench.errors import InconclusiveError, InputError
+from edge_bench.files.sets import AdversarialSet
+from edge_bench.files.store import read_json, to_json, write_json
+from edge_bench.files.unpack import unpacked
+from edge_bench.options.bench import BenchOptions
 from edge_bench.report.device_summary import device_figures, device_rows
 from edge_bench.report.doubts import doubts_about
 from edge_bench.report.gate import check, read_conditions
 from edge_bench.report.summary import summarise
-from edge_bench.sets import AdversarialSet
-from edge_bench.spec import Gate, Report
-from edge_bench.store import read_json, to_json, write_json
-from edge_bench.unpack import unpacked
+from edge_bench.runs.one_run import run
 
 MakeBoard = Callable[[str], Path]
 RailFile = Callable[[Path, str], Path]

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from edge_bench.core.series import POWER, TEMPERATURE, Telemetry, decode_series
 from edge_bench.devices.sensors import Channel, FileSensor, FileSource
 from edge_bench.telemetry import recorder as recording
 from edge_bench.telemetry.recorder import Recorder, recorder_of
-from edge_bench.telemetry.samples import POWER, TEMPERATURE, Telemetry, decode_series
 from edge_bench.timing.measure import measure
 
 MakeBoard = Callable[[str], Path]

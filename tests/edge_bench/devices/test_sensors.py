@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_bench import devices
+from edge_bench.core.series import CLOCK, EVENTS, FLAGS, POWER, STATE, TEMPERATURE
 from edge_bench.devices.sensors import Source
-from edge_bench.telemetry.samples import CLOCK, EVENTS, FLAGS, POWER, STATE, TEMPERATURE
 
 MakeBoard = Callable[[str], Path]
 Readings = dict[str, int | None]

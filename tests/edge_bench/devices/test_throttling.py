@@ -11,13 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_bench import bench
 from edge_bench.backends.ort import OrtBackend
-from edge_bench.bench_options import BenchOptions
-from edge_bench.report.doubts import doubts_about
-from edge_bench.sets import AdversarialSet
-from edge_bench.telemetry.recorder import recorder_of
-from edge_bench.telemetry.samples import (
+from edge_bench.core.series import (
     EVENTS,
     FLAGS,
     STATE,
@@ -28,6 +23,11 @@ from edge_bench.telemetry.samples import (
     Telemetry,
     encode_series,
 )
+from edge_bench.files.sets import AdversarialSet
+from edge_bench.options.bench import BenchOptions
+from edge_bench.report.doubts import doubts_about
+from edge_bench.runs import one_run as bench
+from edge_bench.telemetry.recorder import recorder_of
 from edge_bench.telemetry.throttling import Throttling, throttling
 
 SECOND = 1_000_000

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from edge_bench import devices
+from edge_bench.core.series import FLAGS, POWER, TEMPERATURE
 from edge_bench.devices import vcgencmd as asking
-from edge_bench.telemetry.samples import FLAGS, POWER, TEMPERATURE
 
 MakeBoard = Callable[[str], Path]
 MakeProgram = Callable[[str, str], Path]

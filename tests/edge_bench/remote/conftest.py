@@ -89,7 +89,7 @@ class Board:
 
     def runners(self) -> list[psutil.Process]:
         """Benchmarks that run there, which no sshd is the parent of."""
-        return [p for p in psutil.process_iter() if self._is(p, "edge_bench.remote.runner")]
+        return [p for p in psutil.process_iter() if self._is(p, "edge_bench.job")]
 
     def cut(self, *, kill_runner: bool = False, off: bool = False) -> None:
         """Kill the sshd processes of every connection, as a cable that is pulled.

@@ -16,11 +16,11 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edge_bench.bench import run
-from edge_bench.bench_options import BenchOptions
-from edge_bench.sets import open_set
-from edge_bench.spec import Report
-from edge_bench.store import read_json
+from edge_bench.core.spec import Report
+from edge_bench.files.sets import open_set
+from edge_bench.files.store import read_json
+from edge_bench.options.bench import BenchOptions
+from edge_bench.runs.one_run import run
 
 QUICK = ("--runs", 3, "--seconds", 0, "--warmup", 0, "--settle-seconds", 0, "--threads", 1)
 

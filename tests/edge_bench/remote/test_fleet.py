@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from edge_bench.bundle import pack
-from edge_bench.errors import InputError
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import Gate, Report
+from edge_bench.files.bundle import pack
+from edge_bench.files.store import read_json
 from edge_bench.remote.fleet import HEADER, outputs, row
-from edge_bench.spec import Gate, Report
-from edge_bench.store import read_json
 
 MakeReport = Callable[..., Report]
 ONE = ("--threads", "1")

@@ -13,17 +13,17 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from edge_bench.bundle import pack
 from edge_bench.commands.bench_remote import forwarded
-from edge_bench.console import no_progress
-from edge_bench.errors import CapabilityError, InputError
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.progress import no_progress
+from edge_bench.core.spec import Report
+from edge_bench.files.bundle import pack
+from edge_bench.files.store import read_json, to_json
+from edge_bench.files.unpack import Unpacked, unpacked
 from edge_bench.remote.client import Fetched
 from edge_bench.remote.home import Expected, bring_home
 from edge_bench.remote.layout import Job
 from edge_bench.remote.parcel import Parcel, make_parcel
-from edge_bench.spec import Report
-from edge_bench.store import read_json, to_json
-from edge_bench.unpack import Unpacked, unpacked
 
 JOB = Job(python="python3", backend="ort", options=("--threads=1",))
 

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_bench.bundle import pack
-from edge_bench.console import no_progress
-from edge_bench.errors import CapabilityError
+from edge_bench.core.errors import CapabilityError
+from edge_bench.core.progress import no_progress
+from edge_bench.core.spec import Gate, Report
+from edge_bench.files.bundle import pack
+from edge_bench.files.store import read_json, sha256_file
+from edge_bench.files.unpack import Unpacked
 from edge_bench.remote.client import Client as HostClient
 from edge_bench.remote.layout import Job
 from edge_bench.remote.parcel import make_parcel
 from edge_bench.remote.ssh import Ssh
-from edge_bench.spec import Gate, Report
-from edge_bench.store import read_json, sha256_file
-from edge_bench.unpack import Unpacked
 
 MakeBoard = Callable[..., Any]
 Invoke = Callable[..., tuple[int, str, str]]

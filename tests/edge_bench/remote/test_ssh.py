@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge_bench.errors import CapabilityError, InputError
+from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.remote.ssh import Disconnected, Ssh
 
 Call = Callable[..., Any]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from scipy.stats import binomtest
 
-from edge_bench.errors import InputError
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import Report
 from edge_bench.report.compare import HEADER, Standing, conclusion, judge, rows, verdict_of
-from edge_bench.spec import Report
 
 MakeReport = Callable[..., Report]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from edge_bench.core.spec import Report
 from edge_bench.report.summary import accuracy_rows, performance_rows, summarise
-from edge_bench.spec import Report
 
 MakeReport = Callable[..., Report]
 

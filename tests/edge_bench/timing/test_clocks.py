@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 
 import edge_bench
-from edge_bench import bench
-from edge_bench.bench_options import BenchOptions
-from edge_bench.errors import CapabilityError, InputError
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.series import encode_series
+from edge_bench.core.spec import Measurement, Report, Soak
+from edge_bench.files.sets import AdversarialSet
+from edge_bench.files.store import read_json, write_json
+from edge_bench.options.bench import BenchOptions
 from edge_bench.report.compare import Contender
 from edge_bench.report.summary import performance_rows, summarise
-from edge_bench.sets import AdversarialSet
-from edge_bench.spec import Measurement, Report, Soak
-from edge_bench.store import read_json, write_json
-from edge_bench.telemetry.samples import encode_series
+from edge_bench.runs import one_run as bench
 from edge_bench.timing import clocks
 from edge_bench.timing.clocks import check_clock
 from edge_bench.timing.measure import measure

@@ -7,7 +7,7 @@ from itertools import chain, repeat
 
 import pytest
 
-from edge_bench.spec import Measurement
+from edge_bench.core.spec import Measurement
 from edge_bench.timing.measure import images_per_second, measure, percentile_ms
 
 MS = 1_000_000

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from edge_bench.bench import run
-from edge_bench.bench_options import BenchOptions
-from edge_bench.errors import InputError
-from edge_bench.sets import AdversarialSet
-from edge_bench.spec import Report
-from edge_bench.store import read_json
-from edge_bench.timing.setting import Setting, read_sweep
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import Report
+from edge_bench.files.sets import AdversarialSet
+from edge_bench.files.store import read_json
+from edge_bench.options.bench import BenchOptions
+from edge_bench.options.setting import Setting, read_sweep
+from edge_bench.runs.one_run import run
 from edge_bench.timing.sweep import time_point
 
 Invoke = Callable[..., tuple[int, str, str]]

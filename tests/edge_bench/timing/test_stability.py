@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_bench.spec import Report, Soak
-from edge_bench.telemetry.samples import EVENTS, Samples, Series, Telemetry, encode_series
+from edge_bench.core.series import EVENTS, Samples, Series, Telemetry, encode_series
+from edge_bench.core.spec import Report, Soak
 from edge_bench.timing.stability import stabilities
 
 MakeReport = Callable[..., Report]

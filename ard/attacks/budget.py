@@ -1,0 +1,23 @@
+"""The budget (epsilon) that a model is attacked with, where none is given."""
+
+from __future__ import annotations
+
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import NORMS, ModelCard, parse_epsilon
+
+
+def recipe_epsilon(card: ModelCard, fallback: float = 8 / 255) -> float:
+    """The budget that a model was trained against."""
+    value = card.recipe.get("epsilon", fallback)
+    return float(value) if isinstance(value, int | float) else fallback
+
+
+def budget_of(epsilon: str | None, norm: str, card: ModelCard) -> float:
+    """The value of --epsilon in --norm; by default the L-inf budget of the model's training."""
+    if norm not in NORMS:
+        raise InputError(f"--norm {norm}: expected {' or '.join(NORMS)}")
+    if epsilon:
+        return parse_epsilon(epsilon, norm=norm)
+    if norm != "linf":
+        raise InputError(f"--norm {norm}: no budget of training is in this norm; give --epsilon")
+    return recipe_epsilon(card)

@@ -1,0 +1,128 @@
+"""How attacks climb a loss by its gradient: projected steps from each start.
+
+They return, per sample, the iterate with the largest margin. The last iterate is the usual
+choice, but an earlier one may fool the model where the last does not, and a set that is replayed
+on another model should be as far over the boundary as it can.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
+from ard.attacks.attempt import Attempt, margin
+from ard.attacks.norms import projection, random_start, steepest
+
+Loss = Callable[..., Tensor]
+"""(logits (B, C), classes (B,), are_targets) to a value per sample that the attack climbs."""
+
+# A margin that no rounding error turns round: what is judged by another form of the same function
+# (batch normalisation folded, another batch size) is wrong there too.
+SURELY_FOOLED = 1e-3
+
+
+def cross_entropy_of(logits: Tensor, classes: Tensor, are_targets: bool) -> Tensor:
+    """Cross-entropy with labels, or minus that with targets, (B,)."""
+    value = cross_entropy(logits, classes)
+    return -value if are_targets else value
+
+
+def margin_of(logits: Tensor, classes: Tensor, are_targets: bool) -> Tensor:
+    """The margin over labels, or minus that over targets, (B,)."""
+    value = margin(logits, classes)
+    return -value if are_targets else value
+
+
+def climb(attempt: Attempt, loss: Loss, *, momentum: float | None = None) -> Tensor:
+    """Projected ascent from each start; see the module for what it returns.
+
+    With momentum the start is the clean image, as the authors' is.
+    """
+    spec = attempt.spec
+    best = _Best(attempt)
+    for _ in range(spec.restarts):
+        # Drawn for the whole batch, so that a sample's start does not depend on the others.
+        start = attempt.images
+        if momentum is None:
+            start = random_start(attempt.images, spec.epsilon, spec.norm, attempt.generator)
+        _one_start(attempt, loss, start, best, momentum)
+    return best.images
+
+
+class _Best:
+    """Per sample, the iterate with the largest margin so far, and who is still in the race."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self.images = attempt.images.clone()
+        self._value = torch.full(attempt.labels.shape, -torch.inf, device=self.images.device)
+
+    def update(self, index: Tensor, candidates: Tensor, logits: Tensor) -> None:
+        """Offer `candidates` of the samples `index`, whose logits are given."""
+        attempt = self._attempt
+        if attempt.targets is None:
+            value = margin(logits, attempt.labels[index])
+        else:
+            value = -margin(logits, attempt.targets[index])
+        larger = value > self._value[index]
+        chosen = index[larger]
+        self.images[chosen] = candidates[larger]
+        self._value[chosen] = value[larger]
+
+    def worth_attacking(self, index: Tensor) -> Tensor:
+        """Positions in `index` of the samples to go on with.
+
+        All of them, or those that are not fooled yet and a few of the others, to make up an eighth
+        of a batch: every new batch size costs the convolutions' library a preparation, and memory
+        that it keeps.
+        """
+        everybody = torch.arange(len(index), device=index.device)
+        if not self._attempt.stop_when_fooled:
+            return everybody
+        fooled = self._value[index] > SURELY_FOOLED
+        unit = max(1, len(self._value) // 8)
+        count = math.ceil(int((~fooled).sum()) / unit) * unit
+        if count >= len(index):
+            return everybody
+        return fooled.int().argsort(stable=True)[:count].sort().values
+
+
+def _one_start(
+    attempt: Attempt, loss: Loss, start: Tensor, best: _Best, momentum: float | None
+) -> None:
+    """Climb from one start, offering every iterate to `best`."""
+    spec = attempt.spec
+    assert spec.steps is not None
+    assert spec.step_size is not None
+    index = torch.arange(len(start), device=start.device)
+    index = index[best.worth_attacking(index)]
+    adversarial = start[index]
+    inside = projection(attempt.images[index], spec.epsilon, spec.norm)
+    direction = torch.zeros_like(adversarial)
+    for _ in range(spec.steps):
+        if len(index) == 0:
+            return
+        climbed = partial(
+            loss, classes=attempt.classes[index], are_targets=attempt.targets is not None
+        )
+        gradient, logits = gradient_and_logits(attempt.model, adversarial, climbed)
+        best.update(index, adversarial, logits)
+        if momentum is not None:
+            mean = gradient.flatten(1).abs().sum(dim=1).clamp(min=1e-12)
+            direction = momentum * direction + gradient / mean.view(-1, 1, 1, 1)
+            gradient = direction
+        kept = best.worth_attacking(index)
+        if len(kept) < len(index):
+            index, adversarial = index[kept], adversarial[kept]
+            gradient, direction = gradient[kept], direction[kept]
+            inside = projection(attempt.images[index], spec.epsilon, spec.norm)
+        adversarial = inside(adversarial + spec.step_size * steepest(gradient, spec.norm))
+    if len(index):
+        with torch.no_grad():
+            logits = attempt.model(adversarial).float()
+        best.update(index, adversarial, logits)

@@ -1,0 +1,1 @@
+"""The commands that need torch: flags in, stages called, sentences and tables out."""

@@ -1,0 +1,116 @@
+"""What an environment can and cannot do, found by trying."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_bench import __version__, devices
+from edge_bench.backends import BACKENDS
+from edge_bench.core.errors import CapabilityError, InputError, first_line
+
+MIN_FREE_BYTES = 1 << 30
+MENDS = {
+    "openvino": "pip install 'ardx[openvino]'",
+    "trt": "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'",
+    "ort-cuda": "onnxruntime-gpu in place of onnxruntime",
+    "ort-tensorrt": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
+}
+"""What brings the backends that not everybody has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One capability: what was found (None: not there) and the command that mends it."""
+
+    capability: str
+    found: str | None
+    mend: str | None
+
+
+def examine() -> list[Finding]:
+    """Every capability, in the order of the stages that need it."""
+    train, edge = "pip install 'ardx[train]'", "pip install 'ardx[edge]'"
+    return [
+        Finding(
+            capability="ardx on Python",
+            found=f"{__version__} on {platform.python_version()}, {platform.machine()}",
+            mend=None,
+        ),
+        _module("teach, distill, evaluate, attack: torch", "torch", train),
+        _module("  datasets and architectures: torchvision", "torchvision", train),
+        _module("  digits and stratified splits: scikit-learn", "sklearn", train),
+        _module("  weights: safetensors", "safetensors", train),
+        _module("  evaluate autoattack: pyautoattack", "pyautoattack", train),
+        _cuda(),
+        _module("export: onnx", "onnx", train),
+        _module("  torch's exporter: onnxscript", "onnxscript", train),
+        _module("bench --backend ort: onnxruntime", "onnxruntime", edge),
+        *map(_backend, MENDS),
+        _device(),
+        _target(),
+        _disk(),
+    ]
+
+
+def _module(capability: str, name: str, mend: str) -> Finding:
+    try:
+        module = importlib.import_module(name)
+    except Exception as error:
+        # A package that is there but broken raises anything; that is what a doctor looks for.
+        reason = None if isinstance(error, ModuleNotFoundError) else f"broken: {first_line(error)}"
+        return Finding(capability=capability, found=reason, mend=mend)
+    version = getattr(module, "__version__", "present")
+    return Finding(capability=capability, found=str(version), mend=None)
+
+
+def _cuda() -> Finding:
+    capability = "  training on a GPU: CUDA"
+    try:
+        import torch
+    except ImportError:
+        return Finding(capability=capability, found=None, mend="install torch first")
+    if torch.cuda.is_available():
+        return Finding(capability=capability, found=torch.cuda.get_device_name(0), mend=None)
+    return Finding(
+        capability=capability, found=None, mend="none needed: the CPU works, only slower"
+    )
+
+
+def _backend(name: str) -> Finding:
+    capability = f"bench --backend {name}"
+    try:
+        return Finding(capability=capability, found=BACKENDS[name].here(), mend=None)
+    except CapabilityError:
+        # The whole sentence, which bench gives, would leave the table's other columns no room.
+        return Finding(capability=capability, found=None, mend=MENDS[name])
+
+
+def _device() -> Finding:
+    profile = devices.probe("auto")
+    board = profile.board or profile.cpu or "unnamed machine"
+    return Finding(capability="  bench --device", found=f"{profile.device} ({board})", mend=None)
+
+
+def _target() -> Finding:
+    capability = "  export --int8 --target auto"
+    try:
+        from deploy.quantization.targets import target_here
+
+        target, seen = target_here()
+    except (ImportError, InputError):
+        return Finding(capability=capability, found=None, mend="name a --target")
+    return Finding(capability=capability, found=f"{target} ({seen})", mend=None)
+
+
+def _disk() -> Finding:
+    free = shutil.disk_usage(Path.cwd()).free
+    enough = free >= MIN_FREE_BYTES
+    return Finding(
+        capability="disk space here",
+        found=f"{free / 2**30:.1f} GiB free",
+        mend=None if enough else "free 1 GiB or run elsewhere",
+    )

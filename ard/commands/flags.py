@@ -1,0 +1,239 @@
+"""Command-line options that several stages share, so that they read the same everywhere."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import field, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_bench.commands.console import warn
+from edge_bench.commands.flags import Force as Force
+from edge_bench.commands.flags import Json as Json
+from edge_bench.commands.flags import command as command
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.spec import ModelCard, parse_epsilon
+
+Data = "Data"
+Importing = "Importing a set"
+Training = "Training"
+Ranking = "Ranking distillation"
+Quantised = "From trained weights"
+
+DEFAULT_TARGET = "x86"
+"""Of INT8: what runs rightly on every x86 processor."""
+
+OptionalDatasetName = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", help="Default: the dataset the model was trained on.", rich_help_panel=Data
+    ),
+]
+DataDir = Annotated[
+    Path,
+    typer.Option(
+        envvar="ARDX_DATA_DIR",
+        help="Folder that holds the dataset's official files.",
+        rich_help_panel=Data,
+    ),
+]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch the dataset into --data-dir.", rich_help_panel=Data),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Resize an image folder's pictures to this side.", min=1, rich_help_panel=Data
+    ),
+]
+Images = Annotated[
+    Path | None,
+    typer.Option(
+        help="Attack these images instead of the test images: a folder with one folder of pictures "
+        "per class, named as the model names its classes, or with images.npy and labels.npy.",
+        rich_help_panel=Data,
+    ),
+]
+Import = Annotated[
+    Path | None,
+    typer.Option(
+        "--import",
+        help="Make no attack: take the images of another library from this file (.npz, .pt, .pth). "
+        "With --dataset, clean images and labels that it lacks are the first test images there "
+        "(with --limit, those that an attack with it takes).",
+        rich_help_panel=Importing,
+    ),
+]
+ImportKey = Annotated[
+    str | None,
+    typer.Option(
+        help="Names of the arrays in it, and the images' layout where their shape does not tell. "
+        "Default: images=images,clean=clean,labels=labels, or as torchattacks and AutoAttack's "
+        "examples call them; also layout=nchw or layout=nhwc.",
+        rich_help_panel=Importing,
+    ),
+]
+Limit = Annotated[
+    int | None,
+    typer.Option(help="Use N stratified test images instead of all.", rich_help_panel=Data),
+]
+OptionalEpsilon = Annotated[
+    str | None,
+    typer.Option("--epsilon", help="Budget; default: what the model was trained against."),
+]
+StepSize = Annotated[
+    str | None,
+    typer.Option(help="Attack step on images in [0, 1]; default: epsilon / 4 for pgdN and cwN."),
+]
+Norm = Annotated[str, typer.Option(help="Norm of the budget: linf or l2.")]
+Restarts = Annotated[int, typer.Option(help="Random starts of pgdN and cwN.", min=1)]
+TargetClass = Annotated[
+    str | None,
+    typer.Option(help="Aim fgsm, mi_fgsm, pgd and cw: a class, least_likely or random."),
+]
+Parent = Annotated[
+    Path | None,
+    typer.Option(help="Of an artefact: the weights that it was exported from (for gradients)."),
+]
+Backend = Annotated[
+    str, typer.Option(help="Runtime of an artefact: ort, openvino, trt, ort-cuda or ort-tensorrt.")
+]
+Output = Annotated[
+    str | None,
+    typer.Option(help="Output of an artefact that gives its logits, where several could."),
+]
+TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]
+Out = Annotated[Path, typer.Option(help="What to write.")]
+
+DEFAULT_DATA_DIR = Path("data")
+NORM_NAMES = {"linf": "L-inf", "l2": "L2"}
+
+
+def setting(
+    key: str,
+    text: str,
+    default: str,
+    *,
+    panel: str | None = Training,
+    bounds: tuple[int | None, int | None] = (None, None),
+) -> Any:
+    """A field of a dataclass of flags that gives the setting `key` (see `ard.learning.recipes`).
+
+    Its value is None unless the flag was given, so that a recipe can have its say; `default` is
+    what the help says of that case.
+    """
+    least, most = bounds
+    option = typer.Option(
+        None, help=f"{text} Default: {default}.", rich_help_panel=panel, min=least, max=most
+    )
+    return field(default=None, metadata={"key": key, "option": option})
+
+
+def settings_of(flags: Any) -> Iterator[tuple[str, str, Any]]:
+    """(setting, option, value) of every flag that gives a setting."""
+    for flag in fields(flags):
+        if "key" in flag.metadata:
+            option = "--" + flag.name.replace("_", "-")
+            yield flag.metadata["key"], option, getattr(flags, flag.name)
+
+
+def resolve_step_size(text: str | None, norm: str = "linf") -> float | None:
+    """The value of --step-size; None leaves it to the attack."""
+    return parse_epsilon(text, "--step-size", norm) if text else None
+
+
+def resolve_torch_device(name: str) -> str:
+    """The value of --torch-device: `cpu` or `cuda`."""
+    import torch
+
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError(f"--torch-device {name}: expected auto, cpu or cuda")
+    available = torch.cuda.is_available()
+    # cuDNN would otherwise compute "fp32" convolutions in TF32, and evaluation says fp32.
+    torch.backends.cudnn.allow_tf32 = False
+    if name == "cuda" and not available:
+        raise CapabilityError(
+            "--torch-device cuda: torch sees no CUDA device here; use --torch-device cpu"
+        )
+    return "cuda" if available and name != "cpu" else "cpu"
+
+
+def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
+    """The value of --image-size for a trained model: by default what it was trained at."""
+    _, height, width = card.input_shape
+    return image_size or (height if height == width else None)
+
+
+def tell_skipped(line: str) -> None:
+    """Say which files of a folder were passed over, if any."""
+    if line:
+        print(line, file=sys.stderr)
+
+
+def render_budget(epsilon: float, norm: str) -> str:
+    """Norm and budget, such as `L-inf 8/255`."""
+    return f"{NORM_NAMES[norm]} {render_epsilon(epsilon)}"
+
+
+def refuse_beside(reason: str, values: Mapping[str, object | None]) -> None:
+    """Refuse options that would be ignored: those of `values` that were given."""
+    for option, value in values.items():
+        if value is not None:
+            raise InputError(f"{option} {value}: {reason}; leave {option} out")
+
+
+def render_epsilon(epsilon: float) -> str:
+    """A budget as people write it: in whole 8-bit steps where it is some."""
+    levels = epsilon * 255
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:g}"
+
+
+def warn_of_saturation(card: ModelCard, backend: str, root: Path | None = None) -> None:
+    """Say where a runtime gives an artefact other logits here than its target has.
+
+    ONNX Runtime is not told: `victims.open_victim` lets it compute as the target does.
+    """
+    from edge_bench.core.saturation import saturation
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
+
+    found = saturation(card, backend, has_vnni(root or ROOT))
+    if found and backend != "ort":
+        warn(found)
+
+
+def target_of(name: str | None, root: Path | None = None) -> str:
+    """The value of --target, which may be `auto`; what was found out then, people are told.
+
+    So they are where this machine computes by other kernels than the target.
+
+    Args:
+        name: as given.
+        root: of the file system; None is this machine's.
+
+    Raises:
+        InputError: no such target, or none that is known for this machine.
+    """
+    from deploy.quantization.targets import target_here, target_named
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
+
+    root = root or ROOT
+    if name != "auto":
+        target_named(name or DEFAULT_TARGET)
+        if name == "x86-vnni" and has_vnni(root) is False:
+            warn(
+                f"--target {name}: this processor has no VNNI, and the file would saturate here; "
+                "accuracies are those of the target, computed by other kernels to the same bits, "
+                "and latencies are not the target's; --target x86 is for this processor"
+            )
+        return name or DEFAULT_TARGET
+    found, seen = target_here(root)
+    print(f"--target auto: {found} ({seen}; {target_named(found).why})", file=sys.stderr)
+    return found

@@ -1,0 +1,113 @@
+"""The command that lists known robust checkpoints and checks a downloaded one: `teachers`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ard.commands import flags as o
+from edge_bench.commands.console import print_json, print_table, warn
+from edge_bench.core.errors import InputError
+
+if TYPE_CHECKING:
+    from ard.models.published import KnownTeacher
+
+HEADER = ["name", "dataset", "architecture", "clean", "AutoAttack", "licence", "file"]
+BUDGET = "8/255"
+
+
+def teachers(
+    file: Annotated[
+        Path | None, typer.Argument(help="A downloaded file to check, instead of the list.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Which teacher FILE is, where it was renamed.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-key", help="Where in FILE the weights lie, such as ema; as of distill."
+        ),
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="cifar10 or cifar100.")] = None,
+    json_summary: o.Json = False,
+) -> None:
+    """List known robust checkpoints, or check that a downloaded file loads as one of them.
+
+    Nothing is downloaded. `ardx distill --teacher FILE` knows these files by their names.
+
+    Example: ardx teachers --dataset cifar10
+    """
+    from ard.models.published import teacher_named, teachers_of
+
+    listed = teachers_of(dataset)
+    if file is not None:
+        _check(file, name, dataset, key, json_summary)
+        return
+    if name is not None:
+        listed = [teacher_named(name, dataset)]
+    if json_summary:
+        print_json({"teachers": [asdict(teacher) for teacher in listed]})
+        return
+    pages = dict.fromkeys(file.page for teacher in listed for file in teacher.files)
+    for page in pages:
+        print_table(page, HEADER, _rows(listed, page))
+    for epsilon in sorted({teacher.epsilon for teacher in listed} - {BUDGET}):
+        print(f"*: at L-inf {epsilon} instead of {BUDGET}")
+
+
+def _rows(listed: list[KnownTeacher], page: str) -> list[list[str]]:
+    return [
+        [
+            teacher.name,
+            teacher.dataset,
+            teacher.architecture,
+            f"{100 * teacher.clean_accuracy:.2f} %",
+            f"{100 * teacher.autoattack_accuracy:.2f} %" + "*" * (teacher.epsilon != BUDGET),
+            teacher.licence or "-",
+            file.name,
+        ]
+        for teacher in listed
+        for file in teacher.files
+        if file.page == page
+    ]
+
+
+def _check(
+    file: Path, name: str | None, dataset: str | None, key: str | None, json_summary: bool
+) -> None:
+    from ard.models.published import teacher_named, teacher_of_file
+
+    teacher = teacher_named(name, dataset) if name else teacher_of_file(file, dataset)
+    if teacher is None:
+        raise InputError(
+            f"{file}: no known teacher is published under this file name; give --name with one "
+            "that `ardx teachers` lists"
+        )
+    from ard.models.checkpoints import Reading
+    from ard.models.weight_files import load_known
+
+    model, sha256 = load_known(file, teacher, Reading(key=key), warn)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    compared = any(published.sha256 == sha256 for published in teacher.files)
+    if json_summary:
+        print_json(
+            {
+                "file": str(file),
+                "name": teacher.name,
+                "dataset": teacher.dataset,
+                "architecture": teacher.architecture,
+                "parameters": parameters,
+                "sha256": sha256,
+                "sha256_compared": compared,
+            }
+        )
+        return
+    print(
+        f"{file}: loads as {teacher.name} ({teacher.dataset}, {teacher.architecture}, "
+        f"{parameters:,} parameters)\nsha256 {sha256}, "
+        + ("as published" if compared else "to be compared by you: no published one is known")
+    )

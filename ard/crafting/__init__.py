@@ -1,0 +1,1 @@
+"""Adversarial sets: crafted here, or imported and judged anew."""

@@ -1,0 +1,236 @@
+"""Labelled images as uint8: the 8-bit grid that pictures live on.
+
+Splits, subsets and augmentation; `datasets` loads them by name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_bench.core.classes import ClassNames
+from edge_bench.core.errors import InputError
+
+# Splits that must agree between teacher, student and evaluation never follow the run's seed.
+SPLIT_SEED = 20_250_339
+VALIDATION_FRACTION = 0.1
+VALIDATION_MOST = 1000
+
+
+class Stored(Protocol):
+    """Images that are not in memory."""
+
+    @property
+    def shape(self) -> torch.Size:
+        """(N, C, H, W)."""
+
+    def at(self, index: Tensor) -> Stored:
+        """Some of them; nothing is read yet."""
+
+    def read(self) -> Tensor:
+        """All of them, (N, C, H, W) uint8."""
+
+    def digest(self) -> str:
+        """Hex digest that changes when the images do."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (N, C, H, W) uint8, in memory or not, and labels (N,) int64."""
+
+    stored: Tensor | Stored
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the images are read only when they are asked for."""
+        return not isinstance(self.stored, Tensor)
+
+    @property
+    def images(self) -> Tensor:
+        """(N, C, H, W) uint8; all of them are read for it, where they are not in memory."""
+        return self.stored if isinstance(self.stored, Tensor) else self.stored.read()
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        channels, height, width = self.stored.shape[1:]
+        return channels, height, width
+
+    def at(self, index: Tensor) -> Split:
+        """The samples at `index`; what is not in memory stays where it is."""
+        if isinstance(self.stored, Tensor):
+            return Split(self.stored[index], self.labels[index])
+        return Split(self.stored.at(index), self.labels[index])
+
+    def part(self, begin: int, end: int) -> Split:
+        """Samples `begin` to `end` (not included), in memory; a view of those that are there."""
+        if isinstance(self.stored, Tensor):
+            return Split(self.stored[begin:end], self.labels[begin:end])
+        return self.at(torch.arange(begin, min(end, len(self)))).loaded()
+
+    def loaded(self) -> Split:
+        """The same, in memory."""
+        return Split(self.images, self.labels) if self.streams else self
+
+    def to(self, torch_device: str | torch.device) -> Split:
+        """On that device; what is not in memory stays where it is, and so do its labels."""
+        if isinstance(self.stored, Tensor):
+            return Split(self.stored.to(torch_device), self.labels.to(torch_device))
+        return self
+
+    @property
+    def sha256(self) -> str:
+        """Identity of the images and labels."""
+        if isinstance(self.stored, Tensor):
+            digest = hashlib.sha256(np.ascontiguousarray(self.stored.numpy()).data)
+        else:
+            digest = hashlib.sha256(self.stored.digest().encode())
+        digest.update(np.ascontiguousarray(self.labels.numpy()).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """A named dataset.
+
+    Attributes:
+        flips: a mirrored image keeps its class.
+        class_names: of the classes, in the order of their labels; None where nobody knows them.
+        skipped: lines about files that were passed over in a folder of pictures, and about classes
+            named by numbers that stand for others; empty where there is nothing to tell.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: int
+    flips: bool
+    class_names: ClassNames | None = None
+    skipped: str = ""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)."""
+        return self.train.image_shape
+
+
+def hold_out_validation(train: Split) -> tuple[Split, Split]:
+    """Split training data into (training, validation): 10 percent, at most 1,000, stratified.
+
+    The split depends on the data alone, so that a teacher has not seen its student's validation
+    images either.
+    """
+    count = min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(train)))
+    validation = stratified_subset(train, count, SPLIT_SEED, "the validation split")
+    rest = torch.ones(len(train), dtype=torch.bool)
+    rest[validation] = False
+    return train.at(rest.nonzero().squeeze(1)), train.at(validation)
+
+
+def take_fraction(train: Split, fraction: float, seed: int) -> Split:
+    """A stratified, seeded part of the training data."""
+    if not 0 < fraction <= 1:
+        raise InputError(f"--train-fraction {fraction:g}: expected a value above 0 and at most 1")
+    if fraction == 1:
+        return train
+    count = round(fraction * len(train))
+    asked = f"--train-fraction {fraction:g}"
+    return train.at(stratified_subset(train, count, seed, asked))
+
+
+def rest_of(train: Split, fraction: float, seed: int) -> Split:
+    """What `take_fraction` leaves: training images that such a run never sees."""
+    if fraction == 1:
+        return train.at(torch.arange(0))
+    count = round(fraction * len(train))
+    drawn = stratified_subset(train, count, seed, f"--train-fraction {fraction:g}")
+    rest = torch.ones(len(train), dtype=torch.bool)
+    rest[drawn] = False
+    return train.at(rest.nonzero().squeeze(1))
+
+
+def take_limit(split: Split, limit: int | None, seed: int = SPLIT_SEED) -> Split:
+    """`limit` samples of a split, the same ones for one seed; None takes all."""
+    if limit is None or limit >= len(split):
+        return split
+    if limit < 1:
+        raise InputError(f"--limit {limit}: expected 1 or more")
+    return split.at(any_subset(split, limit, seed))
+
+
+def stratified_subset(split: Split, count: int, seed: int, asked: str) -> Tensor:
+    """Sorted indices of `count` samples in the classes' proportions.
+
+    Raises:
+        InputError: some class would be missing on one side; names `asked`, the option.
+    """
+    from sklearn.model_selection import train_test_split
+
+    try:
+        chosen, _ = train_test_split(
+            np.arange(len(split)),
+            train_size=count,
+            random_state=seed,
+            stratify=split.labels.numpy(),
+        )
+    except ValueError:
+        classes = len(torch.unique(split.labels))
+        raise InputError(
+            f"{asked}: {count} of {len(split)} images cannot be drawn with one or more of each of "
+            f"the {classes} classes drawn and left; choose another number or a larger dataset"
+        ) from None
+    return torch.from_numpy(np.sort(chosen))
+
+
+def any_subset(split: Split, count: int, seed: int) -> Tensor:
+    """Like `stratified_subset` where the numbers allow it, and a plain random draw elsewhere."""
+    classes = len(torch.unique(split.labels))
+    smallest = int(torch.bincount(split.labels)[torch.unique(split.labels)].min())
+    if count < classes or len(split) - count < classes or smallest < 2:
+        generator = np.random.default_rng(seed)
+        drawn = generator.choice(len(split), size=count, replace=False)
+        return torch.from_numpy(np.sort(drawn))
+    return stratified_subset(split, count, seed, "the subset")
+
+
+def calibration_part(training: Split, count: int, seed: int) -> Split:
+    """The training images that set the ranges of a quantised model: `count` of them, or all."""
+    if count >= len(training):
+        return training
+    return training.at(any_subset(training, count, SPLIT_SEED + seed))
+
+
+def as_float(images: Tensor) -> Tensor:
+    """uint8 levels to float32 in [0, 1]."""
+    return images.float() / 255
+
+
+def augment(images: Tensor, *, flips: bool, generator: torch.Generator) -> Tensor:
+    """Random shifts by up to an eighth of the side, and mirroring, for a whole batch at once.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        generator: a CPU generator.
+    """
+    count, _, height, width = images.shape
+    pad = max(1, height // 8)
+    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
+    offsets = torch.randint(0, 2 * pad + 1, (2, count), generator=generator)
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    rows = offsets[0].unsqueeze(1) + torch.arange(height)
+    columns = offsets[1].unsqueeze(1) + torch.arange(width)
+    if flips:
+        columns = torch.where(mirrored.unsqueeze(1), columns.flip(1), columns)
+    device = images.device
+    batch = torch.arange(count, device=device).view(-1, 1, 1)
+    picked = padded[batch, :, rows.to(device).unsqueeze(2), columns.to(device).unsqueeze(1)]
+    return picked.permute(0, 3, 1, 2).contiguous()

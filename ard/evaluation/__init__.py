@@ -1,0 +1,1 @@
+"""Robust accuracy from masks per sample, and doubts about it."""

@@ -1,0 +1,194 @@
+"""Robust accuracy of a model from per-sample masks, under attacks that it is judged by alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ard.attacks.autoattack import require_classes
+from ard.attacks.pace import reported
+from ard.attacks.registry import attack_label, expand, named_parts
+from ard.attacks.run import run_attack
+from ard.data.splits import Split, as_float
+from ard.models.deployed import Deployed
+from ard.models.folding import for_attack
+from ard.models.predict import predict
+from ard.processes.world import ALONE, World
+from edge_bench.core.metrics import BoolArray
+from edge_bench.core.progress import Monitor, ProgressCallback, no_progress, silent
+from edge_bench.core.spec import AttackSpec
+
+# That of the reference implementation: its batches of what is left are ours too, so that with one
+# seed the parts of AutoAttack come to the same end on every sample.
+BATCH_SIZE = 250
+
+
+def evaluate_attack(
+    model: nn.Module,
+    split: Split,
+    spec: AttackSpec | None,
+    *,
+    correct: BoolArray | None = None,
+    torch_device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+    world: World = ALONE,
+    found: Tensor | None = None,
+    report_progress: ProgressCallback = no_progress,
+) -> BoolArray:
+    """(N,) booleans: is the sample right on the clean image and still right under the attack?
+
+    Args:
+        model: in eval mode, on `torch_device`.
+        spec: the attack; None judges the clean images. `autoattack` runs its parts one after
+            another, each on what the earlier ones left.
+        correct: samples that are right so far; the others are not attacked again, since a sample
+            that is wrong already cannot become robust.
+        world: processes that take turns with the batches; all of them get all booleans.
+        found: (N, C, H, W), where the images that samples were judged on are put; those of
+            samples that were not attacked stay as they are.
+    """
+    if correct is None:
+        correct = np.ones(len(split), dtype=np.bool_)
+        if spec is not None:
+            correct = evaluate_attack(model, split, None, torch_device=torch_device, world=world)
+    parts: list[AttackSpec | None] = [None]
+    if spec is not None:
+        parts = [*expand(spec)]
+        require_classes(spec.name, model, as_float(split.part(0, 1).images).to(torch_device))
+    for part in parts:
+        correct = _judged(
+            model, split, part, correct, torch_device, batch_size, world, found, report_progress
+        )
+    label = attack_label(spec) if spec else "clean"
+    report_progress(max(len(split), 1), max(len(split), 1), f"{label} {correct.mean():.1%}")
+    return correct
+
+
+def _judged(
+    model: nn.Module,
+    split: Split,
+    spec: AttackSpec | None,
+    correct: BoolArray,
+    torch_device: str,
+    batch_size: int,
+    world: World,
+    found: Tensor | None,
+    report_progress: ProgressCallback,
+) -> BoolArray:
+    """`evaluate_attack` for one attack that is no ensemble."""
+    robust = correct.copy()
+    cheaper = model
+    if spec is not None and not isinstance(model, Deployed):
+        cheaper = for_attack(model)
+    alive = np.flatnonzero(correct)
+    for batch_index, begin in enumerate(range(0, len(alive), batch_size)):
+        if batch_index % world.size != world.rank:
+            continue
+        index = torch.from_numpy(alive[begin : begin + batch_size])
+        batch = split.at(index)
+        images, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
+        end = min(begin + batch_size, len(alive))
+        with reported(cheaper, spec, begin, end, len(alive), report_progress):
+            if spec is not None:
+                images = attacked(model, cheaper, images, labels, spec, batch_index)
+        robust[index.numpy()] = (predict(model, images) == labels).cpu().numpy()
+        if found is not None:
+            found[index] = images.cpu()
+        report_progress(end, len(alive), "")
+    return world.all_of(robust)
+
+
+def attacked(
+    model: nn.Module,
+    cheaper: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    spec: AttackSpec,
+    batch_index: int,
+) -> Tensor:
+    """Adversarial images (B, C, H, W) that an evaluation of `model` is content with.
+
+    The attack climbs on `cheaper`, another form of the same function (see `folding`). Where the
+    two disagree about what it found, by a rounding error, it is run once more on the model itself,
+    which would otherwise pass for robust.
+    """
+    found = run_attack(cheaper, images, labels, spec, batch_index, stop_when_fooled=True)
+    if cheaper is model:
+        return found
+    fooled_cheaper = predict(cheaper, found) != labels
+    disputed = (fooled_cheaper & (predict(model, found) == labels)).nonzero().squeeze(1)
+    if len(disputed):
+        found[disputed] = run_attack(
+            model,
+            images[disputed],
+            labels[disputed],
+            spec,
+            batch_index,
+            stop_when_fooled=True,
+        )
+    return found
+
+
+def evaluate_all(
+    model: nn.Module,
+    split: Split,
+    specs: list[AttackSpec],
+    *,
+    each: bool = False,
+    torch_device: str = "cpu",
+    known: dict[str, BoolArray] | None = None,
+    finished: Callable[[str, BoolArray], None] | None = None,
+    keep: Callable[[str, AttackSpec, Tensor], None] | None = None,
+    monitor: Monitor = silent,
+) -> dict[str, BoolArray]:
+    """Masks by attack: `clean`, each attack, and `worst case`, right under all of them.
+
+    Args:
+        each: attack every sample that is right on the clean image with every attack. Otherwise an
+            attack sees only what the earlier ones left, so that its mask is the worst case so far;
+            the worst case of all is the same but for random starts, for less time.
+        known: masks that an interrupted evaluation has found already, by attack.
+        finished: told every mask as soon as it is whole.
+        keep: given the images (N, C, H, W) in [0, 1] that an attack ended with, before `finished`;
+            those of samples that it did not attack are clean.
+    """
+    masks, order = dict(known or {}), ["clean"]
+    worst = np.ones(len(split), dtype=np.bool_)
+
+    def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
+        if label not in masks:
+            found = as_float(split.images) if keep is not None and spec is not None else None
+            with monitor(label) as report_progress:
+                masks[label] = evaluate_attack(
+                    model,
+                    split,
+                    spec,
+                    correct=correct,
+                    torch_device=torch_device,
+                    found=found,
+                    report_progress=report_progress,
+                )
+            if found is not None and keep is not None and spec is not None:
+                keep(label, spec, found)
+            if finished is not None:
+                finished(label, masks[label])
+        return masks[label]
+
+    for spec in specs:
+        require_classes(spec.name, model, as_float(split.part(0, 1).images).to(torch_device))
+    worst &= judge("clean", None, None)
+    for spec in specs:
+        label, left = attack_label(spec), masks["clean"] if each else worst
+        # One by one, so that an interrupted ensemble goes on after its last whole part.
+        for name, part in named_parts(spec).items():
+            left = judge(name, part, left)
+            order.append(name)
+        if label not in order:
+            masks[label] = left
+            order.append(label)
+        worst = worst & masks[label]
+    found = {label: masks[label] for label in order}
+    return found | ({"worst case": worst} if specs else {})

@@ -1,0 +1,1 @@
+"""Settings and recipes, one training step, the loop, and what a run leaves behind."""

@@ -1,0 +1,149 @@
+"""The state of a training run, and how it survives an interruption."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from ard.learning.config import TrainConfig, as_saved, dotted
+from ard.models.folding import FoldedTwin
+from ard.models.weight_files import load_state, load_tensors, save_tensors
+from ard.processes.world import ALONE, World, in_parallel
+from edge_bench.core.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Accuracies on the held-out part of the training set, as fractions."""
+
+    epoch: int
+    clean_accuracy: float
+    robust_accuracy: float
+
+
+class Run:
+    """The state of one training run: student, average, optimiser, and the best average so far."""
+
+    def __init__(self, config: TrainConfig, student: nn.Module, world: World = ALONE) -> None:
+        self.world = world
+        self.student = student
+        self.twin = FoldedTwin(student, compiled=config.compile)
+        self.average = AveragedModel(
+            student, multi_avg_fn=_warmed_average(config.ema_decay), use_buffers=True
+        )
+        # After the copies above, which never see batch statistics and stay as they were built.
+        forward = in_parallel(student, world)
+        self.forward: Any = torch.compile(forward) if config.compile else forward
+        self.optimizer = torch.optim.SGD(
+            student.parameters(),
+            lr=config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.nesterov,
+        )
+        self.attacked = config.objective is not None
+        self.epochs_done = 0
+        self.memory = torch.empty(0)
+        self.best: Validation | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    def offer(self, validation: Validation) -> None:
+        """Keep the average's weights where it is the best so far.
+
+        The most robust one; where training has no attack to be robust against, the most accurate.
+        """
+
+        def key(v: Validation) -> tuple[float, float]:
+            both = v.robust_accuracy, v.clean_accuracy
+            return both if self.attacked else both[::-1]
+
+        if self.best is None or key(validation) > key(self.best):
+            self.best = validation
+            state = self.average.module.state_dict()
+            self.best_weights = {name: t.detach().clone() for name, t in state.items()}
+
+    def overfits(self, config: TrainConfig) -> bool:
+        """Whether `patience` validations have passed without a better one."""
+        if not config.patience or self.best is None:
+            return False
+        return self.epochs_done - self.best.epoch >= config.patience * config.validate_every
+
+    def save(self, path: Path, config: TrainConfig) -> None:
+        """Write everything that the next epoch depends on."""
+        groups = {
+            "student": self.student.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best_weights,
+            "momentum": self._momentum(),
+            "memory": {"values": self.memory},
+        }
+        tensors = {f"{g}/{name}": t for g, state in groups.items() for name, t in state.items()}
+        metadata = {
+            "config": json.dumps(asdict(config)),
+            "epochs_done": str(self.epochs_done),
+            "best": json.dumps(asdict(self.best) if self.best else None),
+        }
+        save_tensors(path, tensors, metadata, force=True)
+
+    def restore(self, path: Path, config: TrainConfig) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: damaged, or of a run with other settings.
+        """
+        tensors, metadata = self.world.tensors_from_first(
+            lambda: load_tensors(path, "a training checkpoint")
+        )
+        theirs, ours = as_saved(metadata.get("config", "{}"), config), dotted(asdict(config))
+        for name, value in ours.items():
+            if json.dumps(theirs[name]) != json.dumps(value):
+                raise InputError(
+                    f"{path}: was made with {name} {theirs[name]!r}, but now {name} is {value!r}; "
+                    "resume with the same settings, or start over with --force"
+                )
+        states: dict[str, dict[str, Tensor]] = {}
+        for key, tensor in tensors.items():
+            group, _, name = key.partition("/")
+            states.setdefault(group, {})[name] = tensor
+        load_state(self.student, states["student"])
+        load_state(self.average, states["average"])
+        self.best_weights = states.get("best", {})
+        for name, parameter in self.student.named_parameters():
+            if name in states.get("momentum", {}):
+                buffer = states["momentum"][name].to(parameter.device)
+                self.optimizer.state[parameter]["momentum_buffer"] = buffer
+        self.memory = states.get("memory", {}).get("values", self.memory)
+        self.epochs_done = int(metadata["epochs_done"])
+        best = json.loads(metadata["best"])
+        self.best = Validation(**best) if best else None
+
+    def _momentum(self) -> dict[str, Tensor]:
+        return {
+            name: self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.student.named_parameters()
+            if "momentum_buffer" in self.optimizer.state[parameter]
+        }
+
+
+def _warmed_average(
+    decay: float,
+) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]:
+    """An exponential average whose memory grows with its age, so that it forgets the start."""
+
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], count: Tensor | int) -> None:
+        age = int(count)
+        now = min(decay, (1 + age) / (10 + age))
+        for average, value in zip(averages, current, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value.to(average.dtype), 1 - now)
+            else:
+                average.copy_(value)
+
+    return update

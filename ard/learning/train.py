@@ -1,0 +1,330 @@
+"""One training loop for every method: attack, loss, update, validate, keep the most robust.
+
+Every random draw of an epoch follows from (seed, epoch), so a run that was cut off goes on from
+its last finished epoch to the very weights that it would have had.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ard.attacks.registry import parse_attack
+from ard.data.picture_files import loaded_ahead
+from ard.data.splits import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
+from ard.evaluation.accuracy import evaluate_attack
+from ard.learning.config import TrainConfig, learning_rate
+from ard.learning.run_state import Run, Validation
+from ard.learning.scalars import scalars
+from ard.learning.step import DivergedError, Teachers, update
+from ard.models.architectures import build_model, channel_statistics
+from ard.models.folding import FoldedTwin
+from ard.models.predict import NotFiniteError
+from ard.models.weight_files import load_state
+from ard.processes.memory import keep_freed_memory
+from ard.processes.world import ALONE, World
+from edge_bench.core.errors import InputError
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.files.store import atomic_file
+
+CHECKPOINT = "checkpoint.safetensors"
+METRICS = "metrics.jsonl"
+VALIDATION_ATTACK = "pgd10"
+STATISTICS_FROM = 2000
+
+
+def train(
+    config: TrainConfig,
+    dataset: Dataset,
+    teachers: Teachers,
+    out: Path,
+    *,
+    init: nn.Module | None = None,
+    resume: bool = False,
+    torch_device: str = "cpu",
+    world: World = ALONE,
+    tensorboard: bool = False,
+    report_progress: ProgressCallback = no_progress,
+) -> tuple[nn.Module, Validation]:
+    """Train and return the most robust weight average (on validation data) with its accuracies.
+
+    The student is `init`, which is kept where nothing better is found, or else a new network of
+    the config's architecture.
+
+    Writes `metrics.jsonl` (and TensorBoard's files, if asked to) and a checkpoint into the folder
+    `out` after every epoch; `resume` goes on from that checkpoint. Of several processes, only the
+    first reads and writes files; a checkpoint can be resumed by another number of processes.
+    """
+    training, validation = training_data(config, dataset)
+    run = _new_run(config, dataset, training, torch_device, world, init)
+    training, teachers = _place(training, teachers, torch_device)
+    lines: list[str] = []
+    if resume and world.from_first((out / CHECKPOINT).exists):
+        run.restore(out / CHECKPOINT, config)
+        if world.leads and (out / METRICS).exists():
+            lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
+    world.from_first(lambda: out.mkdir(parents=True, exist_ok=True))
+    if init is not None and run.epochs_done == 0:
+        # Going on may lose what was there already; then the start remains the best.
+        run.offer(_validate(config, run, validation, 0, torch_device))
+    total = config.epochs * _steps_per_epoch(config, training)
+    with scalars(out if tensorboard and world.leads else None, run.epochs_done) as board:
+        while run.epochs_done < config.epochs and not run.overfits(config):
+            world.place.enter(run.epochs_done + 1, resumable=run.epochs_done > 0)
+            begin = time.perf_counter()
+            line = _trained_epoch(config, dataset, training, run, teachers, report_progress)
+            if line["epoch"] % config.validate_every == 0 or line["epoch"] == config.epochs:
+                world.check_weights(run.student.parameters())
+                found = _validate(config, run, validation, line["epoch"], torch_device)
+                run.offer(found)
+                line |= {"validation": asdict(found)}
+            line["seconds"] = round(time.perf_counter() - begin, 3)
+            lines.append(json.dumps(line))
+            if world.leads:
+                with atomic_file(out / METRICS, force=True) as partial:
+                    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                run.save(out / CHECKPOINT, config)
+            board(line)
+            done = line["epoch"] * total // config.epochs
+            report_progress(done, total, _progress_text(line))
+    if run.epochs_done < config.epochs:
+        report_progress(total, total, f"stopped after epoch {run.epochs_done}: robust overfitting")
+    assert run.best is not None
+    load_state(run.student, run.best_weights)
+    return run.student.cpu().eval(), run.best
+
+
+def _trained_epoch(
+    config: TrainConfig,
+    dataset: Dataset,
+    training: Split,
+    run: Run,
+    teachers: Teachers,
+    report_progress: ProgressCallback,
+) -> dict[str, Any]:
+    """Train one epoch; its number and the means of the loss terms."""
+    steps = _steps_per_epoch(config, training)
+    terms: dict[str, float] = {}
+    epoch = _epoch(config, dataset, training, run, teachers, run.epochs_done)
+    for step, batch_terms in enumerate(epoch):
+        for name, value in batch_terms.items():
+            terms[name] = terms.get(name, 0.0) + value / steps
+        report_progress(run.epochs_done * steps + step + 1, config.epochs * steps, "")
+    run.epochs_done += 1
+    return {"epoch": run.epochs_done, "loss": sum(terms.values()), "terms": terms}
+
+
+def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:
+    """(training, validation); the fraction is taken of what remains after the hold-out."""
+    training, validation = hold_out_validation(dataset.train)
+    training = take_fraction(training, config.train_fraction, config.seed)
+    if len(training) < config.batch_size:
+        raise InputError(
+            f"--batch-size {config.batch_size}: more than the {len(training)} training images; "
+            f"give {len(training)} or less, or a larger --train-fraction"
+        )
+    return training, validation
+
+
+def plan_epochs(
+    config: TrainConfig,
+    dataset: Dataset,
+    teachers: Teachers,
+    minutes: float,
+    torch_device: str = "cpu",
+    world: World = ALONE,
+    init: nn.Module | None = None,
+) -> TrainConfig:
+    """Choose the number of epochs that fits into `minutes` on this machine, by timing a few steps.
+
+    The plan becomes part of the config, so that the run itself stays deterministic.
+    """
+    training, validation = training_data(config, dataset)
+    run = _new_run(config, dataset, training, torch_device, world, init)
+    training, teachers = _place(training, teachers, torch_device)
+    step_seconds = statistics.median(_seconds_of_steps(config, dataset, training, run, teachers, 5))
+    begin = time.perf_counter()
+    _validate(config, run, validation, 0, torch_device)
+    validation_seconds = time.perf_counter() - begin
+    epoch_seconds = step_seconds * _steps_per_epoch(config, training) + (
+        validation_seconds / config.validate_every
+    )
+    # Every process has timed the same steps, but one plan must hold for all.
+    epochs = world.from_first(lambda: max(1, int(minutes * 60 / epoch_seconds)))
+    return replace(config, epochs=epochs)
+
+
+def timed_steps(
+    config: TrainConfig,
+    dataset: Dataset,
+    teachers: Teachers,
+    count: int,
+    torch_device: str = "cpu",
+) -> list[float]:
+    """Seconds of each of `count` training steps, after one to warm up."""
+    training, _ = training_data(config, dataset)
+    run = _new_run(config, dataset, training, torch_device, ALONE)
+    training, teachers = _place(training, teachers, torch_device)
+    return _seconds_of_steps(config, dataset, training, run, teachers, count)
+
+
+def _seconds_of_steps(
+    config: TrainConfig,
+    dataset: Dataset,
+    training: Split,
+    run: Run,
+    teachers: Teachers,
+    count: int,
+) -> list[float]:
+    times: list[float] = []
+    begin = time.perf_counter()
+    for _ in islice(_epoch(config, dataset, training, run, teachers, 0), count + 1):
+        times.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+    # Where there is but one step, the first has to do.
+    return times[1:] or times
+
+
+def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Split, Teachers]:
+    """The data on the device, and the teachers there too, frozen and folded."""
+    split = training.to(torch_device)
+
+    def placed(model: nn.Module | None) -> nn.Module | None:
+        if model is None:
+            return None
+        model = model.to(torch_device).eval()
+        return FoldedTwin(model.to(memory_format=torch.channels_last)).module
+
+    return split, Teachers(robust=placed(teachers.robust), clean=placed(teachers.clean))
+
+
+def _new_run(
+    config: TrainConfig,
+    dataset: Dataset,
+    training: Split,
+    torch_device: str,
+    world: World,
+    init: nn.Module | None = None,
+) -> Run:
+    world.check_batch(config.batch_size)
+    keep_freed_memory()
+    if init is not None:
+        student = copy.deepcopy(init).train()
+    else:
+        student = _new_student(config, dataset, training)
+    student = student.to(torch_device).to(memory_format=torch.channels_last)
+    return Run(config, student, world)
+
+
+def _new_student(config: TrainConfig, dataset: Dataset, training: Split) -> nn.Module:
+    """A network whose weights follow the seed without disturbing the caller's random state."""
+    mean, std = channel_statistics(_some_images(training))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        channels, height, width = dataset.image_shape
+        return build_model(
+            config.architecture, channels, dataset.classes, mean, std, (height, width)
+        )
+
+
+def _some_images(training: Split) -> Tensor:
+    """All images; where they are not in memory, enough of them for the channels' statistics."""
+    if not training.streams:
+        return training.images
+    return training.at(torch.arange(0, len(training), 1 + len(training) // STATISTICS_FROM)).images
+
+
+def _epoch(
+    config: TrainConfig,
+    dataset: Dataset,
+    training: Split,
+    run: Run,
+    teachers: Teachers,
+    epoch: int,
+) -> Iterator[dict[str, float]]:
+    """One pass over the data; yields the loss terms of every step."""
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+    order = torch.randperm(len(training), generator=generator)
+    steps = _steps_per_epoch(config, training)
+    indices = order[: steps * config.batch_size].to(training.labels.device)
+    torch_device = next(run.student.parameters()).device
+    batches = loaded_ahead(training, torch.split(indices, config.batch_size))
+    for step, batch in enumerate(each.to(torch_device) for each in batches):
+        images = as_float(augment(batch.images, flips=dataset.flips, generator=generator))
+        images = images.contiguous(memory_format=torch.channels_last)
+        done = epoch * steps + step
+        for group in run.optimizer.param_groups:
+            group["lr"] = learning_rate(config, done, config.epochs * steps)
+        progress = done / (config.epochs * steps)
+        with _seeded(config, run, images, done):
+            terms = update(config, run, teachers, images, batch.labels, generator, progress)
+        yield {name: float(term.detach()) for name, term in terms.items()}
+
+
+@contextmanager
+def _seeded(config: TrainConfig, run: Run, images: Tensor, step: int) -> Iterator[None]:
+    """Torch's own state, of which dropout draws: it follows the step, and no two processes agree.
+
+    The caller's state is as before afterwards.
+    """
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed((config.seed * 1_000_003 + step) * run.world.size + run.world.rank)
+        yield
+
+
+def _validate(
+    config: TrainConfig, run: Run, validation: Split, epoch: int, torch_device: str
+) -> Validation:
+    """Clean and PGD-10 accuracy of the weight average, in fp32.
+
+    Raises:
+        DivergedError: the last steps, whose loss was still a number, led to weights that are none.
+    """
+    model = run.average.module.eval()
+    spec = parse_attack(
+        VALIDATION_ATTACK, epsilon=config.epsilon, step_size=config.step_size, seed=config.seed
+    )
+    world = run.world
+    try:
+        clean = evaluate_attack(model, validation, None, torch_device=torch_device, world=world)
+    except NotFiniteError:
+        if epoch == 0:
+            # What training started from, which no learning rate has touched.
+            raise
+        raise DivergedError(config, "the trained weights give NaN or infinite logits") from None
+    robust = evaluate_attack(
+        model, validation, spec, correct=clean, torch_device=torch_device, world=world
+    )
+    return Validation(
+        epoch=epoch,
+        clean_accuracy=float(clean.mean()),
+        robust_accuracy=float(robust.mean()),
+    )
+
+
+def _steps_per_epoch(config: TrainConfig, training: Split) -> int:
+    # A last short batch is left out: batch statistics of a few images do harm.
+    return len(training) // config.batch_size
+
+
+def _progress_text(line: dict[str, object]) -> str:
+    text = f"epoch {line['epoch']} loss {line['loss']:.3f}"
+    found = line.get("validation")
+    if isinstance(found, dict):
+        text += (
+            f" validation clean {100 * found['clean_accuracy']:.1f}% "
+            f"{VALIDATION_ATTACK} {100 * found['robust_accuracy']:.1f}%"
+        )
+    return text

@@ -1,0 +1,1 @@
+"""Published training objectives as functions of logits, and what training ascends."""

@@ -1,0 +1,1 @@
+"""Networks by name, the files that hold their weights, and published checkpoints."""

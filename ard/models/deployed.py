@@ -1,0 +1,73 @@
+"""A deployed artefact as a torch module: its own logits, and its parent's gradients.
+
+Rounding has no useful derivative, so an attack that only sees an INT8 artefact's gradients sees
+nothing, and one that only sees its FP32 parent's logits attacks another model. Backward-pass
+differentiable approximation (Athalye et al. 2018, BPDA) takes the value from the runtime and the
+Jacobian from the parent at the same image: the adaptive white-box attack on the artefact.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ard.models.folding import for_attack
+from edge_bench.backends.base import Backend
+from edge_bench.options.bench import BenchOptions
+from edge_bench.robustness.inference import logits_of
+
+OPTIONS = BenchOptions()
+WHAT = "one of the images that are attacked"
+
+
+class Deployed(nn.Module):
+    """The logits that a runtime computes, differentiable through the artefact's FP32 parent.
+
+    Args:
+        backend: the artefact, opened in its runtime.
+        parent: the model whose Jacobian stands in; None where nothing asks for gradients.
+        classes: C, for the check of the runtime's output.
+
+    Images that the graph reads as uint8 are rounded to the 8-bit grid on the way in, which is
+    what the device would be given.
+    """
+
+    def __init__(self, backend: Backend, parent: nn.Module | None, classes: int) -> None:
+        super().__init__()
+        self._backend, self._classes = backend, classes
+        self.parent = None if parent is None else for_attack(parent)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) in [0, 1] to logits (B, C)."""
+        logits = self._from_runtime(images.detach())
+        if not (torch.is_grad_enabled() and images.requires_grad):
+            return logits
+        assert self.parent is not None, "gradients were asked of an artefact without a parent"
+        passed: Tensor = _StraightThrough.apply(self.parent(images), logits)
+        return passed
+
+    def _from_runtime(self, images: Tensor) -> Tensor:
+        array = images.float().cpu().numpy()
+        if self._backend.input.dtype == "uint8":
+            array = (images.float() * 255).round().to(torch.uint8).cpu().numpy()
+        bound = self._backend.input.batch_size or max(len(array), 1)
+        parts = [
+            logits_of(self._backend, array[begin : begin + bound], self._classes, OPTIONS, WHAT)
+            for begin in range(0, len(array), bound)
+        ]
+        return torch.from_numpy(np.concatenate(parts)).to(images.device)
+
+
+class _StraightThrough(torch.autograd.Function):
+    """The runtime's logits forwards; backwards the gradient goes to the parent's, unchanged."""
+
+    @staticmethod
+    def forward(ctx: Any, parent_logits: Tensor, logits: Tensor) -> Tensor:
+        return logits.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return gradients[0], None

@@ -1,0 +1,1 @@
+"""The fewest layers in float for which robust accuracy falls by no more than allowed."""

@@ -1,0 +1,1 @@
+"""Passes over a float ONNX graph: tidied, its image input chosen, its layers named."""

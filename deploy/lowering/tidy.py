@@ -1,0 +1,149 @@
+"""Constant arithmetic leaves the graph: batch normalisation, and the scale of the images.
+
+torch's exporter folds a batch normalisation into the convolution before it, and removes what it
+can evaluate. Left over are those that no convolution feeds alone (pre-activation networks,
+DenseNet) and the normalisation of the images, two passes over them of which one will do.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from deploy.lowering.graph import (
+    attributes,
+    change_weights,
+    constants,
+    set_constant,
+    sole_reader,
+    tidy,
+)
+
+CENTRE = "centre"
+"""Name of the node that takes the mean from the images."""
+
+Float64 = NDArray[np.float64]
+
+
+def clean(model: onnx.ModelProto) -> None:
+    """Fold in place what is constant; the graph computes the same, up to rounding."""
+    _convolve_instead_of_normalising(model.graph)
+    _scale_in_the_first_convolution(model.graph)
+    tidy(model.graph)
+
+
+def _convolve_instead_of_normalising(graph: onnx.GraphProto) -> None:
+    """Each batch normalisation left is a 1x1 convolution of each channel by itself.
+
+    ONNX Runtime makes the same of it for FP32 on x86, no more there; and a convolution can be
+    quantised, where a batch normalisation would stay in float between its neighbours.
+    """
+    known = constants(graph)
+    for node in [n for n in graph.node if n.op_type == "BatchNormalization"]:
+        scale, bias, mean, variance = (known[name].astype(np.float64) for name in node.input[1:5])
+        factor = scale / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
+        weight = set_constant(graph, f"{node.name}.weight", _float32(factor.reshape(-1, 1, 1, 1)))
+        offset = set_constant(graph, f"{node.name}.bias", _float32(bias - mean * factor))
+        node.CopyFrom(
+            helper.make_node(
+                "Conv",
+                [node.input[0], weight, offset],
+                [node.output[0]],
+                name=node.name,
+                group=len(factor),
+                kernel_shape=[1, 1],
+            )
+        )
+
+
+def _scale_in_the_first_convolution(graph: onnx.GraphProto) -> None:
+    """Additions and scalings of the image, up to the first convolution, become one subtraction.
+
+    conv(pad(s x + t)) with weights W is conv(pad(x - m)) with weights W s, where m = -t / s. The
+    subtraction stays: what the convolution pads with is 0 after it, and a bias cannot say that.
+    """
+    known = constants(graph)
+    images = image_tensor(graph)
+    chain, conv = way_to_convolution(graph, images)
+    if conv is None or not chain:
+        return
+    weight = known[conv.input[1]].astype(np.float64)
+    slope, offset = np.ones(weight.shape[1]), np.zeros(weight.shape[1])
+    name = images
+    for node in chain:
+        step = _affine(node, name, known, len(slope))
+        if step is None:
+            return
+        slope, offset, name = slope * step[0], offset * step[0] + step[1], node.output[0]
+    if not slope.all():
+        return
+    change_weights(graph, conv, _float32(weight * _by_channel(slope)))
+    mean = set_constant(graph, f"{CENTRE}.mean", _float32(_by_channel(-offset / slope)))
+    centre = helper.make_node("Sub", [images, mean], [chain[-1].output[0]], name=CENTRE)
+    chain[0].CopyFrom(centre)
+    for node in chain[1:]:
+        graph.node.remove(node)
+
+
+def image_tensor(graph: onnx.GraphProto) -> str:
+    """Name of the images (B, C, H, W) in float: the input, or what its layout and type become."""
+    name: str = graph.input[0].name
+    while (node := sole_reader(graph, name)) is not None and node.op_type in ("Transpose", "Cast"):
+        name = node.output[0]
+    return name
+
+
+def way_to_convolution(
+    graph: onnx.GraphProto, name: str
+) -> tuple[list[onnx.NodeProto], onnx.NodeProto | None]:
+    """The nodes that read one another from a tensor on, and the first convolution over all of it.
+
+    The convolution is None where the way branches before it, or ends otherwise.
+    """
+    chain: list[onnx.NodeProto] = []
+    while (node := sole_reader(graph, name)) is not None:
+        if node.op_type == "Conv":
+            plain = attributes(node).get("group", 1) == 1 and node.input[0] == name
+            return chain, node if plain else None
+        chain.append(node)
+        name = node.output[0]
+    return chain, None
+
+
+def _affine(
+    node: onnx.NodeProto, name: str, known: dict[str, NDArray[Any]], channels: int
+) -> tuple[Float64, Float64] | None:
+    """(slope, offset) by channel of what a node makes of the tensor `name`; None if it is not."""
+    if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
+        return None
+    first = node.input[0] == name
+    constant = known.get(node.input[1] if first else node.input[0])
+    if constant is None or not _is_by_channel(constant, channels):
+        return None
+    value = np.broadcast_to(constant.astype(np.float64).ravel(), channels)
+    one, zero = np.ones(channels), np.zeros(channels)
+    if node.op_type == "Add":
+        return one, value
+    if node.op_type == "Mul":
+        return value, zero
+    if node.op_type == "Sub":
+        return (one, -value) if first else (-one, value)
+    return (1 / value, zero) if first and value.all() else None
+
+
+def _is_by_channel(constant: NDArray[Any], channels: int) -> bool:
+    """Does it hold one value, or one for each channel of (B, C, H, W)?"""
+    by_channel = constant.ndim in (3, 4) and constant.shape[-3:] == (channels, 1, 1)
+    return constant.size == 1 or (by_channel and constant.size == channels)
+
+
+def _by_channel(values: Float64) -> Float64:
+    return values.reshape(1, -1, 1, 1)
+
+
+def _float32(values: Float64) -> NDArray[np.float32]:
+    return values.astype(np.float32)

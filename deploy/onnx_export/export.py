@@ -1,0 +1,99 @@
+"""nn.Module to one ONNX file: normalisation inside, constants folded, model card in metadata."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import onnx
+import torch
+from onnxruntime.tools.onnx_model_utils import fix_output_shapes, make_input_shape_fixed
+from torch import nn
+
+from deploy.lowering.graph import INPUT, OUTPUT
+from deploy.lowering.pixels import read_levels
+from deploy.lowering.tidy import clean
+from edge_bench.core.spec import ModelCard
+from edge_bench.files.onnx_file import CARD_KEY
+
+OPSET = 18
+# The newest that onnxruntime 1.17 reads, which is the oldest that boards still run.
+IR_VERSION = 9
+INPUT_RANGES = {
+    onnx.TensorProto.FLOAT: "0..1 (float32, NCHW); normalisation is inside the graph",
+    onnx.TensorProto.UINT8: "0..255 (uint8, NHWC); normalisation is inside the graph",
+}
+
+
+def export_fp32(
+    model: nn.Module, image_shape: tuple[int, int, int], path: Path, *, levels: bool = False
+) -> None:
+    """Write `model` (eval mode, CPU, images in [0, 1]) as ONNX with a free batch size.
+
+    With `levels` the graph reads uint8 images (B, H, W, C), otherwise float ones (B, C, H, W).
+    """
+    example = torch.zeros(2, *image_shape)
+    with warnings.catch_warnings():
+        # torch's exporter warns about its own internals; the parity check judges the result.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            (example,),
+            str(path),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            external_data=False,
+        )
+    graph = onnx.load(path)
+    if levels:
+        read_levels(graph)
+    clean(graph)
+    onnx.save(graph, path)
+
+
+def finish(path: Path, card: ModelCard, batch_size: int | None = None) -> None:
+    """Make the ONNX file readable for old runtimes, and put the model card into its metadata.
+
+    `batch_size` binds the graph to so many images a call; None leaves it free.
+    """
+    graph = onnx.load(path)
+    if batch_size is not None:
+        _bind_batch(graph, batch_size)
+    graph.ir_version = IR_VERSION
+    used = {node.domain for node in graph.graph.node}
+    # A domain that no node uses can still be too new for an old runtime.
+    for entry in [e for e in graph.opset_import if e.domain not in used]:
+        graph.opset_import.remove(entry)
+    drop_traces(graph.graph)
+    properties = {
+        CARD_KEY: json.dumps(asdict(card)),
+        "classes": str(card.classes),
+        "input_range": INPUT_RANGES[graph.graph.input[0].type.tensor_type.elem_type],
+        "dataset": card.dataset,
+        "parent_sha256": card.parent_sha256 or "",
+    }
+    onnx.helper.set_model_props(graph, properties)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+
+
+def _bind_batch(model: onnx.ModelProto, batch_size: int) -> None:
+    """Replace the free batch size, of every tensor that has it."""
+    sizes = [size.dim_value for size in model.graph.input[0].type.tensor_type.shape.dim]
+    make_input_shape_fixed(model.graph, INPUT, [batch_size, *sizes[1:]])
+    fix_output_shapes(model)
+
+
+def drop_traces(graph: onnx.GraphProto) -> None:
+    """Remove the exporter's notes on each node and value: they came with IR 10, and weigh much."""
+    graph.ClearField("metadata_props")
+    values = (*graph.value_info, *graph.input, *graph.output, *graph.initializer)
+    for part in (*graph.node, *values):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")

@@ -1,0 +1,1 @@
+"""The vocabulary: errors, frozen values, metrics and statistics."""

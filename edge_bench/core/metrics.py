@@ -1,0 +1,47 @@
+"""Accuracies as functions of per-sample masks: strings with a '1' for each correct sample."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench.core.spec import Report
+
+BoolArray = NDArray[np.bool_]
+
+
+def encode_mask(correct: BoolArray) -> str:
+    """(N,) booleans to a string of N characters '0' and '1'."""
+    return (correct.astype(np.uint8) + ord("0")).tobytes().decode("ascii")
+
+
+def decode_mask(mask: str) -> BoolArray:
+    """The inverse of `encode_mask`."""
+    levels = np.frombuffer(mask.encode("ascii"), dtype=np.uint8)
+    return np.equal(levels, ord("1"))
+
+
+def pack_bits(values: BoolArray) -> bytes:
+    """(N,) booleans, eight a byte."""
+    return np.packbits(values).tobytes()
+
+
+def unpack_bits(packed: bytes, count: int) -> BoolArray:
+    """The inverse of `pack_bits`, for as many booleans as it was given."""
+    assert len(packed) == (count + 7) // 8, "bits of another batch"
+    return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count).view(np.bool_)
+
+
+def accuracy(mask: str) -> float:
+    """Fraction of correct samples over all N."""
+    return mask.count("1") / len(mask)
+
+
+def worst_case_mask(report: Report) -> str | None:
+    """Right on the clean image and under every set and attack; None where nothing was replayed."""
+    if report.clean_mask is None or not report.sets:
+        return None
+    worst = decode_mask(report.clean_mask)
+    for result in report.sets:
+        worst = worst & decode_mask(result.mask)
+    return encode_mask(worst)

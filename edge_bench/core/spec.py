@@ -1,0 +1,446 @@
+"""The domain model: frozen values that every stage reads or writes, with validation only.
+
+Accuracies are never stored, only the per-sample masks they follow from (see `metrics`);
+latencies are raw samples in nanoseconds (see `timing`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf, isfinite, nan
+from typing import Any
+
+from edge_bench.core.classes import ClassNames
+from edge_bench.core.errors import InputError
+from edge_bench.core.series import Telemetry, series_array
+
+SCHEMA_VERSION = 1
+
+PRECISIONS = ("fp32", "fp16", "int8")
+NORMS = ("linf", "l2")
+# How a set came about; `replay` is what sets of before these words say of themselves.
+THREATS = ("replay", "white-box", "bpda", "black-box", "transfer", "imported")
+SESSION_OPTIONS = ("session.qdqisint8allowed", "session.disable_quant_qdq")
+"""What a card may ask of ONNX Runtime; the rest of its options can write files or load code."""
+TARGETS = ("least_likely", "random")
+ATTACKED = ("all", "survivors")
+
+
+def parse_epsilon(text: str, option: str = "--epsilon", norm: str = "linf") -> float:
+    """Read a budget on images in [0, 1], written as `8/255` or `0.03`.
+
+    Raises:
+        InputError: not a number, not positive, or for L-inf 1 and more (8 where 8/255 was meant).
+    """
+    numerator, _, denominator = text.partition("/")
+    try:
+        value = float(numerator) / float(denominator or 1)
+    except (ValueError, ZeroDivisionError):
+        value = nan
+    if not isfinite(value) or text.endswith("/"):
+        raise InputError(
+            f"{option} {text}: expected a fraction such as 8/255 or a decimal such as 0.03"
+        )
+    if value <= 0:
+        raise InputError(
+            f"{option} {text}: expected a budget above 0 for images in [0, 1], such as 8/255"
+        )
+    if norm == "linf" and value >= 1:
+        meant = f"{value:g}/255" if value < 255 and value.is_integer() else "8/255"
+        raise InputError(
+            f"{option} {text}: expected a budget below 1, since images lie in [0, 1]; "
+            f"write {meant} if you meant steps of the 8-bit grid"
+        )
+    return value
+
+
+def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
+    if names is not None and (len(names) != classes or len(set(names)) != classes):
+        raise InputError(
+            f"{where}: expected {classes} different class names, came {len(set(names))} in "
+            f"{len(names)}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSpec:
+    """One attack, completely: what was run with which budget.
+
+    Attributes:
+        name: key of the attack (`fgsm`, `pgd`, `cw`, `square`).
+        norm: norm of the budget; `linf` or `l2`.
+        epsilon: budget on images in [0, 1].
+        step_size: length of a step on images in [0, 1]; None where the attack chooses it.
+        steps: gradient steps; None where the attack chooses them.
+        restarts: independent random starts.
+        seed: seed of every random draw.
+        target: the class that the attack aims at: a number, `least_likely` (of the clean image),
+            `random` (any but the label); None aims at any error.
+    """
+
+    name: str
+    norm: str = "linf"
+    epsilon: float
+    step_size: float | None
+    steps: int | None
+    restarts: int = 1
+    seed: int = 0
+    target: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.norm not in NORMS:
+            raise InputError(f"attack norm {self.norm!r}: expected one of {', '.join(NORMS)}")
+        most = 1 if self.norm == "linf" else inf
+        if not 0 < self.epsilon < most:
+            raise InputError(
+                f"attack epsilon {self.epsilon}: expected a value above 0"
+                f"{' and below 1' if self.norm == 'linf' else ''}"
+            )
+        if self.step_size is not None and not self.step_size > 0:
+            raise InputError(f"attack step size {self.step_size}: expected a value above 0")
+        if self.steps is not None and self.steps < 1:
+            raise InputError(f"attack steps {self.steps}: expected 1 or more")
+        if self.restarts < 1:
+            raise InputError(f"attack restarts {self.restarts}: expected 1 or more")
+        if self.target is not None and not (self.target in TARGETS or self.target.isdecimal()):
+            raise InputError(
+                f"attack target {self.target!r}: expected a class number or {' or '.join(TARGETS)}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a model file is and where it came from; it travels inside the file.
+
+    Attributes:
+        architecture: name with optional width, such as `resnet8:32`.
+        dataset: name of the dataset it was trained on.
+        classes: number of classes C; logits are (B, C).
+        class_names: their names, in the order of the logits; None where nobody told them.
+        input_shape: (channels, height, width) of one image.
+        precision: `fp32`, `fp16` or `int8`.
+        parent_sha256: file it was made from (student: teacher; ONNX: weights); None for a root.
+        recipe: the settings that made it, as plain JSON values.
+        session_options: ONNX Runtime's config entries under which an artefact was validated, and
+            which `bench` applies; see SESSION_OPTIONS.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    architecture: str
+    dataset: str
+    classes: int
+    input_shape: tuple[int, int, int]
+    class_names: ClassNames | None = None
+    precision: str = "fp32"
+    parent_sha256: str | None = None
+    recipe: dict[str, Any] = field(default_factory=dict)
+    session_options: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise InputError(f"model card: expected 2 or more classes, came {self.classes}")
+        _check_names(self.class_names, self.classes, "model card")
+        if len(self.input_shape) != 3 or min(self.input_shape) < 1:
+            raise InputError(
+                "model card: expected input_shape (channels, height, width), "
+                f"came {self.input_shape}"
+            )
+        if self.precision not in PRECISIONS:
+            raise InputError(
+                f"model card: expected precision {' or '.join(PRECISIONS)}, came {self.precision!r}"
+            )
+        for key, value in self.session_options.items():
+            if key not in SESSION_OPTIONS or value not in ("0", "1"):
+                raise InputError(
+                    f"model card: expected session options {' or '.join(SESSION_OPTIONS)} of 0 or "
+                    f"1, came {key} = {value!r}; use the ardx that exported it"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetManifest:
+    """Everything about an adversarial set except its arrays.
+
+    Attributes:
+        samples: number of images N.
+        image_shape: (channels, height, width).
+        classes: number of classes; labels are in [0, classes).
+        class_names: their names, in the order of the labels; None where nobody told them.
+        dataset: name of the dataset that the clean images come from.
+        attack: what was run.
+        threat: how the set was made: `white-box` (gradients of the source), `bpda` (logits of the
+            source, gradients of the surrogate), `black-box` (scores of the source alone),
+            `transfer` (white-box on a source that stands in for another model), `imported`.
+        attacked: `all` samples, or the `survivors` of the attacks before it in a report: its mask
+            there has a '0' for the others, though this attack never tried them.
+        source_sha256: file the set was crafted on; of an imported set, the file it was read from.
+        source_name: its name, for people.
+        surrogate_sha256: file whose gradients stood in for those of the source (`bpda`).
+        on_grid: images are whole 8-bit levels (stored as uint8) rather than float32.
+        arrays: sha256 of each array file, by file name.
+        versions: library versions that crafted it.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    samples: int
+    image_shape: tuple[int, int, int]
+    classes: int
+    dataset: str
+    attack: AttackSpec
+    threat: str = "replay"
+    attacked: str = "all"
+    source_sha256: str
+    source_name: str
+    surrogate_sha256: str | None = None
+    on_grid: bool
+    arrays: dict[str, str]
+    versions: dict[str, str]
+    class_names: ClassNames | None = None
+
+    def __post_init__(self) -> None:
+        _check_names(self.class_names, self.classes, "set manifest")
+        if self.threat not in THREATS:
+            known = " or ".join(THREATS)
+            raise InputError(f"set manifest: expected threat {known}, came {self.threat!r}")
+        if self.attacked not in ATTACKED:
+            known = " or ".join(ATTACKED)
+            raise InputError(f"set manifest: expected attacked {known}, came {self.attacked!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Artifact:
+    """A model file under test. `card` is None where ardx did not make it."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    card: ModelCard | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceProfile:
+    """The machine a measurement was made on; what could not be probed is None.
+
+    Attributes:
+        device: key of `devices.DEVICES`.
+        soc: the device tree's name of the chip, such as `nvidia,tegra234`.
+        cores: those that are switched on.
+        power_mode: that of `nvpmodel`, such as `MAXN_SUPER (2)`.
+        throttled: what throttled before the run, now or since boot; empty where nothing did.
+        vnni: whether an x86 processor multiplies 8-bit integers without saturation.
+    """
+
+    device: str
+    board: str | None
+    cpu: str | None
+    architecture: str
+    cores: int | None
+    memory_bytes: int | None
+    os: str
+    python: str
+    governor: str | None
+    soc: str | None = None
+    kernel: str | None = None
+    power_mode: str | None = None
+    throttled: tuple[str, ...] | None = None
+    vnni: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackendInfo:
+    """The runtime a measurement was made with; `providers` are those really in use."""
+
+    name: str
+    version: str
+    providers: tuple[str, ...]
+    threads: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class FingerprintResult:
+    """How the runtime of a report answered the inputs that the artefact was validated with.
+
+    Attributes:
+        samples: stored inputs.
+        same_class: of them, those with the class that the validated runtime gave.
+        largest_difference: of any logit, as a fraction of the spread of the validated logits.
+        tolerance: what another kernel for the same arithmetic may differ by.
+        backend, architecture, cpu: the runtime and machine of the validation.
+    """
+
+    samples: int
+    same_class: int
+    largest_difference: float
+    tolerance: float
+    backend: BackendInfo
+    architecture: str
+    cpu: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """Raw timings: one entry of `latency_ns` per call of `batch_size` images, unclipped.
+
+    Attributes:
+        first_ns: the very first call, kept apart.
+        warmup_runs: calls that were dropped next.
+        settled: had latency settled by then? None where that was not looked at.
+        background_cores: mean number of cores that other processes kept busy while it was timed;
+            None where that could not be told.
+    """
+
+    batch_size: int
+    warmup_runs: int
+    first_ns: int
+    latency_ns: tuple[int, ...]
+    settled: bool | None = None
+    background_cores: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or not self.latency_ns:
+            raise InputError(
+                "measurement: expected a batch size of 1 or more and one or more timings, came "
+                f"batch size {self.batch_size} and {len(self.latency_ns)} timings"
+            )
+        # Of the machine's clock, or of a file: neither gives a latency, nor a throughput.
+        if (least := min(self.first_ns, *self.latency_ns)) < 0:
+            raise InputError(
+                f"measurement: expected timings of 0 ns or more, came {least} ns: the clock went "
+                "back while it was timed"
+            )
+        if not any(self.latency_ns):
+            raise InputError(
+                f"measurement: expected timings above 0 ns, came {len(self.latency_ns)} of 0 ns: "
+                "the clock stood still while it was timed"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepPoint:
+    """One setting of a sweep and its timing; None where the sweep left it as it was.
+
+    Attributes:
+        threads: of the runtime.
+        cores: numbers of the cores that the process was held to.
+        timed: calls of `timed.batch_size` images.
+    """
+
+    threads: int | None
+    cores: tuple[int, ...] | None
+    timed: Measurement
+
+
+@dataclass(frozen=True, kw_only=True)
+class Soak:
+    """One image a call, call after call, for a long time.
+
+    Attributes:
+        minutes: what was asked for.
+        latency_ns: every call in order, as a series of `samples`: hours of them stay small.
+        background_cores: as in Measurement.
+    """
+
+    minutes: float
+    latency_ns: str
+    background_cores: float | None = None
+
+    def __post_init__(self) -> None:
+        samples = series_array(self.latency_ns)
+        if samples.min() < 0 or not samples.any():
+            raise InputError(
+                "soak: expected latencies of 0 ns or more, not all 0: the clock went back or stood "
+                "still while it was timed"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetResult:
+    """One replayed set, or one attack on the spot.
+
+    `mask` has a '1' for each sample that stayed correctly classified (see `SetManifest.attacked`).
+
+    `relation` says what the set was crafted on, seen from the artefact: `this artefact`,
+    `its parent` or `another model`.
+    """
+
+    name: str
+    manifest: SetManifest
+    relation: str
+    mask: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One benchmark run. Masks and raw samples only; see `metrics` and `timing` for figures.
+
+    `images_sha256` identifies the clean images and labels, so that two reports are compared
+    sample by sample only where they saw the same samples. `fingerprint` is None where none lay
+    beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
+    output of logits alone.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    created: str
+    ardx_version: str
+    artifact: Artifact
+    device: DeviceProfile
+    backend: BackendInfo
+    images_sha256: str | None
+    clean_mask: str | None
+    sets: tuple[SetResult, ...]
+    latency: Measurement
+    throughput: Measurement
+    peak_memory_bytes: int
+    fingerprint: FingerprintResult | None = None
+    telemetry: Telemetry | None = None
+    multi_stream: Measurement | None = None
+    offline: tuple[Measurement, ...] = ()
+    sweep: tuple[SweepPoint, ...] = ()
+    soak: Soak | None = None
+    output: str | None = None
+
+    def __post_init__(self) -> None:
+        masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}
+        lengths = {len(mask) for mask in masks.values() if mask is not None}
+        if lengths and (self.clean_mask is None or len(lengths) > 1):
+            raise InputError("report: expected a clean mask and set masks of one length")
+        for name, mask in masks.items():
+            if mask is not None and (not mask or set(mask) - {"0", "1"}):
+                raise InputError(f"report: expected a mask of '0' and '1' in {name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """Conditions on a report; None or False means not asked.
+
+    Fractions, milliseconds, bytes, millijoules an image.
+    """
+
+    min_clean_accuracy: float | None = None
+    min_robust_accuracy: float | None = None
+    max_latency_p95_ms: float | None = None
+    max_size_bytes: int | None = None
+    max_robust_drop: float | None = None
+    max_energy_mj: float | None = None
+    no_throttling: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("min_clean_accuracy", "min_robust_accuracy", "max_robust_drop"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                option = "--" + name.replace("_", "-")
+                raise InputError(
+                    f"{option} {value:g}: expected a fraction from 0 to 1 (0.45 for 45 percent)"
+                )
+        for name in ("max_latency_p95_ms", "max_size_bytes", "max_energy_mj"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < inf:
+                raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One condition that a report does not meet, and the sentence that says so."""
+
+    condition: str
+    sentence: str

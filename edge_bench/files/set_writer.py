@@ -1,0 +1,284 @@
+"""Write an adversarial set batch by batch, so that an interrupted command goes on where it was.
+
+Beside the target lies a hidden folder, `.NAME.partial`, until the set is complete:
+
+    lock            held by the process that writes; the kernel releases it when the process dies
+    progress.json   what the set will be, and how many samples are on the disk
+    set/            the arrays, which become the target in one rename
+    retired/        the set that --force replaces, between two renames
+
+A batch is written and flushed before it is counted, and what lies behind the count is cut off when
+the command runs again, so a killed run ends with the same bytes as one that was left alone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.lib.format import write_array_header_1_0
+from numpy.typing import NDArray
+
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import SCHEMA_VERSION, SetManifest
+from edge_bench.files.locks import hold
+from edge_bench.files.sets import ARRAYS, MANIFEST
+from edge_bench.files.store import read_json, refuse_folder, sha256_file, write_json
+
+PROGRESS = "progress.json"
+LOCK = "lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetPlan:
+    """Everything that decides the bytes of a set: two runs with one plan write the same set.
+
+    Attributes:
+        manifest: what the set will say of itself; its `arrays` are still empty.
+        batch_size: samples per batch; random draws follow it.
+        made_from: what else decides the bytes, such as the identity of the clean images.
+    """
+
+    manifest: SetManifest
+    batch_size: int
+    made_from: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetProgress:
+    """How far the set of `plan` is: `done` samples on the disk, `fooled` of them successes."""
+
+    schema_version: int = SCHEMA_VERSION
+    plan: SetPlan
+    done: int = 0
+    fooled: int = 0
+
+
+class SetWriter:
+    """Writes the set of a plan to the folder `out`; a context manager.
+
+    `append` the batches from sample `done` on, then `finish`. Leaving without having finished, by
+    an exception, keeps the samples that are on the disk for the next run with the same plan.
+
+    Raises:
+        InputError: `out` exists without `force`, is no set, or is being written by another process.
+        OSError: the disk is full or closed to us; names the array.
+    """
+
+    def __init__(self, out: Path, plan: SetPlan, *, force: bool = False) -> None:
+        self._out = out
+        self._plan = plan
+        self._force = force
+        self._partial = out.with_name(f".{out.name}.partial") if out.name else out
+        self._set = self._partial / "set"
+        self._retired = self._partial / "retired"
+        self._files: dict[str, BinaryIO] = {}
+        self._lock: BinaryIO | None = None
+        self._progress = SetProgress(plan=plan)
+        self._worthless = False
+        self.begun = ""
+
+    @property
+    def done(self) -> int:
+        """Samples that are on the disk; the next batch begins with this one."""
+        return self._progress.done
+
+    @property
+    def fooled(self) -> int:
+        """How many of them fooled the source."""
+        return self._progress.fooled
+
+    def __enter__(self) -> SetWriter:
+        refuse_folder(self._out, self._force, MANIFEST)
+        self._partial.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = hold(
+                self._partial / LOCK,
+                f"{self._out}: another process is writing this set; wait for it to end, or "
+                "choose another --out",
+            )
+        except OSError as error:
+            raise self._named(error, "") from None
+        try:
+            self._restore()
+            # Another process may have completed the set just before this one took the lock.
+            refuse_folder(self._out, self._force, MANIFEST)
+            if not self._go_on():
+                self._start()
+        except BaseException:
+            self._leave()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def append(
+        self,
+        images: NDArray[Any],
+        clean: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        success: NDArray[np.bool_],
+    ) -> None:
+        """Write the next batch: (B, C, H, W) twice, (B,) twice; on return it is on the disk."""
+        arrays: tuple[NDArray[Any], ...] = (images, clean, labels, success)
+        batch = dict(zip(ARRAYS, arrays, strict=True))
+        expected = min(self._plan.batch_size, self._plan.manifest.samples - self.done)
+        for name, (shape, descr) in self._layout().items():
+            array = batch[name]
+            assert (array.shape, array.dtype.str) == ((expected, *shape[1:]), descr), name
+            self._write(name, np.ascontiguousarray(array))
+        for name, file in self._files.items():
+            try:
+                os.fsync(file.fileno())
+            except OSError as error:
+                raise self._named(error, name) from None
+        self._count(self.done + expected, self.fooled + int(np.count_nonzero(success)))
+        self._worthless = False
+
+    def finish(self) -> SetManifest:
+        """Vouch for the complete arrays and let the set take its place, all at once."""
+        manifest = self._plan.manifest
+        assert self.done == manifest.samples, "a set is finished before it is complete"
+        self._close_files()
+        manifest = replace(
+            manifest, arrays={name: sha256_file(self._set / name) for name in ARRAYS}
+        )
+        try:
+            write_json(self._set / MANIFEST, manifest, force=True)
+        except OSError as error:
+            raise self._named(error, MANIFEST) from None
+        # Nothing that appeared there meanwhile is replaced without --force.
+        refuse_folder(self._out, self._force, MANIFEST)
+        if self._out.exists():
+            self._out.replace(self._retired)
+        self._set.replace(self._out)
+        self.discard()
+        return manifest
+
+    def discard(self) -> None:
+        """Remove on leaving what was written: it can become no set."""
+        self._worthless = True
+
+    def _go_on(self) -> bool:
+        """Take up an earlier run's samples, where it had the same plan."""
+        if not (self._partial / PROGRESS).exists():
+            return False
+        try:
+            found = read_json(self._partial / PROGRESS, SetProgress, "the progress of a set")
+            whole = found.plan == self._plan and self._counted_well(found)
+        except InputError:
+            whole = False
+        if not whole:
+            self.begun = "started over: what lay unfinished there was of another command"
+            return False
+        self._progress = found
+        for name, size in self._sizes(found.done).items():
+            file = (self._set / name).open("r+b", buffering=0)
+            self._files[name] = file
+            file.truncate(size)
+            file.seek(size)
+        self.begun = f"goes on after {found.done} samples" if found.done else ""
+        return True
+
+    def _counted_well(self, found: SetProgress) -> bool:
+        """Is the count the end of a batch, and are that many samples there?"""
+        samples, batch_size = found.plan.manifest.samples, found.plan.batch_size
+        ends_a_batch = found.done == samples or found.done % batch_size == 0
+        if not (0 <= found.done <= samples and ends_a_batch):
+            return False
+        sizes = self._sizes(found.done).items()
+        paths = {name: self._set / name for name, _ in sizes}
+        return all(paths[n].is_file() and paths[n].stat().st_size >= size for n, size in sizes)
+
+    def _start(self) -> None:
+        """Begin with empty arrays; until a batch is counted there is nothing to keep."""
+        self._worthless = True
+        shutil.rmtree(self._set, ignore_errors=True)
+        (self._partial / PROGRESS).unlink(missing_ok=True)
+        self._set.mkdir()
+        for name, header in self._headers().items():
+            self._files[name] = (self._set / name).open("wb", buffering=0)
+            self._write(name, np.frombuffer(header, dtype=np.uint8))
+        self._count(0, 0)
+
+    def _count(self, done: int, fooled: int) -> None:
+        progress = replace(self._progress, done=done, fooled=fooled)
+        try:
+            write_json(self._partial / PROGRESS, progress, force=True)
+        except OSError as error:
+            raise self._named(error, "") from None
+        self._progress = progress
+
+    def _write(self, name: str, array: NDArray[Any]) -> None:
+        """All bytes of an array, unbuffered: a failed write must not be tried again on closing."""
+        left = array.reshape(-1).view(np.uint8).data
+        try:
+            while left:
+                left = left[self._files[name].write(left) :]
+        except OSError as error:
+            raise self._named(error, name) from None
+
+    def _layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and type of every array."""
+        manifest = self._plan.manifest
+        n, image = manifest.samples, manifest.image_shape
+        return {
+            "images.npy": ((n, *image), "|u1" if manifest.on_grid else "<f4"),
+            "clean.npy": ((n, *image), "|u1"),
+            "labels.npy": ((n,), "<i8"),
+            "source_success.npy": ((n,), "|b1"),
+        }
+
+    def _headers(self) -> dict[str, bytes]:
+        headers = {}
+        for name, (shape, descr) in self._layout().items():
+            stream = io.BytesIO()
+            fields = {"descr": descr, "fortran_order": False, "shape": shape}
+            write_array_header_1_0(stream, fields)
+            headers[name] = stream.getvalue()
+        return headers
+
+    def _sizes(self, done: int) -> dict[str, int]:
+        """Bytes of every array's file when it holds `done` samples."""
+        headers = self._headers()
+        return {
+            name: len(headers[name]) + done * prod(shape[1:]) * np.dtype(descr).itemsize
+            for name, (shape, descr) in self._layout().items()
+        }
+
+    def _named(self, error: OSError, name: str) -> OSError:
+        """A failed write names no file or one that is hidden; name what the user asked for."""
+        return OSError(error.errno, error.strerror, str(self._out / name))
+
+    def _restore(self) -> None:
+        """Undo half of a replacement; what was replaced to the end is of no more use."""
+        if self._retired.exists() and not self._out.exists():
+            self._retired.replace(self._out)
+        shutil.rmtree(self._retired, ignore_errors=True)
+
+    def _close_files(self) -> None:
+        while self._files:
+            self._files.popitem()[1].close()
+
+    def _leave(self) -> None:
+        """Release everything; what is worth nothing, or has become the set, is removed."""
+        self._close_files()
+        if self._lock is None:
+            return
+        self._restore()
+        if self._worthless:
+            shutil.rmtree(self._partial, ignore_errors=True)
+        self._lock.close()

@@ -1,0 +1,238 @@
+"""Files: hashes, atomic writes, and JSON to and from the frozen values of `spec`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import SCHEMA_VERSION
+
+T = TypeVar("T")
+
+TEXT = "utf-8-sig"
+"""Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def identity(paths: list[Path]) -> tuple[str, int]:
+    """(sha256, size in bytes) of a file; of several, the sha256 over their sha256s, and the sum."""
+    hashes = [sha256_file(path) for path in paths]
+    size = sum(path.stat().st_size for path in paths)
+    if len(hashes) == 1:
+        return hashes[0], size
+    return hashlib.sha256("".join(hashes).encode()).hexdigest(), size
+
+
+def require_file(path: Path, what: str) -> Path:
+    """Return `path`, or say that the file is missing or empty.
+
+    A device, pipe or socket is not opened: some wait for ever, some never end.
+
+    Raises:
+        InputError: no such file, not a file, or no bytes in it.
+    """
+    if not path.is_file():
+        kind = "a folder" if path.is_dir() else "no file there"
+        if path.exists() and not path.is_dir():
+            kind = "a device, pipe or socket"
+        raise InputError(f"{path}: expected {what}, found {kind}; check the path")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path}: expected {what}, found an empty file; make it again")
+    return path
+
+
+def refuse_existing(path: Path, force: bool) -> None:
+    """Raise InputError where `path` exists and `--force` was not given."""
+    if path.exists() and not force:
+        raise InputError(f"{path} exists already; choose another --out or pass --force")
+
+
+def refuse_existing_file(path: Path, force: bool) -> None:
+    """`refuse_existing` for an output that is a file; a folder is refused with `force` too."""
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file name for --out, found a folder; name a file")
+    refuse_existing(path, force)
+
+
+@contextmanager
+def atomic_file(path: Path, force: bool) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it becomes `path` only when the block succeeds."""
+    refuse_existing_file(path, force)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last: writers such as ONNX's choose their format by it.
+    partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
+    try:
+        yield partial
+        partial.replace(path)
+    except OSError as error:
+        raise _naming(error, partial, path) from None
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def refuse_folder(path: Path, force: bool, marker: str) -> None:
+    """`refuse_existing` for an output that is a folder.
+
+    With `force` an older folder is replaced whole, so it must be empty or hold `marker`, the name
+    of something that only an output of the same kind has.
+    """
+    refuse_existing(path, force)
+    if path.name in ("", ".."):
+        raise InputError(f"{path}: expected the name of a folder for --out; name one inside it")
+    if path.is_dir() and any(path.iterdir()) and not (path / marker).exists():
+        raise InputError(
+            f"{path}: --force would replace this folder, but without {marker} in it it is no "
+            "earlier output of this command; choose another --out"
+        )
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path}: expected a folder name for --out, found a file; name a folder")
+
+
+@contextmanager
+def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` only when the block succeeds.
+
+    `force` and `marker` are those of `refuse_folder`.
+    """
+    refuse_folder(path, force, marker)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    retired = path.with_name(f".{path.name}.retired-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.exists():
+            path.replace(retired)
+        partial.replace(path)
+    except OSError as error:
+        raise _naming(error, partial, path) from None
+    finally:
+        if retired.exists() and not path.exists():
+            retired.replace(path)
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(retired, ignore_errors=True)
+
+
+def _naming(error: OSError, partial: Path, path: Path) -> OSError:
+    """A failed write names no file or a temporary one; name the one that the user asked for."""
+    named = error.filename
+    ours = named is None or Path(str(named)).is_relative_to(partial)
+    if error.errno is None or not ours:
+        return error
+    return OSError(error.errno, error.strerror, str(path))
+
+
+def write_json(path: Path, value: Any, force: bool) -> None:
+    """Write a dataclass or plain JSON value atomically, with a trailing newline."""
+    with atomic_file(path, force) as partial, partial.open("w", encoding="utf-8") as file:
+        # Piece by piece: the masks of a million images are not in memory once more as text.
+        file.writelines(_json_pieces(value))
+        file.write("\n")
+
+
+def to_json(value: Any) -> str:
+    """JSON text of a dataclass or of plain values; numbers that JSON lacks are refused."""
+    return "".join(_json_pieces(value))
+
+
+def _json_pieces(value: Any) -> Iterator[str]:
+    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return json.JSONEncoder(indent=2, allow_nan=False).iterencode(plain)
+
+
+def read_json(path: Path, kind: type[T], what: str) -> T:
+    """Read a versioned JSON file into the dataclass `kind`.
+
+    Raises:
+        InputError: missing, truncated, of a newer schema, or with missing or ill-typed fields.
+    """
+    require_file(path, what)
+    try:
+        data = json.loads(path.read_text(encoding=TEXT))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
+    return from_json(data, kind, str(path), what)
+
+
+def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:
+    """Turn parsed JSON into the dataclass `kind`, checking the schema version and every field."""
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise InputError(f"{origin}: expected {what}, found JSON without a schema_version")
+    version = data["schema_version"]
+    if version != SCHEMA_VERSION:
+        raise InputError(
+            f"{origin}: schema version {version} of {what}, but this ardx reads "
+            f"{SCHEMA_VERSION}; use the version of ardx that wrote it"
+        )
+    result: T = _decode(data, kind, origin)
+    return result
+
+
+def _decode(value: Any, kind: Any, where: str) -> Any:
+    """Check `value` against the type `kind` and build it, naming the field that fails."""
+    origin = get_origin(kind)
+    if kind is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in get_args(kind):
+            return None
+        return _decode(value, next(a for a in get_args(kind) if a is not type(None)), where)
+    if is_dataclass(kind) and isinstance(kind, type):
+        return _decode_dataclass(value, kind, where)
+    if origin is tuple:
+        arguments = get_args(kind)
+        if isinstance(value, list):
+            if arguments[-1] is Ellipsis:
+                return tuple(_decode(v, arguments[0], where) for v in value)
+            if len(value) == len(arguments):
+                return tuple(_decode(v, a, where) for v, a in zip(value, arguments, strict=True))
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {key: _decode(v, get_args(kind)[1], where) for key, v in value.items()}
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
+        return value
+    name, found = getattr(kind, "__name__", str(kind)), type(value).__name__
+    if origin is tuple:
+        arguments = get_args(kind)
+        name = "a list" if arguments[-1] is Ellipsis else f"a list of {len(arguments)}"
+        found = f"a list of {len(value)}" if isinstance(value, list) else found
+    raise InputError(f"{where}: expected {name}, found {found}; make the file again")
+
+
+def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
+    if not isinstance(value, dict):
+        raise InputError(f"{where}: expected fields of {kind.__name__}, found {value!r}")
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}
+    if unknown := sorted(value.keys() - known.keys()):
+        raise InputError(f"{where}: unknown field {unknown[0]!r}; was it edited by hand?")
+    required = {
+        name for name, f in known.items() if f.default is MISSING and f.default_factory is MISSING
+    }
+    if missing := sorted(required - value.keys()):
+        raise InputError(f"{where}: field {missing[0]!r} is missing; make the file again")
+    decoded = {k: _decode(v, hints[k], f"{where}: {k}") for k, v in value.items()}
+    try:
+        return kind(**decoded)
+    except InputError as error:
+        raise InputError(f"{where}: {error}; make the file again") from None

@@ -1,0 +1,87 @@
+"""How a benchmark is run: the options of `ardx bench`, checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import inf, isfinite
+
+from edge_bench.core.errors import InputError
+from edge_bench.options.engine import EngineOptions
+from edge_bench.options.setting import Setting
+
+SCENARIOS = ("single-stream", "multi-stream", "offline")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """How to run a benchmark.
+
+    Attributes:
+        device: key of `devices.DEVICES`, or `auto`.
+        backend: key of `backends.BACKENDS`.
+        threads: runtime threads; None leaves it to the runtime.
+        batch_size: images per call in replay and throughput; latency is always one image.
+        warmup_runs: least number of calls that are dropped before timing.
+        settle_seconds: how long the warm-up may go on for latency to settle; 0 does not wait.
+        min_runs, min_seconds: both must be reached by each timing (fewer runs where a call takes
+            many images).
+        scenarios: what is timed besides single-stream and offline at `batch_size`: keys of
+            SCENARIOS.
+        streams: images of a query of multi-stream.
+        batches: batch sizes of offline.
+        sweep: settings to time, too.
+        soak_minutes: how long single-stream goes on at the end; 0 leaves it out.
+        idle_seconds: how long idle power is measured first, where a sensor tells power.
+        output: of the graph, which gives the logits; None where one alone can.
+        mean, std: per-channel normalisation for graphs that do not hold their own.
+        engine: how `trt` builds; its largest batch is `batch_size`.
+    """
+
+    device: str = "auto"
+    backend: str = "ort"
+    threads: int | None = None
+    batch_size: int = 64
+    warmup_runs: int = 20
+    min_runs: int = 300
+    min_seconds: float = 2.0
+    settle_seconds: float = 5.0
+    scenarios: tuple[str, ...] = ()
+    streams: int = 8
+    batches: tuple[int, ...] = ()
+    sweep: tuple[Setting, ...] = ()
+    soak_minutes: float = 0.0
+    idle_seconds: float = 5.0
+    output: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    engine: EngineOptions = field(default_factory=EngineOptions)
+
+    def __post_init__(self) -> None:
+        for option, value, least in (
+            ("--batch-size", self.batch_size, 1),
+            ("--runs", self.min_runs, 1),
+            ("--warmup", self.warmup_runs, 0),
+            ("--threads", 1 if self.threads is None else self.threads, 1),
+            ("--streams", self.streams, 1),
+            ("--batches", min(self.batches, default=1), 1),
+        ):
+            if value < least:
+                raise InputError(f"{option} {value}: expected {least} or more")
+        for option, seconds in (
+            ("--seconds", self.min_seconds),
+            ("--settle-seconds", self.settle_seconds),
+            ("--idle-seconds", self.idle_seconds),
+            ("--soak", self.soak_minutes),
+        ):
+            if not 0 <= seconds < inf:
+                raise InputError(f"{option} {seconds:g}: expected a time of 0 or more")
+        if unknown := [name for name in self.scenarios if name not in SCENARIOS]:
+            raise InputError(
+                f"--scenario {unknown[0]}: expected {', '.join(SCENARIOS)} (several with commas)"
+            )
+        if len(self.mean or ()) != len(self.std or ()):
+            raise InputError("--mean and --std: expected both, of as many values, or neither")
+        if not all(isfinite(value) for value in self.mean or ()):
+            raise InputError(f"--mean {self.mean}: expected finite values")
+        if not all(0 < value < inf for value in self.std or ()):
+            raise InputError(f"--std {self.std}: expected values above 0")

@@ -1,0 +1,1 @@
+"""Batches through a backend: stored sets replayed, and attacks by scores alone."""

@@ -1,0 +1,1 @@
+"""One benchmark of one backend, and of every backend that is here."""

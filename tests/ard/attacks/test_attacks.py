@@ -1,0 +1,528 @@
+"""Attacks on a small trained network: budget, strength, determinism, wiring."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ard.attacks import autoattack as ensemble
+from ard.attacks.ascent import cross_entropy, gradient_and_logits
+from ard.attacks.attempt import margin
+from ard.attacks.autoattack import ATTRIBUTES, configured
+from ard.attacks.registry import ATTACKS, attack_label, expand, parse_attack
+from ard.attacks.run import run_attack, targets_of
+from ard.data.splits import Dataset, Split, as_float, take_limit
+from ard.evaluation.accuracy import evaluate_attack
+from ard.methods.inner import kl_to
+from ard.models.weight_files import load_model
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import AttackSpec
+
+from ..conftest import EPSILON, SmallModels
+
+NAMES = ["fgsm", "pgd5", "cw5", "apgd_ce", "apgd_t", "square50", "autoattack"]
+
+
+@pytest.fixture(scope="module")
+def network(small_models: SmallModels) -> nn.Module:
+    model, _ = load_model(small_models.student.weights)
+    return model
+
+
+@pytest.fixture(scope="module")
+def images_and_labels(digits: Dataset) -> tuple[Tensor, Tensor]:
+    split = take_limit(digits.test, 24)
+    return as_float(split.images), split.labels
+
+
+def few_queries(monkeypatch: pytest.MonkeyPatch, queries: int) -> None:
+    """Let Square, in the ensemble too, ask only so often."""
+    monkeypatch.setitem(ATTACKS, "square", replace(ATTACKS["square"], steps=queries))
+
+
+def accuracy(model: nn.Module, images: Tensor, labels: Tensor) -> float:
+    with torch.no_grad():
+        return float((model(images).argmax(1) == labels).float().mean())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("epsilon", [8 / 255, EPSILON])
+def test_an_attack_stays_inside_the_ball_and_the_box(
+    name: str,
+    epsilon: float,
+    network: nn.Module,
+    images_and_labels: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few_queries(monkeypatch, 50)
+    images, labels = images_and_labels
+    if name not in ("fgsm", "pgd5", "cw5"):
+        images, labels = images[:4], labels[:4]
+    adversarial = run_attack(network, images, labels, parse_attack(name, epsilon=epsilon), 0)
+    assert adversarial.shape == images.shape
+    assert float((adversarial.double() - images.double()).abs().max()) <= epsilon + 1e-6
+    assert float(adversarial.min()) >= 0
+    assert float(adversarial.max()) <= 1
+
+
+@pytest.mark.parametrize("name", ["fgsm", "pgd5", "cw5"])
+def test_an_attack_lowers_accuracy(
+    name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    adversarial = run_attack(network, images, labels, parse_attack(name, epsilon=EPSILON), 0)
+    assert accuracy(network, adversarial, labels) < accuracy(network, images, labels) - 0.1
+
+
+def test_pgd_is_no_weaker_than_fgsm(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    found = {
+        name: accuracy(
+            network,
+            run_attack(network, images, labels, parse_attack(name, epsilon=EPSILON), 0),
+            labels,
+        )
+        for name in ("fgsm", "pgd20")
+    }
+    assert found["pgd20"] <= found["fgsm"]
+
+
+def test_more_steps_and_restarts_never_raise_the_margin_below_the_clean_one(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    spec = parse_attack("pgd3", epsilon=EPSILON, restarts=1)
+    more = parse_attack("pgd3", epsilon=EPSILON, restarts=3)
+    with torch.no_grad():
+        one = margin(network(run_attack(network, images, labels, spec, 0)), labels)
+        three = margin(network(run_attack(network, images, labels, more, 0)), labels)
+    # The first of the three starts is the one start of the other run.
+    assert bool((three >= one - 1e-5).all())
+
+
+def test_fgsm_is_one_signed_step_on_a_linear_model() -> None:
+    weights = torch.tensor([[1.0, -2.0, 0.0], [-3.0, 1.0, 2.0]])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2, bias=False))
+    model[1].weight.data = weights
+    images = torch.full((1, 1, 1, 3), 0.5)
+    found = run_attack(model, images, torch.tensor([0]), parse_attack("fgsm", epsilon=0.1), 0)
+    # For two classes the cross-entropy of class 0 grows along w_1 - w_0 = (-4, 3, 2).
+    torch.testing.assert_close(found, torch.tensor([[[[0.4, 0.6, 0.6]]]]))
+
+
+def test_pgd_reaches_the_corner_of_the_ball_of_a_linear_model() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2, bias=False))
+    model[1].weight.data = torch.tensor([[1.0, -2.0, 0.5], [-3.0, 1.0, 2.0]])
+    images = torch.tensor([[[[0.5, 0.95, 0.5]]]])
+    found = run_attack(model, images, torch.tensor([0]), parse_attack("pgd20", epsilon=0.1), 0)
+    torch.testing.assert_close(found, torch.tensor([[[[0.4, 1.0, 0.6]]]]))
+
+
+def test_the_draws_depend_on_seed_and_batch_alone(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+
+    def run(seed: int, batch: int) -> Tensor:
+        spec = parse_attack("pgd2", epsilon=EPSILON, seed=seed)
+        return run_attack(network, images, labels, spec, batch)
+
+    first = run(0, 0)
+    torch.manual_seed(123)
+    assert torch.equal(first, run(0, 0))
+    assert not torch.equal(first, run(1, 0))
+    assert not torch.equal(first, run(0, 1))
+
+
+def test_an_attack_leaves_the_network_without_gradients(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    run_attack(network, images, labels, parse_attack("pgd2", epsilon=EPSILON), 0)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_autoattack_is_the_standard_ensemble_with_nothing_weakened() -> None:
+    from pyautoattack import AutoAttack
+
+    runner = AutoAttack(nn.Identity(), norm="Linf", eps=0.1, version="standard", seed=0)
+    assert runner.attacks_to_run == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    # The published settings of Croce and Hein 2020.
+    assert (runner.apgd.n_iter, runner.apgd.n_restarts) == (100, 1)
+    assert (runner.apgd_targeted.n_iter, runner.apgd_targeted.n_target_classes) == (100, 9)
+    assert (runner.fab.n_iter, runner.fab.n_target_classes) == (100, 9)
+    assert runner.square.n_queries == 5000
+
+
+def test_autoattack_tries_every_other_class_where_there_are_few() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 5))
+    images = torch.rand(6, 1, 4, 4)
+    with torch.no_grad():
+        labels = model(images).argmax(1)
+    spec = parse_attack("autoattack", epsilon=0.3)
+    adversarial = run_attack(model.requires_grad_(False), images, labels, spec, 0)
+    assert accuracy(model, adversarial, labels) < 0.5
+
+
+@pytest.mark.parametrize("name", ["autoattack", "apgd_t"])
+def test_a_targeted_attack_on_too_few_classes_is_a_sentence(name: str) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+    spec = parse_attack(name, epsilon=0.1)
+    with pytest.raises(InputError, match=f"{name}: needs 4 classes or more, the model has 3"):
+        run_attack(model, torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), spec, 0)
+
+
+@pytest.mark.parametrize("name", ["apgd_ce", "square20"])
+def test_the_other_parts_of_the_ensemble_need_no_fourth_class(name: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).requires_grad_(False)
+    images = torch.rand(6, 1, 4, 4)
+    labels = model(images).argmax(1)
+    found = run_attack(model, images, labels, parse_attack(name, epsilon=0.3), 0)
+    assert accuracy(model, found, labels) < 1
+
+
+@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "square200"])
+def test_a_part_of_the_ensemble_attacks_only_what_is_still_right(
+    name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (each[:6] for each in images_and_labels)
+    with torch.no_grad():
+        predicted = network(images).argmax(1)
+    wrong = torch.tensor([True, False, True, False, False, False])
+    labels = torch.where(wrong, (predicted + 1) % 10, predicted)
+    found = run_attack(network, images, labels, parse_attack(name, epsilon=EPSILON), 0)
+    changed = (found != images).flatten(1).any(dim=1)
+    assert not bool((changed & wrong).any())
+    assert bool(changed.any())
+
+
+def test_the_ensemble_is_no_weaker_than_any_of_its_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    few_queries(monkeypatch, 30)
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(16, 32), nn.Tanh(), nn.Linear(32, 5)
+    model = nn.Sequential(*layers).requires_grad_(False)
+    images = torch.rand(16, 1, 4, 4)
+    labels = model(images).argmax(1)
+    found = {}
+    for name in ("apgd_ce", "apgd_t", "square30", "autoattack"):
+        adversarial = run_attack(model, images, labels, parse_attack(name, epsilon=0.05), 0)
+        found[name] = accuracy(model, adversarial, labels)
+    assert 0 < found["autoattack"] < 1
+    assert found["autoattack"] <= min(found.values())
+
+
+def test_square_asks_as_often_as_its_name_says(
+    images_and_labels: tuple[Tensor, Tensor], network: nn.Module
+) -> None:
+    images, labels = (each[:1] for each in images_and_labels)
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+    calls = 0
+
+    def count(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+
+    handle = network.register_forward_hook(count)
+    # So small a budget that the image stays right to the end.
+    run_attack(network, images, labels, parse_attack("square40", epsilon=1e-4), 0)
+    handle.remove()
+    # And a few to look at the image before and after.
+    assert 40 <= calls < 80
+
+
+def test_margin_is_positive_exactly_where_misclassified() -> None:
+    logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 3.0, 1.0]])
+    torch.testing.assert_close(margin(logits, torch.tensor([0, 2])), torch.tensor([-1.0, 2.0]))
+
+
+def test_objectives_equal_their_formulas() -> None:
+    logits = torch.tensor([[1.0, 2.0, -1.0]], dtype=torch.float64)
+    target = torch.tensor([[0.5, 0.0, 1.0]], dtype=torch.float64)
+    p = [math.exp(x) for x in target[0].tolist()]
+    q = [math.exp(x) for x in logits[0].tolist()]
+    p, q = [x / sum(p) for x in p], [x / sum(q) for x in q]
+    expected = sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+    assert float(kl_to(target)(logits)) == pytest.approx(expected)
+    assert float(cross_entropy(logits, torch.tensor([2]))) == pytest.approx(-math.log(q[2]))
+
+
+def test_gradient_is_that_of_the_sum_over_the_batch() -> None:
+    model = nn.Linear(3, 2)
+    inputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 1, 0])
+    whole, _ = gradient_and_logits(model, inputs, lambda z: cross_entropy(z, labels))
+    for i in range(4):
+        alone = labels[i : i + 1]
+        objective = partial(cross_entropy, labels=alone)
+        single, _ = gradient_and_logits(model, inputs[i : i + 1], objective)
+        torch.testing.assert_close(whole[i : i + 1], single)
+
+
+def test_momentum_steps_along_the_running_sum_of_normalised_gradients() -> None:
+    """Algorithm 1 of Dong et al. 2018 in float64, step by step, on a smooth network."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+    images = 0.3 + 0.4 * torch.rand(5, 2, 2, 2).double()
+    labels = model(images).argmax(1).detach()
+    x, g = images.clone(), torch.zeros_like(images)
+    epsilon, steps = 0.1, 4
+    visited = []
+    for _ in range(steps):
+        x.requires_grad_()
+        loss = nn.functional.cross_entropy(model(x), labels, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, x)
+        g = g + gradient / gradient.abs().sum(dim=(1, 2, 3), keepdim=True)
+        stepped = x.detach() + epsilon / steps * g.sign()
+        x = torch.minimum(torch.maximum(stepped, images - epsilon), images + epsilon).clamp(0, 1)
+        visited.append(x)
+    margins = torch.stack([margin(model(each), labels) for each in [images, *visited]])
+    expected = torch.stack([images, *visited])[margins.argmax(0), torch.arange(5)]
+    model.requires_grad_(False)
+    found = run_attack(model, images, labels, parse_attack("mi_fgsm4", epsilon=epsilon), 0)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("name", ["fgsm", "mi_fgsm5", "pgd5", "pgd_trades5", "cw5", "apgd_ce"])
+def test_every_norm_has_its_ball(
+    name: str, norm: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (each[:8] for each in images_and_labels)
+    epsilon = 1.0 if norm == "l2" else EPSILON
+    spec = parse_attack(name, epsilon=epsilon, norm=norm)
+    found = run_attack(network, images, labels, spec, 0)
+    order = 2 if norm == "l2" else math.inf
+    lengths = torch.linalg.vector_norm((found - images).double().flatten(1), ord=order, dim=1)
+    assert float(lengths.max()) <= epsilon + 1e-5
+    assert float(lengths.max()) > 0.5 * epsilon
+    with torch.no_grad():
+        before, after = (margin(network(each), labels) for each in (images, found))
+    assert float(after.mean()) > float(before.mean()) + 0.1
+
+
+def test_stopping_at_the_first_error_breaks_the_same_samples(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    spec = parse_attack("pgd10", epsilon=EPSILON, restarts=2)
+    calls = []
+    handle = network.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))
+    whole = run_attack(network, images, labels, spec, 0)
+    asked = sum(calls)
+    calls.clear()
+    short = run_attack(network, images, labels, spec, 0, stop_when_fooled=True)
+    handle.remove()
+    with torch.no_grad():
+        wrong = [network(found).argmax(1) != labels for found in (whole, short)]
+    assert torch.equal(*wrong)
+    assert 0 < int(wrong[0].sum()) < len(labels)
+    # Those that were broken early were asked about no more.
+    assert sum(calls) < 0.9 * asked
+    # In a few sizes of batches only.
+    assert {count % (len(labels) // 8) for count in calls} == {0}
+
+
+@pytest.mark.parametrize("name", ["fgsm", "mi_fgsm10", "pgd10", "cw10"])
+def test_a_targeted_attack_raises_its_target(
+    name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = images_and_labels
+    spec = parse_attack(name, epsilon=0.4, target="3")
+    found = run_attack(network, images, labels, spec, 0)
+    with torch.no_grad():
+        before, after = network(images).softmax(1)[:, 3], network(found).softmax(1)[:, 3]
+    others = labels != 3
+    assert float((after > before)[others].float().mean()) > 0.9
+    if name != "fgsm":
+        reached = network(found).argmax(1) == 3
+        assert float(reached[others].float().mean()) > 0.5
+
+
+@pytest.mark.parametrize("target", ["2", "least_likely", "random"])
+def test_a_target_is_never_the_label(target: str) -> None:
+    model = nn.Flatten()
+    images = torch.rand(50, 1, 1, 4, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(50) % 4
+    spec = parse_attack("pgd", epsilon=0.1, target=target)
+    chosen = targets_of(model, images, labels, spec, torch.Generator().manual_seed(0))
+    assert chosen is not None
+    assert not bool((chosen == labels).any())
+    if target == "2":
+        assert bool((chosen[labels != 2] == 2).all())
+    if target == "least_likely":
+        rest = labels != images.flatten(1).argmin(1)
+        assert torch.equal(chosen[rest], images.flatten(1).argmin(1)[rest])
+    if target == "random":
+        assert set(chosen.tolist()) == {0, 1, 2, 3}
+
+
+def test_a_target_beyond_the_classes_is_a_sentence() -> None:
+    spec = parse_attack("pgd", epsilon=0.1, target="7")
+    with pytest.raises(InputError, match="--target-class 7: expected a class from 0 to 3"):
+        run_attack(nn.Flatten(), torch.rand(2, 1, 1, 4), torch.tensor([0, 1]), spec, 0)
+
+
+def test_an_attack_that_cannot_aim_says_so() -> None:
+    with pytest.raises(InputError, match="apgd_t cannot aim at a class; fgsm, mi_fgsm"):
+        parse_attack("apgd_t", epsilon=0.1, target="3")
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.02), ("l2", 0.2)])
+@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "fab_t", "square40"])
+def test_a_part_of_the_ensemble_is_the_reference_on_every_sample(
+    name: str, norm: str, epsilon: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same seed, model and batches: the package called by hand, as its README says."""
+    from pyautoattack import AutoAttack
+
+    torch.manual_seed(0)
+    layers = nn.Flatten(), nn.Linear(192, 24), nn.Tanh(), nn.Linear(24, 6)
+    model = nn.Sequential(*layers).requires_grad_(False).eval()
+    split = Split(torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.zeros(40).long())
+    split = Split(split.images, model(as_float(split.images)).argmax(1))
+    by_hand = AutoAttack(
+        model,
+        norm={"linf": "Linf", "l2": "L2"}[norm],
+        eps=epsilon,
+        version="custom",
+        attacks=[re.sub(r"\d+", "", name).replace("_", "-")],
+        seed=0,
+    )
+    # What the version `standard` sets for six classes.
+    by_hand.apgd.n_restarts = by_hand.fab.n_restarts = 1
+    by_hand.apgd_targeted.n_target_classes = by_hand.fab.n_target_classes = 5
+    by_hand.square.n_queries = 40
+    few_queries(monkeypatch, 40)
+    clean = as_float(split.images)
+    theirs, _ = by_hand.run_standard_evaluation(clean, split.labels, batch_size=16)
+    expected = (model(theirs).argmax(1) == split.labels).numpy()
+    spec = parse_attack(name, epsilon=epsilon, norm=norm)
+    found = evaluate_attack(model, split, spec, batch_size=16)
+    assert np.array_equal(found, expected)
+    assert 0 < int(found.sum()) < 40
+
+
+@pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "fab_t", "square"])
+@pytest.mark.parametrize("norm", ["Linf", "L2"])
+def test_no_option_of_the_standard_ensemble_is_weakened(name: str, norm: str) -> None:
+    from pyautoattack import AutoAttack
+
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 10))
+    spec = parse_attack(name, epsilon=0.1, norm=norm.lower())
+    ours = vars(configured(model, torch.rand(2, 1, 2, 2), spec)) | {"device": "cpu"}
+    standard = AutoAttack(model, norm=norm, eps=0.1, version="standard", seed=0)
+    # The loop of the reference sets these two just before it runs a part.
+    standard.apgd.loss, standard.fab.targeted = "ce", True
+    theirs = vars(getattr(standard, ATTRIBUTES[name]))
+    simple = (int, float, str, bool, type(None))
+    assert {k: v for k, v in ours.items() if isinstance(v, simple)} == {
+        k: v for k, v in theirs.items() if isinstance(v, simple)
+    }
+
+
+def test_the_parts_and_their_order_are_the_standard_ones() -> None:
+    assert [part.name for part in expand(parse_attack("autoattack", epsilon=0.1))] == [
+        "apgd_ce",
+        "apgd_t",
+        "fab_t",
+        "square",
+    ]
+    assert expand(parse_attack("autoattack", epsilon=0.1))[3].steps == 5000
+
+
+def test_the_ensemble_leaves_the_random_numbers_of_others_alone(
+    network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    images, labels = (each[:4] for each in images_and_labels)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    run_attack(network, images, labels, parse_attack("square5", epsilon=0.1), 0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("fgsm", ("fgsm", None, None)),
+        ("pgd20", ("pgd", 20, 0.025)),
+        ("pgd", ("pgd", 20, 0.025)),
+        ("cw30", ("cw", 30, 0.025)),
+        ("mi_fgsm4", ("mi_fgsm", 4, 0.025)),
+        ("fab_t", ("fab_t", None, None)),
+        ("autoattack", ("autoattack", None, None)),
+        ("apgd_ce", ("apgd_ce", None, None)),
+        ("apgd_t", ("apgd_t", None, None)),
+        ("square", ("square", 5000, None)),
+        ("square100", ("square", 100, None)),
+    ],
+)
+def test_attack_names_parse(text: str, expected: tuple[str, int | None, float | None]) -> None:
+    spec = parse_attack(text, epsilon=0.1)
+    assert (spec.name, spec.steps, spec.step_size) == expected
+    assert attack_label(spec) == {"pgd": "pgd20", "square": "square5000"}.get(text, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "pgd-20",
+        "fgsm3",
+        "autoattack2",
+        "deepfool",
+        "pgd0",
+        "20",
+        "pgd999999",
+        "apgd_ce5",
+        "square0",
+    ],
+)
+def test_other_attack_names_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"attack"):
+        parse_attack(text, epsilon=0.1)
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_a_part_of_the_ensemble_leaves_no_graph_behind(
+    name: str,
+    network: nn.Module,
+    images_and_labels: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # With gradients on, every step would hang another node on its best images so far.
+    found: list[Tensor] = []
+
+    def watched(model: nn.Module, images: Tensor, spec: AttackSpec) -> Any:
+        part = configured(model, images, spec)
+        perturb = part.perturb
+
+        def kept(images: Tensor, labels: Tensor) -> Tensor:
+            found.append(perturb(images, labels))
+            return found[-1]
+
+        part.perturb = kept
+        return part
+
+    monkeypatch.setattr(ensemble, "configured", watched)
+    few_queries(monkeypatch, 20)
+    run_attack(network, *images_and_labels, parse_attack(name, epsilon=EPSILON), 0)
+    assert [tensor.requires_grad for tensor in found] == [False]
+
+
+def test_every_attack_has_a_name_that_parses() -> None:
+    for name in ATTACKS:
+        assert isinstance(parse_attack(name, epsilon=0.1), AttackSpec)

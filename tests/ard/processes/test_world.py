@@ -1,0 +1,205 @@
+"""Two processes started by torchrun train what one process does, and end as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from typer.testing import CliRunner
+
+from ard.cli import app
+from ard.models.weight_files import load_tensors
+from ard.processes.torchrun import _is_first_to_speak, _terminable, _TerminatedError, joined
+from ard.processes.world import ALONE, World
+from edge_bench.core.errors import InputError
+
+from .two_processes import METHODS, measure
+
+SCRIPT = Path(__file__).with_name("two_processes.py")
+LOST = "in epoch 2; start the same command again with --resume"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that torchrun ran with two processes."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def torchrun(*arguments: str | Path) -> Ended:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    found = subprocess.run(
+        [*command, "--nproc-per-node", "2", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    return Ended(found.returncode, found.stdout, found.stderr)
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line)["loss"] for line in lines]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one process alone found, and what each of two found."""
+
+    out: Path
+    alone: dict[str, Any]
+    first: dict[str, Any]
+    second: dict[str, Any]
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
+    out = tmp_path_factory.mktemp("measured")
+    (out / "alone").mkdir()
+    (out / "two").mkdir()
+    measure(out / "alone", ALONE)
+    ended = torchrun(SCRIPT, "measure", out / "two")
+    assert (out / "two" / "rank0.json").exists(), ended.stderr
+    names = ("alone/rank0", "two/rank0", "two/rank1")
+    found = [json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in names]
+    return Measured(out, found[0], found[1], found[2], ended)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_make_the_update_of_one(measured: Measured, method: str) -> None:
+    alone, first = measured.alone[method], measured.first[method]
+    assert first["names"] == alone["names"]
+    for when in ("first", "last") if method == "natural" else ("first",):
+        for what, found in first[when].items():
+            assert found == pytest.approx(alone[when][what], rel=1e-4, abs=2e-5), what
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_processes_hold_the_same_bits(measured: Measured, method: str) -> None:
+    assert measured.first[method] == measured.second[method]
+
+
+def test_the_loss_curve_is_that_of_one_process(measured: Measured) -> None:
+    alone, two = losses(measured.out / "alone/of-rank-0"), losses(measured.out / "two/of-rank-0")
+    assert len(alone) == 2
+    assert two == pytest.approx(alone, rel=1e-3)
+
+
+def test_only_the_first_process_writes(measured: Measured) -> None:
+    first, second = measured.out / "two/of-rank-0", measured.out / "two/of-rank-1"
+    names = {"checkpoint.safetensors", "config.toml", "metrics.jsonl", "w.safetensors"}
+    assert {path.name for path in first.iterdir()} == names
+    assert not second.exists()
+    assert measured.first["learned"] == measured.second["learned"]
+
+
+def test_an_error_of_the_first_process_is_every_process_s(measured: Measured) -> None:
+    assert measured.first["missing"] == measured.second["missing"] == "said by process 0"
+
+
+def test_processes_with_other_settings_are_refused(measured: Measured) -> None:
+    assert measured.first["seeds"] == measured.second["seeds"]
+    assert measured.first["seeds"].startswith("process 1 has seed 1, but process 0 has 0; give")
+
+
+def test_weights_that_came_apart_are_refused(measured: Measured) -> None:
+    for found in (measured.first, measured.second):
+        assert "differ by up to 9.9e-03" in found["apart"]
+        assert found["equal"] == ""
+
+
+def teaching(out: Path) -> list[str]:
+    data = ["--dataset", "digits", "--arch", "resnet8:4", "--epochs", "2", "--batch-size", "64"]
+    attack = ["--method", "pgd_at", "--epsilon", "0.15", "--inner-steps", "1"]
+    return ["teach", *data, *attack, "--json", "--out", str(out)]
+
+
+def test_a_lost_worker_ends_the_job_with_a_sentence_and_it_resumes_to_the_same_bits(
+    measured: Measured, tmp_path: Path
+) -> None:
+    cut = torchrun(SCRIPT, "die", *teaching(tmp_path))
+    assert cut.code != 0
+    sentences = [line for line in cut.stderr.splitlines() if line.startswith("error: ")]
+    assert len(sentences) == 1, cut.stderr
+    assert sentences[0].startswith("error: a worker was lost")
+    assert sentences[0].endswith(LOST)
+    assert "exitcode  : 3" in cut.stderr
+    assert "ard/train.py" not in cut.stderr
+    assert len(losses(tmp_path)) == 1
+
+    resumed = torchrun("-m", "ard", *teaching(tmp_path), "--resume")
+    assert resumed.code == 0, resumed.stderr
+    # One process speaks: one summary, and one line of the epoch.
+    weights = Path(json.loads(resumed.stdout)["weights"])
+    assert resumed.stderr.count("epoch 2 loss") == 1
+    undisturbed = measured.out / "two" / "taught"
+    assert losses(tmp_path) == losses(undisturbed)
+    ours, _ = load_tensors(weights, "weights")
+    theirs, _ = load_tensors(undisturbed / "teacher.safetensors", "weights")
+    assert ours.keys() == theirs.keys()
+    assert all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def test_an_error_of_all_processes_is_told_once(measured: Measured) -> None:
+    assert measured.ended.code != 0
+    assert measured.ended.stderr.count("error: all processes end with this") == 1
+
+
+def test_a_usage_error_is_told_by_the_first_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "a job")
+    told = {}
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        result = CliRunner().invoke(app, ["teach", "--nonsense"])
+        assert result.exit_code == 2
+        told[rank] = result.stderr
+    assert "--nonsense" in told["0"]
+    assert told["1"] == ""
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What other launchers, or a shell that forgot an export, may leave behind.
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with joined() as world:
+        assert world is ALONE
+
+
+def test_the_parts_of_a_batch_are_its_samples_in_order() -> None:
+    batch = torch.arange(6)
+    parts = [World(rank=rank, size=3).part(batch) for rank in range(3)]
+    assert [len(part) for part in parts] == [2, 2, 2]
+    assert torch.cat(parts).equal(batch)
+    assert ALONE.part(batch) is batch
+
+
+@pytest.mark.parametrize(("batch_size", "remedy"), [(100, "give 99"), (1, "give 3")])
+def test_a_batch_that_cannot_be_shared_is_refused(batch_size: int, remedy: str) -> None:
+    with pytest.raises(InputError, match=remedy):
+        World(size=3).check_batch(batch_size)
+
+
+def test_the_first_error_silences_the_others() -> None:
+    store = dist.HashStore()  # type: ignore[attr-defined]
+    assert _is_first_to_speak(store)
+    assert not _is_first_to_speak(store)
+
+
+def test_being_told_to_end_is_an_error_that_cleans_up() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(_TerminatedError), _terminable(lambda: None):
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,0 +1,151 @@
+"""What the processes of test_distributed.py run, below torchrun or alone.
+
+`measure OUT` trains and leaves what came of it in OUT/rankN.json; `die ARGUMENTS` is ardx with the
+arguments, whose second process is killed by the system in its second epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import ard.learning.train
+from ard.cli import app
+from ard.data.datasets import load_dataset
+from ard.data.splits import Dataset, Split, as_float
+from ard.learning.config import TrainConfig
+from ard.learning.learn import learn
+from ard.learning.run_state import Run
+from ard.learning.step import Teachers, update
+from ard.models.architectures import Classifier, build_model
+from ard.processes.torchrun import joined
+from ard.processes.world import World
+from edge_bench.core.errors import ArdxError
+
+METHODS = ("natural", "ard", "mtard", "dist_adv", "mart")
+STEPS = 3
+
+
+def config(**changes: object) -> TrainConfig:
+    settings: dict[str, object] = {
+        "dataset": "digits",
+        "architecture": "resnet8:4",
+        "method": "natural",
+        "epsilon": 0.15,
+        "step_size": 0.075,
+        "inner_steps": 1,
+        "epochs": 2,
+        "batch_size": 64,
+        "learning_rate": 0.05,
+        "ema_decay": 0.9,
+    }
+    return TrainConfig(**(settings | changes))  # type: ignore[arg-type]
+
+
+def network(seed: int) -> Classifier:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build_model("resnet8:4", 1, 10, torch.tensor([0.3]), torch.tensor([0.4]))
+
+
+def flat(tensors: list[Tensor]) -> list[float]:
+    values: list[float] = torch.cat([t.detach().double().flatten() for t in tensors]).tolist()
+    return values
+
+
+def first_updates(method: str, data: Split, world: World) -> dict[str, Any]:
+    """The student after the first updates by a method, all of them on whole batches of 16.
+
+    Later than the first, an attack may turn a gradient's rounding into another sign; `first` is
+    from before.
+    """
+    settings = config(method=method, batch_size=16, learning_rate=0.1)
+    run = Run(settings, network(1), world)
+    teachers = Teachers(robust=network(2).eval(), clean=network(3).eval())
+    generator = torch.Generator().manual_seed(0)
+    states: list[dict[str, Any]] = []
+    for step in range(STEPS):
+        batch = data.at(torch.arange(16 * step, 16 * (step + 1)))
+        images = as_float(batch.images)
+        terms = update(settings, run, teachers, images, batch.labels, generator, 0.0)
+        states.append(
+            {
+                "terms": [float(term.detach()) for term in terms.values()],
+                "weights": flat(list(run.student.parameters())),
+                "buffers": flat(list(run.student.buffers())),
+                "average": flat(list(run.average.parameters())),
+                "memory": run.memory.tolist(),
+            }
+        )
+    return {"names": list(run.student.state_dict()), "first": states[0], "last": states[-1]}
+
+
+def refused(action: Any) -> str:
+    try:
+        action()
+    except ArdxError as error:
+        return str(error)
+    return ""
+
+
+def measure(out: Path, world: World) -> None:
+    data = load_dataset("digits", Path("unused"))
+    found: dict[str, Any] = {m: first_updates(m, data.train, world) for m in METHODS}
+    weights = out / f"of-rank-{world.rank}" / "w.safetensors"
+    small = Dataset(
+        name="digits",
+        train=Split(data.train.images[:600], data.train.labels[:600]),
+        test=data.test,
+        classes=10,
+        flips=False,
+    )
+    learned = learn(config(), small, None, weights, world=world)
+    found["learned"] = [learned.sha256, asdict(learned.validation)]
+    if world.size > 1:
+        # What `ardx teach` does with the arguments that test_distributed.py gives it.
+        teaching = config(method="pgd_at", learning_rate=0.1, ema_decay=0.995, step_size=0.0375)
+        learn(teaching, data, None, out / "taught" / "teacher.safetensors", world=world)
+        found["missing"] = refused(lambda: world.from_first(lambda: _raise_on_first(world)))
+        found["seeds"] = refused(lambda: world.check_agreement({"seed": world.rank}))
+        apart = nn.Parameter(torch.tensor([1.0, 1.0 + world.rank / 100]))
+        found["apart"] = refused(lambda: world.check_weights([apart]))
+        found["equal"] = refused(lambda: world.check_weights([nn.Parameter(torch.ones(3))]))
+    text = json.dumps(found)
+    (out / f"rank{world.rank}.json").write_text(text, encoding="utf-8")
+
+
+def _raise_on_first(world: World) -> None:
+    raise ArdxError(f"said by process {world.rank}")
+
+
+def die(arguments: list[str]) -> None:
+    validate = ard.learning.train._validate
+
+    def killed_in_the_second_epoch(*values: Any) -> Any:
+        if os.environ["RANK"] == "1" and values[3] == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return validate(*values)
+
+    ard.learning.train._validate = killed_in_the_second_epoch  # type: ignore[assignment]
+    app(arguments, prog_name="ardx")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "die":
+        die(sys.argv[2:])
+    else:
+        try:
+            with joined() as world:
+                measure(Path(sys.argv[2]), world)
+                raise ArdxError("all processes end with this")
+        except ArdxError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)

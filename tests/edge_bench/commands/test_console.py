@@ -1,0 +1,202 @@
+"""The command lines speak in plain lines off a terminal."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from edge_bench.commands.console import Stages, print_json, print_table, progress
+from edge_bench.core.errors import (
+    ArdxError,
+    CapabilityError,
+    InconclusiveError,
+    InputError,
+    first_line,
+    os_sentence,
+)
+from edge_bench.core.progress import silent
+
+
+def ended_by(error: BaseException) -> tuple[int, str]:
+    """Exit code and stderr of a command that raises `error`."""
+    app = typer.Typer(cls=Stages)
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    @app.command()
+    def other() -> None:
+        """Keep `fail` a command of a group."""
+
+    result = CliRunner().invoke(app, ["fail"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"), [(InputError, 2), (CapabilityError, 3), (InconclusiveError, 4)]
+)
+def test_an_error_of_ardx_becomes_its_sentence_and_its_exit_code(
+    kind: type[ArdxError], code: int
+) -> None:
+    assert ended_by(kind("what; remedy")) == (code, "error: what; remedy\n")
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free space there"),
+        (errno.EFBIG, "free space there"),
+        (errno.EACCES, "make it readable and writable for you"),
+        (errno.EROFS, "make it readable and writable for you"),
+        (errno.ENOTDIR, "check the path"),
+        (errno.ENOENT, "check the path"),
+        (errno.EISDIR, "name a file"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EPIPE, "see that it can be read and written there"),
+    ],
+)
+def test_what_the_system_refuses_becomes_a_sentence_with_its_own_remedy(
+    number: int, remedy: str
+) -> None:
+    code, text = ended_by(OSError(number, "reason", "out.json"))
+    assert code == 3
+    assert text.startswith("error: out.json: reason; ")
+    assert remedy in text
+    assert ("free space" in text) == (number in (errno.ENOSPC, errno.EFBIG))
+    assert text.endswith("; what existed before is untouched\n")
+    assert text.count("\n") == 1
+
+
+def test_a_refusal_without_a_file_or_a_number_is_a_sentence(tmp_path: Path) -> None:
+    assert (
+        os_sentence(OSError("odd")) == "the output: odd; see that it can be read and written there"
+    )
+    with pytest.raises(OSError) as missing:
+        (tmp_path / "none.json").open()
+    assert os_sentence(missing.value) == (
+        f"{tmp_path}/none.json: No such file or directory; check the path"
+    )
+
+
+@pytest.mark.parametrize(("module", "extra"), [("onnxruntime.capi", "edge"), ("torch", "train")])
+def test_a_missing_module_becomes_the_command_that_installs_it(module: str, extra: str) -> None:
+    code, text = ended_by(ModuleNotFoundError("no", name=module))
+    assert code == 3
+    assert text.endswith(f"pip install 'ardx[{extra}]'\n")
+    assert text.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ModuleNotFoundError("no", name="ours"), ValueError("bug")],
+)
+def test_what_the_user_cannot_mend_is_not_hidden(error: Exception) -> None:
+    with pytest.raises(type(error)):
+        ended_by(error)
+
+
+def test_an_interrupt_ends_with_the_shell_s_code() -> None:
+    code, text = ended_by(KeyboardInterrupt())
+    assert code == 130
+    assert text.startswith("interrupted")
+    assert text.count("\n") == 1
+
+
+def test_commands_are_listed_in_the_order_of_the_stages() -> None:
+    app = typer.Typer(cls=Stages)
+    for name in ("teach", "attack", "bench"):
+        app.command(name)(lambda: None)
+    text = CliRunner().invoke(app, ["--help"]).stdout
+    assert text.index("teach") < text.index("attack") < text.index("bench")
+
+
+def test_progress_off_a_terminal_is_a_line_per_finding(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("bench") as report:
+        report(1, 2, "clean 80.0%")
+        report(2, 2, "pgd 40.0%")
+    assert capsys.readouterr().err == "bench 1/2 clean 80.0%\nbench 2/2 pgd 40.0%\n"
+
+
+def test_progress_off_a_terminal_is_a_line_per_quarter_of_the_rest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ticks = iter(range(0, 3000, 2))
+    with progress("train", clock=lambda: float(next(ticks))) as report:
+        for done in range(1, 101):
+            report(done, 100, "")
+    assert capsys.readouterr().err.splitlines() == [
+        "train 25/100 (0:02:30 left)",
+        "train 50/100 (0:01:40 left)",
+        "train 75/100 (0:00:50 left)",
+        "train 100/100",
+    ]
+
+
+def test_less_than_a_second_left_is_not_told(capsys: pytest.CaptureFixture[str]) -> None:
+    ticks = iter([0.0, 0.1])
+    with progress("bench", clock=lambda: next(ticks)) as report:
+        report(1, 3, "clean")
+        report(2, 3, "pgd")
+    assert capsys.readouterr().err == "bench 1/3 clean\nbench 2/3 pgd\n"
+
+
+def test_the_time_left_of_a_resumed_step_is_judged_by_its_own_pace(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ticks = iter([0.0, 10.0])
+    with progress("train", clock=lambda: next(ticks)) as report:
+        report(90, 100, "")
+        report(95, 100, "epoch 9")
+    assert capsys.readouterr().err.splitlines()[-1] == "train 95/100 epoch 9 (0:00:10 left)"
+
+
+def test_another_total_begins_another_step(capsys: pytest.CaptureFixture[str]) -> None:
+    times = iter([0.0, 100.0, 101.0, 111.0])
+    with progress("bench", lambda: next(times)) as report:
+        report(1, 2, "")
+        report(2, 2, "")
+        report(0, 40, "square on 4 images")
+        report(10, 40, "")
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "bench 0/40 square on 4 images",
+        "bench 10/40 (0:00:30 left)",
+    ]
+
+
+def test_silent_progress_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with silent("train") as report:
+        report(1, 1, "done")
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_table_in_a_pipe_keeps_a_row_on_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("title", ["name", "figure"], [["a" * 100, "1.0 %"], ["b", "22.0 %"]])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("a" * 100 in line and "1.0 %" in line for line in lines)
+    assert any(line.split() == ["b", "22.0", "%"] for line in lines)
+
+
+def test_a_json_summary_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"accuracy": 0.5, "worst": None})
+    assert json.loads(capsys.readouterr().out) == {"accuracy": 0.5, "worst": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("one.\ntwo", "one"), ("  one  ", "one"), ("", "RuntimeError"), ("\n", "RuntimeError")],
+)
+def test_a_foreign_error_is_quoted_by_its_first_line(text: str, expected: str) -> None:
+    assert first_line(RuntimeError(text)) == expected
+
+
+def test_a_table_keeps_the_brackets_of_an_extra(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("this environment", ["capability"], [["pip install 'ardx[tensorrt]'"]])
+    assert "'ardx[tensorrt]'" in capsys.readouterr().out

@@ -1,0 +1,339 @@
+"""Files are written whole or not at all, and read back only when every field fits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_bench.core.errors import InputError
+from edge_bench.core.spec import Report, SetManifest
+from edge_bench.files.sets import MANIFEST
+from edge_bench.files.store import (
+    atomic_directory,
+    atomic_file,
+    from_json,
+    read_json,
+    require_file,
+    sha256_file,
+    to_json,
+    write_json,
+)
+
+Atomic = Callable[[Path, bool], AbstractContextManager[Path]]
+
+
+@pytest.fixture
+def report_path(tmp_path: Path, make_report: Callable[..., Report]) -> Path:
+    path = tmp_path / "report.json"
+    write_json(path, make_report("1101", {"pgd": "1001", "fgsm": "1101"}), False)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that holds nothing yet."""
+    path = tmp_path / "here"
+    path.mkdir()
+    return path
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    data = json.loads(path.read_text(encoding="utf-8"))
+    change(data)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def test_a_report_survives_the_way_through_a_file(
+    tmp_path: Path, make_report: Callable[..., Report]
+) -> None:
+    report = make_report("1101", {"pgd": "1001", "fgsm": "1101"}, latency_ms=[1.5, 2.25])
+    write_json(tmp_path / "report.json", report, False)
+    assert read_json(tmp_path / "report.json", Report, "a report") == report
+
+
+def test_a_report_without_sets_survives_the_way_through_a_file(
+    tmp_path: Path, make_report: Callable[..., Report]
+) -> None:
+    write_json(tmp_path / "report.json", make_report(), False)
+    assert read_json(tmp_path / "report.json", Report, "a report") == make_report()
+
+
+def test_a_manifest_survives_the_way_through_a_file(
+    tmp_path: Path, make_set: Callable[..., Path]
+) -> None:
+    manifest = read_json(make_set() / MANIFEST, SetManifest, "a manifest")
+    write_json(tmp_path / "again.json", manifest, False)
+    assert read_json(tmp_path / "again.json", SetManifest, "a manifest") == manifest
+
+
+def test_a_card_s_recipe_survives_as_it_is(make_report: Callable[..., Report]) -> None:
+    plain = json.loads(to_json(make_report()))
+    plain["artifact"]["card"]["recipe"] = {"beta": 6.0, "steps": [1, 2], "warm": None}
+    report = from_json(plain, Report, "here", "a report")
+    assert report.artifact.card is not None
+    assert report.artifact.card.recipe == {"beta": 6.0, "steps": [1, 2], "warm": None}
+
+
+def test_a_whole_number_is_read_where_a_fraction_is_expected(
+    make_report: Callable[..., Report],
+) -> None:
+    plain = json.loads(to_json(make_report("1", {"pgd": "1"}, epsilon=0.5)))
+    plain["sets"][0]["manifest"]["attack"]["step_size"] = 1
+    attack = from_json(plain, Report, "here", "a report").sets[0].manifest.attack
+    assert isinstance(attack.step_size, float)
+
+
+def test_json_ends_with_a_newline(report_path: Path) -> None:
+    assert report_path.read_text(encoding="utf-8").endswith("}\n")
+
+
+def test_json_never_holds_nan() -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        to_json({"accuracy": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda d: d.update(schema_version=2), "schema version 2"),
+        (lambda d: d.update(schema_version="1"), "schema version 1"),
+        (lambda d: d.pop("schema_version"), "without a schema_version"),
+        (lambda d: d.pop("artifact"), "field 'artifact' is missing"),
+        (lambda d: d["device"].pop("cores"), "device: field 'cores' is missing"),
+        (lambda d: d.update(notes="mine"), "unknown field 'notes'"),
+        (lambda d: d["latency"].update(mean_ms=1), "latency: unknown field 'mean_ms'"),
+        (lambda d: d.update(peak_memory_bytes="1"), "peak_memory_bytes: expected int, found str"),
+        (lambda d: d.update(peak_memory_bytes=1.5), "expected int, found float"),
+        (lambda d: d.update(peak_memory_bytes=True), "expected int, found bool"),
+        (lambda d: d.update(peak_memory_bytes=None), "expected int, found NoneType"),
+        (lambda d: d.update(created=5), "created: expected str, found int"),
+        (lambda d: d.update(artifact=[]), "artifact: expected fields of Artifact"),
+        (lambda d: d.update(sets={}), "sets: expected .*found dict"),
+        (lambda d: d["latency"].update(latency_ns=["1"]), "latency_ns: expected int, found str"),
+        (
+            lambda d: d["artifact"]["card"].update(input_shape=[8, 8]),
+            "input_shape: expected a list of 3, found a list of 2",
+        ),
+        (lambda d: d["sets"][0]["manifest"].update(on_grid=1), "on_grid: expected bool"),
+        (lambda d: d["sets"][0]["manifest"].update(arrays=[]), "arrays: expected .*found list"),
+        (
+            lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon="8/255"),
+            "epsilon: expected float, found str",
+        ),
+        (
+            lambda d: d["sets"][0]["manifest"]["attack"].update(step_size=True),
+            "step_size: expected float, found bool",
+        ),
+        (lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon=8), "attack epsilon 8"),
+        (lambda d: d["artifact"]["card"].update(classes=1), "2 or more classes, came 1"),
+        (lambda d: d.update(clean_mask=""), "expected a clean mask"),
+    ],
+)
+def test_a_report_that_does_not_fit_is_refused_by_file_and_field(
+    report_path: Path, change: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    edit(report_path, change)
+    with pytest.raises(InputError, match=sentence) as caught:
+        read_json(report_path, Report, "a report of ardx bench")
+    assert str(caught.value).startswith(str(report_path))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "7", "null", '"report"'])
+def test_json_that_is_no_report_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "report.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"expected a report, found (JSON without|an empty file)"):
+        read_json(path, Report, "a report")
+
+
+def test_a_truncated_report_is_refused(report_path: Path) -> None:
+    text = report_path.read_text(encoding="utf-8")
+    report_path.write_text(text[: len(text) // 2], encoding="utf-8")
+    with pytest.raises(InputError, match=r"expected a report as JSON, but .*make it again"):
+        read_json(report_path, Report, "a report")
+
+
+def test_a_report_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "report.json"
+    path.write_bytes('{"schema_version": "é"}'.encode("latin-1"))
+    with pytest.raises(InputError, match="expected a report as JSON"):
+        read_json(path, Report, "a report")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_report(report_path: Path) -> None:
+    plain = read_json(report_path, Report, "a report")
+    report_path.write_bytes(b"\xef\xbb\xbf" + report_path.read_bytes())
+    assert read_json(report_path, Report, "a report") == plain
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a report, found no file there"):
+        require_file(tmp_path / "none.json", "a report")
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="expected a report, found a folder"):
+        require_file(tmp_path, "a report")
+
+
+def test_the_sha256_of_a_file_longer_than_a_block_is_the_known_one(tmp_path: Path) -> None:
+    path = tmp_path / "million"
+    path.write_bytes(b"a" * 1_000_000 + b"b" * 1_000_000)
+    # coreutils' sha256sum of the same bytes.
+    assert sha256_file(path) == "af1d4dc65b0fc058024a01f569b02a5ae351de9a8f9ea052a52c135d920c3e07"
+
+
+# --- atomic writes -------------------------------------------------------------------------
+
+
+def write_into(partial: Path, text: str) -> None:
+    """Put text into what either kind of atomic block yields."""
+    (partial / "content" if partial.is_dir() else partial).write_text(text, encoding="utf-8")
+
+
+def write_half(block: AbstractContextManager[Path], error: type[BaseException]) -> None:
+    with block as partial:
+        write_into(partial, "half")
+        raise error
+
+
+def text_of(target: Path) -> str:
+    return (target / "content" if target.is_dir() else target).read_text(encoding="utf-8")
+
+
+def atomic_folder(path: Path, force: bool) -> AbstractContextManager[Path]:
+    """`atomic_directory` for folders that are told by what `write_into` writes."""
+    return atomic_directory(path, force, "content")
+
+
+both = pytest.mark.parametrize("atomic", [atomic_file, atomic_folder])
+
+
+@both
+def test_an_atomic_target_appears_when_the_block_ends(folder: Path, atomic: Atomic) -> None:
+    with atomic(folder / "out.json", False) as partial:
+        write_into(partial, "new")
+        assert not (folder / "out.json").exists()
+    assert text_of(folder / "out.json") == "new"
+    assert [p.name for p in folder.iterdir()] == ["out.json"]
+
+
+@both
+def test_an_atomic_target_brings_its_parents(folder: Path, atomic: Atomic) -> None:
+    with atomic(folder / "deep" / "er" / "out.json", False) as partial:
+        write_into(partial, "new")
+    assert text_of(folder / "deep" / "er" / "out.json") == "new"
+
+
+@both
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_atomic_block_leaves_the_old_target_and_nothing_else(
+    folder: Path, atomic: Atomic, error: type[BaseException]
+) -> None:
+    with atomic(folder / "out.json", False) as partial:
+        write_into(partial, "old")
+    with pytest.raises(error):
+        write_half(atomic(folder / "out.json", True), error)
+    assert text_of(folder / "out.json") == "old"
+    assert [p.name for p in folder.iterdir()] == ["out.json"]
+
+
+@both
+def test_a_failed_atomic_block_leaves_no_target_where_there_was_none(
+    folder: Path, atomic: Atomic
+) -> None:
+    with pytest.raises(RuntimeError):
+        write_half(atomic(folder / "out.json", False), RuntimeError)
+    assert list(folder.iterdir()) == []
+
+
+@both
+def test_a_block_that_lost_its_partial_leaves_the_old_target(folder: Path, atomic: Atomic) -> None:
+    with atomic(folder / "out.json", False) as partial:
+        write_into(partial, "old")
+    with pytest.raises(FileNotFoundError), atomic(folder / "out.json", True) as partial:
+        shutil.rmtree(partial, ignore_errors=True)
+    assert text_of(folder / "out.json") == "old"
+    assert [p.name for p in folder.iterdir()] == ["out.json"]
+
+
+@both
+def test_an_existing_target_is_not_overwritten_without_force(folder: Path, atomic: Atomic) -> None:
+    with atomic(folder / "out.json", False) as partial:
+        write_into(partial, "old")
+    with pytest.raises(InputError, match=r"out\.json exists already; .*--force"):
+        atomic(folder / "out.json", False).__enter__()
+    assert text_of(folder / "out.json") == "old"
+
+
+@both
+def test_an_existing_target_is_replaced_with_force(folder: Path, atomic: Atomic) -> None:
+    for text in ("old", "new"):
+        with atomic(folder / "out.json", True) as partial:
+            write_into(partial, text)
+    assert text_of(folder / "out.json") == "new"
+    assert [p.name for p in folder.iterdir()] == ["out.json"]
+
+
+def test_replacing_a_folder_drops_its_old_files(folder: Path) -> None:
+    for name in ("content", "stale.npy"):
+        (folder / "set").mkdir(exist_ok=True)
+        (folder / "set" / name).write_text("old", encoding="utf-8")
+    with atomic_folder(folder / "set", True) as partial:
+        write_into(partial, "new")
+    assert [p.name for p in (folder / "set").iterdir()] == ["content"]
+    assert text_of(folder / "set") == "new"
+
+
+def test_an_empty_folder_is_replaced_with_force(folder: Path) -> None:
+    (folder / "set").mkdir()
+    with atomic_folder(folder / "set", True) as partial:
+        write_into(partial, "new")
+    assert text_of(folder / "set") == "new"
+
+
+@pytest.mark.parametrize("path", [".", ".."])
+def test_the_working_directory_is_never_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (folder / "inner").mkdir()
+    monkeypatch.chdir(folder / "inner")
+    with pytest.raises(InputError, match="expected the name of a folder for --out"):
+        atomic_folder(Path(path), True).__enter__()
+
+
+def test_a_folder_that_is_no_earlier_output_is_never_replaced(folder: Path) -> None:
+    (folder / "home").mkdir()
+    (folder / "home" / "thesis.tex").write_text("years", encoding="utf-8")
+    with pytest.raises(InputError, match=r"home: .*without content in it.*choose another --out"):
+        atomic_folder(folder / "home", True).__enter__()
+    assert (folder / "home" / "thesis.tex").read_text(encoding="utf-8") == "years"
+    assert [p.name for p in folder.iterdir()] == ["home"]
+
+
+def test_a_partial_file_keeps_the_suffix_that_writers_choose_a_format_by(folder: Path) -> None:
+    with atomic_file(folder / "model.onnx", False) as partial:
+        assert partial.suffix == ".onnx"
+        partial.write_text("x", encoding="utf-8")
+
+
+def test_a_folder_is_never_replaced_by_a_file(folder: Path) -> None:
+    (folder / "out").mkdir()
+    (folder / "out" / "kept").write_text("kept", encoding="utf-8")
+    with pytest.raises(InputError, match="expected a file name for --out, found a folder"):
+        atomic_file(folder / "out", True).__enter__()
+    assert (folder / "out" / "kept").exists()
+
+
+def test_a_file_is_never_replaced_by_a_folder(folder: Path) -> None:
+    (folder / "out").write_text("kept", encoding="utf-8")
+    with pytest.raises(InputError, match="expected a folder name for --out, found a file"):
+        atomic_folder(folder / "out", True).__enter__()
+    assert (folder / "out").read_text(encoding="utf-8") == "kept"
