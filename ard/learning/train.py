@@ -290,7 +290,7 @@ def _validate(
     """Clean and PGD-10 accuracy of the weight average, in fp32.
 
     Raises:
-        DivergedError: its logits are no longer finite.
+        DivergedError: the last steps, whose loss was still a number, led to weights that are none.
     """
     model = run.average.module.eval()
     spec = parse_attack(
@@ -299,14 +299,14 @@ def _validate(
     world = run.world
     try:
         clean = evaluate_attack(model, validation, None, torch_device=torch_device, world=world)
-        robust = evaluate_attack(
-            model, validation, spec, correct=clean, torch_device=torch_device, world=world
-        )
     except NotFiniteError:
-        raise DivergedError(
-            f"the weights of epoch {epoch} give NaN or infinite logits; lower --learning-rate (now "
-            f"{config.learning_rate:g}), set --clip-norm, or use --precision fp32"
-        ) from None
+        if epoch == 0:
+            # What training started from, which no learning rate has touched.
+            raise
+        raise DivergedError(config, "the trained weights give NaN or infinite logits") from None
+    robust = evaluate_attack(
+        model, validation, spec, correct=clean, torch_device=torch_device, world=world
+    )
     return Validation(
         epoch=epoch,
         clean_accuracy=float(clean.mean()),

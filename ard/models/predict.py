@@ -9,7 +9,7 @@ from edge_bench.core.errors import InputError
 
 
 class NotFiniteError(InputError):
-    """A network that gives NaN or infinite logits."""
+    """A network whose logits are no numbers."""
 
 
 def predict(model: nn.Module, images: Tensor) -> Tensor:
