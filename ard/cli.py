@@ -11,9 +11,9 @@ import typer
 
 from ard.commands import attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
-from edge_bench import __version__
 from edge_bench.commands import bench, bundle, engine, gate
 from edge_bench.commands.console import Stages, print_json, print_table, progress
+from edge_bench.core.version import __version__
 
 app = typer.Typer(
     cls=Stages,

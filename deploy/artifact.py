@@ -77,6 +77,9 @@ def export_artifact(
 ) -> Exported:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
+    Example:
+        exported = export_artifact(model, card, ExportPlan(...), Path("student.onnx"), force=False)
+
     One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
 
     Its fingerprint is written beside it; one that an earlier artefact left there is replaced. All

@@ -142,6 +142,9 @@ def parse_attack(
 ) -> AttackSpec:
     """Read `fgsm`, `pgd20`, `cw30`, `square5000`, `apgd_ce` and so on into a specification.
 
+    Example:
+        spec = parse_attack("pgd20", epsilon=8 / 255)
+
     Raises:
         InputError: no such attack, a number of steps where there are none to choose, or a target
             for one that cannot aim.

@@ -111,7 +111,11 @@ def open_victim(
 
 
 def weights_victim(path: Path, torch_device: str = "cpu") -> Victim:
-    """Weights in torch, which hold nothing open."""
+    """Weights in torch, which hold nothing open.
+
+    Example:
+        victim = weights_victim(Path("student/student.safetensors"))
+    """
     module, card = load_model(path)
     return Victim(
         path=path,

@@ -8,9 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_bench import __version__, devices
+from edge_bench import devices
 from edge_bench.backends import BACKENDS
 from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.version import __version__
 
 MIN_FREE_BYTES = 1 << 30
 MENDS = {

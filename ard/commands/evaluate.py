@@ -147,21 +147,16 @@ def _tell(
 ) -> None:
     """Print the table and write the masks, after the doubts."""
     from ard.attacks.budget import budget_of
-    from ard.evaluation.run import as_json, rows
+    from ard.evaluation.run import as_json, record_of, rows
     from edge_bench.files.store import write_json
 
     for doubt in result.doubts:
         warn(doubt.sentence)
-    summary = as_json(evaluation, result)
     if flags.out is not None and ledger is not None:
-        write_json(
-            flags.out,
-            {"schema_version": 1, **summary, "masks": result.encoded_masks()},
-            flags.force,
-        )
+        write_json(flags.out, record_of(evaluation, result), flags.force)
         ledger.close()
     if flags.json_summary:
-        print_json(summary)
+        print_json(as_json(evaluation, result))
         return
     victim = evaluation.victim
     budget = o.render_budget(budget_of(flags.epsilon, flags.norm, victim.card), flags.norm)

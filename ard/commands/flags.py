@@ -29,7 +29,9 @@ DEFAULT_TARGET = "x86"
 OptionalDatasetName = Annotated[
     str | None,
     typer.Option(
-        "--dataset", help="Default: the dataset the model was trained on.", rich_help_panel=Data
+        "--dataset",
+        help="Default: the dataset the model was trained on; its classes are matched by name.",
+        rich_help_panel=Data,
     ),
 ]
 DataDir = Annotated[
@@ -54,7 +56,8 @@ Images = Annotated[
     Path | None,
     typer.Option(
         help="Attack these images instead of the test images: a folder with one folder of pictures "
-        "per class, named as the model names its classes, or with images.npy and labels.npy.",
+        "per class, named as the model names its classes (some, or all as 0, 1, 2, ...), or "
+        "with images.npy and labels.npy. Hidden and system files are skipped.",
         rich_help_panel=Data,
     ),
 ]

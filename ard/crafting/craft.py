@@ -47,6 +47,10 @@ def craft_set(
 ) -> SetManifest:
     """Attack all `images` on a victim and write the set to the folder `out`.
 
+    Example:
+        images = SplitSource(digits.test, digits.name, digits.classes)
+        manifest = craft_set(victim, images, spec, Path("sets/pgd20"))
+
     Images that are already misclassified are attacked too: another model may still get them
     right. On the 8-bit grid, adversarial images are rounded inside the ball and judged again
     after rounding, in a forward pass of their own.

@@ -26,6 +26,9 @@ def load_dataset(
 ) -> Dataset:
     """Load a dataset by name: a key of DATASETS, or `imagefolder:PATH`.
 
+    Example:
+        digits = load_dataset("digits", Path("data"))
+
     Args:
         data_dir: folder that holds the dataset's official files; unused by `digits`.
         download: fetch it there if torchvision can.

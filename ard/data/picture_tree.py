@@ -170,6 +170,10 @@ def sorted_pictures(root: Path, seen: dict[str, Path] | None = None) -> tuple[li
             # A pipe or a device of a picture's name would be waited for.
             elif name.endswith(PICTURES) and file.is_file():
                 paths.append(folder / file.name)
+            elif name.endswith(PICTURES):
+                raise InputError(
+                    f"{file.path}: no file but a pipe, a socket or a device; take it out"
+                )
             else:
                 raise InputError(
                     f"{file.path}: no picture that ardx reads ({', '.join(PICTURES)}); convert it "

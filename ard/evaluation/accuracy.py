@@ -146,6 +146,10 @@ def evaluate_all(
 ) -> dict[str, BoolArray]:
     """Masks by attack: `clean`, each attack, and `worst case`, right under all of them.
 
+    Example:
+        masks = evaluate_all(model, digits.test, [parse_attack("pgd20", epsilon=0.15)])
+        print(masks["worst case"].mean())
+
     Args:
         each: attack every sample that is right on the clean image with every attack. Otherwise an
             attack sees only what the earlier ones left, so that its mask is the worst case so far;

@@ -59,6 +59,9 @@ def export(
 ) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
+    Example:
+        export(Path("student.safetensors"), digits, Path("student.onnx"), int8_target="arm")
+
     `target` (of fp32 and fp16), `input_type` and `batch_size` as in `ExportPlan`, `root` as in
     `export_artifact`.
 

@@ -15,14 +15,14 @@ from ard.data.datasets import matched
 from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig
 from ard.learning.recipes import CONFIG, write_config
-from ard.learning.run_state import Validation
+from ard.learning.run_state import Validation, read_checkpoint
 from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan_epochs, train
 from ard.methods.registry import METHODS
 from ard.models.sizes import check_fits
-from ard.models.weight_files import load_tensors, save_model
+from ard.models.weight_files import save_model
 from ard.processes.world import ALONE, World
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
@@ -61,6 +61,12 @@ def learn(
     report_progress: ProgressCallback = no_progress,
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
+
+    Example:
+        config = TrainConfig(
+            dataset="digits", architecture="resnet8", method="pgd_at", epsilon=0.15, step_size=0.04
+        )
+        taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
     The config that was used lies beside them as a recipe, `config.toml`.
     """
@@ -242,7 +248,7 @@ def _check_out(weights: Path, resume: bool, force: bool) -> None:
 
 def _saved_setting(checkpoint: Path, name: str) -> Any:
     """A setting that was settled when the run of a checkpoint began."""
-    _, metadata = load_tensors(checkpoint, "a training checkpoint")
+    _, metadata = read_checkpoint(checkpoint)
     if "config" not in metadata:
         raise InputError(f"{checkpoint}: holds no settings, so it is no training checkpoint")
     return json.loads(metadata["config"])[name]

@@ -14,6 +14,7 @@ from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
 from ard.models.published import teacher_for
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
@@ -92,6 +93,9 @@ def load_teacher(
 ) -> Teacher:
     """Load a teacher written by ardx, or a published checkpoint.
 
+    Example:
+        teacher = load_teacher(Path("teacher/teacher.safetensors"), None, digits)
+
     `architecture` is needed where the file is published under a name that `ard.models.published`
     does not know; it is an architecture, or the name of the known teacher that the file is. `tell`
     is told what was chosen in a file that leaves a choice.
@@ -129,6 +133,8 @@ def load_teacher(
             "out, or give --teacher-arch"
         )
     model, card = load_model(path)
+    if card.classes != dataset.classes:
+        require_same(dataset.class_names, card.class_names, f"{path}: a teacher", dataset.name)
     if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
         raise InputError(
             f"{path}: a teacher of {card.classes} classes on images {card.input_shape} "

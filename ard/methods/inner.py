@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ard.attacks.ascent import Objective, cross_entropy, gradient_and_logits
 from ard.attacks.norms import projection
@@ -18,9 +19,6 @@ from ard.ranking.levels import RankingOptions, disagreement
 
 # The start of the inner maximisation: x + 0.001 N(0, 1), as in TRADES and RSLAD.
 INNER_NOISE = 0.001
-
-LINEAR_CLASSES = 2
-"""How many classes of a linearised teacher move; see `LinearisedTeacher`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,43 +74,52 @@ class SideBySide(nn.Module):
         return torch.cat((self.first(images), self.second(images)), dim=1)
 
 
-class LinearisedTeacher(nn.Module):
-    """A frozen network to first order around some images: T(x') ~ T(x) + J (x' - x).
+class BesideLinearised(nn.Module):
+    """`SideBySide` with a teacher that is linear around x, for one attack on one batch.
 
-    Only the `classes` likeliest classes of each sample move; the others, to whose logits a KL
-    hardly listens, stay. Their rows of J take one forward and `classes` backward passes, once a
-    batch and whatever the number of attack steps; after that a step costs no pass at all.
+    T(x') ~ T(x) + u u^T J (x' - x), where the unit vector u (C,) of each sample is the direction in
+    which the student's logits go at the first step of the attack: there the teacher's own movement
+    tells most. At the first step the teacher stands still. One forward and one backward pass of the
+    teacher a batch, whatever the number of steps, where AdaAD takes both at each of them.
 
     Args:
-        model: the network, of images (B, C, H, W).
-        images: x.
-        classes: how many rows of J each sample gets; O(B classes C H W) memory.
+        student: what is attacked.
+        teacher: a frozen network.
+        images: x, (B, C, H, W).
     """
 
-    def __init__(self, model: nn.Module, images: Tensor, classes: int) -> None:
+    def __init__(self, student: nn.Module, teacher: nn.Module, images: Tensor) -> None:
         super().__init__()
-        self.images = images.detach()
-        inputs = self.images.clone().requires_grad_()
+        self.student = student
+        self.images = images.detach().requires_grad_()
         with torch.enable_grad():
-            logits = model(inputs).to(inputs.dtype)
-            likeliest = logits.topk(min(classes, logits.shape[1]), dim=1)
-            count = likeliest.values.shape[1]
-            rows = [
-                torch.autograd.grad(
-                    likeliest.values[:, which].sum(), inputs, retain_graph=which + 1 < count
-                )[0]
-                for which in range(count)
-            ]
-        self.logits, self.classes = logits.detach(), likeliest.indices
-        self.rows = torch.stack(rows, dim=1).flatten(2)
+            self.teacher_logits: Tensor = teacher(self.images).to(images.dtype)
+        self.start: Tensor | None = None
+        self.direction: Tensor | None = None
+        self.slope = torch.empty(0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) near x to logits, in the precision of x."""
-        with torch.autocast(images.device.type, enabled=False):
-            moved = (images - self.images).flatten(1).unsqueeze(2)
-            shifts = torch.bmm(self.rows, moved).squeeze(2)
-            logits: Tensor = self.logits.scatter_add(1, self.classes, shifts)
-            return logits
+        """Images (B, C, H, W), x' of the next step, to both models' logits, (B, 2 C)."""
+        student: Tensor = self.student(images).to(self.images.dtype)
+        teacher = self.teacher_logits.detach()
+        if self.start is None:
+            self.start = student.detach()
+            return torch.cat((student, teacher), dim=1)
+        if self.direction is None:
+            self.direction = _direction(student.detach() - self.start)
+            along = (self.direction * self.teacher_logits).sum()
+            (slope,) = torch.autograd.grad(along, self.images)
+            # The graph of the teacher is done with; its logits are not.
+            self.teacher_logits, self.slope = teacher, slope.flatten(1)
+        moved = (images - self.images.detach()).flatten(1)
+        shift = (self.slope * moved).sum(dim=1, keepdim=True)
+        return torch.cat((student, teacher + shift * self.direction), dim=1)
+
+
+def _direction(change: Tensor) -> Tensor:
+    """Unit vectors (B, C) of changes of logits, of which softmax does not see the mean."""
+    centred = change - change.mean(dim=1, keepdim=True)
+    return F.normalize(centred, dim=1)
 
 
 def ranking_disagreement(
@@ -157,10 +164,10 @@ def climb_adaad(attacked: Attacked) -> Climbed:
 
 
 def climb_adaad_linear(attacked: Attacked) -> Climbed:
-    """The same, the teacher being linear around the clean image."""
+    """Nearly the same, the teacher being linear around the clean image."""
     assert attacked.teacher is not None
-    teacher = LinearisedTeacher(attacked.teacher, attacked.images, LINEAR_CLASSES)
-    return SideBySide(attacked.student, teacher), moving_kl
+    beside = BesideLinearised(attacked.student, attacked.teacher, attacked.images)
+    return beside, moving_kl
 
 
 def climb_ranking(attacked: Attacked) -> Climbed:

@@ -56,7 +56,7 @@ INNER: dict[str, Inner] = {
         needs_teacher=True,
     ),
     "adaad_linear": Inner(
-        text="the same, the teacher being linear around the clean image", needs_teacher=True
+        text="nearly the same, the teacher being linear around the clean image", needs_teacher=True
     ),
     "ranking": Inner(
         text="disagreement with the teacher's class ranking of the clean image",

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from ard.models.checkpoints import (
 from ard.models.published import CLASSES, KnownTeacher, check_digest
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
 from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
 
@@ -70,7 +71,8 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
     """Write a classifier with its card."""
-    save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
+    text = json.dumps(asdict(replace(card, ardx_version=__version__)))
+    save_tensors(path, model.state_dict(), {CARD_KEY: text}, force)
 
 
 def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
@@ -91,6 +93,9 @@ def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """Read what `save_model` wrote, in eval mode and frozen.
+
+    Example:
+        model, card = load_model(Path("student/student.safetensors"))
 
     Weights that were trained as INT8 come as the network that rounds them.
 

@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from edge_bench.backends.gpu import Gpu, sm_of
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.progress import ProgressCallback, no_progress
-from edge_bench.core.spec import SCHEMA_VERSION, ModelCard
+from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.kinds import Kind
 from edge_bench.files.store import (
@@ -120,12 +123,25 @@ class Outside:
 class EngineRecord:
     """What lies beside an engine. `card` is that of the ONNX file `source`."""
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="the record of an engine",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="ardx_version; a model card of version 2 in it",
+                upgrade=without_writer,
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     key: EngineKey
     engine_sha256: str
     source: str
     outside: Outside
     card: ModelCard | None
+    ardx_version: str | None = __version__
 
 
 Build = Callable[[Path, ProgressCallback], bytes]

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
-from typing import Any
+from typing import Any, ClassVar
 
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.series import Telemetry, series_array
-
-SCHEMA_VERSION = 1
+from edge_bench.core.version import __version__
 
 PRECISIONS = ("fp32", "fp16", "int8")
 NORMS = ("linf", "l2")
@@ -123,9 +123,23 @@ class ModelCard:
         recipe: the settings that made it, as plain JSON values.
         session_options: ONNX Runtime's config entries under which an artefact was validated, and
             which `bench` applies; see SESSION_OPTIONS.
+        ardx_version: of the ardx that wrote it; None where the card does not say.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a model card",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="class_names: the names of the classes, in the order of the logits; "
+                "ardx_version",
+                upgrade=without_writer,
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     architecture: str
     dataset: str
     classes: int
@@ -135,6 +149,7 @@ class ModelCard:
     parent_sha256: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     session_options: dict[str, str] = field(default_factory=dict)
+    ardx_version: str | None = __version__
 
     def __post_init__(self) -> None:
         if self.classes < 2:
@@ -181,7 +196,18 @@ class SetManifest:
         versions: library versions that crafted it.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="the manifest of a set",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="class_names: the names of the classes, in the order of the labels",
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     samples: int
     image_shape: tuple[int, int, int]
     classes: int
@@ -379,7 +405,19 @@ class Report:
     output of logits alone.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a report of ardx bench",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="output: which of several outputs was measured; device.vnni; model cards and "
+                "manifests of sets of version 2 in it",
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     created: str
     ardx_version: str
     artifact: Artifact

@@ -20,11 +20,13 @@ import zipfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from edge_bench import __version__
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import Change, Format
 from edge_bench.core.progress import ProgressCallback, no_progress
-from edge_bench.core.spec import SCHEMA_VERSION, Gate, Report
+from edge_bench.core.spec import Gate, Report
+from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.kinds import Kind, kind_of
@@ -73,7 +75,11 @@ class BundleMember:
 class BundleManifest:
     """What a bundle holds; `gate` is None where nothing was asked."""
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a bundle", history=(Change(ardx="0.1.0", what="the first form"),)
+    )
+
+    schema_version: int = FORMAT.version
     ardx_version: str
     model: str
     gate: Gate | None

@@ -65,6 +65,9 @@ def grid_radius(epsilon: float) -> int:
 def open_sets(path: Path) -> list[AdversarialSet]:
     """Open the set at `path`, or every set in the folder `path`, sorted by name.
 
+    Example:
+        sets = open_sets(Path("sets"))
+
     Raises:
         InputError: no set there, a damaged one, or sets over different clean images.
     """

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import SCHEMA_VERSION
+from edge_bench.core.formats import KEY, Format
 
 T = TypeVar("T")
 
@@ -173,15 +173,13 @@ def read_json(path: Path, kind: type[T], what: str) -> T:
 
 
 def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:
-    """Turn parsed JSON into the dataclass `kind`, checking the schema version and every field."""
-    if not isinstance(data, dict) or "schema_version" not in data:
-        raise InputError(f"{origin}: expected {what}, found JSON without a schema_version")
-    version = data["schema_version"]
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"{origin}: schema version {version} of {what}, but this ardx reads "
-            f"{SCHEMA_VERSION}; use the version of ardx that wrote it"
-        )
+    """Turn parsed JSON into the dataclass `kind`, checking every field.
+
+    Older versions of a format are upgraded, and newer ones refused by name, wherever they stand: a
+    report holds a model card, and either has a version of its own (see `formats`).
+    """
+    if not isinstance(data, dict) or KEY not in data:
+        raise InputError(f"{origin}: expected {what}, found JSON without a {KEY}")
     result: T = _decode(data, kind, origin)
     return result
 
@@ -222,6 +220,8 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
 def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected fields of {kind.__name__}, found {value!r}")
+    if isinstance(format_ := getattr(kind, "FORMAT", None), Format):
+        value = format_.upgraded(value, where)
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(value.keys() - known.keys()):

@@ -61,6 +61,9 @@ def _expected(name: str) -> tuple[str, Any]:
 def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Violation]:
     """Every condition of `gate` that `report` does not meet.
 
+    Example:
+        violations = check(read_report(Path("report.json")), Gate(min_robust_accuracy=0.45))
+
     `max_robust_drop` compares worst cases sample by sample, so `baseline` must have seen the
     same images under attacks of the same names.
 

@@ -16,7 +16,6 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from edge_bench import __version__
 from edge_bench.backends import BACKENDS, open_backend
 from edge_bench.backends.base import Backend
 from edge_bench.core.errors import (
@@ -28,6 +27,7 @@ from edge_bench.core.errors import (
 )
 from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Report
+from edge_bench.core.version import __version__
 from edge_bench.files.journal import Journal
 from edge_bench.files.onnx_file import read_onnx
 from edge_bench.files.sets import AdversarialSet, open_sets

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench import __version__, devices
+from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
+from edge_bench.core.version import __version__
 from edge_bench.devices.process import peak_memory_bytes, runtime_versions
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
@@ -44,6 +45,9 @@ def run(
     journal: Journal | None = None,
 ) -> Report:
     """Measure the artefact `model` on this machine; `square` attacks it on the spot, too.
+
+    Example:
+        report = run(Path("student.onnx"), open_sets(Path("sets")), BenchOptions(threads=1))
 
     `root` is where the device's own files lie. What `journal` holds of an interrupted run of the
     same is not asked again; timings always are.

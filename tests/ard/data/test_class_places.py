@@ -108,6 +108,9 @@ def test_a_teacher_of_other_classes_is_refused(small_models: SmallModels, digits
     other = replace(digits, class_names=("ant", *WORDS[1:]))
     with pytest.raises(InputError, match=r"found 'ant', 'one'.*expected some of '0', '1'"):
         load_teacher(small_models.teacher.weights, None, other)
+    few = replace(digits, classes=9, class_names=NUMBERS[:9])
+    with pytest.raises(InputError, match=r"a teacher: classes of other names: '0'.*10 in all"):
+        load_teacher(small_models.teacher.weights, None, few)
 
 
 def as_teacher(models: SmallModels, path: Path, **changes: object) -> Path:

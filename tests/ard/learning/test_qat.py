@@ -237,9 +237,12 @@ def test_what_does_not_fit_is_refused_as_a_start(
         load_start(tuned.weights, qat_config(), digits)
     with pytest.raises(InputError, match=r"--target pentium: expected auto or one of x86"):
         load_start(weights, qat_config(qat="pentium"), digits)
-    other = replace(digits, classes=7)
+    other = replace(digits, classes=7, class_names=None)
     with pytest.raises(InputError, match="of 10 classes"):
         load_start(weights, qat_config(), other)
+    few = replace(digits, classes=9, class_names=tuple("012345678"))
+    with pytest.raises(InputError, match=r"classes of other names: '0'.*10 in all"):
+        load_start(weights, qat_config(), few)
 
 
 def test_fine_tuning_needs_a_start_and_more_digits_than_bf16(

@@ -45,6 +45,10 @@ def under(prefix: str) -> Callable[[State], Any]:
     return lambda state: {f"{prefix}{name}": tensor for name, tensor in state.items()}
 
 
+def only(key: str) -> Callable[[State], Any]:
+    return lambda state: {key: state, "epoch": 3}
+
+
 def other() -> State:
     """Weights of the same network that would compute something else."""
     return build(1).network.state_dict()
@@ -69,8 +73,7 @@ SHAPES: dict[str, Callable[[State], Any]] = {
     "beside its optimiser": lambda s: {"optimizer": {"exp_avg": torch.ones(3)}, "params": s},
     "a counter as a tensor": lambda s: {"net": s | {"epoch": torch.tensor(3)}},
     **{
-        f"only {key}": lambda s, key=key: {key: s, "epoch": 3}
-        for key in ("ema", "model_ema", "ema_state_dict", "state_dict_ema")
+        f"only {key}": only(key) for key in ("ema", "model_ema", "ema_state_dict", "state_dict_ema")
     },
     "only ema, wrapped": lambda s: {"ema": {"module": s, "decay": 0.999}},
     "averages before plain ones": lambda s: {"ema": other(), "model": s},

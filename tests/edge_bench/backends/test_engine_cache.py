@@ -194,7 +194,9 @@ def test_changed_weights_beside_the_graph_change_the_key(
 
 
 def _newer(text: str) -> str:
-    return text.replace('"schema_version": 1', '"schema_version": 99', 1)
+    return text.replace(
+        f'"schema_version": {EngineRecord.FORMAT.version}', '"schema_version": 99', 1
+    )
 
 
 @pytest.mark.parametrize(
