@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from deploy.onnx_export.export import export_fp32
 from deploy.qat.strided import StridedConv2d, conv2d, is_affected, mend
 
 NARROW = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
@@ -80,6 +83,13 @@ def test_only_narrow_strided_1x1_convolutions_are_steered_around(
     mend(network)
     assert isinstance(network[0], StridedConv2d) == affected
     assert network.state_dict().keys() == before.keys()
+
+
+def test_an_exported_network_has_the_convolution_itself(tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 1, 2), nn.Flatten(), nn.Linear(64, 5))
+    mend(network)
+    export_fp32(network, (3, 8, 8), tmp_path / "a.onnx")
+    assert "Slice" not in {node.op_type for node in onnx.load(tmp_path / "a.onnx").graph.node}
 
 
 def test_values_and_gradients_are_those_of_the_same_convolution_in_float64() -> None:
