@@ -12,10 +12,10 @@ from ard.attacks.registry import parse_attack
 from ard.data.datasets import matched
 from ard.data.splits import Dataset, Split, as_float, hold_out_validation, take_limit
 from ard.exporting import precision
-from ard.exporting.precision import BudgetOptions
+from ard.exporting.precision import DropOptions
 from ard.learning.train import VALIDATION_ATTACK
 from ard.models.weight_files import load_model
-from deploy.allowed_drop.budget import Budget
+from deploy.allowed_drop.terms import AllowedDrop
 from deploy.artifact import Exported, export_artifact
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.calibration import require_method
@@ -51,7 +51,7 @@ def export(
     calibration_images: int = 512,
     fp16: bool = False,
     target: str | None = None,
-    budget: BudgetOptions | None = None,
+    budget: DropOptions | None = None,
     input_type: str = "float32",
     batch_size: int | None = None,
     least_agreement: float | None = None,
@@ -69,7 +69,7 @@ def export(
     `export_artifact`.
 
     Raises:
-        BudgetError: the budget cannot be met; nothing is written.
+        DropError: the budget cannot be met; nothing is written.
     """
     model, card = load_model(model_path)
     dataset = matched(model_path, card, dataset)
@@ -106,16 +106,16 @@ def export(
 
 
 def _measured(
-    budget: BudgetOptions,
+    budget: DropOptions,
     model: nn.Module,
     validation: Split,
     card: ModelCard,
     seed: int,
     monitor: Monitor,
     root: Path,
-) -> Budget:
+) -> AllowedDrop:
     """The budget, with what the fp32 artefact is held to."""
-    return precision.budget_of_precision(
+    return precision.allowed_drop_of(
         model,
         validation,
         budget,

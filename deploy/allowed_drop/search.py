@@ -11,13 +11,13 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.allowed_drop.budget import (
+from deploy.allowed_drop.terms import (
     CHOSEN,
     FP32,
     PLAIN,
-    Budget,
-    BudgetError,
+    AllowedDrop,
     Drop,
+    DropError,
     Judged,
     Maker,
     Outcome,
@@ -43,7 +43,7 @@ ROUNDS, RUNS_PER_ROUND = 5, 20
 def search(
     fp32: Path,
     maker: Maker,
-    budget: Budget,
+    budget: AllowedDrop,
     folder: Path,
     monitor: Monitor = silent,
     root: Path = devices.ROOT,
@@ -61,7 +61,7 @@ def search(
         root: of the file system, which tells whether this machine computes as the target does.
 
     Raises:
-        BudgetError: the budget does not hold with as many layers in float as are allowed.
+        DropError: the budget does not hold with as many layers in float as are allowed.
     """
     trials = _Trials(fp32, maker, budget, folder, monitor)
     strains: list[Strain] = []
@@ -76,7 +76,7 @@ def search(
         kept = None if count is None else _pruned(ranked[:count], trials.holds)
     outcome = trials.outcome(strains, kept)
     if kept is None:
-        raise BudgetError(_missed(outcome, budget), outcome)
+        raise DropError(_missed(outcome, budget), outcome)
     rows = {FP32: fp32, PLAIN: trials.path_of(()), CHOSEN: trials.path_of(kept)}
     judged: dict[Path, Judged] = {}
     with monitor("the other half") as report:
@@ -124,7 +124,7 @@ class _Trials:
     """Artefacts that were made and judged, each once."""
 
     def __init__(
-        self, fp32: Path, maker: Maker, budget: Budget, folder: Path, monitor: Monitor
+        self, fp32: Path, maker: Maker, budget: AllowedDrop, folder: Path, monitor: Monitor
     ) -> None:
         self._maker, self._budget, self._folder, self._monitor = maker, budget, folder, monitor
         self._fp32 = fp32
@@ -251,7 +251,7 @@ def latencies_ms(artifacts: Collection[Path], images: NDArray[np.uint8]) -> list
     return [median(found) for found in samples]
 
 
-def _missed(outcome: Outcome, budget: Budget) -> str:
+def _missed(outcome: Outcome, budget: AllowedDrop) -> str:
     """Why there is nothing to write."""
     best = min(outcome.trials, key=lambda trial: trial.drop.value)
     limit = budget.max_float_layers
