@@ -28,7 +28,7 @@ from ard.learning.config import TrainConfig, learning_rate
 from ard.learning.run_state import Run, Validation
 from ard.learning.scalars import scalars
 from ard.learning.step import Teachers, update
-from ard.models.architectures import build_model, channel_statistics, memory_format
+from ard.models.architectures import build_model, channel_statistics
 from ard.models.folding import FoldedTwin
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
@@ -202,7 +202,7 @@ def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Spli
         if model is None:
             return None
         model = model.to(torch_device).eval()
-        return FoldedTwin(model.to(memory_format=memory_format(model))).module
+        return FoldedTwin(model.to(memory_format=torch.channels_last)).module
 
     return split, Teachers(robust=placed(teachers.robust), clean=placed(teachers.clean))
 
@@ -221,7 +221,7 @@ def _new_run(
         student = copy.deepcopy(init).train()
     else:
         student = _new_student(config, dataset, training)
-    student = student.to(torch_device).to(memory_format=memory_format(student))
+    student = student.to(torch_device).to(memory_format=torch.channels_last)
     return Run(config, student, world)
 
 
@@ -257,7 +257,7 @@ def _epoch(
     batches = loaded_ahead(training, torch.split(indices, config.batch_size))
     for step, batch in enumerate(each.to(torch_device) for each in batches):
         images = as_float(augment(batch.images, flips=dataset.flips, generator=generator))
-        images = images.contiguous(memory_format=memory_format(run.student))
+        images = images.contiguous(memory_format=torch.channels_last)
         done = epoch * steps + step
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(config, done, config.epochs * steps)

@@ -16,6 +16,7 @@ from torchvision.models.resnet import BasicBlock
 
 from ard.models.swish_resnets import SwishPreActResNet18, SwishWideResNet
 from ard.models.wide_resnets import WideResNet
+from deploy.qat.strided import mend
 from edge_bench.core.errors import InputError
 
 
@@ -41,6 +42,7 @@ class Classifier(nn.Module):
         super().__init__()
         self.normalise = Normalise(mean, std)
         self.network = network
+        mend(network)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(self.normalise(images))
@@ -257,20 +259,3 @@ def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     mean = share @ levels
     variance = share @ levels.square() - mean.square()
     return mean.float(), variance.clamp_min(1e-4).sqrt().float()
-
-
-def memory_format(model: nn.Module) -> torch.memory_format:
-    """channels_last, unless a narrow strided 1x1 convolution is among the layers.
-
-    The backward pass of such a convolution (under 16 channels, large images) ends torch 2.15's
-    process on the CPU when it is laid out in channels_last.
-    """
-    for layer in model.modules():
-        if (
-            isinstance(layer, nn.Conv2d)
-            and layer.kernel_size == (1, 1)
-            and layer.stride != (1, 1)
-            and layer.in_channels < 16
-        ):
-            return torch.contiguous_format
-    return torch.channels_last

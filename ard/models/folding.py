@@ -13,16 +13,13 @@ import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from ard.models.architectures import memory_format
-
 
 def for_attack(model: nn.Module) -> nn.Module:
     """The cheapest form of a frozen model in eval mode for attacks that ask for many gradients.
 
     Its logits are the model's up to rounding errors, so what it finds is judged by the model.
     """
-    twin = FoldedTwin(model).module
-    return twin.to(memory_format=memory_format(twin))
+    return FoldedTwin(model).module.to(memory_format=torch.channels_last)
 
 
 class FoldedTwin:
@@ -77,7 +74,7 @@ class FoldedTwin:
 def _conv_then_norm(model: nn.Module) -> dict[str, str]:
     """Name of each convolution whose output goes to one batch normalisation alone, and its name."""
     try:
-        graph = fx.symbolic_trace(model).graph
+        graph = _Layers().trace(model)
     except Exception:
         # Tracing runs the model's own code on proxies, which fails in as many ways as there are
         # models (control flow on values, shapes as numbers); then nothing is folded.
@@ -97,6 +94,14 @@ def _conv_then_norm(model: nn.Module) -> dict[str, str]:
         ):
             pairs[str(before.target)] = str(node.target)
     return pairs
+
+
+class _Layers(fx.Tracer):
+    """Takes our own convolutions for whole layers too, as it takes torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether not to look into a module."""
+        return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _is_foldable(module: nn.Module) -> bool:

@@ -27,7 +27,7 @@ from ard.methods import losses
 from ard.methods.inner import INNER_WITH_TEACHER_CLEAN, SideBySide
 from ard.methods.losses import LOSSES, logits_needed
 from ard.methods.ranking import ranking_losses
-from ard.models.architectures import build_model, memory_format
+from ard.models.architectures import build_model
 from ard.models.folding import for_attack
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
@@ -133,10 +133,10 @@ class Alone:
     def __init__(self, config: TrainConfig, dataset: Dataset, teacher: nn.Module) -> None:
         self.config, self.needed = config, passes_needed(config)
         student = network(config.architecture, dataset).train()
-        self.run = Run(config, student.to(memory_format=memory_format(student)))
+        self.run = Run(config, student.to(memory_format=torch.channels_last))
         self.teacher = for_attack(teacher)
         images = as_float(dataset.train.part(0, config.batch_size).images)
-        self.images = images.contiguous(memory_format=memory_format(student))
+        self.images = images.contiguous(memory_format=torch.channels_last)
         self.logits = torch.randn(4, config.batch_size, dataset.classes)
 
     def seconds_of_passes(self) -> float:

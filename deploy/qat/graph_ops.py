@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deploy.qat.strided import conv2d
 from edge_bench.core.errors import InputError
 
 Attributes = dict[str, Any]
@@ -23,12 +24,8 @@ Attributes = dict[str, Any]
 def _conv(a: Attributes, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     x, padding = _padded(a, x, 0.0)
     rows, columns = a.get("strides", (1, 1))
-    if weight.shape[2:] == (1, 1) and padding == (0, 0):
-        # The same, and torch 2.15 on the CPU ends the process in the backward pass of a narrow
-        # strided 1x1 convolution that is laid out in channels_last.
-        x, rows, columns = x[:, :, ::rows, ::columns], 1, 1
     dilations, groups = a.get("dilations", (1, 1)), a.get("group", 1)
-    return F.conv2d(x, weight, bias, (rows, columns), padding, dilations, groups)
+    return conv2d(x, weight, bias, (rows, columns), padding, dilations, groups)
 
 
 def _max_pool(a: Attributes, x: Tensor) -> Tensor:
