@@ -9,11 +9,11 @@ from typing import Annotated
 
 import typer
 
-from ard.commands import attack, export, learn, teachers
+from ard.commands import attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
-from edge_bench import __version__
-from edge_bench.commands import bench, bundle, gate
+from edge_bench.commands import bench, bundle, engine, gate
 from edge_bench.commands.console import Stages, print_json, print_table, progress
+from edge_bench.core.version import __version__
 
 app = typer.Typer(
     cls=Stages,
@@ -83,9 +83,10 @@ for name, command in (
     ("teach", learn.teach),
     ("teachers", teachers.teachers),
     ("distill", learn.distill),
-    ("evaluate", attack.evaluate),
+    ("evaluate", evaluate.evaluate),
     ("export", export.export_command),
     ("attack", attack.attack),
+    ("engine", engine.engine),
     ("bundle", bundle.bundle),
     ("bench", bench.bench),
     ("gate", gate.gate),

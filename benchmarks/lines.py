@@ -43,9 +43,15 @@ def claim(folder: Path, *, wait: bool = False) -> Iterator[bool]:
 
 def finished(lines: Path) -> set[str]:
     """Identifiers of the runs that have a line."""
+    return set(recorded(lines))
+
+
+def recorded(lines: Path) -> dict[str, Line]:
+    """The lines by the identifiers of their runs; none where there is no file yet."""
     if not lines.exists():
-        return set()
-    return {json.loads(line)["id"] for line in lines.read_text(encoding="utf-8").splitlines()}
+        return {}
+    found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    return {line["id"]: line for line in found}
 
 
 def append(lines: Path, line: Line) -> None:

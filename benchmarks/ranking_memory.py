@@ -12,7 +12,7 @@ import time
 
 import torch
 
-from ard.methods.ranking import RankingOptions, ranking_losses
+from ard.ranking.levels import RankingOptions, ranking_losses
 from edge_bench.devices.process import peak_memory_bytes
 
 SIZES = ((128, 10), (128, 200), (256, 1000), (1024, 1000))

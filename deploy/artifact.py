@@ -22,8 +22,9 @@ from deploy.plan import ExportPlan
 from deploy.qat.qdq_network import QDQNetwork
 from deploy.quantization.half import HalfMaker
 from deploy.quantization.quantize import Quantiser
+from deploy.quantization.targets import require_parsed
+from deploy.quantization.twin import open_as_target
 from edge_bench import devices
-from edge_bench.backends import open_backend
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.spec import ModelCard
@@ -53,10 +54,16 @@ REMEDIES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was found out about an artefact that was written; no `budget` where none was asked."""
+    """What was found out about an artefact that was written.
+
+    Attributes:
+        budget: None where none was asked for.
+        parser: the vendor's parser that read it; None where none is here, or none will.
+    """
 
     parities: list[Parity]
     budget: Outcome | None
+    parser: str | None = None
 
 
 def export_artifact(
@@ -66,16 +73,22 @@ def export_artifact(
     out: Path,
     force: bool,
     monitor: Monitor = silent,
+    root: Path = devices.ROOT,
 ) -> Exported:
     """Export `model` (eval mode, CPU) to the ONNX file `out` and return how it compares.
 
+    Example:
+        exported = export_artifact(model, card, ExportPlan(...), Path("student.onnx"), force=False)
+
     One that was trained as a QDQ network becomes that very graph, with the scales that it learnt.
 
-    Its fingerprint is written beside it; one that an earlier artefact left there is replaced.
+    Its fingerprint is written beside it; one that an earlier artefact left there is replaced. All
+    that is measured of it but latency is what its target computes, whatever machine `root` shows.
 
     Raises:
         InputError: another target than the model was trained for, or too little agreement, of the
-            artefact or of the FP32 graph that it is made from; `out` is untouched then.
+            artefact or of the FP32 graph that it is made from, or the parser of the target refuses
+            it; `out` is untouched then.
         BudgetError: the budget cannot be met; nothing is written either.
     """
     new_card = replace(card, parent_sha256=plan.parent_sha256)
@@ -91,18 +104,20 @@ def export_artifact(
         elif plan.precision == "fp32":
             export_fp32(model, card.input_shape, graph, levels=plan.input == "uint8")
         else:
-            new_card, outcome = _lowered(model, new_card, plan, graph, monitor)
+            new_card, outcome = _lowered(model, new_card, plan, graph, monitor, root)
         if plan.precision == "int8" and plan.input == "uint8":
             quantised = onnx.load(graph)
             read_levels(quantised)
             onnx.save(quantised, graph)
         finish(graph, new_card, plan.batch_size)
+        parser = require_parsed(graph, plan.read_by) if plan.read_by else None
         resolution, remedy = RESOLUTIONS[plan.precision], REMEDIES[plan.precision]
-        parities = compare(model, graph, plan.check_images, plan.check_labels, resolution)
+        parities = compare(model, graph, plan.check_images, plan.check_labels, resolution, root)
         require_agreement(parities, plan.least_agreement, "the artefact", remedy)
-        write_fingerprint(marks, _fingerprint(graph, card.classes, plan.check_images), force=False)
+        fingerprint = _fingerprint(graph, card.classes, plan.check_images, root)
+        write_fingerprint(marks, fingerprint, force=False)
         shutil.copyfile(graph, partial)
-    return Exported(parities=parities, budget=outcome)
+    return Exported(parities=parities, budget=outcome, parser=parser)
 
 
 def _trained(model: QDQNetwork, card: ModelCard, plan: ExportPlan, out: Path) -> ModelCard:
@@ -127,7 +142,7 @@ def _trained(model: QDQNetwork, card: ModelCard, plan: ExportPlan, out: Path) ->
 
 
 def _lowered(
-    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, monitor: Monitor
+    model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, monitor: Monitor, root: Path
 ) -> tuple[ModelCard, Outcome | None]:
     """Write the graph in the plan's precision; return its card and what the budget measured."""
     fp32, outcome = out.with_name("fp32.onnx"), None
@@ -141,7 +156,7 @@ def _lowered(
     if plan.budget is not None:
         # Trials read floats in batches of any size: what they compute is the same.
         finish(fp32, card)
-        outcome = search(fp32, _Finished(maker, lower), plan.budget, out.parent, monitor)
+        outcome = search(fp32, _Finished(maker, lower), plan.budget, out.parent, monitor, root)
         lower = replace(lower, recipe=lower.recipe | outcome.recipe())
     maker.make(out, outcome.in_float if outcome else ())
     return lower, outcome
@@ -173,13 +188,13 @@ class _Finished:
         finish(path, self._card)
 
 
-def _fingerprint(graph: Path, classes: int, images: dict[str, Tensor]) -> Fingerprint:
+def _fingerprint(graph: Path, classes: int, images: dict[str, Tensor], root: Path) -> Fingerprint:
     """A few of the images of each kind, on the 8-bit grid, and what the runtime makes of them."""
     share = -(-SAMPLES // len(images))
     some = torch.cat([kind[:share] for kind in images.values()])[:SAMPLES]
     levels = levels_of(some).numpy()
-    device = devices.probe("auto")
-    with open_backend("ort", graph, None) as backend:
+    device = devices.probe("auto", root)
+    with open_as_target(graph, root=root) as backend:
         origin = Origin(
             artifact_sha256=sha256_file(graph),
             backend=backend.info,

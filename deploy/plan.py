@@ -60,6 +60,8 @@ class ExportPlan:
         parent_sha256: of the weights.
         int8: None exports fp32, or fp16.
         fp16: export float16 with float32 (or uint8) input and float32 output.
+        target: of fp32 and fp16, a key of `targets.TARGETS` whose parser, where it is here, must
+            read the artefact; None asks none. INT8 has one of its own.
         budget: what a lower precision may cost; None measures nothing and keeps no layer in float.
         input: one of INPUTS: float32 images (B, C, H, W) in [0, 1], or uint8 ones (B, H, W, C).
         batch_size: the only batch size that the artefact takes; None leaves it free.
@@ -68,12 +70,14 @@ class ExportPlan:
         least_agreement: fraction of equal classes below which nothing is written.
 
     Raises:
-        InputError: two precisions, no such input, no such batch size, or a budget for fp32.
+        InputError: two precisions, no such input, no such batch size, a budget for fp32, or a
+            target that is for INT8 alone.
     """
 
     parent_sha256: str
     int8: Int8Plan | None
     fp16: bool = False
+    target: str | None = None
     budget: Budget | None = None
     input: str = "float32"
     batch_size: int | None = None
@@ -84,6 +88,10 @@ class ExportPlan:
     def __post_init__(self) -> None:
         if self.int8 is not None and self.fp16:
             raise InputError("--int8 and --fp16: an artefact has one precision; give one of them")
+        if self.target is not None and not target_named(self.target).compilers:
+            raise InputError(
+                f"--target {self.target}: chooses INT8 settings; add --int8, or leave it out"
+            )
         if self.budget is not None and self.precision == "fp32":
             raise InputError(
                 "--max-robust-drop: fp32 gives nothing up; add --int8 or --fp16, or leave it out"
@@ -92,6 +100,11 @@ class ExportPlan:
             raise InputError(f"--input {self.input}: expected {' or '.join(INPUTS)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"--batch {self.batch_size}: expected 1 or more")
+
+    @property
+    def read_by(self) -> str | None:
+        """The target whose parser must read the artefact."""
+        return self.int8.target if self.int8 else self.target
 
     @property
     def precision(self) -> str:

@@ -1,4 +1,7 @@
-"""The device's commands: `bundle`, `bench`, `gate`. The root `ardx` mounts them beside its own."""
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`.
+
+The root `ardx` mounts them beside its own.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import typer
 from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
 from edge_bench.commands.console import Stages
+from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
 
 app = typer.Typer(
@@ -17,6 +21,7 @@ app = typer.Typer(
     help="Measure an image classifier on this device, and gate on the result.",
 )
 
+app.command("engine")(engine)
 app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)

@@ -9,9 +9,9 @@ import os
 import sys
 from pathlib import Path
 
-from edge_bench.core.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError
+from edge_bench.core.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, os_sentence
 from edge_bench.remote import environment
-from edge_bench.remote.layout import BUNDLE, REPORT, Job, no_room, write_exit
+from edge_bench.remote.layout import BUNDLE, REPORT, Job, write_exit
 
 
 def settle(folder: Path, job: Job) -> None:
@@ -57,7 +57,7 @@ def main(name: str) -> None:
         code, error = mistake.exit_code, str(mistake)
     except OSError as mistake:
         # A disk so full that not even the log could take the sentence.
-        error = no_room(mistake, name)
+        error = os_sentence(mistake, name)
     except Exception as mistake:
         error = f"{type(mistake).__name__}: {mistake}; this is a mistake in ardx"
         raise

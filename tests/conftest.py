@@ -6,10 +6,15 @@ import os
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import pytest
+
+from edge_bench.backends.nvidia import require_tensorrt
+from edge_bench.backends.trt_rtx import TENSORRT_RTX
+from edge_bench.core.errors import CapabilityError
 
 from .emulated import CORES, QEMU, EmulatedBoard, make_emulated
 
@@ -24,6 +29,15 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("ARDX_TEST_DATA does not name a folder with cifar-10-batches-py and others")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def rtx() -> Any:
+    """The bindings of TensorRT for RTX, with which this process builds from then on."""
+    try:
+        return require_tensorrt(TENSORRT_RTX)
+    except CapabilityError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

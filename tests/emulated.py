@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,27 @@ def bench_on(boards: dict[str, EmulatedBoard], out: Path, *arguments: object) ->
         report = read_json(out / f"{name}.json", Report, "a report")
         found[name] = Benched(report, json.loads(printed), said)
     return found
+
+
+QEMU_X86 = "qemu-x86_64-static"
+HASWELL = "Intel Core Processor (Haswell, no TSX)"
+
+
+def write_haswell(root: Path, flags: str = "fpu sse2 ssse3 fma avx avx2") -> Path:
+    """The root of an x86 machine that tells these flags of its processor; returns it."""
+    (root / "proc").mkdir(parents=True, exist_ok=True)
+    text = f"processor\t: 0\nmodel name\t: {HASWELL}\nflags\t\t: {flags}\n"
+    (root / "proc/cpuinfo").write_text(text, encoding="utf-8")
+    return root
+
+
+def start_on_haswell(root: Path, *arguments: object) -> subprocess.Popen[str]:
+    """This environment's Python on a processor with AVX2 and no VNNI, and the files of `root`."""
+    return subprocess.Popen(
+        [QEMU_X86, "-cpu", "Haswell-noTSX", "-L", str(root), sys.executable, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

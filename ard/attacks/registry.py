@@ -52,9 +52,7 @@ class Attack:
     def function(self) -> Callable[[Attempt], Tensor]:
         """The attack itself: an `Attempt` to images (B, C, H, W)."""
         file, name = self.run.split(":")
-        found: Callable[[Attempt], Tensor] = getattr(
-            import_module(f"ard.attacks.{file}"), name
-        )
+        found: Callable[[Attempt], Tensor] = getattr(import_module(f"ard.attacks.{file}"), name)
         return found
 
 
@@ -143,6 +141,9 @@ def parse_attack(
     target: str | None = None,
 ) -> AttackSpec:
     """Read `fgsm`, `pgd20`, `cw30`, `square5000`, `apgd_ce` and so on into a specification.
+
+    Example:
+        spec = parse_attack("pgd20", epsilon=8 / 255)
 
     Raises:
         InputError: no such attack, a number of steps where there are none to choose, or a target

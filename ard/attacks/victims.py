@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
 
-from ard.attacks.deployed import Deployed
+from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from ard.models.weight_files import load_model
+from deploy.quantization.twin import open_as_target
+from edge_bench import devices
 from edge_bench.backends import open_backend
+from edge_bench.backends.base import Backend
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
-from edge_bench.files.store import identity, model_files, sha256_file
+from edge_bench.files.external_data import model_files
+from edge_bench.files.kinds import Kind, kind_of
+from edge_bench.files.store import identity, sha256_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +32,7 @@ class Victim:
         module: images (B, C, H, W) in [0, 1] to logits, differentiable where `has_gradients`.
         threat: what an attack by gradients on it is called: `white-box` or `bpda`.
         surrogate_sha256: the parent, whose gradients an artefact borrows.
-        runtime: name and version of what computes the logits.
+        runtime: name and version of what computes the logits, and its output where that was named.
     """
 
     path: Path
@@ -45,7 +51,7 @@ class Victim:
 
 def is_artifact(path: Path) -> bool:
     """Is this a deployed artefact rather than weights?"""
-    return path.suffix == ".onnx"
+    return kind_of(path) is Kind.ONNX
 
 
 @contextmanager
@@ -55,9 +61,13 @@ def open_victim(
     parent: Path | None = None,
     backend: str = "ort",
     threads: int | None = None,
+    output: str | None = None,
     torch_device: str = "cpu",
+    root: Path = devices.ROOT,
 ) -> Iterator[Victim]:
     """Open weights, or an artefact with the weights it was exported from (`parent`).
+
+    ONNX Runtime computes what the artefact does on its target, whatever machine `root` is of.
 
     Raises:
         InputError: not a model, or `parent` is not what the artefact says it was made from.
@@ -68,9 +78,19 @@ def open_victim(
                 f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
                 "of their own; leave --parent out"
             )
+        if output is not None:
+            raise InputError(
+                f"--output {output}: {path.name} is no artefact but weights, whose output is their "
+                "logits; leave --output out"
+            )
         yield weights_victim(path, torch_device)
         return
-    with open_backend(backend, path, threads) as opened:
+    opening: AbstractContextManager[Backend]
+    if backend == "ort" and output is None:
+        opening = open_as_target(path, threads, root=root)
+    else:
+        opening = open_backend(backend, path, threads, output=output)
+    with opening as opened:
         if opened.card is None:
             raise InputError(
                 f"{path}: expected an artefact with a model card, which tells its dataset and its "
@@ -85,12 +105,17 @@ def open_victim(
             threat="black-box" if parent is None else "bpda",
             has_gradients=parent is not None,
             surrogate_sha256=None if parent is None else sha256_file(parent),
-            runtime=f"{opened.info.name} {opened.info.version}",
+            runtime=f"{opened.info.name} {opened.info.version}"
+            + (f", output {output}" if output else ""),
         )
 
 
 def weights_victim(path: Path, torch_device: str = "cpu") -> Victim:
-    """Weights in torch, which hold nothing open."""
+    """Weights in torch, which hold nothing open.
+
+    Example:
+        victim = weights_victim(Path("student/student.safetensors"))
+    """
     module, card = load_model(path)
     return Victim(
         path=path,
@@ -160,4 +185,5 @@ def attacked_for(victim: Victim, threat: str, source: Path | None, torch_device:
             f"--from {source}: reads images {theirs.input_shape} of {theirs.classes} classes, but "
             f"{victim.path} has {ours.input_shape} of {ours.classes}; give a model of the same task"
         )
+    require_same(ours.class_names, theirs.class_names, f"--from {source}", str(victim.path))
     return found

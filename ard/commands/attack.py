@@ -1,4 +1,4 @@
-"""The commands that attack a model: `evaluate` and `attack`."""
+"""The command `attack`: adversarial sets to replay, crafted here or imported."""
 
 from __future__ import annotations
 
@@ -9,123 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ard.attacks.registry import KNOWN
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, progress, warn
+from edge_bench.commands.console import print_json, progress, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
-
-
-def evaluate(
-    model: Annotated[
-        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
-    ],
-    attacks: Annotated[
-        str,
-        typer.Option(
-            help="With commas: clean, fgsm, mi_fgsmN, pgdN, pgd_tradesN, cwN, apgd_ce, apgd_t, "
-            "fab_t, squareN, autoattack."
-        ),
-    ] = "clean,fgsm,pgd20,cw30",
-    epsilon: o.OptionalEpsilon = None,
-    norm: o.Norm = "linf",
-    step_size: o.StepSize = None,
-    restarts: o.Restarts = 1,
-    target_class: o.TargetClass = None,
-    each: Annotated[
-        bool,
-        typer.Option(
-            "--each",
-            help="Every attack on every image; otherwise each on what the earlier ones left.",
-        ),
-    ] = False,
-    parent: o.Parent = None,
-    backend: o.Backend = "ort",
-    no_doubts: Annotated[
-        bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
-    ] = False,
-    limit: o.Limit = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="JSON with per-sample masks; interrupted, the same command goes on."),
-    ] = None,
-    sets: Annotated[
-        Path | None, typer.Option(help="Folder to keep what each attack found in, as a set.")
-    ] = None,
-    dataset: o.OptionalDatasetName = None,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
-    download: o.Download = False,
-    image_size: o.ImageSize = None,
-    torch_device: o.TorchDevice = "auto",
-    seed: o.Seed = 0,
-    force: o.Force = False,
-    json_summary: o.Json = False,
-) -> None:
-    """Robust accuracy on test images: of weights by white-box attacks, of an artefact by BPDA.
-
-    An artefact answers through its own runtime; with --parent its attacks climb along the
-    gradients of the weights that it was exported from, without it only square can be run.
-
-    Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
-    """
-    from ard.attacks.budget import budget_of
-    from ard.attacks.registry import parse_attack
-    from ard.attacks.victims import open_victim
-    from ard.data.datasets import check_dataset, load_dataset
-    from ard.data.splits import take_limit
-    from ard.evaluation.ledger import Ledger
-    from ard.evaluation.run import Evaluation, as_json, rows
-    from edge_bench.files.store import refuse_existing, refuse_existing_file, write_json
-
-    if out is not None:
-        refuse_existing_file(out, force)
-    device = o.resolve_torch_device(torch_device)
-    with open_victim(model, parent=parent, backend=backend, torch_device=device) as victim:
-        budget = budget_of(epsilon, norm, victim.card)
-        specs = [
-            parse_attack(
-                name.strip(),
-                epsilon=budget,
-                norm=norm,
-                step_size=o.resolve_step_size(step_size, norm),
-                restarts=restarts,
-                seed=seed,
-                target=target_class,
-            )
-            for name in attacks.split(",")
-            if name.strip() != "clean"
-        ]
-        data = load_dataset(
-            dataset or victim.card.dataset, data_dir, download=download, image_size=image_size
-        )
-        check_dataset(model, victim.card, data)
-        evaluation = Evaluation(
-            victim=victim,
-            split=take_limit(data.test, limit),
-            dataset=data.name,
-            specs=specs,
-            each=each,
-            parent=parent,
-            torch_device=device,
-            seed=seed,
-            sets=sets,
-        )
-        ledger = Ledger(out, evaluation.asked()) if out else None
-        if sets is not None and not (ledger and ledger.masks):
-            refuse_existing(sets, force)
-        result = evaluation.run(ledger, doubting=not no_doubts, monitor=progress)
-    for doubt in result.doubts:
-        warn(doubt.sentence)
-    summary = as_json(evaluation, result)
-    if out is not None and ledger is not None:
-        write_json(out, {"schema_version": 1, **summary, "masks": result.encoded_masks()}, force)
-        ledger.close()
-    if json_summary:
-        print_json(summary)
-        return
-    budget_text = o.render_budget(budget, norm)
-    title = f"{model.name} on {data.name}, {victim.threat} through {victim.runtime}, {budget_text}"
-    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))
+    from ard.data.sources import SplitSource
 
 
 @dataclass(kw_only=True)
@@ -140,8 +30,8 @@ class AttackFlags:
         str | None,
         typer.Option(
             "--attack",
-            help="fgsm, mi_fgsmN, pgdN, pgd_tradesN, cwN, apgd_ce, apgd_t, fab_t, squareN or "
-            "autoattack (pgd20; square5000 for --threat blackbox); with --import, what to call it.",
+            help=f"{KNOWN} (pgd20; square5000 for --threat blackbox); with --import, what to call "
+            "it.",
         ),
     ] = None
     threat: Annotated[
@@ -157,6 +47,7 @@ class AttackFlags:
     ] = None
     parent: o.Parent = None
     backend: o.Backend = "ort"
+    output: o.Output = None
     epsilon: o.OptionalEpsilon = None
     norm: o.Norm = "linf"
     step_size: o.StepSize = None
@@ -192,8 +83,13 @@ def run_attack_command(flags: AttackFlags) -> None:
     refuse_existing(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
     with open_victim(
-        flags.model, parent=flags.parent, backend=flags.backend, torch_device=device
+        flags.model,
+        parent=flags.parent,
+        backend=flags.backend,
+        output=flags.output,
+        torch_device=device,
     ) as victim:
+        o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
         else:
@@ -208,9 +104,8 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
 
     beside: dict[str, object] = {
         "--images": flags.images,
-        "--dataset": flags.dataset,
-        "--image-size": flags.image_size,
-        "--limit": flags.limit,
+        "--image-size": flags.image_size if flags.dataset is None else None,
+        "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
         "--from": flags.source,
         "--step-size": flags.step_size,
@@ -218,6 +113,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
         "--off-grid": flags.off_grid or None,
     }
     o.refuse_beside("--import takes its images and their budget as they are", beside)
+    source = None if flags.dataset is None else _test_images(flags, victim)
     with progress(f"import {file.name}") as report_progress:
         import_set(
             victim.module,
@@ -227,11 +123,31 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
             flags.out,
             model_sha256=victim.sha256,
             keys=parse_import_keys(flags.import_key),
+            source=source,
             force=flags.force,
             torch_device=device,
             report_progress=report_progress,
         )
     _print_set(flags.out, flags.model, flags.json_summary)
+
+
+def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
+    """The test images of --dataset, or of the model's own."""
+    from ard.data.datasets import load_dataset, matched
+    from ard.data.sources import SplitSource
+    from ard.data.splits import take_limit
+
+    data = load_dataset(
+        flags.dataset or victim.card.dataset,
+        flags.data_dir,
+        download=flags.download,
+        image_size=flags.image_size,
+    )
+    data = matched(flags.model, victim.card, data)
+    o.tell_skipped(data.skipped)
+    return SplitSource(
+        take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
+    )
 
 
 def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
@@ -240,9 +156,7 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import attacked_for, threat_named
     from ard.crafting.craft import craft_set
-    from ard.data.datasets import check_dataset, load_dataset
-    from ard.data.sources import Source, SplitSource, open_images
-    from ard.data.splits import take_limit
+    from ard.data.sources import Source, open_images
     from ard.evaluation.doubts import looks, rounded_away
     from edge_bench.files.sets import open_set
 
@@ -265,15 +179,9 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         clean: Source = open_images(
             flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
         )
+        o.tell_skipped(clean.skipped)
     else:
-        data = load_dataset(
-            flags.dataset or victim.card.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-        )
-        check_dataset(flags.model, victim.card, data)
-        clean = SplitSource(take_limit(data.test, flags.limit), data.name, data.classes)
+        clean = _test_images(flags, victim)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)

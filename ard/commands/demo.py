@@ -18,7 +18,7 @@ from ard.exporting.export import export
 from ard.learning.config import TrainConfig
 from ard.learning.learn import Learned, learn
 from ard.learning.teacher import Teacher, load_teacher
-from ard.methods.losses import LossOptions
+from ard.methods.base import LossOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Gate, Report
@@ -173,7 +173,7 @@ def _craft_all(learned: Learned, sets: Path, dataset: Dataset, seed: int, monito
         with monitor(f"attack {learned.weights.parent.name} {name}") as report_progress:
             craft_set(
                 victim,
-                SplitSource(dataset.test, dataset.name, dataset.classes),
+                SplitSource(dataset.test, dataset.name, dataset.classes, dataset.class_names),
                 parse_attack(name, epsilon=EPSILON, seed=seed),
                 sets / name,
                 report_progress=report_progress,

@@ -8,14 +8,16 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_bench import __version__, devices
+from edge_bench import devices
 from edge_bench.backends import BACKENDS
 from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.version import __version__
 
 MIN_FREE_BYTES = 1 << 30
 MENDS = {
     "openvino": "pip install 'ardx[openvino]'",
     "trt": "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'",
+    "trt-rtx": "pip install 'ardx[tensorrt-rtx]', and an RTX GPU",
     "ort-cuda": "onnxruntime-gpu in place of onnxruntime",
     "ort-tensorrt": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
 }
@@ -52,6 +54,7 @@ def examine() -> list[Finding]:
         *map(_backend, MENDS),
         _device(),
         _target(),
+        _parser(),
         _disk(),
     ]
 
@@ -104,6 +107,20 @@ def _target() -> Finding:
     except (ImportError, InputError):
         return Finding(capability=capability, found=None, mend="name a --target")
     return Finding(capability=capability, found=f"{target} ({seen})", mend=None)
+
+
+def _parser() -> Finding:
+    capability = "  export --target tensorrt, tensorrt-rtx: its parser; engine"
+    mend = "pip install 'ardx[tensorrt-rtx]' (Linux; no GPU needed)"
+    try:
+        from deploy.quantization.targets import parser_of
+
+        found = parser_of("tensorrt-rtx")
+    except ImportError:
+        found = None
+    if found is None:
+        return Finding(capability=capability, found=None, mend=mend)
+    return Finding(capability=capability, found=f"{found[0].title} {found[1]}", mend=None)
 
 
 def _disk() -> Finding:

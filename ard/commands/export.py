@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,24 +13,31 @@ from edge_bench.commands.console import print_json, print_table, progress
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
+    from ard.exporting.precision import BudgetOptions
     from deploy.allowed_drop.budget import Outcome
+    from deploy.artifact import Exported
     from deploy.onnx_export.parity import Parity
 
 Precision = "Precision"
 
 
-def export_command(
-    model: Annotated[Path, typer.Argument(help="Weights written by teach or distill.")],
-    out: o.Out,
-    int8: Annotated[bool, typer.Option("--int8", help="Quantise to static INT8 (QDQ).")] = False,
+@dataclass(frozen=True, kw_only=True)
+class ExportFlags:
+    """The options of `export`."""
+
+    model: Annotated[Path, typer.Argument(help="Weights written by teach or distill.")]
+    out: o.Out
+    int8: Annotated[bool, typer.Option("--int8", help="Quantise to static INT8 (QDQ).")] = False
     target: Annotated[
         str | None,
         typer.Option(
-            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni, arm, tensorrt, or auto "
-            "for those of this machine; of weights by distill --qat, what they were trained for.",
+            help=f"INT8 settings: {o.DEFAULT_TARGET} (default), x86-vnni (for processors with "
+            "VNNI: it saturates on others), arm, tensorrt, tensorrt-rtx, or auto for those of this "
+            "machine; of weights by distill --qat, what they were trained for. For NVIDIA's two "
+            "(in fp32 and FP16, too) its parser reads the artefact first, where it is installed.",
             rich_help_panel=Precision,
         ),
-    ] = None,
+    ] = None
     calibration: Annotated[
         str | None,
         typer.Option(
@@ -37,33 +45,33 @@ def export_command(
             "made on the weights, or mixed.",
             rich_help_panel=Precision,
         ),
-    ] = None,
+    ] = None
     calibration_method: Annotated[
         str | None,
         typer.Option(
             help="How: minmax (default), entropy or percentile.", rich_help_panel=Precision
         ),
-    ] = None,
+    ] = None
     fp16: Annotated[
         bool, typer.Option("--fp16", help="Convert to float16, for TensorRT and Arm.")
-    ] = False,
+    ] = False
     input_type: Annotated[
         str,
         typer.Option(
             "--input",
             help="What the graph reads: float32 images NCHW in 0..1, or uint8 ones NHWC in 0..255.",
         ),
-    ] = "float32",
+    ] = "float32"
     batch_size: Annotated[
         int | None,
         typer.Option("--batch", help="Bind the graph to this batch size; free by default.", min=1),
-    ] = None,
+    ] = None
     calibration_images: Annotated[
         int,
         typer.Option(
             help="Training images that set the INT8 ranges.", min=1, rich_help_panel=Precision
         ),
-    ] = 512,
+    ] = 512
     max_robust_drop: Annotated[
         float | None,
         typer.Option(
@@ -71,7 +79,7 @@ def export_command(
             "in float for it.",
             rich_help_panel=Precision,
         ),
-    ] = None,
+    ] = None
     max_float_layers: Annotated[
         int | None,
         typer.Option(
@@ -79,7 +87,7 @@ def export_command(
             min=0,
             rich_help_panel=Precision,
         ),
-    ] = None,
+    ] = None
     budget_images: Annotated[
         int | None,
         typer.Option(
@@ -87,14 +95,14 @@ def export_command(
             "Default: all, at most 1000.",
             rich_help_panel=Precision,
         ),
-    ] = None,
+    ] = None
     pareto: Annotated[
         Path | None,
         typer.Option(
             help="Picture (.svg, .png) of accuracy, latency and size of all that the budget tried.",
             rich_help_panel=Precision,
         ),
-    ] = None,
+    ] = None
     min_agreement: Annotated[
         float | None,
         typer.Option(
@@ -104,112 +112,168 @@ def export_command(
             min=0,
             max=1,
         ),
-    ] = None,
-    dataset: o.OptionalDatasetName = None,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
-    download: o.Download = False,
-    image_size: o.ImageSize = None,
-    seed: o.Seed = 0,
-    force: o.Force = False,
-    json_summary: o.Json = False,
-) -> None:
+    ] = None
+    dataset: o.OptionalDatasetName = None
+    data_dir: o.DataDir = o.DEFAULT_DATA_DIR
+    download: o.Download = False
+    image_size: o.ImageSize = None
+    seed: o.Seed = 0
+    force: o.Force = False
+    json_summary: o.Json = False
+
+
+def run_export(flags: ExportFlags) -> None:
     """Export to ONNX, fp32, FP16 or INT8, checked on clean and adversarial images before written.
 
     Example: ardx export student.safetensors --out student.onnx --int8 --target auto
     """
-    from dataclasses import asdict
-
-    from ard.data.datasets import load_dataset
+    from ard.data.datasets import load_dataset, matched
     from ard.exporting.export import export
-    from ard.exporting.precision import BudgetOptions
     from ard.models.weight_files import load_model
     from deploy.allowed_drop.budget import BudgetError
-    from deploy.allowed_drop.tradeoff import as_json, draw, require_picture
-    from deploy.plan import INPUTS
-    from edge_bench.files.store import atomic_file, refuse_existing_file, sha256_file
+    from deploy.allowed_drop.tradeoff import as_json, draw
+    from edge_bench.files.store import atomic_file
 
-    if out.suffix != ".onnx":
-        raise InputError(f"--out {out}: expected a file name that ends in .onnx")
-    if int8 and fp16:
-        raise InputError("--int8 and --fp16: an artefact has one precision; give one of them")
-    if input_type not in INPUTS:
-        raise InputError(f"--input {input_type}: expected {' or '.join(INPUTS)}")
-    if not int8:
-        choices = {
-            "--target": target,
-            "--calibration": calibration,
-            "--calibration-method": calibration_method,
-        }
-        for option, value in choices.items():
-            if value is not None:
-                raise InputError(
-                    f"{option} {value}: chooses INT8 settings; add --int8, or leave it out"
-                )
-    if max_robust_drop is not None and not (int8 or fp16):
-        raise InputError(
-            f"--max-robust-drop {max_robust_drop:g}: chooses what stays in float of a lower "
-            "precision; add --int8 or --fp16, or leave it out"
-        )
-    if max_robust_drop is None:
-        o.refuse_beside(
-            "belongs to a robustness budget, and no --max-robust-drop was given",
-            {
-                "--max-float-layers": max_float_layers,
-                "--budget-images": budget_images,
-                "--pareto": pareto,
-            },
-        )
-    if pareto is not None:
-        require_picture(pareto)
-        refuse_existing_file(pareto, force)
-    refuse_existing_file(out, force)
-    _, card = load_model(model)
-    int8_target = o.target_of(target or card.recipe.get("qat")) if int8 else None
-    data = load_dataset(dataset or card.dataset, data_dir, download=download, image_size=image_size)
-    budget = None
-    if max_robust_drop is not None:
-        budget = BudgetOptions(
-            max_drop=max_robust_drop, images=budget_images, max_float_layers=max_float_layers
-        )
+    _refuse_what_does_not_fit(flags)
+    _, card = load_model(flags.model)
+    int8_target = o.target_of(flags.target or card.recipe.get("qat")) if flags.int8 else None
+    data = load_dataset(
+        flags.dataset or card.dataset,
+        flags.data_dir,
+        download=flags.download,
+        image_size=flags.image_size,
+    )
+    data = matched(flags.model, card, data)
+    o.tell_skipped(data.skipped)
     try:
         exported = export(
-            model,
+            flags.model,
             data,
-            out,
+            flags.out,
             int8_target=int8_target,
-            calibration=calibration or "clean",
-            calibration_method=calibration_method or "minmax",
-            calibration_images=calibration_images,
-            fp16=fp16,
-            budget=budget,
-            input_type=input_type,
-            batch_size=batch_size,
-            least_agreement=min_agreement,
-            seed=seed,
-            force=force,
+            calibration=flags.calibration or "clean",
+            calibration_method=flags.calibration_method or "minmax",
+            calibration_images=flags.calibration_images,
+            fp16=flags.fp16,
+            target=_float_target(flags),
+            budget=_budget_of(flags),
+            input_type=flags.input_type,
+            batch_size=flags.batch_size,
+            least_agreement=flags.min_agreement,
+            seed=flags.seed,
+            force=flags.force,
             monitor=progress,
         )
     except BudgetError as missed:
-        if json_summary:
+        if flags.json_summary:
             print_json({"artifact": None, "budget": as_json(missed.outcome)})
         else:
             _print_budget(missed.outcome)
         raise
-    if pareto is not None and exported.budget is not None:
-        with atomic_file(pareto, force) as partial:
+    if flags.pareto is not None and exported.budget is not None:
+        with atomic_file(flags.pareto, flags.force) as partial:
             draw(exported.budget, partial)
-    if json_summary:
+    _tell(flags, exported, int8_target)
+
+
+export_command = o.command("export_command", ExportFlags, run_export)
+
+
+def _refuse_what_does_not_fit(flags: ExportFlags) -> None:
+    """Refuse options that exclude one another, and files that exist, before anything is read."""
+    from deploy.allowed_drop.tradeoff import require_picture
+    from deploy.plan import INPUTS
+    from edge_bench.files.kinds import Kind, kind_of
+    from edge_bench.files.store import refuse_existing_file
+
+    if kind_of(flags.out) is not Kind.ONNX:
+        raise InputError(f"--out {flags.out}: expected a file name that ends in .onnx")
+    if flags.int8 and flags.fp16:
+        raise InputError("--int8 and --fp16: an artefact has one precision; give one of them")
+    if flags.input_type not in INPUTS:
+        raise InputError(f"--input {flags.input_type}: expected {' or '.join(INPUTS)}")
+    if not flags.int8:
+        _refuse_int8_choices(flags)
+    if flags.max_robust_drop is not None and not (flags.int8 or flags.fp16):
+        raise InputError(
+            f"--max-robust-drop {flags.max_robust_drop:g}: chooses what stays in float of a lower "
+            "precision; add --int8 or --fp16, or leave it out"
+        )
+    if flags.max_robust_drop is None:
+        o.refuse_beside(
+            "belongs to a robustness budget, and no --max-robust-drop was given",
+            {
+                "--max-float-layers": flags.max_float_layers,
+                "--budget-images": flags.budget_images,
+                "--pareto": flags.pareto,
+            },
+        )
+    if flags.pareto is not None:
+        require_picture(flags.pareto)
+        refuse_existing_file(flags.pareto, flags.force)
+    refuse_existing_file(flags.out, flags.force)
+
+
+def _refuse_int8_choices(flags: ExportFlags) -> None:
+    choices = {
+        "--calibration": flags.calibration,
+        "--calibration-method": flags.calibration_method,
+    }
+    for option, value in choices.items():
+        if value is not None:
+            raise InputError(
+                f"{option} {value}: chooses INT8 settings; add --int8, or leave it out"
+            )
+    _float_target(flags)
+
+
+def _float_target(flags: ExportFlags) -> str | None:
+    """The target of fp32 or FP16, whose parser is to read the artefact."""
+    from deploy.quantization.targets import target_named
+
+    if flags.target is None or flags.int8:
+        return None
+    target = o.target_of(flags.target)
+    if not target_named(target).compilers:
+        raise InputError(
+            f"--target {flags.target}: chooses INT8 settings; add --int8, or leave it out"
+        )
+    return target
+
+
+def _budget_of(flags: ExportFlags) -> BudgetOptions | None:
+    """What the precision may cost, where it was said."""
+    from ard.exporting.precision import BudgetOptions
+
+    if flags.max_robust_drop is None:
+        return None
+    return BudgetOptions(
+        max_drop=flags.max_robust_drop,
+        images=flags.budget_images,
+        max_float_layers=flags.max_float_layers,
+    )
+
+
+def _tell(flags: ExportFlags, exported: Exported, int8_target: str | None) -> None:
+    """Print what was written and how far it agrees with torch."""
+    from dataclasses import asdict
+
+    from deploy.allowed_drop.tradeoff import as_json
+    from edge_bench.files.store import sha256_file
+
+    if flags.json_summary:
         checks = [asdict(parity) for parity in exported.parities]
-        summary: dict[str, Any] = {"artifact": str(out), "sha256": sha256_file(out)}
-        summary |= {"int8_target": int8_target, "parity": checks}
+        summary: dict[str, Any] = {"artifact": str(flags.out), "sha256": sha256_file(flags.out)}
+        summary |= {"int8_target": int8_target, "parity": checks, "parser": exported.parser}
         if exported.budget is not None:
             summary["budget"] = as_json(exported.budget)
         print_json(summary)
         return
     if exported.budget is not None:
         _print_budget(exported.budget)
-    precision = f"int8 {int8_target}" if int8 else "fp16" if fp16 else "fp32"
-    _print_parities(f"{out} ({precision})", exported.parities)
+    precision = f"int8 {int8_target}" if flags.int8 else "fp16" if flags.fp16 else "fp32"
+    read = f", read by {exported.parser}" if exported.parser else ""
+    _print_parities(f"{flags.out} ({precision}{read})", exported.parities)
 
 
 def _print_budget(outcome: Outcome) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, field, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import field, fields
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
+from edge_bench.commands.console import warn
+from edge_bench.commands.flags import Force as Force
+from edge_bench.commands.flags import Json as Json
+from edge_bench.commands.flags import command as command
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import ModelCard, parse_epsilon
 
@@ -23,12 +26,12 @@ Quantised = "From trained weights"
 DEFAULT_TARGET = "x86"
 """Of INT8: what runs rightly on every x86 processor."""
 
-DATASETS = "digits, fashion-mnist, cifar10, cifar100, tiny-imagenet or imagefolder:PATH."
-
 OptionalDatasetName = Annotated[
     str | None,
     typer.Option(
-        "--dataset", help="Default: the dataset the model was trained on.", rich_help_panel=Data
+        "--dataset",
+        help="Default: the dataset the model was trained on; its classes are matched by name.",
+        rich_help_panel=Data,
     ),
 ]
 DataDir = Annotated[
@@ -53,7 +56,8 @@ Images = Annotated[
     Path | None,
     typer.Option(
         help="Attack these images instead of the test images: a folder with one folder of pictures "
-        "per class (sorted, as torchvision's ImageFolder), or with images.npy and labels.npy.",
+        "per class, named as the model names its classes (some, or all as 0, 1, 2, ...), or "
+        "with images.npy and labels.npy. Hidden and system files are skipped.",
         rich_help_panel=Data,
     ),
 ]
@@ -61,7 +65,9 @@ Import = Annotated[
     Path | None,
     typer.Option(
         "--import",
-        help="Make no attack: take the images of another library from this .npz file.",
+        help="Make no attack: take the images of another library from this file (.npz, .pt, .pth). "
+        "With --dataset, clean images and labels that it lacks are the first test images there "
+        "(with --limit, those that an attack with it takes).",
         rich_help_panel=Importing,
     ),
 ]
@@ -69,7 +75,8 @@ ImportKey = Annotated[
     str | None,
     typer.Option(
         help="Names of the arrays in it, and the images' layout where their shape does not tell. "
-        "Default: images=images,clean=clean,labels=labels; also layout=nchw or layout=nhwc.",
+        "Default: images=images,clean=clean,labels=labels, or as torchattacks and AutoAttack's "
+        "examples call them; also layout=nchw or layout=nhwc.",
         rich_help_panel=Importing,
     ),
 ]
@@ -96,14 +103,19 @@ Parent = Annotated[
     typer.Option(help="Of an artefact: the weights that it was exported from (for gradients)."),
 ]
 Backend = Annotated[
-    str, typer.Option(help="Runtime of an artefact: ort, openvino, trt, ort-cuda or ort-tensorrt.")
+    str,
+    typer.Option(
+        help="Runtime of an artefact: ort, openvino, trt, trt-rtx, ort-cuda or ort-tensorrt."
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option(help="Output of an artefact that gives its logits, where several could."),
 ]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]
 Out = Annotated[Path, typer.Option(help="What to write.")]
-Force = Annotated[bool, typer.Option("--force", help="Overwrite what --out names.")]
-Json = Annotated[bool, typer.Option("--json", help="Print a machine-readable summary.")]
 
 DEFAULT_DATA_DIR = Path("data")
 NORM_NAMES = {"linf": "L-inf", "l2": "L2"}
@@ -137,33 +149,6 @@ def settings_of(flags: Any) -> Iterator[tuple[str, str, Any]]:
             yield flag.metadata["key"], option, getattr(flags, flag.name)
 
 
-def command(name: str, flags: type[Any], run: Callable[[Any], None]) -> Callable[..., None]:
-    """`run` as a command whose options are the fields of the dataclass `flags`.
-
-    typer reads options from a signature; commands that share them would have to repeat it.
-    """
-    hints = get_type_hints(flags, include_extras=True)
-
-    def invoke(**values: Any) -> None:
-        run(flags(**values))
-
-    def parameter(flag: Any) -> inspect.Parameter:
-        default = inspect.Parameter.empty if flag.default is MISSING else flag.default
-        return inspect.Parameter(
-            flag.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=flag.metadata.get("option", default),
-            annotation=hints[flag.name],
-        )
-
-    # A command's own options are what it is about: help shows them before the shared ones.
-    ordered = sorted(fields(flags), key=lambda flag: flag.name not in flags.__annotations__)
-    signature = inspect.Signature([parameter(flag) for flag in ordered])
-    invoke.__name__, invoke.__doc__ = name, run.__doc__
-    invoke.__signature__ = signature  # type: ignore[attr-defined]
-    return invoke
-
-
 def resolve_step_size(text: str | None, norm: str = "linf") -> float | None:
     """The value of --step-size; None leaves it to the attack."""
     return parse_epsilon(text, "--step-size", norm) if text else None
@@ -191,6 +176,12 @@ def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
     return image_size or (height if height == width else None)
 
 
+def tell_skipped(line: str) -> None:
+    """Say which files of a folder were passed over, if any."""
+    if line:
+        print(line, file=sys.stderr)
+
+
 def render_budget(epsilon: float, norm: str) -> str:
     """Norm and budget, such as `L-inf 8/255`."""
     return f"{NORM_NAMES[norm]} {render_epsilon(epsilon)}"
@@ -209,17 +200,46 @@ def render_epsilon(epsilon: float) -> str:
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:g}"
 
 
-def target_of(name: str | None) -> str:
+def warn_of_saturation(card: ModelCard, backend: str, root: Path | None = None) -> None:
+    """Say where a runtime gives an artefact other logits here than its target has.
+
+    ONNX Runtime is not told: `victims.open_victim` lets it compute as the target does.
+    """
+    from edge_bench.core.saturation import saturation
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
+
+    found = saturation(card, backend, has_vnni(root or ROOT))
+    if found and backend != "ort":
+        warn(found)
+
+
+def target_of(name: str | None, root: Path | None = None) -> str:
     """The value of --target, which may be `auto`; what was found out then, people are told.
+
+    So they are where this machine computes by other kernels than the target.
+
+    Args:
+        name: as given.
+        root: of the file system; None is this machine's.
 
     Raises:
         InputError: no such target, or none that is known for this machine.
     """
     from deploy.quantization.targets import target_here, target_named
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
 
+    root = root or ROOT
     if name != "auto":
         target_named(name or DEFAULT_TARGET)
+        if name == "x86-vnni" and has_vnni(root) is False:
+            warn(
+                f"--target {name}: this processor has no VNNI, and the file would saturate here; "
+                "accuracies are those of the target, computed by other kernels to the same bits, "
+                "and latencies are not the target's; --target x86 is for this processor"
+            )
         return name or DEFAULT_TARGET
-    found, seen = target_here()
+    found, seen = target_here(root)
     print(f"--target auto: {found} ({seen}; {target_named(found).why})", file=sys.stderr)
     return found

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, progress
+from ard.data.registry import KNOWN
+from ard.methods.registry import ANCHORS, INNER, methods_that
+from edge_bench.commands.bench_flags import floats_of
+from edge_bench.commands.console import print_json, progress, warn
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
 
@@ -34,6 +37,10 @@ QAT_DEFAULTS = {
     "precision": "fp32",
     "patience": 0,
 }
+
+
+def _inner(of_a_teacher: bool) -> str:
+    return ", ".join(n for n, inner in INNER.items() if inner.needs_teacher == of_a_teacher)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,7 @@ class LearningFlags:
     inner_steps: int | None = o.setting("inner_steps", "Attack steps in training.", "10")
     inner: str | None = o.setting(
         "inner",
-        "What that attack ascends: ce, kl_self, or of a teacher kl_clean, adaad, ranking.",
+        f"What that attack ascends: {_inner(False)}, or of a teacher {_inner(True)}.",
         "the method's",
     )
     epochs: int | None = o.setting("epochs", "Passes over the data.", "30")
@@ -105,7 +112,7 @@ class LearningFlags:
         ),
     ] = False
     torch_device: o.TorchDevice = "auto"
-    dataset: str | None = o.setting("dataset", o.DATASETS, "the recipe's", panel=o.Data)
+    dataset: str | None = o.setting("dataset", f"{KNOWN}.", "the recipe's", panel=o.Data)
     train_fraction: float | None = o.setting(
         "train_fraction",
         "Stratified part of the training data to use; the held-out part stays whole.",
@@ -131,7 +138,7 @@ class TeachFlags(LearningFlags):
         panel=None,
     )
     method: str | None = o.setting(
-        "method", "pgd_at, trades, mart, or natural (no defence).", "trades", panel=None
+        "method", f"{', '.join(methods_that(distil=False))}.", "trades", panel=None
     )
     beta: float | None = o.setting(
         "loss.beta", "Robust weight of trades and mart.", "the method's", panel=None
@@ -148,6 +155,22 @@ class DistillFlags(LearningFlags):
         typer.Option(
             help="What a published file is: its name in `ardx teachers`, or architecture."
         ),
+    ] = None
+    teacher_key: Annotated[
+        str | None,
+        typer.Option(
+            help="Where in a published file the weights lie, such as ema; the plain ones otherwise."
+        ),
+    ] = None
+    teacher_mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Channel means of a published teacher's normalisation, where neither its file nor "
+            "`ardx teachers` holds it: 0.5,0.5,0.5."
+        ),
+    ] = None
+    teacher_std: Annotated[
+        str | None, typer.Option(help="Channel deviations, like --teacher-mean.")
     ] = None
     clean_teacher: Annotated[
         Path | None,
@@ -175,13 +198,13 @@ class DistillFlags(LearningFlags):
     ] = False
     target: str | None = o.setting(
         "qat",
-        "Of --qat: x86, x86-vnni, arm, tensorrt or auto, as of export.",
+        "Of --qat: x86, x86-vnni, arm, tensorrt, tensorrt-rtx or auto, as of export.",
         "x86",
         panel=o.Quantised,
     )
     method: str | None = o.setting(
         "method",
-        "ard; to compare with: rslad, goldblum_ard, iad, adaad, mtard, igdm, dist_adv.",
+        f"{', '.join(methods_that(distil=True))}.",
         "ard",
         panel=None,
     )
@@ -216,7 +239,7 @@ class DistillFlags(LearningFlags):
         panel=o.Ranking,
     )
     anchor: str | None = o.setting(
-        "loss.anchor", "What fixes the scale: rslad, adaad, igdm or ce.", "rslad", panel=o.Ranking
+        "loss.anchor", f"What fixes the scale: {', '.join(ANCHORS)}.", "rslad", panel=o.Ranking
     )
 
 
@@ -247,8 +270,16 @@ def _distill(flags: DistillFlags) -> None:
         from ard.learning.teacher import load_teacher
 
         clean = load_teacher(flags.clean_teacher, None, data) if flags.clean_teacher else None
-        return load_teacher(flags.teacher, flags.teacher_arch, data), clean
+        tell = warn if world.leads else say_nothing
+        return load_teacher(flags.teacher, flags.teacher_arch, data, reading, tell), clean
 
+    from ard.models.checkpoints import Reading, say_nothing
+
+    reading = Reading(
+        key=flags.teacher_key,
+        mean=floats_of(flags.teacher_mean, "--teacher-mean"),
+        std=floats_of(flags.teacher_std, "--teacher-std"),
+    )
     start = _of_start(flags)
     if flags.target is not None:
         flags = replace(flags, target=o.target_of(flags.target))
@@ -287,7 +318,7 @@ distill = o.command("distill", DistillFlags, _distill)
 def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
     """All settings that were given, the most explicit last."""
     from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
-    from ard.methods.losses import method_named
+    from ard.methods.registry import method_named
 
     given = {
         key: convert(key, value, option)
@@ -332,9 +363,17 @@ def _learn(
             config.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
         )
     )
+    if world.leads:
+        o.tell_skipped(data.skipped)
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
     start = load_start(init, config, data) if init else None
+    asked = {"teacher": teacher, "clean_teacher": clean_teacher}
+    measured = {
+        name: _measured(flags, name, one, data, torch_device, world)
+        for name, one in asked.items()
+        if one is not None
+    }
     with progress(label) if world.leads else silent(label) as report_progress:
         learned = learn(
             config,
@@ -352,10 +391,35 @@ def _learn(
             report_progress=report_progress,
         )
     if world.leads:
-        _print_learned(learned, flags.json_summary)
+        _print_learned(learned, measured, flags.json_summary)
 
 
-def _print_learned(learned: Learned, json_summary: bool) -> None:
+def _measured(
+    flags: LearningFlags,
+    name: str,
+    teacher: Teacher,
+    data: Dataset,
+    torch_device: str,
+    world: World,
+) -> dict[str, float]:
+    """What a teacher keeps of held-out images, told before anything is trained on it."""
+    from ard.learning.teacher import Measured, doubt_about, measure
+
+    found = world.from_first(lambda: asdict(measure(teacher, data, torch_device)))
+    if world.leads:
+        if not flags.json_summary:
+            print(
+                f"{name.replace('_', ' ')}: clean accuracy {100 * found['clean_accuracy']:.1f} % "
+                f"on {found['images']:,} held-out training images"
+            )
+        if doubt := doubt_about(teacher, Measured(**found), data.classes):
+            warn(doubt)
+    return found
+
+
+def _print_learned(
+    learned: Learned, measured: dict[str, dict[str, float]], json_summary: bool
+) -> None:
     config = learned.config
     found = learned.validation
     if json_summary:
@@ -366,6 +430,7 @@ def _print_learned(learned: Learned, json_summary: bool) -> None:
                 "method": config.method,
                 "epochs": config.epochs,
                 "validation": asdict(found),
+                **measured,
             }
         )
         return

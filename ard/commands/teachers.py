@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table
+from edge_bench.commands.console import print_json, print_table, warn
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ def teachers(
     name: Annotated[
         str | None, typer.Option(help="Which teacher FILE is, where it was renamed.")
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--teacher-key", help="Where in FILE the weights lie, such as ema; as of distill."
+        ),
+    ] = None,
     dataset: Annotated[str | None, typer.Option(help="cifar10 or cifar100.")] = None,
     json_summary: o.Json = False,
 ) -> None:
@@ -39,7 +45,7 @@ def teachers(
 
     listed = teachers_of(dataset)
     if file is not None:
-        _check(file, name, dataset, json_summary)
+        _check(file, name, dataset, key, json_summary)
         return
     if name is not None:
         listed = [teacher_named(name, dataset)]
@@ -70,7 +76,9 @@ def _rows(listed: list[KnownTeacher], page: str) -> list[list[str]]:
     ]
 
 
-def _check(file: Path, name: str | None, dataset: str | None, json_summary: bool) -> None:
+def _check(
+    file: Path, name: str | None, dataset: str | None, key: str | None, json_summary: bool
+) -> None:
     from ard.models.published import teacher_named, teacher_of_file
 
     teacher = teacher_named(name, dataset) if name else teacher_of_file(file, dataset)
@@ -79,9 +87,10 @@ def _check(file: Path, name: str | None, dataset: str | None, json_summary: bool
             f"{file}: no known teacher is published under this file name; give --name with one "
             "that `ardx teachers` lists"
         )
+    from ard.models.checkpoints import Reading
     from ard.models.weight_files import load_known
 
-    model, sha256 = load_known(file, teacher)
+    model, sha256 = load_known(file, teacher, Reading(key=key), warn)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     compared = any(published.sha256 == sha256 for published in teacher.files)
     if json_summary:

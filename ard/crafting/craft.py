@@ -47,6 +47,10 @@ def craft_set(
 ) -> SetManifest:
     """Attack all `images` on a victim and write the set to the folder `out`.
 
+    Example:
+        images = SplitSource(digits.test, digits.name, digits.classes)
+        manifest = craft_set(victim, images, spec, Path("sets/pgd20"))
+
     Images that are already misclassified are attacked too: another model may still get them
     right. On the 8-bit grid, adversarial images are rounded inside the ball and judged again
     after rounding, in a forward pass of their own.
@@ -58,20 +62,12 @@ def craft_set(
         threat: how the victim is attacked, in the words of a manifest; `black-box` asks it for
             scores alone, everything else for gradients too.
     """
+    _refuse_what_finds_nothing(spec, threat, on_grid)
     n = len(images)
-    if on_grid and spec.norm == "linf" and grid_radius(spec.epsilon) == 0:
-        raise InputError(
-            f"--epsilon {spec.epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
-            "nothing would be attacked; use 1/255 or more, or --off-grid"
-        )
-    if threat == "black-box" and (spec.name != "square" or spec.norm != "linf"):
-        raise InputError(
-            f"--attack {spec.name}: expected squareN in linf for --threat blackbox, which sees "
-            "scores alone; leave --attack and --norm out"
-        )
     manifest = replace(
         _manifest(victim, spec, n, images.shape, images.dataset, threat=threat),
         classes=images.classes,
+        class_names=images.class_names,
         on_grid=on_grid,
     )
     plan = SetPlan(
@@ -103,6 +99,19 @@ def craft_set(
         manifest = writer.finish()
     report_progress(n, n, f"fools the source on {writer.fooled / n:.1%}")
     return manifest
+
+
+def _refuse_what_finds_nothing(spec: AttackSpec, threat: str, on_grid: bool) -> None:
+    if on_grid and spec.norm == "linf" and grid_radius(spec.epsilon) == 0:
+        raise InputError(
+            f"--epsilon {spec.epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
+            "nothing would be attacked; use 1/255 or more, or --off-grid"
+        )
+    if threat == "black-box" and (spec.name != "square" or spec.norm != "linf"):
+        raise InputError(
+            f"--attack {spec.name}: expected squareN in linf for --threat blackbox, which sees "
+            "scores alone; leave --attack and --norm out"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +208,7 @@ def _manifest(
         samples=samples,
         image_shape=image_shape,
         classes=victim.card.classes,
+        class_names=victim.card.class_names,
         dataset=dataset,
         attack=spec,
         threat=threat,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ard.crafting.npz import Member, open_member
-from ard.data.sources import check_labels
+from ard.crafting.array_files import Member, SourceMember, open_members
+from ard.crafting.foreign_pictures import (
+    ForeignPictures,
+    in_budget,
+    largest,
+    refuse_first,
+    to_levels,
+    unit64,
+)
+from ard.data.sources import Source, check_labels
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard, SetManifest
-from edge_bench.files.sets import ROUNDING, as_unit, distances
 
 # How near clean floats must be to 8-bit levels, which they are stored as.
 NEAR_A_LEVEL = 1e-3
 LAYOUTS = ("nchw", "nhwc")
-HOW_TO_NAME_KEYS = "--import-key images=KEY,clean=KEY,labels=KEY"
+HOW_TO_NAME_KEYS = (
+    "--import-key images=KEY,clean=KEY,labels=KEY, or give the --dataset whose first test images "
+    "the clean ones are"
+)
+KNOWN = {"images": ("adv_inputs", "adv_complete"), "clean": ("clean_inputs",), "labels": ()}
+"""What torchattacks and AutoAttack's own examples call the arrays of the files that they save."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,29 +64,6 @@ def parse_import_keys(text: str | None) -> ImportKeys:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ForeignPictures:
-    """Images in a file, and the order of their dimensions there."""
-
-    member: Member
-    shape: tuple[int, int, int]
-    channels_last: bool
-
-    def batches(self, size: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """(index of the first image, images (B, C, H, W)): uint8, or floats in [0, 1]."""
-        channels, height, width = self.shape
-        begin = 0
-        for part in self.member.batches(size):
-            if self.channels_last:
-                part = part.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-            else:
-                part = part.reshape(-1, channels, height, width)
-            if part.dtype != np.uint8:
-                _check_range(part, self.member.where, begin)
-            yield begin, part
-            begin += len(part)
-
-
-@dataclass(frozen=True, kw_only=True)
 class ForeignArrays:
     """The three arrays of a file, of one length."""
 
@@ -95,8 +84,8 @@ class ForeignArrays:
         )
         for (begin, found), (_, raw_clean), labels in parts:
             clean = to_levels(raw_clean)
-            apart = _largest(np.abs(_unit64(raw_clean) - _unit64(clean)))
-            _refuse_first(
+            apart = largest(np.abs(unit64(raw_clean) - unit64(clean)))
+            refuse_first(
                 apart > NEAR_A_LEVEL,
                 apart,
                 begin,
@@ -107,27 +96,38 @@ class ForeignArrays:
                 ),
             )
             images = to_levels(found) if manifest.on_grid else found.astype(np.float32)
-            distance = distances(as_unit(images), as_unit(clean), attack.norm)
-            _refuse_first(
-                distance > attack.epsilon + ROUNDING,
-                distance,
-                begin,
-                lambda index, value: (
-                    f"{self.images.member.where}: image {index} is {value:.4f} ({attack.norm}) "
-                    f"from its clean one, beyond --epsilon {attack.epsilon:.4f}; give the budget "
-                    "that it was made with"
-                ),
-            )
+            images = in_budget(images, clean, begin, attack, self.images)
+            labels = labels.reshape(-1)
             check_labels(labels, manifest.classes, self.labels.where)
             yield begin, images, clean, labels.astype(np.int64)
 
 
-def open_arrays(path: Path, keys: ImportKeys, card: ModelCard) -> ForeignArrays:
-    """Find the arrays in the file and see that their types and shapes fit the model."""
-    images = open_member(path, keys.images, HOW_TO_NAME_KEYS)
-    clean = open_member(path, keys.clean, HOW_TO_NAME_KEYS)
-    labels = open_member(path, keys.labels, HOW_TO_NAME_KEYS)
-    if labels.dtype.kind not in "iu" or len(labels.shape) != 1 or labels.shape[0] < 1:
+def open_arrays(
+    path: Path, keys: ImportKeys, card: ModelCard, source: Source | None = None
+) -> ForeignArrays:
+    """Find the arrays in the file and see that their types and shapes fit the model.
+
+    Clean images and labels that it lacks are the first of `source`, in its order.
+    """
+    names = {
+        role: (name, *known) if name == role else (name,)
+        for role, known in KNOWN.items()
+        for name in [getattr(keys, role)]
+    }
+    found = open_members(path, names, optional=source is not None, how=HOW_TO_NAME_KEYS)
+    images = found["images"]
+    if source is not None:
+        count = images.shape[0] if images.shape else 0
+        if count > len(source):
+            raise InputError(
+                f"{images.where}: {count} images, but {source.dataset} has {len(source)} test "
+                "images to belong to them; save the clean images and labels in the file, too"
+            )
+        found.setdefault("clean", SourceMember(source=source, count=count))
+        found.setdefault("labels", SourceMember(source=source, count=count, labels=True))
+    clean, labels = found["clean"], found["labels"]
+    n = labels.shape[0] if labels.shape else 0
+    if labels.dtype.kind not in "iu" or labels.shape not in ((n,), (n, 1)) or n < 1:
         raise InputError(
             f"{labels.where}: expected one integer per image, came {labels.dtype.name} of shape "
             f"{labels.shape}; save class numbers"
@@ -171,57 +171,3 @@ def _pictures(member: Member, card: ModelCard, layout: str | None) -> ForeignPic
         )
     channels_last = last and (layout == "nhwc" or not first)
     return ForeignPictures(member=member, shape=card.input_shape, channels_last=channels_last)
-
-
-def are_levels(images: ForeignPictures, size: int) -> bool:
-    """Do all images lie on the 8-bit grid? Up to the rounding of one division by 255."""
-    if images.member.dtype == np.uint8:
-        return True
-    return all(
-        bool((np.abs(_unit64(part) - _unit64(to_levels(part))) <= ROUNDING).all())
-        for _, part in images.batches(size)
-    )
-
-
-def _check_range(images: NDArray[Any], where: str, begin: int) -> None:
-    """Refuse values outside [0, 1], NaN among them."""
-    flat = images.reshape(len(images), -1)
-    outside = ~((flat >= 0) & (flat <= 1))
-    wrong: NDArray[np.bool_] = np.any(outside, axis=1)
-    _refuse_first(
-        wrong,
-        np.take_along_axis(flat, outside.argmax(axis=1)[:, None], axis=1)[:, 0],
-        begin,
-        lambda index, value: (
-            f"{where}: image {index} holds {value:g}, expected values in [0, 1]; divide levels by "
-            "255 or save them as uint8"
-        ),
-    )
-
-
-def _refuse_first(
-    wrong: NDArray[np.bool_],
-    values: NDArray[Any],
-    begin: int,
-    sentence: Callable[[int, float], str],
-) -> None:
-    """Refuse the first image of a batch that is wrong, by its number in the file and its value."""
-    if wrong.any():
-        first = int(wrong.argmax())
-        raise InputError(sentence(begin + first, float(values[first])))
-
-
-def to_levels(images: NDArray[Any]) -> NDArray[np.uint8]:
-    """Images in [0, 1] to the nearest 8-bit levels; levels stay as they are."""
-    return images if images.dtype == np.uint8 else np.rint(_unit64(images) * 255).astype(np.uint8)
-
-
-def _unit64(images: NDArray[Any]) -> NDArray[np.float64]:
-    """Images in [0, 1], exact enough to tell a level from its neighbourhood."""
-    return images.astype(np.float64) / (255 if images.dtype == np.uint8 else 1)
-
-
-def _largest(distance: NDArray[Any]) -> NDArray[Any]:
-    """(B, ...) to the largest of every image, (B,)."""
-    found: NDArray[Any] = distance.reshape(len(distance), -1).max(axis=1)
-    return found

@@ -1,4 +1,4 @@
-"""Adversarial sets that another library made: read from an .npz file, checked, judged anew.
+"""Adversarial sets that another library made: read from its file, checked, judged anew.
 
 Nothing in the file is believed: images, labels and budget are checked sample by sample, and
 whether an image fools the model is decided here.
@@ -6,6 +6,7 @@ whether an image fools the model is decided here.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from torch import nn
 
 from ard.attacks.budget import budget_of
 from ard.crafting.craft import BATCH_SIZE, arithmetic
-from ard.crafting.foreign import ImportKeys, are_levels, open_arrays
+from ard.crafting.foreign import ImportKeys, open_arrays
+from ard.crafting.foreign_pictures import are_levels
+from ard.data.sources import Source
 from ard.models.predict import predict
 from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import BoolArray
@@ -48,6 +51,7 @@ def import_set(
     *,
     model_sha256: str,
     keys: ImportKeys | None = None,
+    source: Source | None = None,
     force: bool = False,
     batch_size: int = BATCH_SIZE,
     torch_device: str = "cpu",
@@ -57,29 +61,22 @@ def import_set(
 
     Args:
         spec: the attack's name, norm and budget; every image is held to the budget.
+        source: test images, the first of which are the clean ones of a file without its own.
 
     Raises:
         InputError: a damaged file, a missing key, or images, labels or distances that no set may
             hold; names the first image at fault.
     """
     keys = keys or ImportKeys()
-    arrays = open_arrays(path, keys, card)
+    arrays = open_arrays(path, keys, card, source)
     n = arrays.labels.shape[0]
     sha256 = sha256_file(path)
-    manifest = SetManifest(
-        samples=n,
-        image_shape=card.input_shape,
-        classes=card.classes,
-        dataset=card.dataset,
-        attack=spec,
-        threat="imported",
-        source_sha256=sha256,
-        source_name=path.name,
-        on_grid=are_levels(arrays.images, batch_size),
-        arrays={},
-        versions=runtime_versions() | {"torch": str(torch.__version__)},
+    manifest = replace(
+        _manifest(card, spec, n, path.name, sha256), on_grid=are_levels(arrays.images, batch_size)
     )
     made_from = {"file": sha256, "keys": str(keys), "model": model_sha256}
+    if source is not None:
+        made_from["clean"] = source.identity
     plan = SetPlan(
         manifest=manifest, batch_size=batch_size, made_from=made_from | arithmetic(torch_device)
     )
@@ -97,8 +94,31 @@ def import_set(
             writer.discard()
             raise
         manifest = writer.finish()
-    report_progress(n, n, f"fools the model on {writer.fooled / n:.1%}")
+    told = f"fools the model on {writer.fooled / n:.1%}"
+    if clipped := max(arrays.images.clipped, arrays.clean.clipped):
+        told += f"; values up to {clipped:.1e} outside [0, 1], as rounding leaves, were clipped"
+    report_progress(n, n, told)
     return manifest
+
+
+def _manifest(
+    card: ModelCard, spec: AttackSpec, samples: int, name: str, sha256: str
+) -> SetManifest:
+    """Of a set off the grid that was read from the file `name`."""
+    return SetManifest(
+        samples=samples,
+        image_shape=card.input_shape,
+        classes=card.classes,
+        class_names=card.class_names,
+        dataset=card.dataset,
+        attack=spec,
+        threat="imported",
+        source_sha256=sha256,
+        source_name=name,
+        on_grid=False,
+        arrays={},
+        versions=runtime_versions() | {"torch": str(torch.__version__)},
+    )
 
 
 def _fools(

@@ -61,18 +61,24 @@ class Member:
             file.read(1)
 
 
-def open_member(path: Path, key: str, how: str) -> Member:
-    """Find an array in the file and read its header; `how` names the option that chooses keys.
+def keys_of(path: Path) -> list[str]:
+    """Names of the arrays in the file.
 
     Raises:
-        InputError: no .npz file, no such key, or no array of plain numbers.
+        InputError: no .npz file.
     """
     require_file(path, "an .npz file")
     with _reading(path), zipfile.ZipFile(path) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
-        if key not in names:
-            there = ", ".join(names) or "no array at all"
-            raise InputError(f"{path}: no array {key!r} in it, but {there}; name it: {how}")
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def open_member(path: Path, key: str) -> Member:
+    """Read the header of an array of the file.
+
+    Raises:
+        InputError: no array of plain numbers.
+    """
+    with _reading(path), zipfile.ZipFile(path) as archive:
         with archive.open(f"{key}.npy") as file:
             try:
                 version = npy.read_magic(file)

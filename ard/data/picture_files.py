@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ard.data.picture_tree import FORMATS
 from ard.data.splits import Split
 from edge_bench.core.errors import InputError, first_line
 
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 
 # Above this a dataset's decoded pictures stay in their files: ImageNet at 224 pixels has 190 GB.
 IN_MEMORY_BYTES = 1 << 30
+
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)
+"""EXIF's tag, and those of its values that swap width and height."""
+DECODED = "upright"
+"""How pictures are decoded; another word where the same files would give other pixels."""
 
 # Decoding gives up Python's lock, so a few threads keep ahead of any training step.
 MOST_THREADS = 8
@@ -77,7 +83,7 @@ class PictureFiles:
         for chosen in self.index.tolist():
             path = self.paths[chosen]
             with _opened(path) as picture:
-                width, height = picture.size
+                width, height = _upright_size(picture)
             self._check_size(path, height, width)
 
     def digest(self) -> str:
@@ -85,14 +91,16 @@ class PictureFiles:
 
         Not of their pixels: decoding a dataset that does not fit into memory takes hours.
         """
-        digest = hashlib.sha256(f"{self.image_size}\0{self.size}".encode())
+        digest = hashlib.sha256(f"{DECODED}\0{self.image_size}\0{self.size}".encode())
         for chosen in self.index.tolist():
             path = self.paths[chosen]
             try:
                 size = path.stat().st_size
             except OSError as error:
                 raise _unreadable(path, error) from None
-            digest.update(f"{path.relative_to(self.root).as_posix()}\0{size}\0".encode())
+            # As bytes: a name need not be text.
+            name = os.fsencode(path.relative_to(self.root).as_posix())
+            digest.update(name + f"\0{size}\0".encode())
         return digest.hexdigest()
 
     def _check_size(self, path: Path, height: int, width: int) -> None:
@@ -145,15 +153,20 @@ def loaded_ahead(split: Split, indices: Iterable[Tensor]) -> Generator[Split]:
 
 
 def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
-    """One picture as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`."""
+    """One picture, upright, as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`.
+
+    Transparency is dropped: what shows is the colour below it. Of several frames the first counts.
+
+    Raises:
+        InputError: no readable picture, or one of more than 8 bits a channel.
+    """
     from PIL.Image import Resampling
 
     with _opened(path) as picture:
-        if picture.mode[0] in "IF":
-            raise InputError(
-                f"{path}: more than 8 bits a channel, which would not survive; convert it"
-            )
-        image = picture.convert(mode)
+        picture.load()
+        # Of a palette's transparency Pillow warns, and then drops it, too.
+        picture.info.pop("transparency", None)
+        image = _upright(picture).convert(mode)
     if image_size is not None:
         image = image.resize((image_size, image_size), Resampling.BILINEAR)
     return np.asarray(image)
@@ -165,11 +178,74 @@ def _opened(path: Path) -> Generator[Image]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        if not path.is_file():
+            raise OSError("not a regular file" if path.exists() else "no such file")
+        with Image.open(path, formats=FORMATS) as picture:
+            if _is_deep(picture):
+                raise InputError(
+                    f"{path}: more than 8 bits a channel, which would not survive; convert it"
+                )
             yield picture
     # A damaged file ends as any of these, depending on its format.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from None
+
+
+def _is_deep(picture: Image) -> bool:
+    """Has it more than 8 bits a channel? Pillow cuts colours of 16 bits to 8 without a word.
+
+    How the pixels lie in the file its tiles tell: a raw mode such as `RGB;16B`, and of a PPM the
+    largest value where that is not 255.
+    """
+    if picture.mode[0] in "IF":
+        return True
+    for tile in getattr(picture, "tile", ()):
+        raw, *more = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        if picture.format == "PPM":
+            if more and more[0] > 255:
+                return True
+        # In a BMP ;16 means 16 bits for all channels together.
+        elif picture.format != "BMP" and ";16" in str(raw):
+            return True
+    return False
+
+
+def _upright_size(picture: Image) -> tuple[int, int]:
+    """(width, height) once the orientation in its EXIF data is applied."""
+    width, height = picture.size
+    # Of a TIFF Pillow gives the upright size, and when it loads it, the upright pixels.
+    turned = picture.format != "TIFF" and _orientation(picture) in QUARTER_TURNS
+    return (height, width) if turned else (width, height)
+
+
+def _upright(picture: Image) -> Image:
+    """The picture, loaded, as its orientation wants it shown."""
+    from PIL.Image import Transpose
+
+    # Not ImageOps.exif_transpose, which writes the other tags anew and fails where one is damaged.
+    turn = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }.get(_orientation(picture))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation(picture: Image) -> int:
+    """1 to 8; 1 where none is stated, or none that can be read."""
+    from PIL import Image
+
+    try:
+        # Not the method of PNG, which decodes the whole file in search of a block at its end.
+        found = Image.Image.getexif(picture).get(ORIENTATION)
+    except Exception:
+        # A damaged block raises almost anything; viewers show such a picture as it lies.
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _unreadable(path: Path, error: BaseException) -> InputError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,21 +12,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ard.data.picture_files import read_picture
+from ard.data.picture_files import DECODED, read_picture
+from ard.data.picture_tree import open_tree, sorted_pictures
 from ard.data.splits import Split
+from edge_bench.core.classes import ClassNames, are_indices, indices_of, shown
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 
-# Those of torchvision's ImageFolder.
-PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 MODES = {1: "L", 3: "RGB"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassFolder:
-    """One class of a folder of pictures: how many, and a digest of their names, sizes, times."""
+    """One class of a folder of pictures: how many, and a digest of their names, sizes, times.
+
+    `label` is its index among the model's classes.
+    """
 
     path: Path
+    label: int
     count: int
     digest: str
 
@@ -34,23 +38,30 @@ class ClassFolder:
 class PictureSource:
     """Pictures in one folder per class, decoded when they are read.
 
-    Classes are the folders in the order of their names and pictures follow in the order of theirs,
-    as in torchvision's ImageFolder. Only the names of one class are held at a time.
+    Pictures follow in the order of their names, class by class, as in torchvision's ImageFolder.
+    Only the names of one class are held at a time.
     """
 
     def __init__(
-        self, folders: list[ClassFolder], card: ModelCard, image_size: int | None = None
+        self,
+        folders: list[ClassFolder],
+        card: ModelCard,
+        image_size: int | None = None,
+        skipped: str = "",
     ) -> None:
         self._folders = folders
+        self.skipped = skipped
         self._ends = np.cumsum([folder.count for folder in folders])
         self._image_size = image_size
         self._listed: tuple[int, list[Path]] = (-1, [])
         self.dataset, self.classes, self.shape = card.dataset, card.classes, card.input_shape
+        self.class_names = card.class_names
 
     @property
     def identity(self) -> str:
         """Digest of the files' names, sizes and times, and of the size they are brought to."""
-        text = "".join(folder.digest for folder in self._folders) + str(self._image_size)
+        parts = [f"{folder.digest}{folder.label}\0" for folder in self._folders]
+        text = f"{DECODED}\0{self._image_size}\0{''.join(parts)}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -58,8 +69,8 @@ class PictureSource:
 
     def labels(self) -> NDArray[np.int64]:
         """(N,) labels, without reading a picture."""
-        counts = [folder.count for folder in self._folders]
-        return np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        labels = np.asarray([folder.label for folder in self._folders], dtype=np.int64)
+        return np.repeat(labels, [folder.count for folder in self._folders])
 
     def read(self, begin: int, end: int) -> Split:
         """Decode the pictures `begin` to `end`."""
@@ -69,10 +80,10 @@ class PictureSource:
         """Decode the pictures at `index`."""
         channels, height, width = self.shape
         images = np.empty((len(index), channels, height, width), dtype=np.uint8)
-        labels = np.searchsorted(self._ends, index, side="right")
-        for row, (label, sample) in enumerate(zip(labels, index, strict=True)):
-            first = self._ends[label] - self._folders[label].count
-            path = self._paths(int(label))[sample - first]
+        which = np.searchsorted(self._ends, index, side="right")
+        for row, (place, sample) in enumerate(zip(which, index, strict=True)):
+            first = self._ends[place] - self._folders[place].count
+            path = self._paths(int(place))[sample - first]
             picture = read_picture(path, MODES[channels], self._image_size)
             if picture.shape[:2] != (height, width):
                 raise InputError(
@@ -80,18 +91,19 @@ class PictureSource:
                     f"{width}x{height}; give --image-size to resize them all"
                 )
             images[row] = picture.reshape(height, width, channels).transpose(2, 0, 1)
-        return Split(torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64)))
+        labels = np.asarray([self._folders[place].label for place in which], dtype=np.int64)
+        return Split(torch.from_numpy(images), torch.from_numpy(labels))
 
-    def _paths(self, label: int) -> list[Path]:
-        if self._listed[0] != label:
-            folder = self._folders[label]
-            paths = list(_pictures_below(folder.path))
+    def _paths(self, place: int) -> list[Path]:
+        if self._listed[0] != place:
+            folder = self._folders[place]
+            paths, _ = sorted_pictures(folder.path)
             if digest_files(folder.path, paths) != folder.digest:
                 raise InputError(
                     f"{folder.path}: its pictures changed while they were read; give the command "
                     "again once they stay as they are"
                 )
-            self._listed = (label, paths)
+            self._listed = (place, paths)
         return self._listed[1]
 
 
@@ -111,6 +123,16 @@ class SomePictures:
     def classes(self) -> int:
         """Those of the whole folder."""
         return self.whole.classes
+
+    @property
+    def class_names(self) -> ClassNames | None:
+        """Those of the whole folder."""
+        return self.whole.class_names
+
+    @property
+    def skipped(self) -> str:
+        """That of the whole folder."""
+        return self.whole.skipped
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -144,33 +166,53 @@ def open_pictures(path: Path, card: ModelCard, image_size: int | None) -> Pictur
         raise InputError(
             f"--image-size {image_size}: the model reads {width}x{height} pixels; give that size"
         )
-    roots = sorted(entry for entry in path.iterdir() if entry.is_dir())
-    if len(roots) != card.classes:
-        raise InputError(
-            f"--images {path}: expected {card.classes} folders, one per class of the model, found "
-            f"{len(roots)}; name the folder that holds the classes' folders"
-        )
+    tree = open_tree(path)
     folders = []
-    for root in roots:
-        paths = list(_pictures_below(root))
-        folders.append(ClassFolder(path=root, count=len(paths), digest=digest_files(root, paths)))
-    if not any(folder.count for folder in folders):
-        raise InputError(f"--images {path}: no pictures ({', '.join(PICTURES)}) in its folders")
-    return PictureSource(folders, card, image_size)
+    for name, label in zip(
+        tree.names, labels_of(tree.class_names, card, f"--images {path}"), strict=True
+    ):
+        paths = tree.pictures(name)
+        root = path / name
+        digest = digest_files(root, paths)
+        folders.append(ClassFolder(path=root, label=label, count=len(paths), digest=digest))
+    told = "\n".join(filter(None, (str(tree.skipped), taken_as_indices(tree.class_names, card))))
+    return PictureSource(folders, card, image_size, told)
 
 
-def _pictures_below(root: Path) -> Iterator[Path]:
-    """Pictures in a class's folder and the folders in it, in ImageFolder's order."""
-    for folder, _, names in sorted(os.walk(root, followlinks=True)):
-        for name in sorted(names):
-            if name.lower().endswith(PICTURES):
-                yield Path(folder, name)
+def taken_as_indices(names: Sequence[str], card: ModelCard) -> str:
+    """A line where classes named by numbers stand for those of a model that names them by words."""
+    if card.class_names is None or not are_indices(names, card.class_names):
+        return ""
+    meant = shown(card.class_names)
+    return f"classes 0 to {len(names) - 1}: taken as the model's in their order, {meant}"
+
+
+def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:
+    """The index among the model's classes of each folder name.
+
+    Of a model without names on its card only the count can be compared. If it was trained on a
+    folder of pictures, its classes are in the order of text, whatever they are called.
+
+    Raises:
+        InputError: a class that the model does not know, or another number of classes.
+    """
+    if card.class_names is not None:
+        return indices_of(names, card.class_names, where)
+    if len(names) != card.classes:
+        raise InputError(
+            f"{where}: expected {card.classes} folders, one per class of the model, found "
+            f"{len(names)}; name the folder that holds the classes' folders"
+        )
+    if card.dataset.startswith("imagefolder:"):
+        return [sorted(names).index(name) for name in names]
+    return list(range(len(names)))
 
 
 def digest_files(root: Path, paths: list[Path]) -> str:
     """Digest of files by name, size and time of change, so that none needs to be read twice."""
-    digest = hashlib.sha256(root.name.encode())
+    digest = hashlib.sha256(os.fsencode(root.name))
     for path in paths:
         found = path.stat()
-        digest.update(f"{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
+        name = os.fsencode(path.relative_to(root))
+        digest.update(name + f"\0{found.st_size}\0{found.st_mtime_ns}\0".encode())
     return digest.hexdigest()

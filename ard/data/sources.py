@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ard.data.picture_folder import SomePictures, digest_files, open_pictures
 from ard.data.splits import SPLIT_SEED, Split, any_subset
+from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.sets import batches, release
@@ -30,6 +31,14 @@ class Source(Protocol):
     @property
     def classes(self) -> int:
         """Labels are below this."""
+
+    @property
+    def class_names(self) -> ClassNames | None:
+        """Of the classes, in the order of their labels."""
+
+    @property
+    def skipped(self) -> str:
+        """Lines about files that were passed over, as of a Dataset."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,6 +61,8 @@ class SplitSource:
     split: Split
     dataset: str
     classes: int
+    class_names: ClassNames | None = None
+    skipped: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,7 +91,9 @@ class ArraySource:
     labels: NDArray[Any]
     dataset: str
     classes: int
+    class_names: ClassNames | None
     identity: str
+    skipped: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -153,6 +166,7 @@ def _open_arrays(folder: Path, card: ModelCard) -> ArraySource:
         labels=labels,
         dataset=card.dataset,
         classes=card.classes,
+        class_names=card.class_names,
         identity=digest_files(folder, [folder / "images.npy", folder / "labels.npy"]),
     )
 

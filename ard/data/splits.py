@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 
 # Splits that must agree between teacher, student and evaluation never follow the run's seed.
@@ -99,13 +100,22 @@ class Split:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """A named dataset. `flips`: a mirrored image keeps its class."""
+    """A named dataset.
+
+    Attributes:
+        flips: a mirrored image keeps its class.
+        class_names: of the classes, in the order of their labels; None where nobody knows them.
+        skipped: lines about files that were passed over in a folder of pictures, and about classes
+            named by numbers that stand for others; empty where there is nothing to tell.
+    """
 
     name: str
     train: Split
     test: Split
     classes: int
     flips: bool
+    class_names: ClassNames | None = None
+    skipped: str = ""
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

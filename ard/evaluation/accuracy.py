@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.autoattack import require_classes
-from ard.attacks.deployed import Deployed
 from ard.attacks.pace import reported
 from ard.attacks.registry import attack_label, expand, named_parts
 from ard.attacks.run import run_attack
 from ard.data.splits import Split, as_float
+from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from ard.models.predict import predict
 from ard.processes.world import ALONE, World
@@ -146,6 +146,10 @@ def evaluate_all(
 ) -> dict[str, BoolArray]:
     """Masks by attack: `clean`, each attack, and `worst case`, right under all of them.
 
+    Example:
+        masks = evaluate_all(model, digits.test, [parse_attack("pgd20", epsilon=0.15)])
+        print(masks["worst case"].mean())
+
     Args:
         each: attack every sample that is right on the clean image with every attack. Otherwise an
             attack sees only what the earlier ones left, so that its mask is the worst case so far;
@@ -155,9 +159,8 @@ def evaluate_all(
         keep: given the images (N, C, H, W) in [0, 1] that an attack ended with, before `finished`;
             those of samples that it did not attack are clean.
     """
-    masks = dict(known or {})
+    masks, order = dict(known or {}), ["clean"]
     worst = np.ones(len(split), dtype=np.bool_)
-    order = ["clean"]
 
     def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
         if label not in masks:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_bench.core.metrics import BoolArray, decode_mask, encode_mask
-from edge_bench.files.store import write_json
+from edge_bench.files.store import TEXT, write_json
 
 
 class Ledger:
@@ -28,7 +28,7 @@ class Ledger:
 
     def _read(self) -> dict[str, BoolArray]:
         try:
-            found = json.loads(self.path.read_text(encoding="utf-8"))
+            found = json.loads(self.path.read_text(encoding=TEXT))
             if found["identity"] != self._identity:
                 return {}
             return {name: decode_mask(mask) for name, mask in found["masks"].items()}

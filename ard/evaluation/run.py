@@ -15,6 +15,7 @@ from ard.data.splits import Split
 from ard.evaluation.accuracy import BATCH_SIZE, evaluate_all
 from ard.evaluation.doubts import Doubt, doubts_about
 from ard.evaluation.ledger import Ledger
+from ard.evaluation.record import EvaluationRecord
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import BoolArray, accuracy, encode_mask
@@ -137,8 +138,21 @@ def as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
     return evaluation.asked() | {
         "accuracy": {name: accuracy(mask) for name, mask in masks.items()},
         "worst_case_of": worst_of,
+        "class_names": evaluation.victim.card.class_names,
         "doubts": [asdict(doubt) for doubt in result.doubts],
     }
+
+
+def record_of(evaluation: Evaluation, result: Result) -> EvaluationRecord:
+    """The evaluation as its file holds it."""
+    values = as_json(evaluation, result)
+    values |= {
+        "attacks": tuple(evaluation.specs),
+        "worst_case_of": tuple(values["worst_case_of"]),
+        "doubts": tuple(result.doubts),
+        "masks": result.encoded_masks(),
+    }
+    return EvaluationRecord(**values)
 
 
 def rows(result: Result) -> list[list[str]]:

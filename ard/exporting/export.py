@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
-from ard.data.datasets import check_dataset
+from ard.data.datasets import matched
 from ard.data.splits import Dataset, as_float, hold_out_validation, take_limit
 from ard.exporting import precision
 from ard.exporting.precision import BudgetOptions
@@ -15,7 +16,9 @@ from ard.models.weight_files import load_model
 from deploy.artifact import Exported, export_artifact
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.calibration import require_method
+from edge_bench import devices
 from edge_bench.core.progress import Monitor, silent
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
 CHECK_IMAGES = 512
@@ -44,6 +47,7 @@ def export(
     calibration_method: str = "minmax",
     calibration_images: int = 512,
     fp16: bool = False,
+    target: str | None = None,
     budget: BudgetOptions | None = None,
     input_type: str = "float32",
     batch_size: int | None = None,
@@ -51,37 +55,35 @@ def export(
     seed: int = 0,
     force: bool = False,
     monitor: Monitor = silent,
+    root: Path = devices.ROOT,
 ) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
-    `input_type` and `batch_size` as in `ExportPlan`.
+    Example:
+        export(Path("student.safetensors"), digits, Path("student.onnx"), int8_target="arm")
+
+    `target` (of fp32 and fp16), `input_type` and `batch_size` as in `ExportPlan`, `root` as in
+    `export_artifact`.
 
     Raises:
         BudgetError: the budget cannot be met; nothing is written.
     """
     model, card = load_model(model_path)
-    check_dataset(model_path, card, dataset)
+    dataset = matched(model_path, card, dataset)
     training, validation = hold_out_validation(dataset.train)
     check = take_limit(validation, CHECK_IMAGES)
-    clean = as_float(check.images)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
     adversarial = precision.adversarial_images(model, check, spec)
-    if least_agreement is None:
-        least_agreement = LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT
-        if card.recipe.get("qat"):
-            least_agreement = LEAST_AGREEMENT_TRAINED
     int8 = None
-    if int8_target is not None and card.recipe.get("qat"):
+    if int8_target is not None:
         int8 = Int8Plan(target=int8_target)
-    elif int8_target is not None:
+    if int8 is not None and not card.recipe.get("qat"):
         require_method(calibration_method)
         images = precision.calibration_images(
             model, training, calibration_images, calibration, epsilon, seed, monitor
         )
-        int8 = Int8Plan(
-            target=int8_target, calibration=images, kind=calibration, method=calibration_method
-        )
+        int8 = replace(int8, calibration=images, kind=calibration, method=calibration_method)
     measured = None
     if budget is not None:
         measured = precision.budget_of_precision(
@@ -92,16 +94,27 @@ def export(
             epsilon=epsilon,
             seed=seed,
             monitor=monitor,
+            root=root,
         )
     plan = ExportPlan(
         parent_sha256=sha256_file(model_path),
         int8=int8,
         fp16=fp16,
+        target=target,
         budget=measured,
         input=input_type,
         batch_size=batch_size,
-        check_images={"clean": clean, "adversarial": adversarial},
+        check_images={"clean": as_float(check.images), "adversarial": adversarial},
         check_labels=check.labels,
-        least_agreement=least_agreement,
+        least_agreement=_least_agreement(card, int8_target, least_agreement),
     )
-    return export_artifact(model, card, plan, out, force, monitor)
+    return export_artifact(model, card, plan, out, force, monitor, root)
+
+
+def _least_agreement(card: ModelCard, int8_target: str | None, asked: float | None) -> float:
+    """The share of equal classes that an artefact is held to, `asked` for or by its precision."""
+    if asked is not None:
+        return asked
+    if card.recipe.get("qat"):
+        return LEAST_AGREEMENT_TRAINED
+    return LEAST_AGREEMENT_INT8 if int8_target else LEAST_AGREEMENT_FLOAT

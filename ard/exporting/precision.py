@@ -13,15 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.deployed import Deployed
 from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
 from ard.data.splits import SPLIT_SEED, Split, any_subset, as_float, calibration_part, take_limit
 from ard.evaluation.accuracy import evaluate_attack
+from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from deploy.allowed_drop.budget import Budget, Judged, Part
-from edge_bench.backends import open_backend
+from deploy.quantization.twin import open_as_target
+from edge_bench import devices
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.core.spec import AttackSpec
@@ -98,6 +99,7 @@ def budget_of_precision(
     epsilon: float,
     seed: int,
     monitor: Monitor = silent,
+    root: Path = devices.ROOT,
 ) -> Budget:
     """Held-out images in two halves, each with adversarial ones made on `model` and a judge.
 
@@ -116,8 +118,9 @@ def budget_of_precision(
     rest[first] = False
     spec = parse_attack(BUDGET_ATTACK, epsilon=epsilon, seed=seed)
     with monitor("adversarial images") as report:
-        deciding = part_of(model, images.at(first), spec, classes, report)
-        reporting = part_of(model, images.at(rest.nonzero().squeeze(1)), spec, classes, report)
+        deciding = part_of(model, images.at(first), spec, classes, report, root)
+        others = images.at(rest.nonzero().squeeze(1))
+        reporting = part_of(model, others, spec, classes, report, root)
     return Budget(
         max_drop=options.max_drop,
         max_float_layers=options.max_float_layers,
@@ -132,19 +135,21 @@ def part_of(
     spec: AttackSpec,
     classes: int,
     report_progress: ProgressCallback = no_progress,
+    root: Path = devices.ROOT,
 ) -> Part:
     """Images with a judge that replays the parent's adversarial ones and attacks the artefact.
 
     A replay alone flatters an artefact that computes something else than its parent. What stands
     it is attacked along the parent's gradients at the artefact's own logits (see `deployed`);
     the fp32 artefact, by the same two, so that no precision is attacked more often than another.
+    What is attacked is what the target computes, whatever machine the files of `root` are of.
     """
     levels = adversarial_levels(model, split, spec, report_progress)
     replayed = Split(levels, split.labels)
     own = replace(spec, seed=spec.seed + OTHER_SEED)
 
     def judge(artifact: Path) -> Judged:
-        with open_backend("ort", artifact, None) as backend:
+        with open_as_target(artifact, root=root) as backend:
             deployed = Deployed(backend, model, classes)
             clean = evaluate_attack(deployed, split, None, batch_size=AT_ONCE)
             stood = evaluate_attack(deployed, replayed, None, correct=clean, batch_size=AT_ONCE)

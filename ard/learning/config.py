@@ -8,8 +8,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf
 from typing import Any
 
-from ard.methods.inner import INNER_OBJECTIVES, INNER_WITH_TEACHER
-from ard.methods.losses import LOSSES, LossOptions
+from ard.methods.base import LossOptions
+from ard.methods.registry import INNER, METHODS
 from edge_bench.core.errors import InputError
 
 PRECISIONS = ("fp32", "bf16", "auto")
@@ -105,12 +105,13 @@ class TrainConfig:
                 "--precision bf16: --qat needs fp32, since bf16 has no more digits than INT8 and "
                 "would round what is about to be rounded; leave --precision out"
             )
-        if self.inner is not None and self.inner not in INNER_OBJECTIVES:
-            known = ", ".join(INNER_OBJECTIVES)
+        if self.inner is not None and self.inner not in INNER:
+            known = ", ".join(INNER)
             raise InputError(f"--inner {self.inner}: expected one of {known}")
-        if self.inner is not None and LOSSES[self.method].inner is None:
+        if self.inner is not None and METHODS[self.method].inner is None:
             raise InputError(f"--inner {self.inner}: {self.method} trains without an attack")
-        if self.inner in INNER_WITH_TEACHER and not LOSSES[self.method].distils:
+        needs_teacher = self.inner is not None and INNER[self.inner].needs_teacher
+        if needs_teacher and not METHODS[self.method].distils:
             raise InputError(f"--inner {self.inner} needs a teacher, which {self.method} has not")
 
     def _check_schedule(self) -> None:
@@ -131,7 +132,7 @@ class TrainConfig:
     @property
     def objective(self) -> str | None:
         """The inner objective in force."""
-        return self.inner or LOSSES[self.method].inner
+        return self.inner or METHODS[self.method].inner
 
 
 def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

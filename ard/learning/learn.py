@@ -9,18 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
+from ard.data.datasets import matched
 from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig
 from ard.learning.recipes import CONFIG, write_config
-from ard.learning.run_state import Validation
+from ard.learning.run_state import Validation, read_checkpoint
 from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan_epochs, train
-from ard.methods.losses import LOSSES
-from ard.models.weight_files import load_tensors, save_model
+from ard.methods.registry import METHODS
+from ard.models.sizes import check_fits
+from ard.models.weight_files import save_model
 from ard.processes.world import ALONE, World
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import ModelCard
@@ -58,33 +62,26 @@ def learn(
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
 
+    Example:
+        config = TrainConfig(
+            dataset="digits", architecture="resnet8", method="pgd_at", epsilon=0.15, step_size=0.04
+        )
+        taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
+
     The config that was used lies beside them as a recipe, `config.toml`.
     """
-    out = weights.parent
-    needs_clean = LOSSES[config.method].needs_second_teacher
-    if needs_clean != (clean_teacher is not None):
-        raise InputError(
-            f"--clean-teacher: {config.method} needs the weights of a teacher trained on clean "
-            "images; make one with ardx teach --method natural"
-            if needs_clean
-            else f"--clean-teacher: {config.method} has one teacher only; leave it out"
-        )
-    if config.qat is not None and start is None:
-        raise InputError(
-            f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
-            "as --init"
-        )
+    run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
+    _refuse_what_does_not_fit(config, clean_teacher, start)
     if tensorboard:
         check_installed()
+    dataset = _in_their_order(dataset, teacher, clean_teacher, start)
+    out = weights.parent
     world.from_first(lambda: _check_out(weights, resume, force))
-    if config.precision == "auto":
-        # Settled when the run began, and the same for the rest of it.
-        config = replace(
-            config,
-            precision=world.from_first(lambda: _saved_setting(out / CHECKPOINT, "precision"))
-            if resume
-            else _precision(config, torch_device),
-        )
+    card = _card(config, dataset, teacher)
+    teachers = Teachers(
+        robust=teacher.model if teacher else None,
+        clean=clean_teacher.model if clean_teacher else None,
+    )
     config = replace(
         config,
         teacher_sha256=teacher.sha256 if teacher else None,
@@ -93,27 +90,7 @@ def learn(
         data_sha256=dataset.train.sha256,
     )
     init = start.model if start else None
-    command = {"minutes": minutes, "resume": resume, "force": force}
-    environment = {"torch": torch.__version__, "device": torch_device.partition(":")[0]}
-    world.check_agreement(asdict(config) | command | environment)
-    teachers = Teachers(
-        robust=teacher.model if teacher else None,
-        clean=clean_teacher.model if clean_teacher else None,
-    )
-    if minutes is not None:
-        if not 0 < minutes < inf:
-            raise InputError(f"--minutes {minutes:g}: expected a value above 0")
-        if resume:
-            # The plan was made, and must stay the same, when the run started.
-            epochs = world.from_first(lambda: _saved_setting(out / CHECKPOINT, "epochs"))
-            config = replace(config, epochs=epochs)
-        else:
-            config = plan_epochs(config, dataset, teachers, minutes, torch_device, world, init)
-    if config.milestones and config.milestones[-1] >= config.epochs:
-        raise InputError(
-            f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
-            "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
-        )
+    config = _settled(config, run, dataset, teachers, out, world, init)
     student, validation = train(
         config,
         dataset,
@@ -126,14 +103,7 @@ def learn(
         tensorboard=tensorboard,
         report_progress=report_progress,
     )
-    card = ModelCard(
-        architecture=config.architecture,
-        dataset=dataset.name,
-        classes=dataset.classes,
-        input_shape=dataset.image_shape,
-        parent_sha256=teacher.sha256 if teacher else None,
-        recipe=asdict(config) | {"validation": asdict(validation)},
-    )
+    card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
 
     def write() -> str:
         save_model(weights, student, card, force=True)
@@ -142,6 +112,117 @@ def learn(
 
     sha256 = world.from_first(write)
     return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Command:
+    """What a run is told besides its settings, and in which every process must agree."""
+
+    minutes: float | None
+    resume: bool
+    force: bool
+    torch_device: str
+
+
+def _refuse_what_does_not_fit(
+    config: TrainConfig, clean_teacher: Teacher | None, start: Start | None
+) -> None:
+    """Refuse settings that ask for a file which was not given, or the reverse."""
+    needs_clean = METHODS[config.method].needs_second_teacher
+    if needs_clean != (clean_teacher is not None):
+        raise InputError(
+            f"--clean-teacher: {config.method} needs the weights of a teacher trained on clean "
+            "images; make one with ardx teach --method natural"
+            if needs_clean
+            else f"--clean-teacher: {config.method} has one teacher only; leave it out"
+        )
+    if config.qat is not None and start is None:
+        raise InputError(
+            f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
+            "as --init"
+        )
+
+
+def _in_their_order(
+    dataset: Dataset, teacher: Teacher | None, clean_teacher: Teacher | None, start: Start | None
+) -> Dataset:
+    """The dataset with its labels in the order of the given models' classes, which must be one.
+
+    Models of before cards held names, trained on folders of numbers, count those as text.
+    """
+    given = {"--teacher": teacher, "--clean-teacher": clean_teacher, "--init": start}
+    fitted = {
+        option: matched(Path(option), model.card, dataset)
+        for option, model in given.items()
+        if model is not None and model.card is not None
+    }
+    if not fitted:
+        return dataset
+    (first, ordered), *others = fitted.items()
+    for option, other in others:
+        require_same(ordered.class_names, other.class_names, option, first)
+    return ordered
+
+
+def _settled(
+    config: TrainConfig,
+    run: _Command,
+    dataset: Dataset,
+    teachers: Teachers,
+    out: Path,
+    world: World,
+    init: nn.Module | None,
+) -> TrainConfig:
+    """The settings with nothing left open: precision, and epochs where a time was given.
+
+    A run that goes on keeps what was settled when it began.
+
+    Raises:
+        InputError: no such time, or milestones that lie beyond the end.
+    """
+
+    def saved(name: str) -> Any:
+        return world.from_first(lambda: _saved_setting(out / CHECKPOINT, name))
+
+    if config.precision == "auto":
+        precision = saved("precision") if run.resume else _precision(config, run.torch_device)
+        config = replace(config, precision=precision)
+    command = {"minutes": run.minutes, "resume": run.resume, "force": run.force}
+    environment = {"torch": torch.__version__, "device": run.torch_device.partition(":")[0]}
+    world.check_agreement(asdict(config) | command | environment)
+    if run.minutes is not None:
+        if not 0 < run.minutes < inf:
+            raise InputError(f"--minutes {run.minutes:g}: expected a value above 0")
+        if run.resume:
+            config = replace(config, epochs=saved("epochs"))
+        else:
+            device, minutes = run.torch_device, run.minutes
+            config = plan_epochs(config, dataset, teachers, minutes, device, world, init)
+    if config.milestones and config.milestones[-1] >= config.epochs:
+        raise InputError(
+            f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
+            "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
+        )
+    return config
+
+
+def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> ModelCard:
+    """What the weights will be: made first, so that nothing is trained that can have no card.
+
+    Raises:
+        InputError: the network does not take such images, or there is one class only.
+    """
+    if config.qat is None:
+        # What trains as INT8 has been trained on such images before.
+        check_fits(config.architecture, dataset.image_shape)
+    return ModelCard(
+        architecture=config.architecture,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        class_names=dataset.class_names,
+        input_shape=dataset.image_shape,
+        parent_sha256=teacher.sha256 if teacher else None,
+    )
 
 
 def _precision(config: TrainConfig, torch_device: str) -> str:
@@ -167,7 +248,7 @@ def _check_out(weights: Path, resume: bool, force: bool) -> None:
 
 def _saved_setting(checkpoint: Path, name: str) -> Any:
     """A setting that was settled when the run of a checkpoint began."""
-    _, metadata = load_tensors(checkpoint, "a training checkpoint")
+    _, metadata = read_checkpoint(checkpoint)
     if "config" not in metadata:
         raise InputError(f"{checkpoint}: holds no settings, so it is no training checkpoint")
     return json.loads(metadata["config"])[name]

@@ -22,7 +22,7 @@ import tomli_w
 
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import parse_epsilon
-from edge_bench.files.store import atomic_file, require_file
+from edge_bench.files.store import TEXT, atomic_file, require_file
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -87,7 +87,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """What a recipe file says, unchecked."""
     require_file(path, "a recipe in TOML")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding=TEXT))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected TOML, but {first_line(error)}; mend it there") from None
 
@@ -99,13 +99,13 @@ def settings_of_card(card: ModelCard, *, distils: bool) -> Layer:
         distils: whether they are for `distill`; a method without a teacher is left out then.
     """
     from ard.learning.config import dotted
-    from ard.methods.losses import LOSSES
+    from ard.methods.registry import METHODS
 
     known = setting_types()
     found = {key: value for key, value in dotted(card.recipe).items() if value is not None}
     layer = {k: convert(k, value, f"model card: {k}") for k, value in found.items() if k in known}
     layer |= {"dataset": card.dataset, "architecture": card.architecture}
-    if layer.get("method") not in LOSSES or LOSSES[layer["method"]].distils != distils:
+    if layer.get("method") not in METHODS or METHODS[layer["method"]].distils != distils:
         layer.pop("method", None)
     if layer.get("step_size") == layer.get("epsilon", 0) / 4:
         # It follows from the budget, and goes along where another is given.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,21 @@ from torch.optim.swa_utils import AveragedModel
 
 from ard.learning.config import TrainConfig, as_saved, dotted
 from ard.models.folding import FoldedTwin
-from ard.models.weight_files import load_tensors, save_tensors
+from ard.models.weight_files import load_state, load_tensors, save_tensors
 from ard.processes.world import ALONE, World, in_parallel
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import KEY, WRITER, Change, Format
+from edge_bench.core.version import __version__
+
+NUMBER = re.compile("[0-9]{1,9}")
+
+CHECKPOINT_FORMAT = Format(
+    name="a training checkpoint",
+    history=(
+        Change(ardx="0.1.0", what="the first form"),
+        Change(ardx="0.2.0", what="schema_version and ardx_version"),
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +102,8 @@ class Run:
             "config": json.dumps(asdict(config)),
             "epochs_done": str(self.epochs_done),
             "best": json.dumps(asdict(self.best) if self.best else None),
+            KEY: str(CHECKPOINT_FORMAT.version),
+            WRITER: __version__,
         }
         save_tensors(path, tensors, metadata, force=True)
 
@@ -96,11 +111,9 @@ class Run:
         """Read what `save` wrote.
 
         Raises:
-            InputError: damaged, or of a run with other settings.
+            InputError: damaged, of a newer version, or of a run with other settings.
         """
-        tensors, metadata = self.world.tensors_from_first(
-            lambda: load_tensors(path, "a training checkpoint")
-        )
+        tensors, metadata = self.world.tensors_from_first(lambda: read_checkpoint(path))
         theirs, ours = as_saved(metadata.get("config", "{}"), config), dotted(asdict(config))
         for name, value in ours.items():
             if json.dumps(theirs[name]) != json.dumps(value):
@@ -112,8 +125,8 @@ class Run:
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")
             states.setdefault(group, {})[name] = tensor
-        self.student.load_state_dict(states["student"])
-        self.average.load_state_dict(states["average"])
+        load_state(self.student, states["student"])
+        load_state(self.average, states["average"])
         self.best_weights = states.get("best", {})
         for name, parameter in self.student.named_parameters():
             if name in states.get("momentum", {}):
@@ -130,6 +143,18 @@ class Run:
             for name, parameter in self.student.named_parameters()
             if "momentum_buffer" in self.optimizer.state[parameter]
         }
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a checkpoint, in the newest form.
+
+    Raises:
+        InputError: missing, damaged, or of a newer version.
+    """
+    tensors, metadata = load_tensors(path, CHECKPOINT_FORMAT.name)
+    version = metadata.get(KEY, "1")
+    numbered = metadata | {KEY: int(version) if NUMBER.fullmatch(version) else version}
+    return tensors, CHECKPOINT_FORMAT.upgraded(numbered, str(path)) | {KEY: version}
 
 
 def _warmed_average(

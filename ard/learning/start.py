@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 from torch import nn
 
-from ard.data.datasets import check_dataset
+from ard.data.datasets import matched
 from ard.data.splits import Dataset, calibration_part, hold_out_validation
 from ard.learning.config import TrainConfig
 from ard.models.weight_files import load_model
@@ -17,7 +17,9 @@ from deploy.onnx_export.export import export_fp32
 from deploy.qat.qdq_network import QDQNetwork
 from deploy.qat.qdq_plan import arrays_of
 from deploy.quantization.quantize import Quantiser
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
 CALIBRATION_IMAGES = 512
@@ -29,6 +31,7 @@ class Start:
 
     model: nn.Module
     sha256: str
+    card: ModelCard | None = None
 
 
 def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
@@ -43,7 +46,10 @@ def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
             f"--init {path}: holds a {card.architecture}, but the student is a "
             f"{config.architecture}; leave --student out, or give weights of that architecture"
         )
-    check_dataset(path, card, dataset)
+    matched(path, card, dataset)
+    if card.classes != dataset.classes:
+        # A part is enough to judge a model by, but it would forget the others.
+        require_same(card.class_names, dataset.class_names, dataset.name, f"--init {path}")
     if isinstance(model, QDQNetwork):
         raise InputError(
             f"--init {path}: was trained as INT8 for {model.target} already; give the float "
@@ -51,7 +57,7 @@ def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
         )
     if config.qat is not None:
         model = quantised(model, dataset, config.qat, config.seed)
-    return Start(model=model.requires_grad_(True), sha256=sha256_file(path))
+    return Start(model=model.requires_grad_(True), sha256=sha256_file(path), card=card)
 
 
 def quantised(model: nn.Module, dataset: Dataset, target: str, seed: int) -> QDQNetwork:

@@ -11,22 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.ascent import Objective, cross_entropy
 from ard.learning.config import TrainConfig
 from ard.learning.run_state import Run
-from ard.methods import losses
-from ard.methods.inner import (
-    INNER_WITH_TEACHER_CLEAN,
-    SideBySide,
-    ascend,
-    kl_to,
-    moving_kl,
-    ranking_disagreement,
-)
-from ard.methods.losses import LOSSES, NOTHING, Logits, LossOptions, Terms, logits_needed
+from ard.methods import registry
+from ard.methods.base import NOTHING, Logits, LossOptions, Terms, total
+from ard.methods.inner import Attacked, ascend
+from ard.methods.registry import INNER, METHODS, climbed, logits_needed
 from ard.processes.world import World
 from edge_bench.core.errors import InputError
 from edge_bench.devices.generic import read_text
+
+
+class DivergedError(InputError):
+    """Training with these settings led nowhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,14 +55,14 @@ def update(
         the weighted terms of the loss.
 
     Raises:
-        InputError: the loss is no longer finite.
+        DivergedError: the loss is no longer finite.
     """
-    method, needs = LOSSES[config.method], logits_needed(config.method, config.loss)
+    method, needs = METHODS[config.method], logits_needed(config.method, config.loss)
     options = config.loss.at(progress)
     images, own_labels = run.world.part(images), run.world.part(labels)
     with _autocast(config, images):
         teacher_clean = NOTHING
-        if losses.TEACHER_CLEAN in needs or config.objective in INNER_WITH_TEACHER_CLEAN:
+        if registry.TEACHER_CLEAN in needs or _reads_teacher_clean(config):
             teacher_clean = _without_gradient(teachers.robust, images)
         adversarial = _attack(
             config, options, run, teachers, images, own_labels, teacher_clean, generator
@@ -75,9 +72,9 @@ def update(
     if method.balance is not None:
         weights, run.memory = method.balance(run.memory, terms)
         terms = {name: weights[name] * term for name, term in terms.items()}
-    loss = losses.total(terms)
+    loss = total(terms)
     if not math.isfinite(float(loss.detach())):
-        raise InputError(
+        raise DivergedError(
             f"the training loss became {float(loss.detach())}; lower --learning-rate (now "
             f"{config.learning_rate:g}), set --clip-norm, or use --precision fp32"
         )
@@ -105,21 +102,17 @@ def _attack(
         return images
     # Batch statistics stay frozen in the attack: it is not training data.
     model = run.twin.refresh()
-    objective: Objective
-    if config.objective == "kl_clean":
-        objective = kl_to(teacher_clean)
-    elif config.objective == "kl_self":
-        objective = kl_to(_without_gradient(model, images))
-    elif config.objective == "ranking":
-        objective = ranking_disagreement(teacher_clean, options.ranking)
-    elif config.objective == "adaad":
-        assert teachers.robust is not None
-        model, objective = SideBySide(model, teachers.robust), moving_kl
-    else:
-
-        def objective(logits: Tensor) -> Tensor:
-            return cross_entropy(logits, labels)
-
+    model, objective = climbed(
+        config.objective,
+        Attacked(
+            student=model,
+            images=images,
+            labels=labels,
+            teacher=teachers.robust,
+            teacher_clean=teacher_clean,
+            ranking=options.ranking,
+        ),
+    )
     # Drawn for the whole batch, so that the number of processes does not change a sample's start.
     shape = (run.world.size * len(images), *images.shape[1:])
     return ascend(
@@ -133,6 +126,11 @@ def _attack(
     )
 
 
+def _reads_teacher_clean(config: TrainConfig) -> bool:
+    """Whether the attack needs the teacher's logits of the clean images."""
+    return config.objective is not None and INNER[config.objective].needs_teacher_clean
+
+
 def _logits(
     needs: frozenset[str],
     run: Run,
@@ -144,13 +142,13 @@ def _logits(
     """What the loss needs, and no more: every forward pass costs."""
     robust, clean = teachers.robust, teachers.clean
     wanted: dict[str, Callable[[], Tensor]] = {
-        losses.STUDENT_CLEAN: lambda: run.forward(images).float(),
-        losses.STUDENT_ADVERSARIAL: lambda: run.forward(adversarial).float(),
-        losses.STUDENT_MIRRORED: lambda: run.forward(2 * images - adversarial).float(),
-        losses.TEACHER_CLEAN: lambda: teacher_clean,
-        losses.TEACHER_ADVERSARIAL: lambda: _without_gradient(robust, adversarial),
-        losses.TEACHER_MIRRORED: lambda: _without_gradient(robust, 2 * images - adversarial),
-        losses.SECOND_TEACHER_CLEAN: lambda: _without_gradient(clean, images),
+        registry.STUDENT_CLEAN: lambda: run.forward(images).float(),
+        registry.STUDENT_ADVERSARIAL: lambda: run.forward(adversarial).float(),
+        registry.STUDENT_MIRRORED: lambda: run.forward(2 * images - adversarial).float(),
+        registry.TEACHER_CLEAN: lambda: teacher_clean,
+        registry.TEACHER_ADVERSARIAL: lambda: _without_gradient(robust, adversarial),
+        registry.TEACHER_MIRRORED: lambda: _without_gradient(robust, 2 * images - adversarial),
+        registry.SECOND_TEACHER_CLEAN: lambda: _without_gradient(clean, images),
     }
     return Logits(**{name: compute() for name, compute in wanted.items() if name in needs})
 

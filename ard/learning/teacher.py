@@ -7,49 +7,146 @@ from pathlib import Path
 
 from torch import nn
 
-from ard.data.splits import Dataset
+from ard.data.datasets import matched
+from ard.data.splits import Dataset, hold_out_validation
+from ard.evaluation.accuracy import evaluate_attack
+from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
 from ard.models.published import teacher_for
+from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
+
+CLAIM_MARGIN = 0.1
+"""What a measured accuracy may lie below a stated one: a thousand images tell 5 % apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """A teacher that fits the dataset, and the file it came from."""
+    """A teacher that fits the dataset, and the file it came from; a published one has no card."""
 
     model: nn.Module
     sha256: str
+    claimed: float | None = None
+    """Clean accuracy that its publisher or its card states; None where nobody does."""
+    is_ours: bool = True
+    """Written by ardx, with its normalisation inside."""
+    card: ModelCard | None = None
 
 
-def load_teacher(path: Path, architecture: str | None, dataset: Dataset) -> Teacher:
-    """Load a teacher written by ardx, or a published checkpoint.
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Clean accuracy of a teacher on the first `images` held-out training images."""
 
-    `architecture` is needed where the file is published under a name that `ard.models.published`
-    does not know; it is an architecture, or the name of the known teacher that the file is.
+    clean_accuracy: float
+    images: int
+
+
+def measure(teacher: Teacher, dataset: Dataset, torch_device: str) -> Measured:
+    """Ask a teacher for the classes of held-out images, before anything is trained on it.
 
     Raises:
-        InputError: unreadable, or of another number of classes or image shape.
+        InputError: the model gives NaN or infinite logits.
+    """
+    if teacher.card is not None:
+        dataset = matched(Path("teacher"), teacher.card, dataset)
+    held_out = hold_out_validation(dataset.train)[1]
+    right = evaluate_attack(teacher.model, held_out, None, torch_device=torch_device)
+    return Measured(clean_accuracy=float(right.mean()), images=len(held_out))
+
+
+def doubt_about(teacher: Teacher, measured: Measured, classes: int) -> str | None:
+    """Why a teacher is hardly one to learn from, and what helps; None where it may be.
+
+    Without a claim, an accuracy is low in the lower half of what lies above chance, where robust
+    networks of others are published, or in its lowest tenth, where one was trained here.
+    """
+    chance = 1 / classes
+    if teacher.claimed is not None:
+        low = teacher.claimed - CLAIM_MARGIN
+        than = f"{100 * teacher.claimed:.1f} % are stated for it"
+    else:
+        low = chance + (0.1 if teacher.is_ours else 0.5) * (1 - chance)
+        than = f"chance is {100 * chance:.1f} %"
+    if measured.clean_accuracy >= low:
+        return None
+    remedy = (
+        "is it weights of another run or other data?"
+        if teacher.is_ours
+        else "its normalisation may be missing (--teacher-mean and --teacher-std), or the order of "
+        "classes, the architecture (--teacher-arch) or the weights (--teacher-key) be another"
+    )
+    return (
+        f"the teacher is right on {100 * measured.clean_accuracy:.1f} % of {measured.images} "
+        f"held-out images, and {than}; a student learns what it says: {remedy}"
+    )
+
+
+def load_teacher(
+    path: Path,
+    architecture: str | None,
+    dataset: Dataset,
+    reading: Reading = AS_IT_IS,
+    tell: Tell = say_nothing,
+) -> Teacher:
+    """Load a teacher written by ardx, or a published checkpoint.
+
+    Example:
+        teacher = load_teacher(Path("teacher/teacher.safetensors"), None, digits)
+
+    `architecture` is needed where the file is published under a name that `ard.models.published`
+    does not know; it is an architecture, or the name of the known teacher that the file is. `tell`
+    is told what was chosen in a file that leaves a choice.
+
+    Raises:
+        InputError: unreadable, or of other classes or another image shape.
     """
     model: nn.Module
     known = teacher_for(path, architecture, dataset.name)
     if known is not None:
-        model, sha256 = load_known(path, known)
-        return Teacher(model=model, sha256=sha256)
-    channels = dataset.image_shape[0]
+        model, sha256 = load_known(path, known, reading, tell)
+        return Teacher(model=model, sha256=sha256, claimed=known.clean_accuracy, is_ours=False)
     if architecture is not None:
-        model = load_published(path, architecture, channels, dataset.classes)
-        return Teacher(model=model, sha256=sha256_file(path))
+        check_fits(architecture, dataset.image_shape, option="--teacher-arch", trains=False)
+        channels, height, width = dataset.image_shape
+        model = load_published(
+            path,
+            architecture,
+            channels,
+            dataset.classes,
+            image_size=(height, width),
+            reading=reading,
+            tell=tell,
+        )
+        return Teacher(model=model, sha256=sha256_file(path), is_ours=False)
     if path.suffix in (".pt", ".pth"):
         raise InputError(
             f"{path}: a published checkpoint does not say what it is; give --teacher-arch, an "
             "architecture or a name that `ardx teachers` lists"
         )
+    if reading != AS_IT_IS:
+        raise InputError(
+            "--teacher-mean, --teacher-std and --teacher-key: are of published checkpoints, and "
+            f"{path} is read as ours, which holds one network with its normalisation; leave them "
+            "out, or give --teacher-arch"
+        )
     model, card = load_model(path)
+    if card.classes != dataset.classes:
+        require_same(dataset.class_names, card.class_names, f"{path}: a teacher", dataset.name)
     if card.classes != dataset.classes or card.input_shape != dataset.image_shape:
         raise InputError(
             f"{path}: a teacher of {card.classes} classes on images {card.input_shape} "
             f"({card.dataset}), but {dataset.name} has {dataset.classes} classes on "
             f"{dataset.image_shape}; give a teacher trained on {dataset.name}"
         )
-    return Teacher(model=model, sha256=sha256_file(path))
+    matched(path, card, dataset)
+    found = card.recipe.get("validation")
+    claimed = found.get("clean_accuracy") if isinstance(found, dict) else None
+    return Teacher(
+        model=model,
+        sha256=sha256_file(path),
+        claimed=claimed if isinstance(claimed, float) else None,
+        card=card,
+    )

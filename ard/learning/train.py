@@ -30,6 +30,7 @@ from ard.learning.scalars import scalars
 from ard.learning.step import Teachers, update
 from ard.models.architectures import build_model, channel_statistics
 from ard.models.folding import FoldedTwin
+from ard.models.weight_files import load_state
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
@@ -99,7 +100,7 @@ def train(
     if run.epochs_done < config.epochs:
         report_progress(total, total, f"stopped after epoch {run.epochs_done}: robust overfitting")
     assert run.best is not None
-    run.student.load_state_dict(run.best_weights)
+    load_state(run.student, run.best_weights)
     return run.student.cpu().eval(), run.best
 
 
@@ -230,7 +231,10 @@ def _new_student(config: TrainConfig, dataset: Dataset, training: Split) -> nn.M
     mean, std = channel_statistics(_some_images(training))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        return build_model(config.architecture, dataset.image_shape[0], dataset.classes, mean, std)
+        channels, height, width = dataset.image_shape
+        return build_model(
+            config.architecture, channels, dataset.classes, mean, std, (height, width)
+        )
 
 
 def _some_images(training: Split) -> Tensor:

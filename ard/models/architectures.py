@@ -6,6 +6,8 @@ and an entry in ARCHITECTURES; any other name is looked up among torchvision's c
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable
 
 import torch
@@ -17,7 +19,11 @@ from torchvision.models.resnet import BasicBlock
 from ard.models.swish_resnets import SwishPreActResNet18, SwishWideResNet
 from ard.models.wide_resnets import WideResNet
 from deploy.qat.strided import mend
-from edge_bench.core.errors import InputError
+from edge_bench.core.errors import InputError, first_line
+
+
+class SizeError(InputError):
+    """An architecture that is built for an image size cannot be built for this one."""
 
 
 class Normalise(nn.Module):
@@ -41,8 +47,8 @@ class Classifier(nn.Module):
     def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
         self.normalise = Normalise(mean, std)
-        self.network = network
         mend(network)
+        self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(self.normalise(images))
@@ -206,11 +212,21 @@ DEFAULT_WIDTHS = {"resnet8": 16, "resnet20": 16}
 
 
 def build_model(
-    architecture: str, channels: int, classes: int, mean: Tensor, std: Tensor
+    architecture: str,
+    channels: int,
+    classes: int,
+    mean: Tensor,
+    std: Tensor,
+    image_size: tuple[int, int] | None = None,
 ) -> Classifier:
     """A freshly initialised classifier; torch's global seed decides the weights.
 
+    Args:
+        image_size: (height, width) for the architectures whose weights depend on it (vit_b_16,
+            maxvit_t); None builds them for torchvision's own, 224x224.
+
     Raises:
+        SizeError: an architecture that cannot be built for `image_size`.
         InputError: unknown architecture, a width where there is none, or wrong channels.
     """
     name, _, width_text = architecture.partition(":")
@@ -226,10 +242,12 @@ def build_model(
     if name in ARCHITECTURES:
         width = int(width_text) if width_text else DEFAULT_WIDTHS.get(name, 0)
         return Classifier(ARCHITECTURES[name](channels, classes, width), mean, std)
-    return Classifier(_torchvision_network(name, channels, classes), mean, std)
+    return Classifier(_torchvision_network(name, channels, classes, image_size), mean, std)
 
 
-def _torchvision_network(name: str, channels: int, classes: int) -> nn.Module:
+def _torchvision_network(
+    name: str, channels: int, classes: int, image_size: tuple[int, int] | None
+) -> nn.Module:
     known = torchvision_models.list_models(module=torchvision_models)
     if name not in known:
         raise InputError(
@@ -241,8 +259,42 @@ def _torchvision_network(name: str, channels: int, classes: int) -> nn.Module:
             f"architecture {name}: torchvision's models read 3 channels, the dataset has "
             f"{channels}; choose one of {', '.join(ARCHITECTURES)}"
         )
-    network: nn.Module = torchvision_models.get_model(name, weights=None, num_classes=classes)
+    # Logits alone, in training too; and the initialisation that torchvision warns to state.
+    settings: dict[str, object] = {"aux_logits": False, "init_weights": True}
+    if image_size is not None:
+        settings |= {"image_size": image_size[0], "input_size": image_size}
+    known_settings = _settings_of(name)
+    try:
+        network: nn.Module = torchvision_models.get_model(
+            name,
+            weights=None,
+            num_classes=classes,
+            **{key: value for key, value in settings.items() if key in known_settings},
+        )
+    except (ValueError, AssertionError) as error:
+        raise SizeError(f"architecture {name}: {first_line(error)}") from None
     return network
+
+
+def has_sizes(architecture: str) -> bool:
+    """Whether the weights of an architecture depend on the image size."""
+    if architecture.partition(":")[0] in ARCHITECTURES:
+        return False
+    return bool(_settings_of(architecture) & {"image_size", "input_size"})
+
+
+def _settings_of(name: str) -> set[str]:
+    """Parameters of the class of a torchvision classifier: its function hands them on unnamed."""
+    builder = inspect.unwrap(torchvision_models.get_model_builder(name))
+    classes = vars(sys.modules[builder.__module__]).values()
+    signatures = [
+        inspect.signature(each).parameters
+        for each in classes
+        if inspect.isclass(each)
+        and each.__module__ == builder.__module__
+        and issubclass(each, nn.Module)
+    ]
+    return {name for each in signatures if "num_classes" in each for name in each}
 
 
 def channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:

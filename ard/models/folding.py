@@ -19,7 +19,8 @@ def for_attack(model: nn.Module) -> nn.Module:
 
     Its logits are the model's up to rounding errors, so what it finds is judged by the model.
     """
-    return FoldedTwin(model).module.to(memory_format=torch.channels_last)
+    twin = FoldedTwin(model).module
+    return twin.to(memory_format=torch.channels_last)
 
 
 class FoldedTwin:
@@ -74,7 +75,7 @@ class FoldedTwin:
 def _conv_then_norm(model: nn.Module) -> dict[str, str]:
     """Name of each convolution whose output goes to one batch normalisation alone, and its name."""
     try:
-        graph = _Layers().trace(model)
+        graph = _Tracer().trace(model)
     except Exception:
         # Tracing runs the model's own code on proxies, which fails in as many ways as there are
         # models (control flow on values, shapes as numbers); then nothing is folded.
@@ -96,11 +97,11 @@ def _conv_then_norm(model: nn.Module) -> dict[str, str]:
     return pairs
 
 
-class _Layers(fx.Tracer):
-    """Takes our own convolutions for whole layers too, as it takes torch's."""
+class _Tracer(fx.Tracer):
+    """Takes every convolution for a layer, also one that is computed in a way of our own."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether not to look into a module."""
+        """Is it one node of the graph, or are its own operations traced?"""
         return isinstance(m, nn.Conv2d) or super().is_leaf_module(m, module_qualified_name)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,29 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ard.models.architectures import Classifier, build_model
+from ard.models.checkpoints import (
+    AS_IT_IS,
+    Reading,
+    Tell,
+    Weights,
+    choose,
+    contents,
+    require_finite,
+    say_nothing,
+)
 from ard.models.published import CLASSES, KnownTeacher, check_digest
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
+from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
 
 CARD_KEY = "ardx_card"
 
-# Where published checkpoints keep their weights, and what they put before every name.
-NESTED_UNDER = ("state_dict", "model_state_dict", "net", "model")
-PREFIXES = ("module.", "model.", "network.", "0.", "1.")
 # These are torchvision's; the field's CIFAR code has other names for two of their parts.
 FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
 RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
-MEAN_NAMES = ("mean", "mu", "normalize.mean", "normalise.mean")
-STD_NAMES = ("std", "sigma", "normalize.std", "normalise.std")
+AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
 def save_tensors(
@@ -61,11 +71,31 @@ def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
     """Write a classifier with its card."""
-    save_tensors(path, model.state_dict(), {CARD_KEY: json.dumps(asdict(card))}, force)
+    text = json.dumps(asdict(replace(card, ardx_version=__version__)))
+    save_tensors(path, model.state_dict(), {CARD_KEY: text}, force)
+
+
+def load_state(model: nn.Module, tensors: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Give `model` the weights of a state dict that has been on disk.
+
+    A layer keeps the version of its form beside its weights, and may refuse weights that come
+    without one (torchvision's MNASNet does). A file holds tensors alone, so that the version is
+    taken to be the model's own; names and shapes of another would not fit.
+
+    Raises:
+        RuntimeError: missing, unknown (unless not `strict`) or misshapen weights.
+    """
+    state = OrderedDict(tensors)
+    # Where torch itself looks for them: an attribute of the dict that `state_dict` returns.
+    state._metadata = model.state_dict()._metadata  # type: ignore[attr-defined]
+    model.load_state_dict(state, strict=strict)
 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     """Read what `save_model` wrote, in eval mode and frozen.
+
+    Example:
+        model, card = load_model(Path("student/student.safetensors"))
 
     Weights that were trained as INT8 come as the network that rounds them.
 
@@ -77,7 +107,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             f"{path}: expected weights written by ardx, found a folder; name the .safetensors file "
             "in it"
         )
-    if path.suffix != ".safetensors":
+    if kind_of(path) is not Kind.WEIGHTS:
         raise InputError(
             f"{path}: expected weights written by ardx (.safetensors), found a "
             f"{path.suffix or 'file without suffix'}; a published checkpoint is given as "
@@ -99,13 +129,22 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     except json.JSONDecodeError:
         raise InputError(f"{path}: its model card is not JSON; make it again") from None
     card = from_json(data, ModelCard, str(path), "a model card")
+    require_finite(tensors, path)
     model: nn.Module
     if card.recipe.get("qat"):
         model = _quantised(path, tensors, card.recipe["qat"])
     else:
-        model = _empty(card.architecture, card.input_shape[0], card.classes)
+        model = _of_card(path, card)
         _load_strictly(model, tensors, path, card.architecture)
     return model.eval().requires_grad_(False), card
+
+
+def _of_card(path: Path, card: ModelCard) -> Classifier:
+    channels, height, width = card.input_shape
+    try:
+        return _empty(card.architecture, channels, card.classes, (height, width))
+    except InputError as error:
+        raise InputError(f"{path}: its model card is of no network: {error}") from None
 
 
 def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Module:
@@ -115,7 +154,12 @@ def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Mod
     return QDQNetwork.of_state(tensors, target, str(path))
 
 
-def load_known(path: Path, teacher: KnownTeacher) -> tuple[Classifier, str]:
+def load_known(
+    path: Path,
+    teacher: KnownTeacher,
+    reading: Reading = AS_IT_IS,
+    tell: Tell = say_nothing,
+) -> tuple[Classifier, str]:
     """Read a downloaded file of a known teacher; give the classifier and the file's sha256.
 
     Raises:
@@ -131,6 +175,8 @@ def load_known(path: Path, teacher: KnownTeacher) -> tuple[Classifier, str]:
         CLASSES[teacher.dataset],
         normalisation=(torch.tensor(teacher.mean), torch.tensor(teacher.std)),
         unused=teacher.unused,
+        reading=reading,
+        tell=tell,
     )
     return model, sha256
 
@@ -141,86 +187,113 @@ def load_published(
     channels: int,
     classes: int,
     *,
+    image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
     unused: tuple[str, ...] = (),
+    reading: Reading = AS_IT_IS,
+    tell: Tell = say_nothing,
 ) -> Classifier:
     """Read a published robust checkpoint (`.pt`, `.pth` or safetensors) into an architecture.
 
-    Wrappers (`state_dict`, `module.`, ...) are removed, and names that begin with one of `unused`
-    are left out. A normalisation that the checkpoint holds is kept; otherwise `normalisation` (mean
-    and standard deviation) stands in, and without it inputs in [0, 1] go in as they are, as in
-    TRADES and most robust models.
+    Its weights are found and freed of wrappers as `checkpoints.choose` does it; names that begin
+    with one of `unused` are left out, as are torchvision's auxiliary classifiers, which only its
+    own training reads. A normalisation that the checkpoint holds is kept; otherwise that of
+    `reading` or `normalisation` (mean and standard deviation) stands in, and without it inputs in
+    [0, 1] go in as they are, as in TRADES and most robust models. `image_size` as in `build_model`.
 
     Raises:
-        InputError: not a checkpoint of that architecture or number of classes.
+        InputError: not a checkpoint of that architecture or number of classes; NaN or infinite
+            weights; a normalisation that is there by half, or twice.
     """
-    if path.suffix == ".safetensors":
-        state, _ = load_tensors(path, "a teacher's weights")
-    else:
-        state = _load_pt(path)
-    model = _empty(architecture, channels, classes, normalisation)
-    renamed = {_our_name(name, architecture): tensor for name, tensor in state.items()}
-    kept = {name: t for name, t in renamed.items() if not name.startswith(unused)}
-    _load_strictly(model, _with_normalisation(kept, model), path, architecture)
+    data = (
+        load_tensors(path, "a teacher's weights")[0]
+        if path.suffix == ".safetensors"
+        else _load_pt(path)
+    )
+    given = reading.normalisation(channels)
+    model = _empty(architecture, channels, classes, image_size, given or normalisation)
+    # TRADES' WRN carries a stage that its forward pass never calls.
+    left_out = ("sub_block1.", *unused, *AUXILIARY.get(architecture, ()))
+
+    def our_name(name: str) -> str | None:
+        if architecture in FROM_TORCHVISION:
+            for theirs, ours in RENAMED_FOR_TORCHVISION:
+                name = name.replace(theirs, ours)
+        return None if name.startswith(left_out) else name
+
+    own = model.network.state_dict()
+    weights = choose(data, own, our_name, path, reading.key, tell)
+    require_finite(weights.tensors, path)
+    state = {f"network.{name}": tensor for name, tensor in weights.tensors.items()}
+    state |= _normalisation(weights, model, path, given is not None)
+    _load_strictly(model, state, path, architecture, f"; the file holds {contents(data)}")
     return model.eval().requires_grad_(False)
+
+
+def _normalisation(
+    weights: Weights, model: Classifier, path: Path, given: bool
+) -> dict[str, Tensor]:
+    """That of the file, or what the model was built with."""
+    inside = {"mean": weights.mean, "std": weights.std}
+    found = {name: tensor for name, tensor in inside.items() if tensor is not None}
+    if len(found) == 1:
+        (there,) = found
+        missing = "std" if there == "mean" else "mean"
+        raise InputError(
+            f"{path}: holds the {there} of a normalisation, but no {missing}; add a tensor "
+            f"normalize.{missing} to its state dict, or save it without the {there} and give both "
+            "as --teacher-mean and --teacher-std"
+        )
+    if found and given:
+        raise InputError(
+            f"--teacher-mean and --teacher-std: {path} holds its normalisation already, and images "
+            "would be normalised otherwise than in its training; leave both out"
+        )
+    require_finite(found, path)
+    if found and not bool((found["std"] > 0).all()):
+        raise InputError(f"{path}: the std of its normalisation is not above 0; is it the file's?")
+    channels = model.normalise.mean.numel()
+    return {
+        f"normalise.{name}": (
+            tensor.reshape(1, -1, 1, 1).expand(1, channels, 1, 1)
+            if tensor.numel() == 1
+            else tensor.reshape(1, -1, 1, 1)
+        )
+        for name, tensor in (found or dict(model.normalise.state_dict())).items()
+    }
 
 
 def _empty(
     architecture: str,
     channels: int,
     classes: int,
+    image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
 ) -> Classifier:
     mean, std = normalisation or (torch.zeros(channels), torch.ones(channels))
-    return build_model(architecture, channels, classes, mean, std)
+    return build_model(architecture, channels, classes, mean, std, image_size)
 
 
-def _load_pt(path: Path) -> dict[str, Tensor]:
+def _load_pt(path: Path) -> Any:
     require_file(path, "a teacher's checkpoint")
     try:
-        data: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # Of sparse tensors, refused later.
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         # torch.load raises a dozen unrelated types for damaged or unsafe files.
         raise InputError(
             f"{path}: cannot be read as tensors alone ({type(error).__name__}): damaged, or "
             "it holds other objects; save its state dict by itself or as safetensors"
         ) from None
-    for key in NESTED_UNDER:
-        if isinstance(data, dict) and isinstance(data.get(key), dict):
-            data = data[key]
-    if not isinstance(data, dict) or not all(isinstance(v, Tensor) for v in data.values()):
-        raise InputError(f"{path}: expected a state dict of tensors, found other values in it")
-    return data
-
-
-def _our_name(name: str, architecture: str) -> str:
-    while name.startswith(PREFIXES) and not name.startswith(MEAN_NAMES + STD_NAMES):
-        name = name.removeprefix(next(p for p in PREFIXES if name.startswith(p)))
-    if architecture in FROM_TORCHVISION:
-        for theirs, ours in RENAMED_FOR_TORCHVISION:
-            name = name.replace(theirs, ours)
-    return name
-
-
-def _with_normalisation(state: dict[str, Tensor], model: Classifier) -> dict[str, Tensor]:
-    """Names below `network.`, plus the normalisation that the checkpoint (or nothing) gives."""
-    ours: dict[str, Tensor] = {
-        "normalise.mean": model.normalise.mean,
-        "normalise.std": model.normalise.std,
-    }
-    for name, tensor in state.items():
-        if name in MEAN_NAMES:
-            ours["normalise.mean"] = tensor.reshape(1, -1, 1, 1)
-        elif name in STD_NAMES:
-            ours["normalise.std"] = tensor.reshape(1, -1, 1, 1)
-        # TRADES' WRN carries a stage that its forward pass never calls.
-        elif not name.startswith("sub_block1."):
-            ours[f"network.{name}"] = tensor
-    return ours
 
 
 def _load_strictly(
-    model: nn.Module, tensors: Mapping[str, Tensor], path: Path, architecture: str
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    architecture: str,
+    holds: str = "",
 ) -> None:
     """Load a state dict, or say in one sentence which names or shapes do not fit."""
     own = model.state_dict()
@@ -231,16 +304,16 @@ def _load_strictly(
         raise InputError(
             f"{path}: not a checkpoint of {architecture}: {len(missing)} weights are missing "
             f"({_some(missing)}) and {len(unexpected)} are unknown ({_some(unexpected)}); "
-            "give the architecture that it was trained as"
+            f"give the architecture that it was trained as{holds}"
         )
     for name, tensor in tensors.items():
         if name in own and own[name].shape != tensor.shape:
             raise InputError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
-                f"{tuple(own[name].shape)} for {architecture}; is it of another width or another "
-                "number of classes?"
+                f"{tuple(own[name].shape)} for {architecture}; is it of another width, another "
+                "number of classes or another image size?"
             )
-    model.load_state_dict(dict(tensors), strict=False)
+    load_state(model, tensors, strict=False)
 
 
 def _some(names: list[str]) -> str:

@@ -20,10 +20,10 @@ from ard.learning.recipes import build_config, read_toml
 from ard.learning.step import Teachers
 from ard.learning.teacher import load_teacher
 from ard.learning.train import timed_steps
-from ard.methods.losses import LOSSES
+from ard.methods.registry import METHODS
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
-from benchmarks.methods.run import one_of
+from benchmarks.methods.plan import one_of
 from edge_bench.core.errors import ArdxError
 
 UNIT = "rslad"
@@ -52,7 +52,7 @@ def main(
     for _ in range(rounds):
         for entry in entries:
             config = build_config(one_of(entry, 0, table["common"])["settings"])
-            alone = teachers if LOSSES[config.method].distils else Teachers()
+            alone = teachers if METHODS[config.method].distils else Teachers()
             seconds[entry["label"]] += timed_steps(config, dataset, alone, steps)
     medians = {label: statistics.median(values) for label, values in seconds.items()}
     rows = [["method", "time of a step", "quartiles"]]

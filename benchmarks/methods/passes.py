@@ -23,20 +23,21 @@ from ard.learning.config import TrainConfig
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.train import timed_steps
-from ard.methods import losses
-from ard.methods.inner import INNER_WITH_TEACHER_CLEAN, SideBySide
-from ard.methods.losses import LOSSES, logits_needed
-from ard.methods.ranking import ranking_losses
+from ard.methods import registry
+from ard.methods.base import total
+from ard.methods.inner import SideBySide
+from ard.methods.registry import INNER, logits_needed
 from ard.models.architectures import build_model
 from ard.models.folding import for_attack
+from ard.ranking.levels import ranking_losses
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
 from edge_bench.core.errors import ArdxError, InputError
 
-METHODS = ("ard", "rslad", "igdm", "pgd_at")
+CHOSEN = ("ard", "rslad", "igdm", "pgd_at")
 RANKS = "ard"
 Seconds = tuple[float, float, float]
-"""Of a step, of the passes that it needs, and of its ranking losses."""
+"""Of a step, of the passes that it needs, and of its ranking registry."""
 
 # Every class has an image to hold out and more to train on.
 IMAGES_OF_A_CLASS = 10
@@ -114,9 +115,9 @@ class Passes:
 def passes_needed(config: TrainConfig) -> Passes:
     """Those that the published method asks for, computing nothing twice."""
     needs = logits_needed(config.method, config.loss)
-    if config.objective in INNER_WITH_TEACHER_CLEAN:
-        needs |= {losses.TEACHER_CLEAN}
-    students = {losses.STUDENT_CLEAN, losses.STUDENT_ADVERSARIAL, losses.STUDENT_MIRRORED}
+    if config.objective and INNER[config.objective].needs_teacher_clean:
+        needs |= {registry.TEACHER_CLEAN}
+    students = {registry.STUDENT_CLEAN, registry.STUDENT_ADVERSARIAL, registry.STUDENT_MIRRORED}
     attack = config.inner_steps if config.objective else 0
     return Passes(
         attack=attack,
@@ -163,7 +164,7 @@ class Alone:
         begin = time.perf_counter()
         options = self.config.loss.ranking
         found = ranking_losses(first, second, self.logits[2], self.logits[3], options)
-        losses.total(found).backward()  # type: ignore[no-untyped-call]
+        total(found).backward()  # type: ignore[no-untyped-call]
         return time.perf_counter() - begin
 
 
@@ -240,8 +241,8 @@ def main(
 ) -> None:
     """Time steps, the passes that they need, and ranking losses in turns, and print ratios."""
     torch.set_num_threads(1)
-    names, methods = setting or list(SETTINGS), tuple(method or METHODS)
-    for given, known in ((names, SETTINGS), (methods, LOSSES)):
+    names, methods = setting or list(SETTINGS), tuple(method or CHOSEN)
+    for given, known in ((names, SETTINGS), (methods, registry.METHODS)):
         for name in given:
             if name not in known:
                 raise InputError(f"{name}: expected one of {', '.join(known)}")

@@ -56,6 +56,8 @@ def read(path: Path) -> dict[str, Groups]:
     stages: dict[str, Groups] = defaultdict(lambda: defaultdict(list))
     found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     for line in sorted(found, key=lambda line: int(line["seed"])):
+        if "diverged" in line:
+            continue
         stages[line["stage"]][line["label"]].append(line)
     return stages
 

@@ -10,13 +10,10 @@ ones. Several processes may share one grid: each takes what no other is at.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
-from itertools import zip_longest
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -28,17 +25,20 @@ from ard.attacks.registry import parse_attack
 from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset, Split, hold_out_validation, rest_of, take_limit
 from ard.evaluation.accuracy import evaluate_attack
-from ard.learning.config import TrainConfig, dotted
+from ard.learning.config import TrainConfig
 from ard.learning.learn import learn
-from ard.learning.recipes import build_config, convert, merge, read_toml
+from ard.learning.recipes import build_config, read_toml
+from ard.learning.step import DivergedError
 from ard.learning.teacher import Teacher, load_teacher
 from ard.learning.train import CHECKPOINT, METRICS
-from ard.methods.losses import LOSSES
+from ard.methods.registry import METHODS
 from ard.models.weight_files import load_model
-from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
+from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
+from benchmarks.methods.plan import expand, judge_of
 from edge_bench.commands.console import progress
 from edge_bench.core.errors import ArdxError
 from edge_bench.core.metrics import BoolArray
+from edge_bench.core.spec import parse_epsilon
 
 
 def main(
@@ -59,7 +59,7 @@ def main(
     origin = {"commit": commit(), "machine": machine()}
     table = read_toml(grid)
     dataset = load_dataset(table["common"]["dataset"], data_dir)
-    for run in expand(table):
+    for run in expand(table, lambda: recorded(lines)):
         if stage is not None and run["stage"] != stage:
             continue
         if minutes is not None and time.monotonic() - begin > 60 * minutes:
@@ -68,40 +68,13 @@ def main(
         with claim(folder) as is_ours:
             if not is_ours or run["id"] in finished(lines):
                 continue
-            line = one_run(run, table["judge"], dataset, teacher, clean_teacher, folder)
+            judge = judge_of(table, run["stage"])
+            try:
+                line = one_run(run, judge, dataset, teacher, clean_teacher, folder)
+            except DivergedError as error:
+                # As much of a finding as a figure: nothing is gained by trying it again.
+                line = run | {"diverged": str(error)}
             append(lines, line | origin)
-
-
-def expand(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The runs of a grid, stage by stage; in each, every first seed before every second one."""
-    for stage in dict.fromkeys(entry["stage"] for entry in table["runs"]):
-        entries = [entry for entry in table["runs"] if entry["stage"] == stage]
-        seeds = [entry.get("seeds", [0]) for entry in entries]
-        for row in zip_longest(*seeds):
-            for entry, seed in zip(entries, row, strict=True):
-                if seed is not None:
-                    yield one_of(entry, seed, table["common"])
-
-
-def one_of(entry: dict[str, Any], seed: int, common: dict[str, Any]) -> dict[str, Any]:
-    """One run of a grid's entry."""
-    where = f"{entry['stage']} {entry['label']}"
-    layers = (common | {"seed": seed}, entry.get("set", {}))
-    settings = merge(
-        *({k: convert(k, v, f"{where}: {k}") for k, v in dotted(layer).items()} for layer in layers)
-    )
-    key = json.dumps(settings, sort_keys=True, default=str)
-    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
-    return {
-        "id": f"{where} {seed} {digest}",
-        # Stages that differ only in how they judge share the weights.
-        "weights": f"{settings['method']}-{seed}-{digest}",
-        "stage": entry["stage"],
-        "label": entry["label"],
-        "seed": seed,
-        "settings": settings,
-        "attacks": entry.get("attacks"),
-    }
 
 
 def one_run(
@@ -134,7 +107,8 @@ def one_run(
     begin = time.perf_counter()
     attacks = run["attacks"] if run["attacks"] is not None else judge["attacks"]
     split = take_limit(judged_images(judge["part"], dataset, config), judge["images"])
-    masks = judged(model, split, attacks, config)
+    epsilon = parse_epsilon(judge["epsilon"]) if "epsilon" in judge else config.epsilon
+    masks = judged(model, split, attacks, epsilon)
     return {
         "id": run["id"],
         "stage": run["stage"],
@@ -162,12 +136,12 @@ def one_run(
 
 def teacher_of(config: TrainConfig, path: Path, dataset: Dataset) -> Teacher | None:
     """The robust teacher, where the method distils."""
-    return load_teacher(path, None, dataset) if LOSSES[config.method].distils else None
+    return load_teacher(path, None, dataset) if METHODS[config.method].distils else None
 
 
 def second_teacher_of(config: TrainConfig, path: Path | None, dataset: Dataset) -> Teacher | None:
     """The clean teacher, where the method has two."""
-    if not LOSSES[config.method].needs_second_teacher:
+    if not METHODS[config.method].needs_second_teacher:
         return None
     if path is None:
         raise typer.BadParameter(f"{config.method} needs --clean-teacher")
@@ -186,13 +160,13 @@ def judged_images(part: str, dataset: Dataset, config: TrainConfig) -> Split:
 
 
 def judged(
-    model: nn.Module, split: Split, attacks: list[str], config: TrainConfig
+    model: nn.Module, split: Split, attacks: list[str], epsilon: float
 ) -> dict[str, BoolArray]:
     """Masks by attack; each attack sees only what the earlier ones left, as in AutoAttack."""
     masks = {"clean": evaluate_attack(model, split, None)}
     survivors = masks["clean"]
     for name in attacks:
-        spec = parse_attack(name, epsilon=config.epsilon)
+        spec = parse_attack(name, epsilon=epsilon)
         survivors = evaluate_attack(model, split, spec, correct=survivors)
         masks[name] = survivors
     return masks

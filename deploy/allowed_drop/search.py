@@ -26,6 +26,8 @@ from deploy.allowed_drop.budget import (
     Trial,
 )
 from deploy.lowering.layers import Layer
+from deploy.quantization.twin import open_as_target
+from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.options.bench import BenchOptions
@@ -39,7 +41,12 @@ ROUNDS, RUNS_PER_ROUND = 5, 20
 
 
 def search(
-    fp32: Path, maker: Maker, budget: Budget, folder: Path, monitor: Monitor = silent
+    fp32: Path,
+    maker: Maker,
+    budget: Budget,
+    folder: Path,
+    monitor: Monitor = silent,
+    root: Path = devices.ROOT,
 ) -> Outcome:
     """Find the fewest layers to keep in float, the most sensitive first, so that `budget` holds.
 
@@ -51,6 +58,7 @@ def search(
     Args:
         fp32: the artefact in float, finished as `maker`'s are.
         folder: where trials are written.
+        root: of the file system, which tells whether this machine computes as the target does.
 
     Raises:
         BudgetError: the budget does not hold with as many layers in float as are allowed.
@@ -59,7 +67,7 @@ def search(
     strains: list[Strain] = []
     kept: tuple[Layer, ...] | None = ()
     if not trials.holds(()):
-        strains = _strains(fp32, maker, budget.deciding, folder, monitor)
+        strains = _strains(fp32, maker, budget.deciding, folder, monitor, root)
         ranked = [strain.layer for strain in strains]
         most = len(ranked) - 1
         if budget.max_float_layers is not None:
@@ -177,15 +185,17 @@ class _Trials:
         return self._found[key]
 
 
-def _strains(fp32: Path, maker: Maker, half: Part, folder: Path, monitor: Monitor) -> list[Strain]:
+def _strains(
+    fp32: Path, maker: Maker, half: Part, folder: Path, monitor: Monitor, root: Path
+) -> list[Strain]:
     """What each layer does when it alone has the lower precision, the largest shift first."""
-    expected = _margins(fp32, half)
+    expected = _margins(fp32, half, root)
     path = folder / "alone.onnx"
     found: list[Strain] = []
     with monitor("one layer at a time") as report:
         for done, layer in enumerate(maker.layers, start=1):
             maker.make(path, [other for other in maker.layers if other is not layer])
-            margins = _margins(path, half)
+            margins = _margins(path, half, root)
             found.append(
                 Strain(
                     layer=layer,
@@ -197,9 +207,9 @@ def _strains(fp32: Path, maker: Maker, half: Part, folder: Path, monitor: Monito
     return sorted(found, key=lambda strain: strain.margin_shift, reverse=True)
 
 
-def _margins(artifact: Path, half: Part) -> NDArray[np.float32]:
+def _margins(artifact: Path, half: Part, root: Path) -> NDArray[np.float32]:
     """(N,) logit of the label minus the largest other one on the adversarial images."""
-    with open_backend("ort", artifact, None) as backend:
+    with open_as_target(artifact, root=root) as backend:
         assert backend.card is not None
         classes = backend.card.classes
         size = AT_ONCE if backend.input.batch_size is None else len(half.labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import onnx
@@ -16,6 +16,7 @@ from deploy.lowering.graph import INPUT, OUTPUT
 from deploy.lowering.pixels import read_levels
 from deploy.lowering.tidy import clean
 from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
 from edge_bench.files.onnx_file import CARD_KEY
 
 OPSET = 18
@@ -73,7 +74,7 @@ def finish(path: Path, card: ModelCard, batch_size: int | None = None) -> None:
         graph.opset_import.remove(entry)
     drop_traces(graph.graph)
     properties = {
-        CARD_KEY: json.dumps(asdict(card)),
+        CARD_KEY: json.dumps(asdict(replace(card, ardx_version=__version__))),
         "classes": str(card.classes),
         "input_range": INPUT_RANGES[graph.graph.input[0].type.tensor_type.elem_type],
         "dataset": card.dataset,

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_bench.backends import open_backend
+from deploy.quantization.twin import open_as_target
+from edge_bench import devices
 from edge_bench.core.errors import InputError
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.inference import logits_of
@@ -50,6 +51,7 @@ def compare(
     images: dict[str, Tensor],
     labels: Tensor,
     resolution: float = 0.0,
+    root: Path = devices.ROOT,
 ) -> list[Parity]:
     """Run both over the same images on the 8-bit grid, in ONNX Runtime and in torch.
 
@@ -59,13 +61,14 @@ def compare(
         labels: (N,), shared by every kind.
         resolution: two classes are the same where torch's logits of them lie no farther apart
             than this fraction of the image's largest.
+        root: of the file system, which tells whether this machine computes as the target does.
 
     Raises:
         InputError: the artefact gives NaN or infinite logits.
     """
     found: list[Parity] = []
     expected = labels.numpy()
-    with open_backend("ort", artifact, None) as backend:
+    with open_as_target(artifact, root=root) as backend:
         for kind, some in images.items():
             parts = torch.split(levels_of(some), backend.input.batch_size or BATCH_SIZE)
             with torch.no_grad():

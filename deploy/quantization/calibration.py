@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationMethod
 from onnxruntime.quantization.calibrate import (
     HistogramCollector,
+    TensorData,
     TensorsData,
     create_calibrator,
 )
@@ -47,6 +48,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "percentile": {**HISTOGRAM, "num_bins": 2048, "percentile": 99.99},
 }
 
+LEAST_SPREAD = 1e-30
+"""Where a tensor was at rest, ONNX Runtime takes a step of 1 and the zero point 0. In int8 that is
+the middle: the ReLU that it drops, since saturation does its work, would let negative values pass.
+"""
 LARGEST_BATCH = 32
 # Of activations in one batch. A collector copies the tensor that it is counting, twice.
 BATCH_BYTES = 64 << 20
@@ -65,12 +70,25 @@ def calibrate(
         images: (N, C, H, W) uint8 levels, or float32 in [0, 1]; converted a batch at a time.
         method: key of METHODS.
 
+    A tensor that was 0 for all images gets the range 0 to 1, see LEAST_SPREAD.
+
     Raises:
         InputError: no such method.
     """
     require_method(method)
     whole = _collect(graph, images, "minmax", op_types, None)
-    return whole if method == "minmax" else _collect(graph, images, method, op_types, whole)
+    at_rest = [name for name, data in whole.items() if _spread(data) < LEAST_SPREAD]
+    found = whole if method == "minmax" else _collect(graph, images, method, op_types, whole)
+    for name in at_rest:
+        found[name].lowest = np.zeros_like(found[name].lowest)
+        found[name].highest = np.ones_like(found[name].highest)
+    return found
+
+
+def _spread(data: TensorData) -> float:
+    """The width of a range with 0 in it, as a quantiser takes it."""
+    least, most = (float(np.asarray(end).reshape(())) for end in data.range_value)
+    return max(most, 0.0) - min(least, 0.0)
 
 
 def require_method(name: str) -> None:

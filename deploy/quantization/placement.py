@@ -10,7 +10,8 @@ integers are unsigned or asymmetric it then drops ReLU and Clip, which saturatio
 wants zero points of 0, where it does not: convolution, activation and residual addition stay apart,
 each rounded on its own, although TensorRT has one kernel for the three. Its placement
 recommendations (developer guide, "Explicit Quantization": do not quantise the outputs of weighted
-operations, quantise the residual input of a skip connection) are two of these passes.
+operations, quantise the residual input of a skip connection) are two of these passes; it wants
+constants in integers before weighted layers alone.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import onnx
 
-from deploy.lowering.graph import tidy
+from deploy.lowering.graph import constants, set_constant, tidy
 
 ACTIVATIONS = ("Relu", "Clip")
+WEIGHTED = ("Conv", "Gemm", "MatMul")
 
 
 def place(path: Path, *, for_tensorrt: bool) -> None:
@@ -32,6 +35,7 @@ def place(path: Path, *, for_tensorrt: bool) -> None:
     if for_tensorrt:
         join_activations(model.graph)
         join_additions(model.graph)
+        free_constants(model.graph)
     tidy(model.graph)
     onnx.save(model, path)
 
@@ -84,6 +88,28 @@ def join_additions(graph: onnx.GraphProto) -> int:
                 joined += 1
                 break
     return joined
+
+
+def free_constants(graph: onnx.GraphProto) -> int:
+    """Write constants that no weighted layer reads as floats, of the same values; count them.
+
+    Such as the factor of a product: TensorRT reads it in integers, and then can build no engine.
+    """
+    known = constants(graph)
+    freed = 0
+    for node in list(graph.node):
+        readers = [each for each in graph.node if set(node.output) & set(each.input)]
+        quantised = _is(node, "DequantizeLinear") and node.input[0] in known
+        if not quantised or any(each.op_type in WEIGHTED for each in readers):
+            continue
+        levels, scale, zero_point = (known[name] for name in node.input)
+        value = (levels.astype(np.float32) - zero_point.astype(np.float32)) * scale
+        name = set_constant(graph, f"{node.name}.value", value.astype(np.float32))
+        for reader in readers:
+            reader.input[:] = [name if each in node.output else each for each in reader.input]
+        graph.node.remove(node)
+        freed += 1
+    return freed
 
 
 def _drop_pair(

@@ -20,7 +20,7 @@ from deploy.lowering.layers import Layer, layers_of, name_nodes
 from deploy.lowering.pixels import put_on_grid
 from deploy.quantization.calibration import calibrate
 from deploy.quantization.placement import place
-from deploy.quantization.targets import TARGETS, target_named
+from deploy.quantization.targets import target_named
 
 # What quantize_static takes where it is told nothing.
 OP_TYPES = sorted({*QLinearOpsRegistry, *QDQRegistry})
@@ -90,7 +90,7 @@ class Quantiser:
             )
             quantizer.quantize_model()
             quantizer.model.save_model_to_file(str(path), False)
-        place(path, for_tensorrt=self._target is TARGETS["tensorrt"])
+        place(path, for_tensorrt=bool(self._target.compilers))
 
 
 def quantize_int8(fp32: Path, int8: Path, images: NDArray[Any], target: str) -> None:

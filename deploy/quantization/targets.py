@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from onnxruntime.quantization import QuantType
 
 from edge_bench import devices
-from edge_bench.core.errors import InputError
-from edge_bench.devices.generic import read_text
+from edge_bench.backends.engine import RefusedError, read_network
+from edge_bench.backends.nvidia import TENSORRT, Compiler, bindings_of
+from edge_bench.backends.trt_rtx import TENSORRT_RTX
+from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.devices.generic import vnni_flags
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,7 @@ class Target:
         reduce_range: 7-bit weights, where 8-bit products would saturate.
         extra: ONNX Runtime's further options.
         session_options: what its sessions are opened with, here and on the device.
+        compilers: NVIDIA's, whose parsers read its artefacts; the first that is here is asked.
         why: for people.
     """
 
@@ -31,6 +35,7 @@ class Target:
     reduce_range: bool
     extra: dict[str, Any]
     session_options: dict[str, str]
+    compilers: tuple[Compiler, ...] = ()
     why: str
 
 
@@ -41,6 +46,19 @@ KEEP_SIGNED = {"session.qdqisint8allowed": "1"}
 REWRITE_SIGNED = {"session.qdqisint8allowed": "0"}
 # Round where the pairs stand and compute in float between them, as the graph is written.
 AS_WRITTEN = {"session.disable_quant_qdq": "1"}
+
+_TENSORRT = Target(
+    activations=QuantType.QInt8,
+    weights=QuantType.QInt8,
+    reduce_range=False,
+    extra={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
+    # It ships in TensorRT. ONNX Runtime only checks it, and fits its integer kernels to a few of
+    # the layers alone: as written is closer to what TensorRT computes, and faster.
+    session_options=AS_WRITTEN,
+    # Both have one parser, of NVIDIA's onnx-tensorrt.
+    compilers=(TENSORRT, TENSORRT_RTX),
+    why="signed, zero points of 0, no int32 biases",
+)
 
 TARGETS: dict[str, Target] = {
     "x86": Target(
@@ -67,20 +85,9 @@ TARGETS: dict[str, Target] = {
         session_options=KEEP_SIGNED,
         why="signed activations and weights",
     ),
-    "tensorrt": Target(
-        activations=QuantType.QInt8,
-        weights=QuantType.QInt8,
-        reduce_range=False,
-        extra={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
-        # It ships in TensorRT. ONNX Runtime only checks it, and fits its integer kernels to a few
-        # of the layers alone: as written is closer to what TensorRT computes, and faster.
-        session_options=AS_WRITTEN,
-        why="signed, zero points of 0, no int32 biases",
-    ),
+    "tensorrt": _TENSORRT,
+    "tensorrt-rtx": replace(_TENSORRT, compilers=(TENSORRT_RTX, TENSORRT)),
 }
-
-# As Linux spells them: the forms of 512 and of 256 bits.
-VNNI_FLAGS = ("avx512_vnni", "avx_vnni")
 
 
 def target_named(name: str) -> Target:
@@ -92,6 +99,37 @@ def target_named(name: str) -> Target:
     if name not in TARGETS:
         raise InputError(f"--target {name}: expected auto or one of {', '.join(TARGETS)}")
     return TARGETS[name]
+
+
+def parser_of(target: str) -> tuple[Compiler, str] | None:
+    """The compiler that is here whose parser reads artefacts for `target`, and its version."""
+    for compiler in target_named(target).compilers:
+        try:
+            return compiler, bindings_of(compiler).__version__
+        except CapabilityError:
+            continue
+    return None
+
+
+def require_parsed(path: Path, target: str) -> str | None:
+    """Have the parser that is here for `target` read an artefact; its name, None where none is.
+
+    Raises:
+        InputError: it refuses.
+    """
+    found = parser_of(target)
+    if found is None:
+        return None
+    compiler, version = found
+    try:
+        read_network(path, compiler)
+    except RefusedError as error:
+        raise InputError(
+            f"--target {target}: {compiler.title} {version}, which is here, cannot read the "
+            f"artefact ({error.why}), so nothing was written; report it with the architecture, or "
+            "leave --target out to write it for another runtime"
+        ) from None
+    return f"{compiler.title} {version}"
 
 
 def target_here(root: Path = devices.ROOT, machine: str | None = None) -> tuple[str, str]:
@@ -115,19 +153,9 @@ def target_here(root: Path = devices.ROOT, machine: str | None = None) -> tuple[
             f"--target auto: no target is known for the architecture {machine}; name one of "
             f"{', '.join(TARGETS)}"
         )
-    flags = _cpu_flags(root)
-    if flags is None:
+    found = vnni_flags(root)
+    if found is None:
         return "x86", f"{machine}, whose processor's flags cannot be read here"
-    found = [flag for flag in VNNI_FLAGS if flag in flags]
     if found:
         return "x86-vnni", f"{machine} with {found[0]}"
     return "x86", f"{machine} without VNNI"
-
-
-def _cpu_flags(root: Path) -> set[str] | None:
-    """The flags of the first processor; None where the system does not list them."""
-    for line in (read_text(root / "proc/cpuinfo") or "").splitlines():
-        key, _, value = line.partition(":")
-        if key.strip() == "flags":
-            return set(value.split())
-    return None

@@ -1,4 +1,5 @@
-"""ONNX to a TensorRT engine, on the machine that will run it: TensorRT 10.3 to 11.4 by one path.
+"""ONNX to an engine, by one path: TensorRT 10.3 to 11.4 for the GPU at hand, TensorRT for RTX for
+named compute capabilities.
 
 The network is strongly typed: every precision is the graph's own (QDQ for INT8, float16 tensors
 for FP16), as TensorRT 11 demands and 10 allows, so no precision flag, calibrator or range is set.
@@ -6,86 +7,134 @@ for FP16), as TensorRT 11 demands and 10 allows, so no precision flag, calibrato
 
 from __future__ import annotations
 
-import logging
-import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge_bench.backends.engine_cache import EngineKey, Outside
 from edge_bench.backends.gpu import probe_gpu
-from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.backends.nvidia import (
+    TENSORRT,
+    Compiler,
+    bindings_of,
+    captured_errors,
+    reason,
+    require_tensorrt,
+)
+from edge_bench.core.errors import ArdxError, CapabilityError, InputError
 from edge_bench.core.progress import ProgressCallback
 from edge_bench.files.store import atomic_file
 
-OLDEST = (10, 3)
 PARTS = 1000
 """Steps into which the progress of a build is divided."""
+_failed: list[Path] = []
+"""What no engine could be built of in this process."""
 
 
-def require_tensorrt() -> tuple[Any, Any]:
-    """The modules tensorrt and polygraphy.
-
-    Raises:
-        CapabilityError: one of them is missing, broken or too old.
-    """
-    try:
-        import tensorrt
-    except Exception as error:
-        # Bindings without their libraries raise OSError, those of another Python ImportError.
-        raise CapabilityError(
-            f"--backend trt needs TensorRT's Python bindings ({first_line(error)}); on a Jetson "
-            "make the venv with --system-site-packages, so that JetPack's are seen, elsewhere: "
-            "pip install tensorrt"
-        ) from None
-    found = tuple(int(part) for part in tensorrt.__version__.split(".")[:2])
-    if found < OLDEST:
-        raise CapabilityError(
-            f"--backend trt needs TensorRT 10.3 or newer, came {tensorrt.__version__}; update it "
-            "(on a Jetson: JetPack 6.2 or newer)"
-        )
-    try:
-        import polygraphy.backend.trt
-        import polygraphy.cuda
-    except Exception as error:
-        raise CapabilityError(
-            f"--backend trt needs polygraphy ({first_line(error)}); install it: "
-            "pip install 'ardx[tensorrt]'"
-        ) from None
-    return tensorrt, polygraphy
-
-
-def tensorrt_here() -> str:
-    """The TensorRT and GPU of this machine, for people.
+def tensorrt_here(compiler: Compiler = TENSORRT) -> str:
+    """The compiler and the GPU of this machine, for people.
 
     Raises:
         CapabilityError: there is none that ardx can use.
     """
-    trt, _ = require_tensorrt()
-    gpu = probe_gpu()
+    trt = bindings_of(compiler)
+    gpu = probe_gpu(backend=compiler.backend)
     return f"{trt.__version__} on {gpu.name} (sm {gpu.compute_capability})"
 
 
+class RefusedError(InputError):
+    """A parser cannot read a file; `why` are its own words, of one line."""
+
+    def __init__(self, sentence: str, why: str) -> None:
+        super().__init__(sentence)
+        self.why = why
+
+
+def read_network(onnx: Path, compiler: Compiler = TENSORRT) -> Any:
+    """Have the compiler's own parser read `onnx`; no GPU is needed.
+
+    Raises:
+        RefusedError: it cannot.
+        CapabilityError: no such compiler is here.
+    """
+    trt = require_tensorrt(compiler)
+    from polygraphy.backend.trt import NetworkFromOnnxPath
+
+    with captured_errors() as errors:
+        try:
+            return NetworkFromOnnxPath(str(onnx), strongly_typed=True)()
+        except Exception as error:
+            why = reason(errors, error)
+            raise RefusedError(
+                f"{onnx}: {compiler.title} {trt.__version__} cannot read it ({why}); export it "
+                "for TensorRT (ardx export --int8 --target tensorrt, or fp32)",
+                why,
+            ) from None
+
+
 def build_engine(
-    onnx: Path, key: EngineKey, outside: Outside, timing: Path, report_progress: ProgressCallback
+    onnx: Path,
+    key: EngineKey,
+    outside: Outside,
+    timing: Path,
+    report_progress: ProgressCallback,
+    compiler: Compiler = TENSORRT,
 ) -> bytes:
     """The engine of `onnx` as bytes; minutes on a small board.
 
     Raises:
-        InputError: TensorRT cannot read the graph.
-        CapabilityError: TensorRT finds no kernels for it here, or no memory.
+        InputError: the compiler cannot read the graph.
+        CapabilityError: it finds no kernels for it there, or no memory.
     """
-    trt, _ = require_tensorrt()
-    from polygraphy.backend.trt import (
-        CreateConfig,
-        EngineBytesFromNetwork,
-        NetworkFromOnnxPath,
-        Profile,
-    )
+    trt = require_tensorrt(compiler)
+    from polygraphy.backend.trt import EngineBytesFromNetwork
 
-    monitor = _monitor(trt, BuildProgress(report_progress))
+    if compiler.aim is not None and _failed:
+        # Seen of 1.7: where it finds no kernels for Turing, its next engine, for any capability,
+        # computes INT8 layers in float. A Python loop over files must not fall for it.
+        raise CapabilityError(
+            f"{onnx}: not built, since a build of {_failed[0]} failed in this process, after which "
+            f"{compiler.title} may compute in float what is in integers; build it in a new process"
+        )
+    monitor = _monitor(trt, BuildProgress(report_progress, compiler.title))
+    network = read_network(onnx, compiler)
+    with captured_errors() as errors, tempfile.TemporaryDirectory() as folder:
+        # Polygraphy reads and writes the timing cache in place; a copy keeps ours whole.
+        copy = Path(folder) / "timing.cache"
+        copy.write_bytes(timing.read_bytes() if timing.exists() else b"")
+        config = _config(trt, compiler, key, outside, copy, monitor)
+        try:
+            built = EngineBytesFromNetwork(network, config=config, save_timing_cache=str(copy))()
+            engine = bytes(built)
+        except Exception as error:
+            if monitor.interrupted is not None:
+                raise monitor.interrupted from None
+            if isinstance(error, ArdxError):
+                raise
+            _failed.append(onnx)
+            remedy = (
+                "leave out of --for what it has no kernels for (sm75 has them for --fp16 alone), "
+                "or raise --workspace-mib"
+                if key.capabilities
+                else "give it memory (close other programs, lower --batch-size, raise "
+                f"--workspace-mib) or remove {timing}"
+            )
+            raise CapabilityError(
+                f"{onnx}: {compiler.title} {trt.__version__} cannot build an engine of it "
+                f"{key.place()} ({reason(errors, error)}); {remedy}"
+            ) from None
+        with atomic_file(timing, force=True) as partial:
+            partial.write_bytes(copy.read_bytes())
+    return engine
+
+
+def _config(
+    trt: Any, compiler: Compiler, key: EngineKey, outside: Outside, timing: Path, monitor: Any
+) -> Callable[[Any, Any], Any]:
+    """How to build, as Polygraphy's loaders want it told."""
+    from polygraphy.backend.trt import CreateConfig, Profile
+
     limits = {}
     if key.workspace_mib is not None:
         limits[trt.MemoryPoolType.WORKSPACE] = key.workspace_mib << 20
@@ -93,48 +142,32 @@ def build_engine(
     profile = Profile().add(
         outside.input, min=shapes.smallest, opt=shapes.tuned, max=shapes.largest
     )
-    with captured_errors() as errors, tempfile.TemporaryDirectory() as folder:
-        try:
-            network = NetworkFromOnnxPath(str(onnx), strongly_typed=True)()
-        except Exception as error:
-            raise InputError(
-                f"{onnx}: TensorRT {trt.__version__} cannot read it ({reason(errors, error)}); "
-                "export it for TensorRT (ardx export --int8 --target tensorrt, or fp32)"
-            ) from None
-        # Polygraphy reads and writes the timing cache in place; a copy keeps ours whole.
-        copy = Path(folder) / "timing.cache"
-        copy.write_bytes(timing.read_bytes() if timing.exists() else b"")
-        config = CreateConfig(
-            profiles=[profile],
-            load_timing_cache=str(copy),
-            memory_pool_limits=limits,
-            # Full detail would only make the file larger.
-            profiling_verbosity=trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
-            progress_monitor=monitor,
-            # What the graph calls float32 is computed in float32.
-            tf32=False,
-        )
-        try:
-            built = EngineBytesFromNetwork(network, config=config, save_timing_cache=str(copy))()
-            engine = bytes(built)
-        except Exception as error:
-            if monitor.interrupted is not None:
-                raise monitor.interrupted from None
-            raise CapabilityError(
-                f"{onnx}: TensorRT {trt.__version__} cannot build an engine of it on "
-                f"{key.gpu.name} ({reason(errors, error)}); give it memory (close other programs, "
-                f"lower --batch-size, raise --workspace-mib) or remove {timing}"
-            ) from None
-        with atomic_file(timing, force=True) as partial:
-            partial.write_bytes(copy.read_bytes())
-    return engine
+    create = CreateConfig(
+        profiles=[profile],
+        load_timing_cache=str(timing),
+        memory_pool_limits=limits,
+        # Full detail would only make the file larger.
+        profiling_verbosity=trt.ProfilingVerbosity.LAYER_NAMES_ONLY,
+        progress_monitor=monitor,
+        # What the graph calls float32 is computed in float32. (Polygraphy's own class for
+        # TensorRT for RTX would leave TF32 on.)
+        tf32=False,
+    )
+
+    def config(builder: Any, network: Any) -> Any:
+        created = create(builder, network)
+        if compiler.aim is not None:
+            compiler.aim(trt, created, key.capabilities)
+        return created
+
+    return config
 
 
 class BuildProgress:
     """TensorRT's nested phases, each of so many steps, as one figure that never falls."""
 
-    def __init__(self, report_progress: ProgressCallback) -> None:
-        self._report = report_progress
+    def __init__(self, report_progress: ProgressCallback, title: str = TENSORRT.title) -> None:
+        self._report, self._title = report_progress, title
         self._phases: dict[str, tuple[str | None, int, int]] = {}
         self._said = -1
 
@@ -142,7 +175,7 @@ class BuildProgress:
         """A phase of `steps` steps begins inside `parent`."""
         within = parent if parent in self._phases and parent != phase else None
         self._phases[phase] = (within, steps, 0)
-        self._tell(f"TensorRT: {phase}" if within is None else "")
+        self._tell(f"{self._title}: {phase}" if within is None else "")
 
     def step(self, phase: str, step: int) -> None:
         """Step `step` of a phase, counted from 0, is done."""
@@ -196,38 +229,3 @@ def _monitor(trt: Any, progress: BuildProgress) -> Any:
                 self.interrupted = error
 
     return Monitor()
-
-
-@contextmanager
-def captured_errors() -> Iterator[list[str]]:
-    """Yield a list that fills with what TensorRT and Polygraphy call errors.
-
-    They print everything to stdout otherwise, where `--json` writes its summary.
-    """
-    from polygraphy.logger import G_LOGGER
-
-    errors: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            errors.append(record.getMessage())
-
-    logger, handler = logging.getLogger("Polygraphy"), Keep(logging.ERROR)
-    propagate = logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    before = G_LOGGER.use_python_logging_system, G_LOGGER.colors
-    G_LOGGER.use_python_logging_system, G_LOGGER.colors = True, False
-    try:
-        yield errors
-    finally:
-        G_LOGGER.use_python_logging_system, G_LOGGER.colors = before
-        logger.propagate = propagate
-        logger.removeHandler(handler)
-
-
-def reason(errors: list[str], error: BaseException) -> str:
-    """The first error that was logged, without its prefix; else the exception's line."""
-    if not errors:
-        return first_line(error)
-    return first_line(RuntimeError(re.sub(r"^\s*\[.\]\s*", "", errors[0])))

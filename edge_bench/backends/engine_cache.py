@@ -3,7 +3,7 @@
     CACHE/student-1a2b3c4d5e6f7081.engine        what TensorRT built
     CACHE/student-1a2b3c4d5e6f7081.engine.json   its record: key, sha256, the graph's outside
     CACHE/student-1a2b3c4d5e6f7081.engine.lock   held by the process that builds it
-    CACHE/timing-10.3.0-sm87.cache               TensorRT's measurements of kernels
+    CACHE/timing-tensorrt-10.3.0-sm87.cache      TensorRT's measurements of kernels
 
 The record is written last, so an engine whose build was killed has none and is built again. An
 engine is program code: the sha256 in its record finds damage and mix-ups, not a forger who
@@ -18,22 +18,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from edge_bench.backends.gpu import Gpu
+from edge_bench.backends.gpu import Gpu, sm_of
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.progress import ProgressCallback, no_progress
-from edge_bench.core.spec import SCHEMA_VERSION, ModelCard
+from edge_bench.core.spec import ModelCard
+from edge_bench.core.version import __version__
+from edge_bench.files.external_data import model_files
+from edge_bench.files.kinds import Kind
 from edge_bench.files.store import (
     atomic_file,
     identity,
-    model_files,
     read_json,
     require_file,
-    write_json,
+    to_json,
 )
 from edge_bench.options.engine import EngineOptions
 
-SUFFIX = ".engine"
+SUFFIX = Kind.ENGINE.value
 BUILD = 1
 """Raised when ardx builds otherwise, so that engines of before are stale."""
 
@@ -46,6 +50,9 @@ class Shapes:
     tuned: tuple[int, ...]
     largest: tuple[int, ...]
 
+    def __str__(self) -> str:
+        return f"{self.smallest} to {self.largest}"
+
     def take(self, shape: tuple[int, ...]) -> bool:
         """Does the profile take a batch of this shape?"""
         return len(shape) == len(self.largest) and all(
@@ -56,14 +63,39 @@ class Shapes:
 
 @dataclass(frozen=True, kw_only=True)
 class EngineKey:
-    """All that an engine depends on; the engine of another key is another engine."""
+    """All that an engine depends on; the engine of another key is another engine.
+
+    Attributes:
+        compiler: title of what builds it, and `tensorrt` its version.
+        gpu: the one that it is for; None where it is for all of `capabilities`, such as `8.6`.
+    """
 
     onnx_sha256: str
+    compiler: str = "TensorRT"
     tensorrt: str
-    gpu: Gpu
+    gpu: Gpu | None
+    capabilities: tuple[str, ...] = ()
     shapes: Shapes
     workspace_mib: int | None
     build: int = BUILD
+
+    def place(self) -> str:
+        """Where it can run, for people."""
+        if self.gpu is None:
+            return f"for {', '.join(map(sm_of, self.capabilities))}"
+        return f"on {_describe(self.gpu)}"
+
+    def runs_on(self, gpu: Gpu) -> bool:
+        """Is it for this GPU?"""
+        if self.gpu is None:
+            return gpu.compute_capability in self.capabilities
+        return gpu == self.gpu
+
+    def timing_file(self) -> str:
+        """Name of the file that keeps the measurements of kernels for such engines."""
+        gpus = (self.gpu.compute_capability,) if self.gpu else self.capabilities
+        words = (self.compiler.lower().replace(" ", "-"), self.tensorrt, *map(sm_of, gpus))
+        return f"timing-{'-'.join(words)}.cache"
 
     def digest(self) -> str:
         """A short name of the key, for files."""
@@ -91,12 +123,25 @@ class Outside:
 class EngineRecord:
     """What lies beside an engine. `card` is that of the ONNX file `source`."""
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="the record of an engine",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="ardx_version; a model card of version 2 in it",
+                upgrade=without_writer,
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     key: EngineKey
     engine_sha256: str
     source: str
     outside: Outside
     card: ModelCard | None
+    ardx_version: str | None = __version__
 
 
 Build = Callable[[Path, ProgressCallback], bytes]
@@ -118,13 +163,22 @@ def profile_shapes(outside: Outside, options: EngineOptions) -> Shapes:
 
 
 def engine_key(
-    onnx: Path, tensorrt: str, gpu: Gpu, outside: Outside, options: EngineOptions
+    onnx: Path,
+    tensorrt: str,
+    gpu: Gpu | None,
+    outside: Outside,
+    options: EngineOptions,
+    *,
+    compiler: str = "TensorRT",
+    capabilities: tuple[str, ...] = (),
 ) -> EngineKey:
-    """The key of the engine that `onnx` (and the files of its weights) would become here."""
+    """The key of the engine that `onnx` (and the files of its weights) would become."""
     return EngineKey(
         onnx_sha256=identity(model_files(onnx))[0],
+        compiler=compiler,
         tensorrt=tensorrt,
         gpu=gpu,
+        capabilities=capabilities,
         shapes=profile_shapes(outside, options),
         workspace_mib=options.workspace_mib,
     )
@@ -151,29 +205,39 @@ def cached_engine(
     with _locked(path.with_name(path.name + ".lock"), onnx, report_progress):
         if found := _whole(path, key):
             return found
-        for remains in folder.glob(f".{path.stem}.partial-*"):
+        for remains in folder.glob(f".{path.stem}.*partial-*"):
             remains.unlink(missing_ok=True)  # Of a build that was killed: this lock was its, too.
-        capability = key.gpu.compute_capability.replace(".", "")
-        timing = folder / f"timing-{key.tensorrt}-sm{capability}.cache"
-        engine = build(timing, report_progress)
-        record = EngineRecord(
-            key=key,
-            engine_sha256=hashlib.sha256(engine).hexdigest(),
-            source=onnx.name,
-            outside=outside,
-            card=card,
-        )
-        record_path(path).unlink(missing_ok=True)
-        with atomic_file(path, force=True) as partial:
-            partial.write_bytes(engine)
-        write_json(record_path(path), record, force=True)
+        engine = build(folder / key.timing_file(), report_progress)
+        record = write_engine(path, engine, key, onnx.name, outside, card)
         report_progress(
             1, 1, "engine built; a second run measures without the builder's memory and heat"
         )
         return engine, record
 
 
-def given_engine(path: Path, tensorrt: str, gpu: Gpu) -> tuple[bytes, EngineRecord]:
+def write_engine(
+    path: Path, engine: bytes, key: EngineKey, source: str, outside: Outside, card: ModelCard | None
+) -> EngineRecord:
+    """Write an engine and then its record over those that are there; both are whole before."""
+    record = EngineRecord(
+        key=key,
+        engine_sha256=hashlib.sha256(engine).hexdigest(),
+        source=source,
+        outside=outside,
+        card=card,
+    )
+    with (
+        atomic_file(record_path(path), force=True) as marks,
+        atomic_file(path, force=True) as partial,
+    ):
+        marks.write_text(to_json(record) + "\n", encoding="utf-8")
+        partial.write_bytes(engine)
+    return record
+
+
+def given_engine(
+    path: Path, tensorrt: str, gpu: Gpu, compiler: str = "TensorRT"
+) -> tuple[bytes, EngineRecord]:
     """An engine file that was named itself; it must fit its record and this machine.
 
     Raises:
@@ -182,12 +246,13 @@ def given_engine(path: Path, tensorrt: str, gpu: Gpu) -> tuple[bytes, EngineReco
     require_file(path, "a TensorRT engine")
     require_file(record_path(path), f"the record that lies beside the engine {path.name}")
     record = read_json(record_path(path), EngineRecord, "the record of an engine")
-    found, here = record.key, f"TensorRT {tensorrt} on {_describe(gpu)}"
-    made = f"TensorRT {found.tensorrt} on {_describe(found.gpu)}"
-    if made != here or found.build != BUILD:
+    found = record.key
+    fits = found.runs_on(gpu) and (found.compiler, found.tensorrt) == (compiler, tensorrt)
+    if not fits or found.build != BUILD:
         raise InputError(
-            f"{path}: was built by {made}, and this is {here}; give its ONNX file "
-            f"({record.source}), so that an engine is built here"
+            f"{path}: was built by {found.compiler} {found.tensorrt} {found.place()}, and this is "
+            f"{compiler} {tensorrt} on {_describe(gpu)}; give its ONNX file ({record.source}), so "
+            "that an engine is built here"
         )
     engine = path.read_bytes()
     came = hashlib.sha256(engine).hexdigest()
@@ -198,6 +263,30 @@ def given_engine(path: Path, tensorrt: str, gpu: Gpu) -> tuple[bytes, EngineReco
             "engine is built again"
         )
     return engine, record
+
+
+def bundled_engine(folder: Path, key: EngineKey, gpu: Gpu) -> tuple[bytes, EngineRecord]:
+    """The engine of a bundle that does what that of `key` would, on this GPU.
+
+    Raises:
+        InputError: none of them does.
+    """
+    seen = []
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        record = read_json(record_path(path), EngineRecord, "the record of an engine")
+        found, asked = record.key, (key.shapes.smallest, key.shapes.largest)
+        seen.append(f"by {found.compiler} {found.tensorrt} {found.place()} of {found.shapes}")
+        same = (found.onnx_sha256, found.compiler, found.tensorrt, found.build) == (
+            *(key.onnx_sha256, key.compiler, key.tensorrt, key.build),
+        )
+        if same and found.runs_on(gpu) and all(map(found.shapes.take, asked)):
+            return given_engine(path, key.tensorrt, gpu, key.compiler)
+    raise InputError(
+        f"--bundled-engine: the bundle brings engines {' and '.join(seen) or '(none)'}, but this "
+        f"is {key.compiler} {key.tensorrt} on {_describe(gpu)}, for images {key.shapes}; leave "
+        "--bundled-engine out, so that an engine is built here, or pack the bundle with --for "
+        f"{sm_of(gpu.compute_capability)}"
+    )
 
 
 def record_path(engine: Path) -> Path:

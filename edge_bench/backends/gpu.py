@@ -30,8 +30,13 @@ class Gpu:
     multiprocessors: int
 
 
-def probe_gpu(driver: str = DRIVER) -> Gpu:
-    """The first GPU that CUDA shows.
+def sm_of(compute_capability: str) -> str:
+    """`sm86` of `8.6`."""
+    return "sm" + compute_capability.replace(".", "")
+
+
+def probe_gpu(driver: str = DRIVER, backend: str = "trt") -> Gpu:
+    """The first GPU that CUDA shows; `backend` needs it.
 
     Raises:
         CapabilityError: no driver, or no GPU that it can use.
@@ -40,19 +45,19 @@ def probe_gpu(driver: str = DRIVER) -> Gpu:
         cuda = ctypes.CDLL(driver)
     except OSError as error:
         raise CapabilityError(
-            f"--backend trt needs an NVIDIA GPU and its driver ({first_line(error)}); run on a "
-            "machine that has one, or take --backend ort"
+            f"--backend {backend} needs an NVIDIA GPU and its driver ({first_line(error)}); run "
+            "on a machine that has one, or take --backend ort"
         ) from None
     device = ctypes.c_int()
-    _check(cuda.cuInit(0), "cuInit")
-    _check(cuda.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
+    _check(cuda.cuInit(0), "cuInit", backend)
+    _check(cuda.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet", backend)
     name = ctypes.create_string_buffer(NAME_LENGTH)
-    _check(cuda.cuDeviceGetName(name, NAME_LENGTH, device), "cuDeviceGetName")
+    _check(cuda.cuDeviceGetName(name, NAME_LENGTH, device), "cuDeviceGetName", backend)
 
     def attribute(which: int) -> int:
         value = ctypes.c_int()
         status = cuda.cuDeviceGetAttribute(ctypes.byref(value), which, device)
-        _check(status, "cuDeviceGetAttribute")
+        _check(status, "cuDeviceGetAttribute", backend)
         return value.value
 
     return Gpu(
@@ -62,9 +67,9 @@ def probe_gpu(driver: str = DRIVER) -> Gpu:
     )
 
 
-def _check(status: int, call: str) -> None:
+def _check(status: int, call: str, backend: str) -> None:
     if status != 0:
         raise CapabilityError(
-            f"--backend trt needs an NVIDIA GPU, but the driver answers {call} with error "
+            f"--backend {backend} needs an NVIDIA GPU, but the driver answers {call} with error "
             f"{status}; see whether nvidia-smi (on a Jetson: tegrastats) shows one"
         )

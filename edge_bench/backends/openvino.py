@@ -72,14 +72,14 @@ class OpenVinoBackend:
         InputError: not an ONNX model, or not a classifier with one image input.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int | None = None, output: str | None = None) -> None:
         ov = require_openvino()
         graph = read_onnx(path)
         self.card = model_card(graph.metadata, path)
         self.engine_sha256: str | None = None
         self.input: ImageInput = image_input(list(graph.inputs), path)
-        self.classes, output = logits_output(list(graph.outputs), path)
-        self._output = [tensor.name for tensor in graph.outputs].index(output)
+        self.classes, logits = logits_output(list(graph.outputs), path, output)
+        self._output = [tensor.name for tensor in graph.outputs].index(logits)
         self._settings = SETTINGS | ({} if threads is None else {"INFERENCE_NUM_THREADS": threads})
         self._tensor, self._path = ov.Tensor, path
         self._requests: dict[int | None, Any] = {}

@@ -17,6 +17,8 @@ from edge_bench.files.store import require_file
 
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
+FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
+"""What logits may be; integers and booleans are answers, which no score can be read off."""
 
 PROVIDERS = {
     "ort": "CPUExecutionProvider",
@@ -69,13 +71,21 @@ class OrtBackend:
         path: the ONNX file.
         threads: of the CPU; None leaves it to ONNX Runtime.
         name: key of PROVIDERS.
+        output: of the graph, which gives the logits; None where one alone can.
 
     Raises:
         CapabilityError: onnxruntime or the provider is not here, or cannot run all of the graph.
         InputError: not an ONNX model, or not a classifier with one image input.
     """
 
-    def __init__(self, path: Path, threads: int | None = None, name: str = "ort") -> None:
+    def __init__(
+        self,
+        path: Path,
+        threads: int | None = None,
+        output: str | None = None,
+        *,
+        name: str = "ort",
+    ) -> None:
         ort = require_provider(name)
         require_file(path, "an ONNX model")
         self.card = read_card(path)
@@ -83,7 +93,7 @@ class OrtBackend:
         self._path = path
         self._session = _open_session(ort, path, threads, name, self.card)
         self.input = image_input(self._session.get_inputs(), path)
-        self.classes, self._output = logits_output(self._session.get_outputs(), path)
+        self.classes, self._output = logits_output(self._session.get_outputs(), path, output)
         self.info = BackendInfo(
             name=name,
             version=ort.__version__,
@@ -201,18 +211,46 @@ def image_input(inputs: list[Any], path: Path) -> ImageInput:
     )
 
 
-def logits_output(outputs: list[Any], path: Path) -> tuple[int | None, str]:
-    """(classes, name) of the one output of logits; None where the graph leaves classes open.
+def logits_output(
+    outputs: list[Any], path: Path, wanted: str | None = None
+) -> tuple[int | None, str]:
+    """(classes, name) of the output of logits; None where the graph leaves classes open.
+
+    Logits are floats (B, C), or (B, C, 1, 1) as a network of convolutions alone leaves them where
+    there is no (B, C).
+
+    Args:
+        wanted: the value of --output; None takes the one output that can be logits.
 
     Raises:
-        InputError: not exactly one output of two dimensions.
+        InputError: no such output, none or several that can be logits, or one of another kind.
     """
-    candidates = [node for node in outputs if len(node.shape) == 2]
+    told = ", ".join(f"{o.name} {o.type} {o.shape}" for o in outputs)
+    if wanted is not None:
+        named = [node for node in outputs if node.name == wanted]
+        if not named:
+            raise InputError(f"--output {wanted}: expected an output of {path}, which has {told}")
+        if not _can_be_logits(named[0]):
+            raise InputError(
+                f"--output {wanted}: expected logits (B, classes) in floats, came "
+                f"{named[0].type} {named[0].shape}; {path} has {told}"
+            )
+        candidates = named
+    else:
+        possible = [node for node in outputs if _can_be_logits(node)]
+        candidates = [node for node in possible if len(node.shape) == 2] or possible
     if len(candidates) == 1:
         classes = candidates[0].shape[1]
         return (classes if isinstance(classes, int) else None), candidates[0].name
-    shapes = ", ".join(f"{o.name} {o.shape}" for o in outputs)
-    raise InputError(
-        f"{path}: expected one output of logits (B, classes), came {shapes}; export the classifier "
-        "with its logits alone"
+    remedy = (
+        "name the one of logits: --output NAME"
+        if candidates
+        else "export the classifier with its logits alone"
     )
+    raise InputError(
+        f"{path}: expected one output of logits (B, classes) in floats, came {told}; {remedy}"
+    )
+
+
+def _can_be_logits(node: Any) -> bool:
+    return node.type in FLOATS and len(node.shape) >= 2 and all(n == 1 for n in node.shape[2:])

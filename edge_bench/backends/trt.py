@@ -13,20 +13,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.backends.engine import build_engine, captured_errors, reason, require_tensorrt
+from edge_bench.backends.engine import build_engine
 from edge_bench.backends.engine_cache import (
-    SUFFIX,
     EngineRecord,
     Outside,
+    bundled_engine,
     cached_engine,
     engine_key,
     given_engine,
 )
 from edge_bench.backends.gpu import Gpu, probe_gpu
+from edge_bench.backends.nvidia import (
+    TENSORRT,
+    Compiler,
+    captured_errors,
+    reason,
+    require_tensorrt,
+)
 from edge_bench.backends.ort import image_input, logits_output
 from edge_bench.core.errors import ArdxError, CapabilityError, InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import BackendInfo, ModelCard
+from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.onnx_file import model_card, read_onnx
 from edge_bench.options.engine import EngineOptions
 
@@ -61,6 +69,8 @@ def outside_of(onnx: Path) -> tuple[Outside, ModelCard | None]:
 class TrtBackend:
     """One engine in one execution context, with buffers for the largest batch that it takes.
 
+    Of either of NVIDIA's compilers: what `compiler` is.
+
     `infer` copies the images to the GPU and the logits back, as ONNX Runtime's does; a Jetson's
     GPU shares its memory with the CPU, so a program of yours may leave these copies out.
 
@@ -75,17 +85,19 @@ class TrtBackend:
         threads: int | None = None,
         options: EngineOptions | None = None,
         report_progress: ProgressCallback = no_progress,
+        compiler: Compiler = TENSORRT,
     ) -> None:
         if threads is not None:
-            raise InputError("--threads: TensorRT computes on the GPU; leave it out")
-        trt, _ = require_tensorrt()
-        gpu = probe_gpu()
+            raise InputError(f"--threads: {compiler.title} computes on the GPU; leave it out")
+        trt = require_tensorrt(compiler)
+        gpu = probe_gpu(backend=compiler.backend)
         with ExitStack() as stack:
             # Until the end: what TensorRT says while it runs must not reach stdout either.
             self._errors = stack.enter_context(captured_errors())
-            found = _engine(path, trt, gpu, options or EngineOptions(), report_progress)
+            wanted = options or EngineOptions()
+            found = _engine(path, trt, gpu, wanted, report_progress, compiler)
             serialized, self._record = found
-            self._path = path
+            self._path, self._title = path, f"{compiler.title} {trt.__version__}"
             self._open(trt, serialized, stack)
             self._resources = stack.pop_all()
         record, outside = self._record, self._record.outside
@@ -99,11 +111,11 @@ class TrtBackend:
         self.classes = outside.classes
         self.card = record.card
         self.engine_sha256: str | None = record.engine_sha256
-        if path.suffix == SUFFIX and record.card is not None:
+        if kind_of(path) is Kind.ENGINE and record.card is not None:
             # An engine is a file of its own, made from the ONNX file.
             self.card = replace(record.card, parent_sha256=record.key.onnx_sha256)
         self.info = BackendInfo(
-            name="trt",
+            name=compiler.backend,
             version=trt.__version__,
             providers=(f"{gpu.name} (sm {gpu.compute_capability})",),
             threads=None,
@@ -141,7 +153,7 @@ class TrtBackend:
         except Exception as error:
             # A failure of TensorRT is a None, on which the line after it trips.
             raise CapabilityError(
-                f"{self._path}: TensorRT {trt.__version__} cannot load the engine "
+                f"{self._path}: {self._title} cannot load the engine "
                 f"({reason(self._errors, error)}); free memory of the GPU, see that libcudart is "
                 "on LD_LIBRARY_PATH, or remove the engine, so that it is built again"
             ) from None
@@ -164,7 +176,7 @@ class TrtBackend:
             )
         if not self._context.set_input_shape(outside.input, shape):
             raise CapabilityError(
-                f"{self._path}: TensorRT refuses images of shape {shape} "
+                f"{self._path}: {self._title} refuses images of shape {shape} "
                 f"({reason(self._errors[-1:], RuntimeError())}); remove the engine, so that it is "
                 "built again"
             )
@@ -194,7 +206,7 @@ class TrtBackend:
         cuda.memcpy(self._images_on_gpu, images, batch.nbytes, MemcpyKind.HostToDevice, stream)
         if not self._context.execute_async_v3(stream):
             raise CapabilityError(
-                f"{self._path}: TensorRT failed on a batch of shape {batch.shape} "
+                f"{self._path}: {self._title} failed on a batch of shape {batch.shape} "
                 f"({reason(self._errors[-1:], RuntimeError())}); free memory of the GPU, or lower "
                 "--batch-size"
             )
@@ -221,15 +233,30 @@ class TrtBackend:
 
 
 def _engine(
-    path: Path, trt: Any, gpu: Gpu, options: EngineOptions, report_progress: ProgressCallback
+    path: Path,
+    trt: Any,
+    gpu: Gpu,
+    options: EngineOptions,
+    report_progress: ProgressCallback,
+    compiler: Compiler,
 ) -> tuple[bytes, EngineRecord]:
     """The engine at `path`, or the one that the ONNX file at `path` becomes."""
-    if path.suffix == SUFFIX:
-        return given_engine(path, trt.__version__, gpu)
+    if kind_of(path) is Kind.ENGINE:
+        return given_engine(path, trt.__version__, gpu, compiler.title)
     outside, card = outside_of(path)
-    key = engine_key(path, trt.__version__, gpu, outside, options)
+    key = engine_key(
+        path,
+        trt.__version__,
+        gpu if compiler.aim is None else None,
+        outside,
+        options,
+        compiler=compiler.title,
+        capabilities=() if compiler.aim is None else (gpu.compute_capability,),
+    )
+    if options.bundled is not None:
+        return bundled_engine(options.bundled, key, gpu)
 
     def build(timing: Path, told: ProgressCallback) -> bytes:
-        return build_engine(path, key, outside, timing, told)
+        return build_engine(path, key, outside, timing, told, compiler)
 
     return cached_engine(path, key, outside, card, options.cache, build, report_progress)

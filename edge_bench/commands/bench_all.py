@@ -9,13 +9,12 @@ from typing import Any
 
 import typer
 
+from edge_bench.commands.bench_flags import Asked, warn_of_saturation
 from edge_bench.commands.console import print_json, print_table, progress, warn
 from edge_bench.core.spec import Report
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import refuse_existing_file
 from edge_bench.files.unpack import Unpacked
-from edge_bench.options.bench import BenchOptions
-from edge_bench.options.square import SquareOptions
 from edge_bench.report.compare import HEADER, conclusion, rows
 from edge_bench.report.doubts import doubts_about
 from edge_bench.report.summary import summarise
@@ -29,16 +28,7 @@ from edge_bench.runs.every_backend import (
 )
 
 
-def bench_all(
-    parts: Unpacked,
-    path: str,
-    sets: list[AdversarialSet],
-    options: BenchOptions,
-    square: SquareOptions | None,
-    out: Path,
-    force: bool,
-    json_summary: bool,
-) -> tuple[Report, dict[str, Any], int]:
+def bench_all(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     """Run, write and tell; give the report of the fastest, the summary and the exit code.
 
     `out` gets the report of the fastest, so that a gate finds it whichever that is; the files
@@ -47,15 +37,19 @@ def bench_all(
     Raises:
         typer.Exit: no backend came through.
     """
-    for name in (*backends_here()[0], ALL):
-        refuse_existing_file(report_path(out, name), force)
-    outcome = _named(run_all(parts.model, parts.sets, options, square, out, progress), parts, path)
-    write_all(outcome, out, force)
-    _warn(outcome.reports, sets)
+    here = backends_here()[0]
+    for name in (*here, ALL):
+        refuse_existing_file(report_path(asked.out, name), asked.force)
+    parts = asked.parts
+    warn_of_saturation(parts.model, here)
+    ran = run_all(parts.model, parts.sets, asked.options, asked.square, asked.out, progress)
+    outcome = _named(ran, parts, asked.path)
+    write_all(outcome, asked.out, asked.force)
+    _warn(outcome.reports, asked.sets)
     for contender in outcome.comparison.contenders:
         if contender.error:
             print(f"error: {contender.backend}: {contender.error}", file=sys.stderr)
-    return tell_all(outcome, out, json_summary)
+    return tell_all(outcome, asked.out, asked.json_summary)
 
 
 def tell_all(outcome: Outcome, out: Path, json_summary: bool) -> tuple[Report, dict[str, Any], int]:

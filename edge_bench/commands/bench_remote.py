@@ -20,9 +20,11 @@ from edge_bench.core.errors import (
     EXIT_PASS,
     ArdxError,
     CapabilityError,
+    os_sentence,
 )
 from edge_bench.core.spec import Gate, Report
-from edge_bench.files.store import identity, model_files, refuse_existing_file
+from edge_bench.files.external_data import model_files
+from edge_bench.files.store import identity, refuse_existing_file
 from edge_bench.files.unpack import Unpacked
 from edge_bench.remote.client import Client
 from edge_bench.remote.fleet import HEADER, on_all, outputs, row
@@ -191,7 +193,7 @@ def _tell_fleet(
         except (ArdxError, OSError) as error:
             sentence = str(error)
             if isinstance(error, OSError):
-                sentence = f"{host}: {error.filename or 'the output'}: {error.strerror}"
+                sentence = f"{host}: {os_sentence(error)}"
             _say("error: ", sentence)
             code = error.exit_code if isinstance(error, ArdxError) else EXIT_ENVIRONMENT
             summary |= {"error": sentence, "exit_code": code}

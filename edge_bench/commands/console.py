@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from edge_bench.core.errors import EXIT_ENVIRONMENT, EXIT_USAGE, ArdxError
+from edge_bench.core.errors import EXIT_ENVIRONMENT, EXIT_USAGE, ArdxError, os_sentence
 from edge_bench.core.progress import ProgressCallback, plain_progress
 
 MODULE_EXTRAS = {
@@ -153,12 +153,7 @@ class Stages(TyperGroup):
             )
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except OSError as error:
-            where = error.filename or "the output"
-            print(
-                f"error: {where}: {error.strerror}; free space there or name a place that you may "
-                "read and write; what existed before is untouched",
-                file=sys.stderr,
-            )
+            print(f"error: {os_sentence(error)}; what existed before is untouched", file=sys.stderr)
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except KeyboardInterrupt:
             print(

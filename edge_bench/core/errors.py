@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 EXIT_PASS = 0
 EXIT_GATE_FAILED = 1
 EXIT_USAGE = 2
 EXIT_ENVIRONMENT = 3
 EXIT_INCONCLUSIVE = 4
+
+
+FULL = "free space there, or name a place with more"
+FORBIDDEN = "make it readable and writable for you, or name a place that is"
+REMEDIES = {
+    errno.ENOSPC: FULL,
+    errno.EDQUOT: FULL,
+    errno.EFBIG: FULL,
+    errno.EACCES: FORBIDDEN,
+    errno.EPERM: FORBIDDEN,
+    errno.EROFS: FORBIDDEN,
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a file stands where the path has a folder: check the path",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "name another place, or remove what is there",
+    errno.ENOTEMPTY: "name another place, or remove what is there",
+    errno.ELOOP: "its links lead to one another: check the path",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files: ulimit -n",
+    errno.ENOMEM: "free memory, or lower the batch size",
+    errno.EIO: "see that the disk is whole and still there",
+}
+"""What people can do about a failed call of the operating system, by its errno."""
 
 
 class ArdxError(Exception):
@@ -35,3 +61,14 @@ def first_line(error: BaseException) -> str:
     """The first line of a foreign exception's text, fit to be quoted inside a sentence."""
     text = str(error).strip()
     return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
+def os_sentence(error: OSError, where: str = "the output") -> str:
+    """What the operating system refused: the file, its reason, and what can be done about it.
+
+    `where` stands in for a file that the error does not name.
+    """
+    named = error.filename
+    place = os.fsdecode(named) if isinstance(named, str | bytes | os.PathLike) else where
+    remedy = REMEDIES.get(error.errno or 0, "see that it can be read and written there")
+    return f"{place}: {error.strerror or first_line(error)}; {remedy}"

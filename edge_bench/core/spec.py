@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
-from typing import Any
+from typing import Any, ClassVar
 
+from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.series import Telemetry, series_array
-
-SCHEMA_VERSION = 1
+from edge_bench.core.version import __version__
 
 PRECISIONS = ("fp32", "fp16", "int8")
 NORMS = ("linf", "l2")
@@ -51,6 +52,14 @@ def parse_epsilon(text: str, option: str = "--epsilon", norm: str = "linf") -> f
             f"write {meant} if you meant steps of the 8-bit grid"
         )
     return value
+
+
+def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
+    if names is not None and (len(names) != classes or len(set(names)) != classes):
+        raise InputError(
+            f"{where}: expected {classes} different class names, came {len(set(names))} in "
+            f"{len(names)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,27 +116,45 @@ class ModelCard:
         architecture: name with optional width, such as `resnet8:32`.
         dataset: name of the dataset it was trained on.
         classes: number of classes C; logits are (B, C).
+        class_names: their names, in the order of the logits; None where nobody told them.
         input_shape: (channels, height, width) of one image.
         precision: `fp32`, `fp16` or `int8`.
         parent_sha256: file it was made from (student: teacher; ONNX: weights); None for a root.
         recipe: the settings that made it, as plain JSON values.
         session_options: ONNX Runtime's config entries under which an artefact was validated, and
             which `bench` applies; see SESSION_OPTIONS.
+        ardx_version: of the ardx that wrote it; None where the card does not say.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a model card",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="class_names: the names of the classes, in the order of the logits; "
+                "ardx_version",
+                upgrade=without_writer,
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     architecture: str
     dataset: str
     classes: int
     input_shape: tuple[int, int, int]
+    class_names: ClassNames | None = None
     precision: str = "fp32"
     parent_sha256: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
     session_options: dict[str, str] = field(default_factory=dict)
+    ardx_version: str | None = __version__
 
     def __post_init__(self) -> None:
         if self.classes < 2:
             raise InputError(f"model card: expected 2 or more classes, came {self.classes}")
+        _check_names(self.class_names, self.classes, "model card")
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise InputError(
                 "model card: expected input_shape (channels, height, width), "
@@ -153,6 +180,7 @@ class SetManifest:
         samples: number of images N.
         image_shape: (channels, height, width).
         classes: number of classes; labels are in [0, classes).
+        class_names: their names, in the order of the labels; None where nobody told them.
         dataset: name of the dataset that the clean images come from.
         attack: what was run.
         threat: how the set was made: `white-box` (gradients of the source), `bpda` (logits of the
@@ -168,7 +196,18 @@ class SetManifest:
         versions: library versions that crafted it.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="the manifest of a set",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="class_names: the names of the classes, in the order of the labels",
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     samples: int
     image_shape: tuple[int, int, int]
     classes: int
@@ -182,8 +221,10 @@ class SetManifest:
     on_grid: bool
     arrays: dict[str, str]
     versions: dict[str, str]
+    class_names: ClassNames | None = None
 
     def __post_init__(self) -> None:
+        _check_names(self.class_names, self.classes, "set manifest")
         if self.threat not in THREATS:
             known = " or ".join(THREATS)
             raise InputError(f"set manifest: expected threat {known}, came {self.threat!r}")
@@ -212,6 +253,7 @@ class DeviceProfile:
         cores: those that are switched on.
         power_mode: that of `nvpmodel`, such as `MAXN_SUPER (2)`.
         throttled: what throttled before the run, now or since boot; empty where nothing did.
+        vnni: whether an x86 processor multiplies 8-bit integers without saturation.
     """
 
     device: str
@@ -227,6 +269,7 @@ class DeviceProfile:
     kernel: str | None = None
     power_mode: str | None = None
     throttled: tuple[str, ...] | None = None
+    vnni: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -358,10 +401,23 @@ class Report:
 
     `images_sha256` identifies the clean images and labels, so that two reports are compared
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
-    beside the artefact, `telemetry` where no sensor answered.
+    beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
+    output of logits alone.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a report of ardx bench",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="output: which of several outputs was measured; device.vnni; model cards and "
+                "manifests of sets of version 2 in it",
+            ),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     created: str
     ardx_version: str
     artifact: Artifact
@@ -379,6 +435,7 @@ class Report:
     offline: tuple[Measurement, ...] = ()
     sweep: tuple[SweepPoint, ...] = ()
     soak: Soak | None = None
+    output: str | None = None
 
     def __post_init__(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}

@@ -1,18 +1,22 @@
 """Boards that can be told apart. To add one: a file here and an entry in DEVICES.
 
-Everything takes the root of the file system, so that recorded trees can be read in tests.
+A file has `probe`, `sources` and `total`, as `Device` describes them. Everything takes the root of
+the file system, so that recorded trees can be read in tests. A file is imported when its board is
+asked for, so that help can name every board without reading one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from edge_bench.core.errors import CapabilityError, InputError
-from edge_bench.core.spec import DeviceProfile
-from edge_bench.devices import generic, jetson, raspberry_pi
-from edge_bench.devices.sensors import Source
+
+if TYPE_CHECKING:
+    from edge_bench.core.spec import DeviceProfile
+    from edge_bench.devices.sensors import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,21 +24,37 @@ class Device:
     """How a kind of board is recognised and measured.
 
     Attributes:
-        probe: the profile, or None where this machine is not that device.
-        sources: its sensors.
-        total: of the power rails that answer, by name, those whose sum is the total, and what
-            that total is in words.
+        file: the file in this folder that knows how.
+        text: what it is, for people.
     """
 
-    probe: Callable[[Path], DeviceProfile | None]
-    sources: Callable[[Path], list[Source]]
-    total: Callable[[list[str]], tuple[tuple[str, ...], str | None]]
+    file: str
+    text: str
+
+    def probe(self, root: Path) -> DeviceProfile | None:
+        """The profile, or None where this machine is not that device."""
+        found: DeviceProfile | None = self._module().probe(root)
+        return found
+
+    def sources(self, root: Path) -> list[Source]:
+        """Its sensors."""
+        found: list[Source] = self._module().sources(root)
+        return found
+
+    def total(self, rails: list[str]) -> tuple[tuple[str, ...], str | None]:
+        """Of the power rails that answer, those whose sum is the total, and what that total is."""
+        found: tuple[tuple[str, ...], str | None] = self._module().total(rails)
+        return found
+
+    def _module(self) -> Any:
+        return import_module(f"edge_bench.devices.{self.file}")
 
 
-DEVICES = {
-    "jetson": Device(probe=jetson.probe, sources=jetson.sources, total=jetson.total),
-    "rpi": Device(probe=raspberry_pi.probe, sources=raspberry_pi.sources, total=raspberry_pi.total),
-    "local": Device(probe=generic.probe, sources=generic.sources, total=generic.total),
+DEVICES: dict[str, Device] = {
+    "jetson": Device(file="jetson", text="NVIDIA Jetson"),
+    "rpi": Device(file="raspberry_pi", text="Raspberry Pi"),
+    # The last one, since it is every machine.
+    "local": Device(file="generic", text="any machine"),
 }
 
 ROOT = Path("/")

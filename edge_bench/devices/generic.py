@@ -21,6 +21,9 @@ ARM_PARTS = {
 }
 """Arm's part numbers of the boards' cores, from the kernel's arch/arm64/include/asm/cputype.h."""
 
+VNNI_FLAGS = ("avx512_vnni", "avx_vnni")
+"""As Linux spells them: the forms of 512 and of 256 bits."""
+
 
 def probe(root: Path) -> DeviceProfile | None:
     """The profile of this machine; always one."""
@@ -60,6 +63,7 @@ def profile(
         governor=read_text(root / cpu / "cpu0/cpufreq/scaling_governor"),
         power_mode=power_mode,
         throttled=throttled,
+        vnni=has_vnni(root),
     )
 
 
@@ -83,6 +87,18 @@ def board_name(root: Path) -> str | None:
 def compatible(root: Path) -> str:
     """The device tree's list of compatible boards and SoCs, empty without a device tree."""
     return read_text(root / "proc/device-tree/compatible") or ""
+
+
+def vnni_flags(root: Path) -> tuple[str, ...] | None:
+    """Those of VNNI_FLAGS that the first processor has; None where no x86 Linux lists its flags."""
+    flags = next((value for key, value in _fields(root / "proc/cpuinfo") if key == "flags"), None)
+    return None if flags is None else tuple(f for f in VNNI_FLAGS if f in flags.split())
+
+
+def has_vnni(root: Path) -> bool | None:
+    """Does the processor have VNNI? None where that cannot be read."""
+    found = vnni_flags(root)
+    return None if found is None else bool(found)
 
 
 def _cpu_name(root: Path) -> str | None:

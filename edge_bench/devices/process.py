@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_bench import __version__
+from edge_bench.core.version import __version__
 from edge_bench.devices.generic import read_text
 
 

@@ -20,31 +20,38 @@ import zipfile
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
-from edge_bench import __version__
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import Change, Format
 from edge_bench.core.progress import ProgressCallback, no_progress
-from edge_bench.core.spec import SCHEMA_VERSION, Gate, Report
+from edge_bench.core.spec import Gate, Report
+from edge_bench.core.version import __version__
+from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
+from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.sets import ARRAYS, open_sets
 from edge_bench.files.sets import MANIFEST as SET_MANIFEST
 from edge_bench.files.store import (
     atomic_file,
     identity,
-    model_files,
     read_json,
     refuse_existing_file,
-    require_file,
     to_json,
 )
 
-SUFFIX = ".ardx"
 MANIFEST = "manifest.json"
 LOCK = "requirements.lock"
 BASELINE = "baseline.json"
-MODEL, SETS = "model", "sets"
+MODEL, SETS, ENGINES = "model", "sets", "engines"
 REQUIREMENTS = (("numpy",), ("typer",), ("psutil",), ("onnxruntime", "onnxruntime-gpu"))
 """Distributions that a device needs; of several names in one entry, the first that is here."""
+ENGINE_REQUIREMENTS = (
+    ("polygraphy",),
+    ("tensorrt-rtx-cu13-libs", "tensorrt-rtx-cu12-libs"),
+    ("tensorrt-rtx-cu13-bindings", "tensorrt-rtx-cu12-bindings"),
+)
+"""The same of one that is to run an engine, which its builder's version alone can."""
 BLOCK = 1 << 20
 # The oldest time that a zip archive can tell.
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -68,7 +75,11 @@ class BundleMember:
 class BundleManifest:
     """What a bundle holds; `gate` is None where nothing was asked."""
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a bundle", history=(Change(ardx="0.1.0", what="the first form"),)
+    )
+
+    schema_version: int = FORMAT.version
     ardx_version: str
     model: str
     gate: Gate | None
@@ -77,7 +88,7 @@ class BundleManifest:
 
 def is_bundle(path: Path) -> bool:
     """Is this a bundle rather than a model?"""
-    return path.suffix == SUFFIX
+    return kind_of(path) is Kind.BUNDLE
 
 
 def is_safe(name: str) -> bool:
@@ -93,10 +104,13 @@ def pack(
     sets: Path | None,
     gate: Gate | None,
     baseline: Path | None,
+    engines: Path | None = None,
     force: bool,
     report_progress: ProgressCallback = no_progress,
 ) -> BundleManifest:
     """Check the parts and write them into the bundle `out`, whole or not at all.
+
+    `engines` is a folder of engines that were built of `model` ahead of time, and their records.
 
     Raises:
         InputError: a part is missing or damaged, or does not belong to the others.
@@ -105,6 +119,8 @@ def pack(
     if ((gate or Gate()).max_robust_drop is None) != (baseline is None):
         raise InputError("--baseline and --max-robust-drop: expected both or neither")
     files = _model_members(model) | _set_members(sets)
+    if engines is not None:
+        files |= {f"{ENGINES}/{file.name}": file for file in engines.iterdir()}
     if baseline is not None:
         read_json(baseline, Report, "a report of ardx bench")
         files[BASELINE] = baseline
@@ -120,7 +136,7 @@ def pack(
             members[name] = (
                 _add_file(archive, name, files[name])
                 if name in files
-                else add_text(archive, name, lock_file())
+                else add_text(archive, name, lock_file(with_engines=engines is not None))
             )
             report_progress(len(members), len(files) + 1, "")
         manifest = BundleManifest(
@@ -133,10 +149,10 @@ def pack(
     return manifest
 
 
-def lock_file() -> str:
+def lock_file(*, with_engines: bool = False) -> str:
     """The versions here of what a device needs, as pip reads them; what is not here is left out."""
     lines = []
-    for names in REQUIREMENTS:
+    for names in (*REQUIREMENTS, *(ENGINE_REQUIREMENTS if with_engines else ())):
         for name in names:
             try:
                 lines.append(f"{name}=={metadata.version(name)}\n")
@@ -148,16 +164,9 @@ def lock_file() -> str:
 
 def _model_members(model: Path) -> dict[str, Path]:
     """The ONNX file, the files of its external data, and its fingerprint where there is one."""
-    require_file(model, "an ONNX model")
     files = model_files(model)
     members: dict[str, Path] = {}
     for file in files:
-        if not file.is_relative_to(model.parent) or ".." in file.parts[len(model.parent.parts) :]:
-            raise InputError(
-                f"{model}: its external data {file} lies outside its folder, where a bundle cannot "
-                "take it along; save the model again with its data beside it"
-            )
-        require_file(file, f"external data of {model.name}")
         members[str(PurePosixPath(MODEL, file.relative_to(model.parent).as_posix()))] = file
     marks = fingerprint_path(model)
     if marks.exists():

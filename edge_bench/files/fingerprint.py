@@ -12,12 +12,16 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError, first_line
-from edge_bench.core.spec import SCHEMA_VERSION, BackendInfo, FingerprintResult, Report
+from edge_bench.core.formats import Change, Format, without_writer
+from edge_bench.core.saturation import cause
+from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
+from edge_bench.core.version import __version__
 from edge_bench.files.store import atomic_file, from_json, require_file, to_json
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -47,11 +51,20 @@ SMALLEST_STEP = 1 / 1000
 class Origin:
     """What a fingerprint is of: the artefact, and the runtime and machine that validated it."""
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a fingerprint",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(ardx="0.2.0", what="ardx_version", upgrade=without_writer),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     artifact_sha256: str
     backend: BackendInfo
     architecture: str
     cpu: str | None
+    ardx_version: str | None = __version__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,13 +167,14 @@ def difference_sentence(report: Report) -> str | None:
         return None
     validated = _runtime(result.backend, result.architecture, result.cpu)
     here = _runtime(report.backend, report.device.architecture, report.device.cpu)
+    why = cause(report.artifact.card, report.backend, report.device)
     return (
         "this runtime computes something else than what was validated: the same class on "
         f"{result.same_class} of {result.samples} stored inputs, logits up to "
         f"{100 * result.largest_difference:.2g} % of their spread apart (expected "
         f"{100 * result.tolerance:.2g} % or less); validated with {validated}, here {here}; the "
         "accuracies of this report hold for here, the check of ardx export does not"
-    )
+    ) + (f"; {why}" if why else "")
 
 
 def _runtime(info: BackendInfo, architecture: str, cpu: str | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,23 @@ from typing import Any
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import from_json, require_file
+from edge_bench.files.wire import FOREIGN, Value, as_bytes, as_number, as_text, fields
 
 CARD_KEY = "ardx_card"
 """Key of the model card (JSON) among the ONNX metadata properties."""
 
-VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-
 GRAPH, METADATA, HIGHEST = 7, 14, 30  # of ModelProto; its fields end at 26 today
 INITIALIZER, INPUT, OUTPUT = 5, 11, 12  # of GraphProto
 TENSOR_NAME = 8  # of TensorProto
+NOTHING = memoryview(b"")
 ELEMENT_TYPES = {
     1: "tensor(float)",
     2: "tensor(uint8)",
     3: "tensor(int8)",
     6: "tensor(int32)",
     7: "tensor(int64)",
+    8: "tensor(string)",
+    9: "tensor(bool)",
     10: "tensor(float16)",
     11: "tensor(double)",
     16: "tensor(bfloat16)",
@@ -61,21 +64,30 @@ def read_onnx(path: Path) -> OnnxFile:
     Raises:
         InputError: no file, or no whole ONNX model.
     """
-    require_file(path, "an ONNX model")
-    with path.open("rb") as file:
-        # Closed when the last view of it goes: an error's traceback still holds some.
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    try:
-        found = _model(memoryview(content))
-    except (ValueError, IndexError) as error:
-        raise InputError(
-            f"{path}: expected an ONNX model, but {error or 'it is cut short'}; export it again"
-        ) from None
+    with parsed(path) as model:
+        found = _model(model)
     if not found.inputs or not found.outputs:
         raise InputError(
             f"{path}: expected an ONNX model, found none with inputs and outputs; export it again"
         )
     return found
+
+
+@contextmanager
+def parsed(path: Path) -> Iterator[memoryview]:
+    """The bytes of an ONNX file, mapped: what the block steps over is never read.
+
+    Raises:
+        InputError: no file, or the block raised a ValueError, since it is no whole ONNX model.
+    """
+    require_file(path, "an ONNX model")
+    with path.open("rb") as file:
+        # Closed when the last view of it goes: an error's traceback still holds some.
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    try:
+        yield memoryview(content)
+    except ValueError as error:
+        raise InputError(f"{path}: expected an ONNX model, but {error}; export it again") from None
 
 
 def read_card(path: Path) -> ModelCard | None:
@@ -114,87 +126,50 @@ def _model(view: memoryview) -> OnnxFile:
     outputs: list[GraphTensor] = []
     weights: set[str] = set()
     metadata: dict[str, str] = {}
-    for field, value in _fields(view):
+    for field, value in fields(view):
         if field > HIGHEST:
-            raise ValueError("it holds something else")
+            raise ValueError(FOREIGN)
         if field == METADATA:
-            entry = dict(_fields(value))
+            entry = _message(value)
             metadata[_text(entry, 1)] = _text(entry, 2)
         elif field == GRAPH:
-            for part, content in _fields(value):
+            for part, content in fields(as_bytes(value)):
                 if part == INPUT:
                     inputs.append(_tensor(content))
                 elif part == OUTPUT:
                     outputs.append(_tensor(content))
                 elif part == INITIALIZER:
-                    weights.add(_text(dict(_fields(content)), TENSOR_NAME))
+                    weights.add(_text(_message(content), TENSOR_NAME))
     # Old graphs list their weights among the inputs, too.
     inputs = [tensor for tensor in inputs if tensor.name not in weights]
     return OnnxFile(inputs=inputs, outputs=outputs, metadata=metadata)
 
 
-def _tensor(view: memoryview) -> GraphTensor:
+def _tensor(content: Value) -> GraphTensor:
     """ValueInfoProto: name = 1, type = 2; TypeProto: tensor = 1; Tensor: element = 1, shape = 2."""
-    value = dict(_fields(view))
-    kind = dict(_fields(dict(_fields(value.get(2, b""))).get(1, b"")))
-    element = kind.get(1, 0)
-    shape = [_size(dict(_fields(dim))) for field, dim in _fields(kind.get(2, b"")) if field == 1]
+    value = _message(content)
+    kind = _message(_message(value.get(2, NOTHING)).get(1, NOTHING))
+    element = as_number(kind.get(1, 0))
+    dimensions = fields(as_bytes(kind.get(2, NOTHING)))
     return GraphTensor(
-        name=_text(value, 1), type=ELEMENT_TYPES.get(element, f"type {element}"), shape=shape
+        name=_text(value, 1),
+        type=ELEMENT_TYPES.get(element, f"type {element}"),
+        shape=[_size(_message(dim)) for field, dim in dimensions if field == 1],
     )
 
 
-def _size(dimension: dict[int, Any]) -> Any:
+def _size(dimension: dict[int, Value]) -> Any:
     if 1 in dimension:
-        size = dimension[1]
+        size = as_number(dimension[1])
         # A size of -1 is written as its two's complement.
-        return size - (1 << 64) if isinstance(size, int) and size >= 1 << 63 else size
+        return size - (1 << 64) if size >= 1 << 63 else size
     return _text(dimension, 2) or None
 
 
-def _text(message: dict[int, Any], field: int) -> str:
-    value = message.get(field, b"")
-    if isinstance(value, int):
-        raise ValueError("a number stands where a text belongs")
-    return bytes(value).decode("utf-8")
+def _message(value: Value) -> dict[int, Value]:
+    """The last value of each field, which is what counts where a field is not repeated."""
+    return dict(fields(as_bytes(value)))
 
 
-def _fields(message: memoryview | bytes) -> Iterator[tuple[int, Any]]:
-    """(field number, value) of a protobuf message; a value is an int or a view of its bytes.
-
-    Raises:
-        ValueError, IndexError: not a message, or cut short.
-    """
-    if isinstance(message, int):
-        raise ValueError("a number stands where a message belongs")
-    at, end = 0, len(message)
-    while at < end:
-        tag, at = _varint(message, at)
-        wire = tag & 7
-        if wire == VARINT:
-            value, at = _varint(message, at)
-            yield tag >> 3, value
-            continue
-        if wire == BYTES:
-            size, at = _varint(message, at)
-        elif wire in (FIXED64, FIXED32):
-            size = 8 if wire == FIXED64 else 4
-        else:
-            raise ValueError("it holds something else")
-        if tag >> 3 == 0 or at + size > end:
-            raise ValueError("it is cut short or holds something else")
-        yield tag >> 3, message[at : at + size]
-        at += size
-
-
-def _varint(message: memoryview | bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = message[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError("it holds something else")
+def _text(message: dict[int, Value], field: int) -> str:
+    return as_text(message.get(field, NOTHING))

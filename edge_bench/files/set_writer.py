@@ -20,14 +20,15 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import SCHEMA_VERSION, SetManifest
+from edge_bench.core.formats import Change, Format
+from edge_bench.core.spec import SetManifest
 from edge_bench.files.locks import hold
 from edge_bench.files.sets import ARRAYS, MANIFEST
 from edge_bench.files.store import read_json, refuse_folder, sha256_file, write_json
@@ -55,7 +56,15 @@ class SetPlan:
 class SetProgress:
     """How far the set of `plan` is: `done` samples on the disk, `fooled` of them successes."""
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="the progress of a set",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(ardx="0.2.0", what="a manifest of version 2 in it"),
+        ),
+    )
+
+    schema_version: int = FORMAT.version
     plan: SetPlan
     done: int = 0
     fooled: int = 0

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import SetManifest
 from edge_bench.files.store import read_json, sha256_file
@@ -64,6 +65,9 @@ def grid_radius(epsilon: float) -> int:
 def open_sets(path: Path) -> list[AdversarialSet]:
     """Open the set at `path`, or every set in the folder `path`, sorted by name.
 
+    Example:
+        sets = open_sets(Path("sets"))
+
     Raises:
         InputError: no set there, a damaged one, or sets over different clean images.
     """
@@ -87,6 +91,8 @@ def open_sets(path: Path) -> list[AdversarialSet]:
                 f"{other.path}: holds other clean images or labels than {sets[0].path}, so no "
                 "worst case per sample exists; craft both with one --dataset, --limit and --seed"
             )
+        names, others = sets[0].manifest.class_names, other.manifest.class_names
+        require_same(names, others, str(other.path), str(sets[0].path))
     return sets
 
 
@@ -142,8 +148,9 @@ def _check_budget(
             raise InputError(f"{folder / 'images.npy'}: expected images in [0, 1]; craft again")
         if not distance <= manifest.attack.epsilon + ROUNDING:
             raise InputError(
-                f"{folder / 'images.npy'}: an image is {distance:.4f} from its clean one, but the "
-                f"manifest's epsilon is {manifest.attack.epsilon:.4f}; craft the set again"
+                f"{folder / 'images.npy'}: an image is "
+                f"{told_apart(distance, manifest.attack.epsilon, 'from its clean one, beyond')}, "
+                "the manifest's epsilon; craft the set again"
             )
 
 
@@ -160,6 +167,15 @@ def distances(
     change = (images - clean).reshape(len(images), -1)
     found: NDArray[np.float32] = np.linalg.norm(change, ord=2 if norm == "l2" else np.inf, axis=1)
     return found
+
+
+def told_apart(value: float, limit: float, words: str) -> str:
+    """`value words limit`, with as many digits as it takes to see that they differ, 4 at least."""
+    for digits in range(4, 17):
+        told, bound = f"{value:.{digits}f}", f"{limit:.{digits}f}"
+        if told != bound:
+            break
+    return f"{told} {words} {bound}"
 
 
 def batches(array: NDArray[Any], size: int) -> Iterator[NDArray[Any]]:

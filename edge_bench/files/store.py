@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import types
 from collections.abc import Iterator
@@ -15,9 +14,12 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import SCHEMA_VERSION
+from edge_bench.core.formats import KEY, Format
 
 T = TypeVar("T")
+
+TEXT = "utf-8-sig"
+"""Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
 
 
 def sha256_file(path: Path) -> str:
@@ -27,29 +29,6 @@ def sha256_file(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-# A string entry with the key "location", as an ONNX tensor names the file of its external data.
-EXTERNAL_LOCATION = re.compile(rb"\x0a\x08location\x12(.)", re.DOTALL)
-
-
-LONGEST_ENTRY = 512
-
-
-def model_files(path: Path) -> list[Path]:
-    """An ONNX file and the files beside it that hold its external weights, in name order."""
-    names: set[str] = set()
-    kept = b""
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            content = kept + block
-            for match in EXTERNAL_LOCATION.finditer(content):
-                name = content[match.end() : match.end() + match[1][0]]
-                if len(name) == match[1][0]:
-                    names.add(name.decode("utf-8", errors="replace"))
-            # An entry that the block's end cuts is found whole in the next one.
-            kept = content[-LONGEST_ENTRY:]
-    return [path, *(path.parent / name for name in sorted(names))]
 
 
 def identity(paths: list[Path]) -> tuple[str, int]:
@@ -64,11 +43,15 @@ def identity(paths: list[Path]) -> tuple[str, int]:
 def require_file(path: Path, what: str) -> Path:
     """Return `path`, or say that the file is missing or empty.
 
+    A device, pipe or socket is not opened: some wait for ever, some never end.
+
     Raises:
         InputError: no such file, not a file, or no bytes in it.
     """
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "no file there"
+        if path.exists() and not path.is_dir():
+            kind = "a device, pipe or socket"
         raise InputError(f"{path}: expected {what}, found {kind}; check the path")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: expected {what}, found an empty file; make it again")
@@ -183,22 +166,20 @@ def read_json(path: Path, kind: type[T], what: str) -> T:
     """
     require_file(path, what)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding=TEXT))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
     return from_json(data, kind, str(path), what)
 
 
 def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:
-    """Turn parsed JSON into the dataclass `kind`, checking the schema version and every field."""
-    if not isinstance(data, dict) or "schema_version" not in data:
-        raise InputError(f"{origin}: expected {what}, found JSON without a schema_version")
-    version = data["schema_version"]
-    if version != SCHEMA_VERSION:
-        raise InputError(
-            f"{origin}: schema version {version} of {what}, but this ardx reads "
-            f"{SCHEMA_VERSION}; use the version of ardx that wrote it"
-        )
+    """Turn parsed JSON into the dataclass `kind`, checking every field.
+
+    Older versions of a format are upgraded, and newer ones refused by name, wherever they stand: a
+    report holds a model card, and either has a version of its own (see `formats`).
+    """
+    if not isinstance(data, dict) or KEY not in data:
+        raise InputError(f"{origin}: expected {what}, found JSON without a {KEY}")
     result: T = _decode(data, kind, origin)
     return result
 
@@ -239,6 +220,8 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
 def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
     if not isinstance(value, dict):
         raise InputError(f"{where}: expected fields of {kind.__name__}, found {value!r}")
+    if isinstance(format_ := getattr(kind, "FORMAT", None), Format):
+        value = format_.upgraded(value, where)
     hints = get_type_hints(kind)
     known = {f.name: f for f in fields(kind)}
     if unknown := sorted(value.keys() - known.keys()):

@@ -26,6 +26,7 @@ from edge_bench.core.spec import Gate
 from edge_bench.files.bundle import (
     BASELINE,
     BLOCK,
+    ENGINES,
     LARGEST_MEMBER,
     MANIFEST,
     MODEL,
@@ -35,7 +36,8 @@ from edge_bench.files.bundle import (
     BundleMember,
     is_safe,
 )
-from edge_bench.files.store import from_json, model_files, require_file
+from edge_bench.files.external_data import model_files
+from edge_bench.files.store import from_json, require_file
 
 LARGEST_MANIFEST = 4 << 20
 ENCRYPTED = 0x1
@@ -50,12 +52,15 @@ class Unpacked:
         sets: the folder of its sets, None where it brings none.
         gate: its conditions, None where it has none.
         baseline: a report to compare with.
+        engines: the folder of engines that were built ahead of time, with their records; program
+            code, which nothing runs unasked.
     """
 
     model: Path
     sets: Path | None
     gate: Gate | None
     baseline: Path | None
+    engines: Path | None = None
 
 
 @contextmanager
@@ -179,11 +184,8 @@ def _found(bundle: Path, folder: Path, manifest: BundleManifest) -> Unpacked:
     model = manifest.model
     if model not in manifest.members or not model.startswith(f"{MODEL}/"):
         raise _refused(bundle, f"its model {model!r} is missing")
-    for file in model_files(folder / model):
-        # Absolute paths and those with .. are no member's.
-        inside = file.is_relative_to(folder) and file.relative_to(folder).as_posix()
-        if inside not in manifest.members:
-            raise _refused(bundle, f"its model reads {file.name}, which is no member")
+    # The folder held nothing before, so what the model names beside it is a member or not there.
+    model_files(folder / model)
     baseline = folder / BASELINE
     drop = manifest.gate.max_robust_drop if manifest.gate else None
     if (drop is None) == baseline.is_file():
@@ -193,6 +195,7 @@ def _found(bundle: Path, folder: Path, manifest: BundleManifest) -> Unpacked:
         sets=folder / SETS if (folder / SETS).is_dir() else None,
         gate=manifest.gate,
         baseline=baseline if baseline.is_file() else None,
+        engines=folder / ENGINES if (folder / ENGINES).is_dir() else None,
     )
 
 

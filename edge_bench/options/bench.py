@@ -32,6 +32,7 @@ class BenchOptions:
         sweep: settings to time, too.
         soak_minutes: how long single-stream goes on at the end; 0 leaves it out.
         idle_seconds: how long idle power is measured first, where a sensor tells power.
+        output: of the graph, which gives the logits; None where one alone can.
         mean, std: per-channel normalisation for graphs that do not hold their own.
         engine: how `trt` builds; its largest batch is `batch_size`.
     """
@@ -50,6 +51,7 @@ class BenchOptions:
     sweep: tuple[Setting, ...] = ()
     soak_minutes: float = 0.0
     idle_seconds: float = 5.0
+    output: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)

@@ -20,12 +20,14 @@ class EngineOptions:
             it to TensorRT.
         tuned_batch: batch size that kernels are chosen for.
         max_batch: largest batch size; both count only where the graph's batch size is free.
+        bundled: folder of engines that a bundle brought, one of which is to be run; None builds.
     """
 
     cache: Path = CACHE
     workspace_mib: int | None = None
     tuned_batch: int = 1
     max_batch: int = 64
+    bundled: Path | None = None
 
     def __post_init__(self) -> None:
         if self.workspace_mib is not None and self.workspace_mib < 1:

@@ -23,7 +23,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from edge_bench.core.errors import ArdxError, CapabilityError, InputError
+from edge_bench.core.errors import ArdxError, CapabilityError, InputError, os_sentence
 from edge_bench.files.locks import hold
 from edge_bench.remote import environment
 from edge_bench.remote.layout import (
@@ -37,7 +37,6 @@ from edge_bench.remote.layout import (
     RUNNING,
     TMP,
     Job,
-    no_room,
     reserve_room,
     write_whole,
 )
@@ -179,7 +178,7 @@ def main(verb: str, folder: str, *words: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"error: {no_room(error, folder)}", file=sys.stderr)
+        print(f"error: {os_sentence(error, folder)}", file=sys.stderr)
         return CapabilityError.exit_code
 
 

@@ -64,12 +64,18 @@ RUNTIMES = {
 }
 """By the extra of the distribution that brings them."""
 GPU = Package(module="onnxruntime", requirement="onnxruntime-gpu>=1.17", others=("onnxruntime",))
+RTX = (
+    RUNTIMES["tensorrt"],
+    Package(module="tensorrt_rtx_libs", requirement="tensorrt-rtx-cu13-libs>=1.7"),
+    Package(module="tensorrt_rtx_bindings", requirement="tensorrt-rtx-cu13-bindings>=1.7"),
+)
 BY_BACKEND = {
-    "ort": RUNTIMES["edge"],
-    "ort-cuda": GPU,
-    "ort-tensorrt": GPU,
-    "openvino": RUNTIMES["openvino"],
-    "trt": RUNTIMES["tensorrt"],
+    "ort": (RUNTIMES["edge"],),
+    "ort-cuda": (GPU,),
+    "ort-tensorrt": (GPU,),
+    "openvino": (RUNTIMES["openvino"],),
+    "trt": (RUNTIMES["tensorrt"],),
+    "trt-rtx": RTX,
 }
 
 
@@ -78,7 +84,7 @@ def needed(backend: str) -> list[Package]:
     if backend == "all":
         here = any(package.is_here() for package in RUNTIMES.values())
         return [*PACKAGES, *([] if here else [RUNTIMES["edge"]])]
-    return [*PACKAGES, *([BY_BACKEND[backend]] if backend in BY_BACKEND else [])]
+    return [*PACKAGES, *BY_BACKEND.get(backend, ())]
 
 
 def missing(backend: str) -> list[str]:

@@ -66,12 +66,6 @@ def write_whole(path: Path, value: Any) -> None:
     partial.replace(path)
 
 
-def no_room(error: OSError, folder: str) -> str:
-    """A failed write, or one that is forbidden, in one sentence."""
-    where = error.filename or folder
-    return f"{where}: {error.strerror}; free space there, or make it writable for you"
-
-
 def reserve_room(folder: Path) -> None:
     """Take room for the exit code now: a disk that fills up must not hide how a run ended."""
     with (folder / f".{EXIT}").open("w", encoding="utf-8") as file:

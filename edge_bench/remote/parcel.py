@@ -68,6 +68,7 @@ def make_parcel(
             sets=parts.sets,
             gate=None,
             baseline=None,
+            engines=parts.engines,
             force=False,
             report_progress=report_progress,
         )

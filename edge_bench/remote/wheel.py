@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_bench import __version__
+from edge_bench.core.version import __version__
 from edge_bench.files.bundle import add_text
 from edge_bench.remote.environment import PACKAGES, RUNTIMES
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import median, median_low
+from typing import ClassVar
 
 from edge_bench.core.errors import InputError
+from edge_bench.core.formats import Change, Format
 from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask
-from edge_bench.core.spec import SCHEMA_VERSION, Report
+from edge_bench.core.spec import Report
 from edge_bench.core.stats import mcnemar_p_value, median_interval, paired_difference_interval
 from edge_bench.timing.measure import images_per_second
 
@@ -56,7 +58,11 @@ class Comparison:
     `absent` are backends that this environment lacks, with what they need.
     """
 
-    schema_version: int = SCHEMA_VERSION
+    FORMAT: ClassVar = Format(
+        name="a comparison of backends", history=(Change(ardx="0.1.0", what="the first form"),)
+    )
+
+    schema_version: int = FORMAT.version
     created: str
     ardx_version: str
     artifact_sha256: str

@@ -13,7 +13,7 @@ from edge_bench.core.errors import InconclusiveError, InputError, first_line
 from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask
 from edge_bench.core.spec import Gate, Report, Violation
 from edge_bench.core.stats import early_stopping_floor, mcnemar_p_value
-from edge_bench.files.store import require_file
+from edge_bench.files.store import TEXT, require_file
 from edge_bench.telemetry.energy import energy_per_image
 from edge_bench.telemetry.throttling import throttling
 from edge_bench.timing.measure import percentile_ms
@@ -33,7 +33,7 @@ def read_conditions(path: Path | None, options: dict[str, Any]) -> Gate:
             import tomli as tomllib
         require_file(path, "a TOML file of gate conditions")
         try:
-            given = tomllib.loads(path.read_text(encoding="utf-8"))
+            given = tomllib.loads(path.read_text(encoding=TEXT))
         except ValueError as error:
             raise InputError(
                 f"{path}: expected TOML, but {first_line(error)}; write lines such as "
@@ -60,6 +60,9 @@ def _expected(name: str) -> tuple[str, Any]:
 
 def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Violation]:
     """Every condition of `gate` that `report` does not meet.
+
+    Example:
+        violations = check(read_report(Path("report.json")), Gate(min_robust_accuracy=0.45))
 
     `max_robust_drop` compares worst cases sample by sample, so `baseline` must have seen the
     same images under attacks of the same names.

@@ -18,7 +18,11 @@ PERCENTILES = (0.5, 0.9, 0.95, 0.99)
 
 
 def summarise(report: Report) -> dict[str, Any]:
-    """The figures of a report as plain JSON values; accuracies are fractions."""
+    """The figures of a report as plain JSON values; accuracies are fractions.
+
+    Example:
+        print(summarise(report)["worst_case"])
+    """
     worst = worst_case_mask(report)
     return {
         "model": report.artifact.path,

@@ -96,6 +96,7 @@ def attack_artefact(
         samples=len(left),
         image_shape=images.manifest.image_shape,
         classes=images.manifest.classes,
+        class_names=images.manifest.class_names,
         dataset=images.manifest.dataset,
         attack=spec,
         threat="black-box",

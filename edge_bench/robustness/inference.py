@@ -39,6 +39,13 @@ def logits_of_prepared(
         batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
     parts = [backend.infer(batch[begin : begin + bound]) for begin in range(0, count, bound)]
     logits = parts[0][:count] if len(parts) == 1 else np.concatenate(parts)[:count]
+    if logits.dtype.kind != "f":
+        raise InputError(
+            f"the model's output: expected logits in floats, came {logits.dtype.name}; export the "
+            "classifier with its logits"
+        )
+    if logits.shape[2:] and set(logits.shape[2:]) == {1}:
+        logits = logits.reshape(logits.shape[:2])  # of convolutions alone: (B, C, 1, 1)
     if logits.shape != (count, classes):
         raise InputError(
             f"the model's output: expected logits ({count}, {classes}), came {logits.shape}; "

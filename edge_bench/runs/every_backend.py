@@ -16,12 +16,18 @@ from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
 
-from edge_bench import __version__
 from edge_bench.backends import BACKENDS, open_backend
 from edge_bench.backends.base import Backend
-from edge_bench.core.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line
+from edge_bench.core.errors import (
+    EXIT_ENVIRONMENT,
+    ArdxError,
+    CapabilityError,
+    first_line,
+    os_sentence,
+)
 from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Report
+from edge_bench.core.version import __version__
 from edge_bench.files.journal import Journal
 from edge_bench.files.onnx_file import read_onnx
 from edge_bench.files.sets import AdversarialSet, open_sets
@@ -67,6 +73,10 @@ def backends_here() -> tuple[list[str], dict[str, str]]:
     here: list[str] = []
     absent: dict[str, str] = {}
     for name, runtime in BACKENDS.items():
+        if name == "trt-rtx" and "trt" in here:
+            # They can build in processes of their own, but not race in this one.
+            absent[name] = "trt is here, and one process speaks to one of the two; run it alone"
+            continue
         try:
             runtime.here()
         except CapabilityError as error:
@@ -152,6 +162,8 @@ def sentence_of(error: Exception) -> str:
         )
     if isinstance(error, ArdxError):
         return str(error)
+    if isinstance(error, OSError):
+        return os_sentence(error)
     return f"{type(error).__name__}: {first_line(error)}"
 
 
@@ -220,7 +232,7 @@ def _call(
     model: Path, sets: list[AdversarialSet], options: BenchOptions, stack: ExitStack
 ) -> Callable[[], object]:
     engine = replace(options.engine, max_batch=options.batch_size)
-    opened = open_backend(options.backend, model, options.threads, engine)
+    opened = open_backend(options.backend, model, options.threads, engine, output=options.output)
     backend: Backend = stack.enter_context(opened)
     return partial(backend.infer, batch_to_time(backend, sets, 1, options))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench import __version__, devices
+from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
+from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, DeviceProfile, FingerprintResult, Report, SetResult
+from edge_bench.core.version import __version__
 from edge_bench.devices.process import peak_memory_bytes, runtime_versions
+from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.files.journal import Answer, Journal, ask_anew
 from edge_bench.files.sets import AdversarialSet
-from edge_bench.files.store import identity, model_files
+from edge_bench.files.store import identity
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
 from edge_bench.robustness.black_box import attack_artefact, square_spec
 from edge_bench.robustness.inference import logits_of, stored_logits
 from edge_bench.robustness.replay import replay
-from edge_bench.telemetry.recorder import recorder_of
+from edge_bench.telemetry.recorder import Recorder, recorder_of
 from edge_bench.timing.clocks import check_clock
 from edge_bench.timing.scenarios import first_inference_ns, time_scenarios
 from edge_bench.timing.sweep import check_sweep, run_sweep
@@ -42,6 +45,9 @@ def run(
     journal: Journal | None = None,
 ) -> Report:
     """Measure the artefact `model` on this machine; `square` attacks it on the spot, too.
+
+    Example:
+        report = run(Path("student.onnx"), open_sets(Path("sets")), BenchOptions(threads=1))
 
     `root` is where the device's own files lie. What `journal` holds of an interrupted run of the
     same is not asked again; timings always are.
@@ -60,45 +66,66 @@ def run(
     engine = replace(options.engine, max_batch=options.batch_size)
     with (
         recorder_of(profile.device, root) as recorder,
-        open_backend(options.backend, model, options.threads, engine, report_progress) as backend,
+        open_backend(
+            options.backend, model, options.threads, engine, report_progress, options.output
+        ) as backend,
     ):
-        sha256, size_bytes = identity(model_files(model))
-        artifact = Artifact(
-            path=str(model), sha256=sha256, size_bytes=size_bytes, card=backend.card
+        bench = _Bench(
+            model=model,
+            sets=sets,
+            options=options,
+            square=square,
+            profile=profile,
+            journal=journal if sets else None,
+            report_progress=report_progress,
         )
-        _check_preprocessing(backend, options)
-        fingerprint = _fingerprint_of(model, sha256)
-        for adversarial_set in sets:
-            _check_fits(adversarial_set, backend, artifact)
-        first_ns = first_inference_ns(backend, sets, options)
-        answer = journal.answer if journal and sets else ask_anew
-        if journal and sets:
-            asked = _asked(artifact, sets, backend, profile, options, square)
-            if begun := journal.begin(asked):
-                report_progress(0, len(sets) + 1, begun)
-        recorder.idle(options.idle_seconds)
-        clean_mask, results = replay(sets, backend, artifact, options, report_progress, answer)
-        if journal and sets:
-            journal.sync()  # Not while the artefact is timed.
-        timings = time_scenarios(backend, sets, options, first_ns, recorder, report_progress)
-        telemetry = recorder.finish()
-        peak = peak_memory_bytes()
-        validated = _compare(fingerprint, backend) if fingerprint else None
-        swept = run_sweep(model, sets, options, report_progress)
-        # Last of all: an attack may run for hours, and would time a hot device.
-        if square and clean_mask:
-            masks = (clean_mask, [result.mask for result in results])
-            attacked = _attack(
-                square, sets, masks, backend, artifact, options, report_progress, answer
-            )
-            results = (*results, attacked)
-        info = backend.info
+        return _measured(bench, backend, recorder)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Bench:
+    """What is measured, and how; `journal` where there is something to replay."""
+
+    model: Path
+    sets: list[AdversarialSet]
+    options: BenchOptions
+    square: SquareOptions | None
+    profile: DeviceProfile
+    journal: Journal | None
+    report_progress: ProgressCallback
+
+
+def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
+    """The benchmark itself, in the order in which one step disturbs the next least."""
+    sets, options, tell, journal = bench.sets, bench.options, bench.report_progress, bench.journal
+    artifact = _artifact(bench, backend)
+    fingerprint = _fingerprint_of(bench.model, artifact.sha256)
+    first_ns = first_inference_ns(backend, sets, options)
+    answer = journal.answer if journal else ask_anew
+    if journal:
+        asked = _asked(artifact, sets, backend, bench.profile, options, bench.square)
+        if begun := journal.begin(asked):
+            tell(0, len(sets) + 1, begun)
+    recorder.idle(options.idle_seconds)
+    clean_mask, results = replay(sets, backend, artifact, options, tell, answer)
+    if journal:
+        journal.sync()  # Not while the artefact is timed.
+    timings = time_scenarios(backend, sets, options, first_ns, recorder, tell)
+    telemetry = recorder.finish()
+    peak = peak_memory_bytes()
+    validated = _compare(fingerprint, backend) if fingerprint else None
+    swept = run_sweep(bench.model, sets, options, tell)
+    # Last of all: an attack may run for hours, and would time a hot device.
+    if bench.square and clean_mask:
+        masks = (clean_mask, [result.mask for result in results])
+        attacked = _attack(bench.square, sets, masks, backend, artifact, options, tell, answer)
+        results = (*results, attacked)
     return Report(
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         ardx_version=__version__,
         artifact=artifact,
-        device=profile,
-        backend=info,
+        device=bench.profile,
+        backend=backend.info,
         images_sha256=sets[0].images_sha256 if sets else None,
         clean_mask=clean_mask,
         sets=results,
@@ -111,7 +138,20 @@ def run(
         offline=timings.offline,
         sweep=swept,
         soak=timings.soak,
+        output=options.output,
     )
+
+
+def _artifact(bench: _Bench, backend: Backend) -> Artifact:
+    """The file that is measured, once preprocessing and sets are seen to fit it."""
+    sha256, size_bytes = identity(model_files(bench.model))
+    artifact = Artifact(
+        path=str(bench.model), sha256=sha256, size_bytes=size_bytes, card=backend.card
+    )
+    _check_preprocessing(backend, bench.options)
+    for adversarial_set in bench.sets:
+        _check_fits(adversarial_set, backend, artifact)
+    return artifact
 
 
 def _asked(
@@ -129,10 +169,11 @@ def _asked(
         "runtime": [asdict(backend.info), backend.engine_sha256],
         "device": [
             *(profile.device, profile.board, profile.soc, profile.cpu),
-            *(profile.architecture, profile.cores),
+            *(profile.architecture, profile.cores, profile.vnni),
         ],
         "batch size": [backend.input.batch_size, options.batch_size],
         "preprocessing": [options.mean, options.std],
+        **({"output": options.output} if options.output else {}),
         "attack": asdict(square_spec(square, sets)) | asdict(square) if square else None,
         "version of ardx, numpy or Python": runtime_versions(),
     }
@@ -187,6 +228,11 @@ def _check_preprocessing(backend: Backend, options: BenchOptions) -> None:
             "--mean and --std: the model reads uint8 images, so its graph normalises them itself; "
             "leave both out"
         )
+    if backend.card is not None:
+        raise InputError(
+            "--mean and --std: the model holds a card of ardx, which always puts the normalisation "
+            "into the graph, and would be normalised twice; leave both out"
+        )
     channels = backend.input.image_shape[0]
     if channels is not None and len(options.mean) != channels:
         raise InputError(
@@ -207,6 +253,13 @@ def _check_fits(adversarial_set: AdversarialSet, backend: Backend, artifact: Art
         raise InputError(
             f"{adversarial_set.path}: holds {manifest.classes} classes, but {artifact.path} has "
             f"{backend.classes} logits; craft a set from the dataset of that model"
+        )
+    if artifact.card is not None:
+        require_same(
+            artifact.card.class_names,
+            manifest.class_names,
+            str(adversarial_set.path),
+            artifact.path,
         )
     if artifact.card is not None and artifact.card.dataset != manifest.dataset:
         raise InputError(

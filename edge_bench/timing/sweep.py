@@ -91,7 +91,8 @@ def time_point(
         threads = len(setting.cores)
     sets = open_sets(set_path) if set_path else []
     engine = replace(options.engine, max_batch=max(setting.batch_size, options.batch_size))
-    with open_backend(options.backend, model, threads, engine) as backend:
+    opened = open_backend(options.backend, model, threads, engine, output=options.output)
+    with opened as backend:
         bound = backend.input.batch_size
         if bound and bound != setting.batch_size:
             raise InputError(

@@ -306,9 +306,10 @@ def test_the_published_tables_are_what_the_lines_say() -> None:
     assert filled(text, report.maker(report.read(run.LINES))) == text
 
 
-def test_the_readme_quotes_the_headline() -> None:
-    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    assert report.headline(report.read(run.LINES)) in readme
+def test_the_page_on_threats_quotes_the_headline() -> None:
+    page = ROOT / "docs" / "explanation" / "threat-model.md"
+    words = " ".join(page.read_text(encoding="utf-8").split())
+    assert report.headline(report.read(run.LINES)) in words
 
 
 def test_every_artefact_of_the_published_lines_has_every_threat() -> None:

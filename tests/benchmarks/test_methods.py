@@ -19,7 +19,7 @@ from ard.learning.train import training_data
 from ard.models.weight_files import load_model
 from benchmarks.documents import filled
 from benchmarks.lines import LINES, RESULTS, finished, pack, unpack
-from benchmarks.methods import report, run
+from benchmarks.methods import plan, report, run
 
 GRID = """
 [common]
@@ -114,6 +114,35 @@ def test_a_run_that_lost_its_line_goes_on_from_its_checkpoint(grid: Path) -> Non
     assert card.recipe["loss"]["beta"] == 2.0
 
 
+def test_a_run_that_diverges_has_a_line_and_the_next_one_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "grid.toml"
+    mad = GRID.replace(
+        'set = { method = "pgd_at" }', 'set = { method = "pgd_at", learning_rate = 1e9 }'
+    )
+    path.write_text(mad.replace("seeds = [0, 1]", "seeds = [0]"), encoding="utf-8")
+    lines = launch(path)
+    first, second = (json.loads(text) for text in lines.read_text().splitlines())
+    assert "--learning-rate" in first["diverged"]
+    assert "test" in second
+    before = lines.read_text()
+    assert launch(path).read_text() == before
+    assert list(report.read(lines)) == ["later"]
+
+
+def test_students_are_judged_at_the_budget_of_the_grid(grid: Path) -> None:
+    # Long enough that there is something to lose.
+    longer = GRID.replace("epochs = 1", "epochs = 8")
+    weak = longer.replace("images = 60", 'images = 60\nepsilon = "1/255"')
+    grid.write_text(longer, encoding="utf-8")
+    strong = launch(grid, "--stage", "later").read_text()
+    grid.write_text(weak, encoding="utf-8")
+    (grid.parent / "lines.jsonl").unlink()
+    found = launch(grid, "--stage", "later").read_text()
+    first, second = json.loads(strong), json.loads(found)
+    assert first["weights_sha256"] == second["weights_sha256"]
+    assert second["test"]["cw2"] > first["test"]["cw2"]
+
+
 def line(label: str, seed: int, mask: NDArray[np.bool_], clean: float = 0.9) -> dict[str, Any]:
     return {
         "stage": "main",
@@ -195,7 +224,7 @@ def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings() -> Non
     grids = (
         Path(run.__file__).parent / f"{n}.toml" for n in ("rates", "search", "ablation", "cifar10")
     )
-    known = {each["id"]: each for grid in grids for each in run.expand(read_toml(grid))}
+    known = {each["id"]: each for grid in grids for each in plan.expand(read_toml(grid))}
     for text in LINES.read_text(encoding="utf-8").splitlines():
         line = json.loads(text)
         # A student that was judged once more, by black-box attacks, is a run of the grid too.

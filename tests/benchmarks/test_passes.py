@@ -11,12 +11,13 @@ import torch
 
 from ard.learning.config import TrainConfig
 from ard.learning.step import Teachers, update
-from ard.methods.losses import LOSSES, LossOptions
+from ard.methods.base import LossOptions
+from ard.methods.registry import METHODS
 from benchmarks.methods import passes
 
 TINY = passes.Setting("resnet8:4", "resnet8:4", side=8, classes=3, inner_steps=2, batch=8)
 CASES: list[tuple[str, dict[str, object]]] = [
-    *((method, {}) for method in LOSSES),
+    *((method, {}) for method in METHODS),
     ("ard", {"inner": "adaad", "loss": LossOptions(anchor="igdm")}),
     ("ard", {"inner": "ranking"}),
     ("mtard", {"inner": "kl_clean"}),

@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 from deploy.artifact import export_artifact
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.targets import TARGETS
+from deploy.quantization.twin import open_as_target
 from edge_bench.backends.ort import OrtBackend
 from edge_bench.cli import app
 from edge_bench.core.spec import ModelCard, Report
@@ -148,7 +149,7 @@ def test_an_export_leaves_the_logits_of_clean_and_adversarial_inputs_beside_the_
     assert np.all(marks.images[half:].astype(int) >= marks.images[:half])
     assert np.any(marks.images[half:] != marks.images[:half])
     assert marks.origin.backend.version == onnxruntime.__version__
-    with OrtBackend(path) as backend:
+    with open_as_target(path) as backend:
         assert backend.card is not None
         options = backend.card.session_options
         assert options == (TARGETS[target].session_options if target else {})

@@ -74,7 +74,7 @@ print(json.dumps({"names": names, "overloads": overloads}))
 
 READ_POLYGRAPHY = r"""
 import inspect, json
-from polygraphy import cuda
+from polygraphy import config, cuda
 from polygraphy.backend import trt
 from polygraphy.logger import G_LOGGER
 
@@ -103,6 +103,9 @@ found |= {
     f"polygraphy.cuda.MemcpyKind.{name}": []
     for name in vars(cuda.MemcpyKind)
     if not name.startswith("_")
+}
+found |= {
+    f"polygraphy.config.{name}": [] for name in dir(config) if name.startswith("USE_TENSORRT")
 }
 found["polygraphy.logger.G_LOGGER"] = []
 found |= {

@@ -8,16 +8,19 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from ard.cli import app
 from ard.commands.doctor import examine
-from ard.models.weight_files import load_model
+from ard.data.splits import Dataset
+from ard.models.weight_files import load_model, save_model
 from edge_bench.files.store import sha256_file
 
 from ..conftest import SmallModels
@@ -249,6 +252,42 @@ def test_pictures_of_a_folder_are_attacked(small_models: SmallModels, tmp_path: 
     assert "leave --dataset out" in clash
 
 
+def test_pictures_are_of_the_models_classes_by_their_folders_names(
+    small_models: SmallModels, digits: Dataset, tmp_path: Path
+) -> None:
+    """A model of words, and folders of some of them, in another order than its own."""
+    words = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    model, card = load_model(small_models.student.weights)
+    weights = tmp_path / "words.safetensors"
+    save_model(weights, model, replace(card, class_names=words), False)
+    for label in (7, 2, 9):
+        (tmp_path / "p" / words[label] / ".ipynb_checkpoints").mkdir(parents=True)
+        for number, image in enumerate(digits.test.images[digits.test.labels == label][:10]):
+            path = tmp_path / "p" / words[label] / f"{number}.png"
+            Image.fromarray(image[0].numpy()).save(path)
+    command = ("attack", weights, "--images", tmp_path / "p", "--attack", "fgsm")
+    crafted = (*command, "--epsilon", "1/255", "--out", tmp_path / "s")
+    result = RUNNER.invoke(app, [str(each) for each in (*crafted, "--json")])
+    assert "skipped: 3 hidden and system files" in result.stderr.splitlines()
+    # Under one step of the grid almost all are right; under labels by place, none would be.
+    assert json.loads(result.stdout)["source_accuracy"] > 0.8
+    assert set(np.load(tmp_path / "s" / "labels.npy").tolist()) == {2, 7, 9}
+    manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
+    assert manifest["class_names"] == list(words)
+    ardx("export", weights, "--out", tmp_path / "words.onnx")
+    metadata = {p.key: p.value for p in onnx.load(tmp_path / "words.onnx").metadata_props}
+    assert json.loads(metadata["ardx_card"])["class_names"] == list(words)
+    bench = ("--sets", tmp_path / "s", "--device", "local", "--backend", "ort", *QUICK_BENCH)
+    ardx("bench", tmp_path / "words.onnx", *bench, "--out", tmp_path / "r.json")
+    ardx("export", small_models.student.weights, "--out", tmp_path / "numbers.onnx")
+    told = sentence("bench", tmp_path / "numbers.onnx", *bench, "--out", tmp_path / "n.json")
+    assert "classes of other names: 'zero', 'one'" in told
+    (tmp_path / "p" / "nine").rename(tmp_path / "p" / "neuf")
+    told = sentence(*command, "--out", tmp_path / "t")
+    assert "class 'neuf' is none of the model's; found 'neuf', 'seven', 'two', expected" in told
+    assert not (tmp_path / "t").exists()
+
+
 def test_a_set_of_another_library_is_imported_and_replayed(
     small_models: SmallModels, shipped: Path, tmp_path: Path
 ) -> None:
@@ -261,7 +300,7 @@ def test_a_set_of_another_library_is_imported_and_replayed(
     keys = ("--import-key", "images=x_adv,clean=x")
     beyond = sentence(*imported, *keys, "--epsilon", "1/255")
     assert "--epsilon 0.0039" in beyond
-    for option in ("--limit", "--image-size", "--images", "--step-size", "--dataset"):
+    for option in ("--limit", "--image-size", "--images", "--step-size"):
         assert f"leave {option} out" in sentence(*imported, *keys, option, "3")
     assert not out.exists()
     said = ardx(*imported, *keys, "--attack", "their attack")

@@ -69,7 +69,7 @@ class Watched(SplitSource):
 
 
 def watched(at: Callable[[int], None] = lambda begin: None) -> Watched:
-    return Watched(split(), "noise", CLASSES, at)
+    return Watched(split(), "noise", CLASSES, at=at)
 
 
 def craft(images: Source, out: Path, *, seed: int = 0) -> SetManifest:

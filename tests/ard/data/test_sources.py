@@ -17,8 +17,19 @@ from edge_bench.core.spec import ModelCard
 from ..crafting.crafting_child import CLASSES, craft, split
 
 
-def card(classes: int = 3, shape: tuple[int, int, int] = (3, 4, 5)) -> ModelCard:
-    return ModelCard(architecture="linear", dataset="pets", classes=classes, input_shape=shape)
+def card(
+    classes: int = 3,
+    shape: tuple[int, int, int] = (3, 4, 5),
+    names: tuple[str, ...] | None = None,
+    dataset: str = "pets",
+) -> ModelCard:
+    return ModelCard(
+        architecture="linear",
+        dataset=dataset,
+        classes=classes,
+        class_names=names,
+        input_shape=shape,
+    )
 
 
 def pixels(label: int, number: int, shape: tuple[int, ...] = (4, 5, 3)) -> np.ndarray:
@@ -120,6 +131,11 @@ def empty(folder: Path) -> None:
         path.unlink()
 
 
+def one_more(folder: Path) -> None:
+    (folder / "d").mkdir()
+    Image.fromarray(pixels(5, 5)).save(folder / "d" / "0.png")
+
+
 def deepen(folder: Path) -> None:
     deep = np.zeros((4, 5), dtype=np.uint16)
     Image.fromarray(deep).save(folder / "a" / "0.png")
@@ -128,9 +144,10 @@ def deepen(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spoil", "given", "named"),
     [
-        (lambda folder: (folder / "d").mkdir(), card(), "expected 3 folders.*found 4"),
+        (one_more, card(), "expected 3 folders.*found 4"),
         (lambda folder: None, card(classes=10), "expected 10 folders.*found 3"),
-        (empty, card(), "no pictures"),
+        (empty, card(), "a class without pictures"),
+        (one_more, card(names=("a", "b", "c")), "class 'd' is none of the model's"),
         (deepen, card(), "more than 8 bits"),
         (lambda folder: None, card(shape=(3, 5, 4)), "5x4 pixels, but the model reads 4x5"),
         (lambda folder: None, card(shape=(2, 4, 5)), "reads 2 channels"),
@@ -142,6 +159,37 @@ def test_a_folder_that_does_not_fit_is_refused(
     spoil(pictures)
     with pytest.raises(InputError, match=named):
         open_images(pictures, given).read(0, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (card(), [0, 1, 1, 2, 2, 2]),
+        (card(names=("c", "a", "b")), [1, 2, 2, 0, 0, 0]),
+        (card(4, names=("z", "c", "b", "a")), [3, 2, 2, 1, 1, 1]),
+    ],
+)
+def test_a_folder_is_the_class_of_its_name(
+    pictures: Path, given: ModelCard, expected: list[int]
+) -> None:
+    source = open_images(pictures, given)
+    assert source.read(0, 6).labels.tolist() == expected
+    assert source.class_names == given.class_names
+    assert source.classes == given.classes
+
+
+@pytest.mark.parametrize(
+    ("dataset", "expected"), [("cifar100", [0, 1, 2]), ("imagefolder:numbers", [0, 2, 1])]
+)
+def test_folders_that_are_numbers_mean_what_the_model_was_trained_on(
+    tmp_path: Path, dataset: str, expected: list[int]
+) -> None:
+    # Names were not kept then, and folders of pictures were in the order of text.
+    for name in ("1", "2", "10"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels(0, 0)).save(tmp_path / name / "a.png")
+    source = open_images(tmp_path, card(dataset=dataset))
+    assert source.read(0, 3).labels.tolist() == expected
 
 
 @pytest.mark.parametrize("name", ["nowhere", "file"])

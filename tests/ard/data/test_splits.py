@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ard.data.datasets import DATASETS, load_dataset
+from ard.data.datasets import load_dataset, matched
+from ard.data.registry import DATASETS
 from ard.data.splits import Dataset, Split, augment, hold_out_validation, take_fraction, take_limit
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 
 
 def keys(split: Split) -> set[bytes]:
@@ -205,3 +208,30 @@ def test_an_empty_image_folder_is_refused(folder: Path) -> None:
     (folder / "train").mkdir()
     with pytest.raises(InputError, match="pictures in class folders"):
         load_dataset(f"imagefolder:{folder}", Path("unused"))
+
+
+def test_a_dataset_gets_the_labels_of_the_model_by_the_names_of_its_classes(folder: Path) -> None:
+    dataset = load_dataset(f"imagefolder:{folder}", Path())
+    assert dataset.class_names is not None
+    names = ("other", *reversed(dataset.class_names))
+    given = ModelCard(
+        architecture="x", dataset="y", classes=len(names), class_names=names, input_shape=(3, 6, 6)
+    )
+    given = replace(given, input_shape=dataset.image_shape)
+    found = matched(Path("weights"), given, dataset)
+    assert (found.classes, found.class_names) == (len(names), names)
+    for part, before in ((found.train, dataset.train), (found.test, dataset.test)):
+        named = [names[label] for label in part.labels.tolist()]
+        assert named == [dataset.class_names[label] for label in before.labels.tolist()]
+    stranger = replace(given, class_names=("p", *names[1:-1], "q"))
+    with pytest.raises(InputError, match="none of the model's"):
+        matched(Path("weights"), stranger, dataset)
+
+
+def test_a_folder_of_one_class_is_refused(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        folder = tmp_path / part / "cat"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(folder / "a.png")
+    with pytest.raises(InputError, match=r"2 classes or more, found 1"):
+        load_dataset(f"imagefolder:{tmp_path}", Path("unused"))

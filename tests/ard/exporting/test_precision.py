@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from ard.attacks.registry import parse_attack
 from ard.cli import app
+from ard.commands.flags import target_of
 from ard.data.splits import (
     SPLIT_SEED,
     Dataset,
@@ -29,17 +30,21 @@ from ard.data.splits import (
 )
 from ard.evaluation.accuracy import evaluate_attack
 from ard.exporting import precision
+from ard.exporting.export import export
 from ard.exporting.precision import BudgetOptions, budget_of_precision, calibration_images, part_of
 from ard.models.predict import predict
 from ard.models.weight_files import load_model, save_model
-from deploy.allowed_drop.budget import CHOSEN, PLAIN
+from deploy.allowed_drop.budget import CHOSEN, PLAIN, Outcome
 from deploy.artifact import export_artifact
 from deploy.onnx_export.export import export_fp32, finish
+from deploy.onnx_export.parity import Parity
 from deploy.plan import ExportPlan, Int8Plan
+from edge_bench import devices
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.onnx_file import read_card
 
+from ...emulated import write_haswell
 from ..conftest import EPSILON, SmallModels
 
 SMALL_EPSILON = 0.05
@@ -265,6 +270,42 @@ def test_the_judge_of_fp32_finds_what_an_evaluation_of_the_weights_finds(
     expected = judged.clean & replayed.numpy() & own
     assert (judged.robust == expected).mean() > 0.96
     assert 0 < judged.robust.sum() <= min(replayed.sum(), own.sum())
+
+
+def test_a_budget_decides_for_its_target_on_a_machine_that_would_saturate(
+    small_models: SmallModels, digits: Dataset, tmp_path: Path
+) -> None:
+    def outcome(name: str, root: Path) -> tuple[Outcome, list[Parity]]:
+        done = export(
+            small_models.student.weights,
+            digits,
+            tmp_path / f"{name}.onnx",
+            int8_target="x86-vnni",
+            budget=BudgetOptions(max_drop=0.5, images=40),
+            root=root,
+        )
+        assert done.budget is not None
+        return done.budget, done.parities
+
+    here, checks = outcome("here", devices.ROOT)
+    there, others = outcome("there", write_haswell(tmp_path / "haswell"))
+    assert others == checks
+    for ours, theirs in zip(here.trials, there.trials, strict=True):
+        assert np.array_equal(ours.judged.clean, theirs.judged.clean)
+        assert np.array_equal(ours.judged.robust, theirs.judged.robust)
+    assert (tmp_path / "there.onnx").read_bytes() == (tmp_path / "here.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "flags", "is_said"),
+    [("x86-vnni", "avx2", True), ("x86-vnni", "avx_vnni", False), ("x86", "avx2", False)],
+)
+def test_a_target_that_this_processor_is_not_is_said_at_the_start(
+    target: str, flags: str, is_said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert target_of(target, write_haswell(tmp_path, flags)) == target
+    said = capsys.readouterr().err
+    assert ("--target x86-vnni: this processor has no VNNI, and the file" in said) == is_said
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from ard.models.folding import FoldedTwin
 from ard.models.weight_files import load_model, load_tensors, save_tensors
 from deploy.qat.qdq_network import QDQNetwork
 from deploy.qat.qdq_plan import arrays_of
-from edge_bench.backends import open_backend
+from deploy.quantization.twin import open_as_target
 from edge_bench.core.errors import InputError
 from edge_bench.robustness.inference import stored_logits
 
@@ -84,7 +84,7 @@ def test_the_artefact_computes_what_was_trained(
 ) -> None:
     images = as_float(digits.test.images)
     model, _ = load_model(tuned.weights)
-    with open_backend("ort", artifact, 1) as backend, torch.no_grad():
+    with open_as_target(artifact, 1) as backend, torch.no_grad():
         theirs, ours = torch.from_numpy(backend.infer(images.numpy())), model(images)
         assert backend.card is not None
         assert backend.card.precision == "int8"
@@ -102,7 +102,7 @@ def test_the_artefact_may_read_levels_by_the_batch(
     done = export(tuned.weights, digits, out, int8_target=TARGET, input_type="uint8", batch_size=8)
     assert min(parity.agreement for parity in done.parities) >= 0.98
     levels = digits.test.images[:64].numpy()
-    with open_backend("ort", out, 1) as backend, open_backend("ort", artifact, 1) as floats:
+    with open_as_target(out, 1) as backend, open_as_target(artifact, 1) as floats:
         reads = backend.input
         assert (reads.dtype, reads.channels_last, reads.batch_size) == ("uint8", True, 8)
         found, expected = (stored_logits(each, levels, 10) for each in (backend, floats))
@@ -237,9 +237,12 @@ def test_what_does_not_fit_is_refused_as_a_start(
         load_start(tuned.weights, qat_config(), digits)
     with pytest.raises(InputError, match=r"--target pentium: expected auto or one of x86"):
         load_start(weights, qat_config(qat="pentium"), digits)
-    other = replace(digits, classes=7)
+    other = replace(digits, classes=7, class_names=None)
     with pytest.raises(InputError, match="of 10 classes"):
         load_start(weights, qat_config(), other)
+    few = replace(digits, classes=9, class_names=tuple("012345678"))
+    with pytest.raises(InputError, match=r"classes of other names: '0'.*10 in all"):
+        load_start(weights, qat_config(), few)
 
 
 def test_fine_tuning_needs_a_start_and_more_digits_than_bf16(

@@ -31,10 +31,11 @@ from ard.learning.recipes import (
     settings_of_card,
     write_config,
 )
-from ard.methods.losses import LOSSES, LossOptions
-from ard.methods.ranking import RankingOptions
+from ard.methods.base import LossOptions
+from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model
+from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 
@@ -299,7 +300,7 @@ def test_help_says_the_default_that_is_in_force(flags: Any, defaults: dict[str, 
         told += 1
     assert told > 15
     method = next(f for f in fields(flags) if f.name == "method").metadata["option"].help
-    for name, known in LOSSES.items():
+    for name, known in METHODS.items():
         if known.distils == (flags is DistillFlags):
             assert name in method
 
@@ -395,3 +396,9 @@ def test_recipes_lists_the_presets() -> None:
     told = json.loads(ardx("recipes", "--json"))
     assert told["cpu-10min"]["settings"]["minutes"] == 10
     assert Path(told["paper"]["file"]).is_file()
+
+
+def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbfepochs = 7\n")
+    assert read_recipe(path) == {"epochs": 7}

@@ -15,14 +15,15 @@ from ard.learning import train as loop
 from ard.learning.config import learning_rate
 from ard.learning.learn import learn
 from ard.learning.run_state import Run, Validation
-from ard.methods.losses import LOSSES, Logits, LossOptions, total
-from ard.methods.ranking import WEIGHTS, RankingOptions, ranking_losses
+from ard.methods.base import Logits, LossOptions, total
+from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model
+from ard.ranking.levels import WEIGHTS, RankingOptions, ranking_losses
 from edge_bench.core.errors import InputError
 
 from ..conftest import small_config
-from ..methods.test_ranking import logits
+from ..ranking.test_levels import logits
 
 WARMING = RankingOptions(
     weight_class=1.0,
@@ -65,7 +66,7 @@ def test_at_the_start_of_a_warm_up_no_ranking_term_remains() -> None:
     options = LossOptions(ranking=WARMING).at(0.0)
     assert ranking_losses(s_clean, s_adv, t_clean, t_adv, options.ranking) == {}
     given = Logits(s_clean, s_adv.requires_grad_(), t_clean, t_adv)
-    terms = LOSSES["ard"].terms(given, torch.tensor([0, 1, 2, 3, 0]), options)
+    terms = METHODS["ard"].terms(given, torch.tensor([0, 1, 2, 3, 0]), options)
     assert set(terms) == {"anchor"}
     (gradient,) = torch.autograd.grad(total(terms), s_adv)
     assert bool(torch.isfinite(gradient).all())

@@ -16,7 +16,8 @@ from ard.learning import step
 from ard.learning.learn import learn
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
-from ard.methods.losses import LOSSES, Logits, LossOptions, Terms
+from ard.methods.base import Logits, LossOptions, Terms
+from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 
 from ..conftest import small_config
@@ -59,8 +60,8 @@ def test_each_network_sees_the_images_that_the_method_asks_about(
         seen.append(logits)
         return {"ce": logits.student_clean.square().mean()}
 
-    curious = replace(LOSSES["igdm"], terms=terms, needs=EVERYTHING)
-    monkeypatch.setitem(LOSSES, "igdm", curious)
+    monkeypatch.setattr("ard.methods.igdm.terms", terms)
+    monkeypatch.setitem(METHODS, "igdm", replace(METHODS["igdm"], needs=EVERYTHING))
     monkeypatch.setattr(step, "ascend", lambda *arguments, **options: adversarial)
     run = Run(small_config(**TINY, method="igdm"), network(0))
     # In training, where the statistics are those of the batch.
@@ -117,9 +118,10 @@ def test_terms_are_reweighed_by_what_the_method_remembers(monkeypatch: pytest.Mo
         step_on(run, "mtard", teachers)
         return {name: float(term.detach()) for name, term in terms.items()}
 
-    monkeypatch.setitem(LOSSES, "mtard", replace(LOSSES["mtard"], balance=None))
+    monkeypatch.setitem(METHODS, "mtard", replace(METHODS["mtard"], balances=False))
     plain = first_terms()
-    monkeypatch.setitem(LOSSES, "mtard", replace(LOSSES["mtard"], balance=balance))
+    monkeypatch.setitem(METHODS, "mtard", replace(METHODS["mtard"], balances=True))
+    monkeypatch.setattr("ard.methods.mtard.balance", balance)
     found = first_terms()
     assert found == pytest.approx(
         {"kl_adversarial": 3 * plain["kl_adversarial"], "kl_clean": 0.25 * plain["kl_clean"]}

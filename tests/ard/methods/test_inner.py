@@ -7,10 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.ascent import Objective, gradient_and_logits
-from ard.methods.inner import SideBySide, ascend, kl_to, moving_kl, ranking_disagreement
-from ard.methods.ranking import RankingOptions
+from ard.methods.inner import (
+    BesideLinearised,
+    SideBySide,
+    ascend,
+    kl_to,
+    moving_kl,
+    ranking_disagreement,
+)
+from ard.ranking.levels import RankingOptions
 
-from .test_ranking import OPTIONS, reference_disagreement, reference_softmax
+from ..ranking.test_levels import EVERY_OPTION, labels_of, reference_disagreement, reference_softmax
 
 
 def small_networks() -> tuple[nn.Module, nn.Module]:
@@ -44,22 +51,59 @@ def test_the_objective_of_adaad_climbs_through_both_networks() -> None:
     assert float((found - frozen).abs().max()) > 0.1 * float(found.abs().max())
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_the_objective_ranking_is_one_minus_agreement_of_each_sample(
-    options: RankingOptions,
-) -> None:
+@pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
+def test_the_objective_ranking_is_the_disagreement_of_each_sample(options: RankingOptions) -> None:
     generator = torch.Generator().manual_seed(3)
     student, teacher = (
         torch.randn(4, 6, dtype=torch.float64, generator=generator) for _ in range(2)
     )
-    found = ranking_disagreement(teacher, options)(student)
+    labels = labels_of(4, 6)
+    found = ranking_disagreement(teacher, options, torch.tensor(labels))(student)
     assert found.shape == (4,)
-    for value, row, target in zip(found, student.tolist(), teacher.tolist(), strict=True):
+    for value, row, target, label in zip(
+        found, student.tolist(), teacher.tolist(), labels, strict=True
+    ):
+        logits = target
         weights = reference_softmax(target) if options.priority == "teacher" else None
         if options.space == "probabilities":
             row, target = reference_softmax(row), reference_softmax(target)
-        expected = reference_disagreement(row, target, options, weights)
+        expected = reference_disagreement(row, target, options, weights, ranked=logits, label=label)
         assert float(value) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_linearised_teacher_moves_along_the_students_change_as_its_tangent_does() -> None:
+    """Against central differences of the teacher in float64, and a direction written out."""
+    student, teacher = small_networks()
+    images = torch.rand(3, 1, 3, 4, dtype=torch.float64)
+    first, second, third = (
+        images + 0.1 * torch.randn(images.shape, dtype=torch.float64) for _ in range(3)
+    )
+    both = BesideLinearised(student, teacher, images)
+    torch.testing.assert_close(both(first), torch.cat((student(first), teacher(images)), dim=1))
+    change = student(second) - student(first)
+    centred = change - change.mean(dim=1, keepdim=True)
+    unit = centred / centred.square().sum(dim=1, keepdim=True).sqrt()
+    for later in (second, third):
+        step = 1e-5 * (later - images)
+        slopes = (teacher(images + step) - teacher(images - step)) / 2e-5
+        expected = teacher(images) + unit * (unit * slopes).sum(dim=1, keepdim=True)
+        torch.testing.assert_close(
+            both(later), torch.cat((student(later), expected), dim=1), atol=1e-8, rtol=1e-6
+        )
+
+
+def test_a_linearised_teacher_takes_two_passes_and_nears_what_adaad_finds() -> None:
+    student, teacher = small_networks()
+    images = torch.rand(64, 1, 3, 4, dtype=torch.float64)
+    both, passes = SideBySide(student, teacher), []
+    teacher.register_forward_pre_hook(lambda *_: passes.append("forward"))
+    linear = BesideLinearised(student, teacher, images)
+    near = climb(linear, images, moving_kl)
+    assert passes == ["forward"]
+    exact, still = climb(both, images, moving_kl), climb(student, images, kl_to(teacher(images)))
+    reached, almost, without = (float(moving_kl(both(x)).mean()) for x in (exact, near, still))
+    assert without < almost < reached
+    assert almost - without > 0.3 * (reached - without)
 
 
 @pytest.mark.parametrize("space", ["zscore", "logits", "probabilities"])

@@ -11,22 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ard.methods.losses import (
+from ard.methods.base import Logits, LossOptions, Terms, total
+from ard.methods.mtard import MTARD_RATE, balance
+from ard.methods.registry import (
     ANCHORS,
-    LOSSES,
-    MTARD_RATE,
-    Logits,
-    LossOptions,
-    Terms,
+    METHODS,
     logits_needed,
     method_named,
-    mtard_balance,
-    total,
 )
-from ard.methods.ranking import RankingOptions, ranking_losses
+from ard.ranking.levels import RankingOptions, ranking_losses
 from edge_bench.core.errors import InputError
 
-from .test_ranking import reference_losses
+from ..ranking.test_levels import reference_losses
 
 Array = NDArray[np.float64]
 
@@ -96,7 +92,7 @@ NO_RANKING = RankingOptions(weight_class=0, weight_sample=0, weight_discrepancy=
 
 def value(method: str, logits: Logits, progress: float = 1.0, **options: Any) -> float:
     settings = LossOptions(**options).at(progress)
-    return float(total(LOSSES[method].terms(logits, LABELS, settings)))
+    return float(total(METHODS[method].terms(logits, LABELS, settings)))
 
 
 def test_natural_is_cross_entropy_on_clean_images(logits: Logits) -> None:
@@ -136,7 +132,7 @@ def test_mart_weighs_the_divergence_by_the_doubt_on_the_clean_image(
 
 def test_mart_stays_finite_where_another_class_is_certain() -> None:
     certain = torch.tensor([[0.0, 200.0, 0.0]], requires_grad=True)
-    terms = LOSSES["mart"].terms(Logits(certain, certain), torch.tensor([0]), LossOptions())
+    terms = METHODS["mart"].terms(Logits(certain, certain), torch.tensor([0]), LossOptions())
     (gradient,) = torch.autograd.grad(total(terms), certain)
     assert bool(torch.isfinite(total(terms)))
     assert bool(torch.isfinite(gradient).all())
@@ -208,7 +204,7 @@ def test_igdm_asks_nothing_of_a_student_that_is_its_teacher(logits: Logits) -> N
 
 
 def test_mtard_asks_one_teacher_about_each_kind_of_image(logits: Logits, z: Arrays) -> None:
-    terms = LOSSES["mtard"].terms(logits, LABELS, LossOptions())
+    terms = METHODS["mtard"].terms(logits, LABELS, LossOptions())
     found = {name: float(term) for name, term in terms.items()}
     expected = {"kl_adversarial": kl(z.ta, z.sa), "kl_clean": kl(z.second, z.sc)}
     assert found == pytest.approx(expected)
@@ -226,15 +222,15 @@ def test_mtard_follows_the_relative_losses_from_a_half_each() -> None:
     for adversarial, clean in steps:
         fall = adversarial / steps[0][0], clean / steps[0][1]
         weight = weight - 0.025 * (weight - fall[0] / sum(fall))
-        found, memory = mtard_balance(memory, mtard_terms(adversarial, clean))
+        found, memory = balance(memory, mtard_terms(adversarial, clean))
         assert found == pytest.approx({"kl_adversarial": weight, "kl_clean": 1 - weight})
 
 
 def test_mtard_moves_weight_to_the_term_that_falls_more_slowly() -> None:
-    _, memory = mtard_balance(torch.empty(0), mtard_terms(2.0, 4.0))
+    _, memory = balance(torch.empty(0), mtard_terms(2.0, 4.0))
     weights = [0.5]
     for _ in range(400):
-        found, memory = mtard_balance(memory, mtard_terms(1.0, 1.0))
+        found, memory = balance(memory, mtard_terms(1.0, 1.0))
         weights.append(found["kl_adversarial"])
     assert weights == sorted(weights)
     # Halved against quartered: two thirds in the end.
@@ -271,7 +267,7 @@ def test_dist_ignores_shift_and_scale_of_the_probabilities(logits: Logits) -> No
     """Probabilities 0.4 p + 0.15 correlate with p by 1 in every row and every column."""
     probabilities = logits.teacher_adversarial.softmax(dim=1)
     moved = replace(logits, student_adversarial=(0.4 * probabilities + 0.15).log())
-    terms = LOSSES["dist_adv"].terms(moved, LABELS, LossOptions(temperature=1.0))
+    terms = METHODS["dist_adv"].terms(moved, LABELS, LossOptions(temperature=1.0))
     assert float(terms["within"]) == pytest.approx(0, abs=1e-12)
     assert float(terms["between"]) == pytest.approx(0, abs=1e-12)
 
@@ -297,7 +293,7 @@ def test_ard_takes_the_anchor_of_rslad_at_temperature_one_unless_told(logits: Lo
 
 def test_ard_ranks_clean_images_by_the_teacher_on_clean_images(logits: Logits) -> None:
     ranking = replace(NO_RANKING, weight_class_clean=0.4, weight_sample_clean=1.7)
-    terms = LOSSES["ard"].terms(logits, LABELS, LossOptions(ranking=ranking))
+    terms = METHODS["ard"].terms(logits, LABELS, LossOptions(ranking=ranking))
     # The written-out levels rank what stands second and fourth.
     four = (
         logits.student_adversarial,
@@ -329,7 +325,7 @@ def test_ard_adds_each_level_by_its_weight_to_the_anchor(logits: Logits) -> None
     assert value("ard", logits, anchor="ce", ranking=ranking) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", METHODS)
 def test_a_method_reads_only_the_logits_that_it_says_it_needs(name: str, logits: Logits) -> None:
     for options in [LossOptions(anchor=anchor) for anchor in ANCHORS]:
         needs = logits_needed(name, options)
@@ -340,12 +336,12 @@ def test_a_method_reads_only_the_logits_that_it_says_it_needs(name: str, logits:
                 for field in Logits.__dataclass_fields__
             )
         )
-        assert np.isfinite(float(total(LOSSES[name].terms(given, LABELS, options))))
+        assert np.isfinite(float(total(METHODS[name].terms(given, LABELS, options))))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", METHODS)
 def test_every_student_logit_that_a_method_needs_is_taught(name: str, logits: Logits) -> None:
-    method = LOSSES[name]
+    method = METHODS[name]
     # Shares below 1, so that the terms on clean images count too.
     options = LossOptions(alpha=0.5) if name in ("goldblum_ard", "adaad") else LossOptions()
     students = {

@@ -17,7 +17,8 @@ from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
 from ard.learning.teacher import load_teacher
 from ard.learning.train import CHECKPOINT
-from ard.methods.losses import LOSSES, total
+from ard.methods.base import total
+from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_tensors
 from edge_bench.core.errors import InputError
@@ -49,7 +50,7 @@ def weights_of(model: nn.Module) -> Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-@pytest.mark.parametrize("method", LOSSES)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_lowers_its_own_loss_on_a_batch(
     method: str, digits: Dataset, teachers: Teachers
 ) -> None:
@@ -70,7 +71,7 @@ def test_every_method_lowers_its_own_loss_on_a_batch(
     assert torch.equal(weights_of(teachers.robust), teacher)
 
 
-@pytest.mark.parametrize("method", LOSSES)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_a_short_run(
     method: str, digits: Dataset, small_models: SmallModels, tmp_path: Path
 ) -> None:
@@ -79,9 +80,9 @@ def test_every_method_trains_a_short_run(
     learned = learn(
         config,
         digits,
-        robust if LOSSES[method].distils else None,
+        robust if METHODS[method].distils else None,
         tmp_path / "w.safetensors",
-        clean_teacher=robust if LOSSES[method].needs_second_teacher else None,
+        clean_teacher=robust if METHODS[method].needs_second_teacher else None,
     )
     assert learned.weights.is_file()
     assert 0 <= learned.validation.clean_accuracy <= 1

@@ -12,7 +12,7 @@ import pytest
 FAULTS = """
 import resource, sys
 import torch
-from ard.allocation import keep_freed_memory
+from ard.processes.memory import keep_freed_memory
 kept = keep_freed_memory() if sys.argv[1] == "keep" else False
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ard.attacks.deployed import Deployed
+from ard.models.deployed import Deployed
 from deploy.artifact import export_artifact
 from deploy.onnx_export.parity import Parity, compare, levels_of, require_agreement
 from deploy.plan import ExportPlan, Int8Plan

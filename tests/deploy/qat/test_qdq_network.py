@@ -26,6 +26,7 @@ from deploy.qat.qdq_network import GRAPH, QDQNetwork
 from deploy.qat.qdq_plan import Arrays, arrays_of
 from deploy.quantization.quantize import Quantiser
 from deploy.quantization.targets import TARGETS
+from deploy.quantization.twin import make_weights_unsigned
 from edge_bench.core.errors import InputError
 
 IMAGE_SCALE = "quantisers.constant_channel/output_scale.scale"
@@ -111,6 +112,10 @@ def runtime(
     options.intra_op_num_threads = 1
     for entry in TARGETS[target].session_options.items():
         options.add_session_config_entry(*entry)
+    if target == "x86-vnni":
+        # The same sums, on processors without VNNI too.
+        model = copy.deepcopy(model)
+        make_weights_unsigned(model.graph)
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model.SerializeToString(), options)

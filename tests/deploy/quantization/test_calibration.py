@@ -151,8 +151,8 @@ CHILD = """
 import sys
 from pathlib import Path
 import numpy as np
-from deploy.calibration import METHODS, calibrate
-from edge_bench.process import peak_memory_bytes
+from deploy.quantization.calibration import METHODS, calibrate
+from edge_bench.devices.process import peak_memory_bytes
 images = np.random.default_rng(0).integers(0, 256, (300, 3, 64, 64), dtype=np.uint8)
 peaks = []
 for count in (40, 300):

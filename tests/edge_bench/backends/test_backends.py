@@ -132,7 +132,7 @@ def test_an_artefact_without_a_card_has_none(make_model: MakeModel) -> None:
     [
         ("{", "its ardx_card is not JSON; export it again"),
         ("{}", "expected a model card, found JSON without a schema_version"),
-        ('{"schema_version": 2}', "schema version 2 of a model card"),
+        ('{"schema_version": 9}', "schema version 9 of a model card"),
         ('{"schema_version": 1}', "field 'architecture' is missing"),
         (
             '{"schema_version": 1, "architecture": "a", "dataset": "b", "classes": 2, '
@@ -177,7 +177,7 @@ def test_a_file_that_is_no_whole_onnx_model_is_refused_in_one_line(
 ) -> None:
     path = make_model()
     path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(InputError, match=r"cannot load it as an ONNX model .*export") as caught:
+    with pytest.raises(InputError, match=r"an ONNX model.*export") as caught:
         open_ort(path)
     assert "\n" not in str(caught.value)
 

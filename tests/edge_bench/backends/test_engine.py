@@ -14,15 +14,16 @@ import pytest
 
 import edge_bench
 from edge_bench.backends import open_backend
-from edge_bench.backends.engine import PARTS, BuildProgress, reason, require_tensorrt
+from edge_bench.backends.engine import PARTS, BuildProgress
 from edge_bench.backends.gpu import probe_gpu
+from edge_bench.backends.nvidia import reason, require_tensorrt
 from edge_bench.core.errors import CapabilityError, InputError
 
 MakeModel = Callable[..., Path]
 Invoke = Callable[..., tuple[int, str, str]]
 
 SOURCE = Path(edge_bench.__file__).parent
-FILES = (SOURCE / "backends" / "engine.py", SOURCE / "backends" / "trt.py")
+FILES = tuple(SOURCE / "backends" / f"{name}.py" for name in ("engine", "nvidia", "trt"))
 NAMES = json.loads((Path(__file__).parents[2] / "data" / "tensorrt_names.json").read_text())
 TENSORRT: dict[str, Any] = NAMES["tensorrt"]
 POLYGRAPHY: dict[str, dict[str, list[str]]] = NAMES["polygraphy"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+from pathlib import Path
 
 import pytest
 import typer
@@ -16,6 +17,7 @@ from edge_bench.core.errors import (
     InconclusiveError,
     InputError,
     first_line,
+    os_sentence,
 )
 from edge_bench.core.progress import silent
 
@@ -48,14 +50,40 @@ def test_an_error_of_ardx_becomes_its_sentence_and_its_exit_code(
 
 
 @pytest.mark.parametrize(
-    "number",
-    [errno.ENOSPC, errno.EFBIG, errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.ENOENT],
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free space there"),
+        (errno.EFBIG, "free space there"),
+        (errno.EACCES, "make it readable and writable for you"),
+        (errno.EROFS, "make it readable and writable for you"),
+        (errno.ENOTDIR, "check the path"),
+        (errno.ENOENT, "check the path"),
+        (errno.EISDIR, "name a file"),
+        (errno.EMFILE, "ulimit -n"),
+        (errno.EPIPE, "see that it can be read and written there"),
+    ],
 )
-def test_a_failed_write_becomes_one_sentence_that_names_the_file(number: int) -> None:
+def test_what_the_system_refuses_becomes_a_sentence_with_its_own_remedy(
+    number: int, remedy: str
+) -> None:
     code, text = ended_by(OSError(number, "reason", "out.json"))
     assert code == 3
-    assert text.startswith("error: out.json: reason; free space")
+    assert text.startswith("error: out.json: reason; ")
+    assert remedy in text
+    assert ("free space" in text) == (number in (errno.ENOSPC, errno.EFBIG))
+    assert text.endswith("; what existed before is untouched\n")
     assert text.count("\n") == 1
+
+
+def test_a_refusal_without_a_file_or_a_number_is_a_sentence(tmp_path: Path) -> None:
+    assert (
+        os_sentence(OSError("odd")) == "the output: odd; see that it can be read and written there"
+    )
+    with pytest.raises(OSError) as missing:
+        (tmp_path / "none.json").open()
+    assert os_sentence(missing.value) == (
+        f"{tmp_path}/none.json: No such file or directory; check the path"
+    )
 
 
 @pytest.mark.parametrize(("module", "extra"), [("onnxruntime.capi", "edge"), ("torch", "train")])

@@ -24,8 +24,9 @@ from onnx.external_data_helper import convert_model_to_external_data
 
 from edge_bench.core.spec import BackendInfo, Report
 from edge_bench.files.bundle import EPOCH, MANIFEST, is_safe
+from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import Fingerprint, Origin, fingerprint_path, write_fingerprint
-from edge_bench.files.store import identity, model_files, read_json
+from edge_bench.files.store import identity, read_json
 from edge_bench.files.unpack import unpacked
 
 MakeModel = Callable[..., Path]
@@ -266,13 +267,36 @@ def test_external_data_outside_the_model_s_folder_is_refused(
     invoke: Invoke, make_model: MakeModel, tmp_path: Path
 ) -> None:
     model = make_model("big.onnx")
-    content = model.read_bytes()
-    location = b"\x0a\x08location\x12\x0a../secrets"
-    model.write_bytes(content + location)
-    code, _, stderr = invoke("bundle", model, "--out", tmp_path / "a.ardx")
-    assert code == 2
-    assert_one_sentence(stderr)
-    assert "lies outside its folder" in stderr
+    _name_data(model, "../secrets")
+    for command, out in (("bundle", "a.ardx"), ("bench", "r.json")):
+        code, _, stderr = invoke(command, model, "--out", tmp_path / out)
+        assert code == 2
+        assert_one_sentence(stderr)
+        assert "external data '../secrets' lies outside its folder" in stderr
+        assert not (tmp_path / out).exists()
+
+
+def test_metadata_that_speaks_of_a_location_name_no_file(
+    invoke: Invoke, make_model: MakeModel, tmp_path: Path
+) -> None:
+    model = make_model("site.onnx")
+    (tmp_path / "secrets").write_text("of somebody")
+    graph = onnx.load(model)
+    onnx.helper.set_model_props(graph, {"location": "secrets"})
+    onnx.save(graph, model)
+    assert invoke("bundle", model, "--out", tmp_path / "a.ardx")[0] == 0
+    members = zipfile.ZipFile(tmp_path / "a.ardx").namelist()
+    assert members == ["model/site.onnx", "requirements.lock", "manifest.json"]
+
+
+def _name_data(model: Path, location: str) -> None:
+    """Let the weights of a model lie elsewhere, without a file there."""
+    graph = onnx.load(model)
+    tensor = graph.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    model.write_bytes(graph.SerializeToString())
 
 
 def test_an_existing_bundle_is_kept_without_force(
@@ -300,7 +324,8 @@ def test_a_kill_while_packing_leaves_the_old_bundle_or_none(
     # The kernel kills the process at the third member, with two of them on the disk.
     script = (
         "import os, signal, sys\n"
-        "from edge_bench import bundle, cli\n"
+        "from edge_bench import cli\n"
+        "from edge_bench.files import bundle\n"
         "real, seen = bundle._add_file, []\n"
         "def add(archive, name, file):\n"
         "    seen.append(name)\n"
@@ -493,19 +518,26 @@ def test_entries_that_share_their_bytes_are_refused(
 def test_a_model_that_reads_files_outside_the_bundle_is_refused(
     invoke: Invoke, bundle: Path, tmp_path: Path
 ) -> None:
-    for secret in (b"/etc/passwd", b"../x"):
-        entry = b"\x0a\x08location\x12" + bytes([len(secret)]) + secret
+    loose = tmp_path / "loose.onnx"
+    original = zipfile.ZipFile(bundle).read("model/student.onnx")
+    for secret, sentence in (
+        ("/etc/passwd", "model/student.onnx: its external data '/etc/passwd' lies outside"),
+        ("../sets/pgd/clean.npy", "model/student.onnx: its external data '../sets/pgd/clean.npy'"),
+        ("x", "model/x: expected external data of student.onnx, found no file there"),
+    ):
+        loose.write_bytes(original)
+        _name_data(loose, secret)
 
-        def change(members: list[Any], entry: bytes = entry) -> list[Any]:
+        def change(members: list[Any], content: bytes = loose.read_bytes()) -> list[Any]:
             return _vouched(
-                [(i, c + entry if i.filename == "model/student.onnx" else c) for i, c in members]
+                [(i, content if i.filename == "model/student.onnx" else c) for i, c in members]
             )
 
         _repack(bundle, change)
         code, _, stderr = invoke("bench", bundle, "--out", tmp_path / "r.json", *QUICK)
         assert code == 2
         assert_one_sentence(stderr)
-        assert "its model reads " in stderr
+        assert sentence in stderr
 
 
 def test_sets_beside_a_bundle_that_brings_its_own_are_refused(

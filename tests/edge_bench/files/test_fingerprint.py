@@ -222,7 +222,7 @@ def _torn(path: Path, marks: Fingerprint) -> None:
         (_saved(logits=np.zeros((3, 4), np.float32)), "its logits are float32 of shape"),
         (_saved(logits=np.full((16, 4), np.nan, np.float32)), "hold NaN"),
         (_saved(about=np.array("{")), "not a readable fingerprint"),
-        (_saved(about=np.array('{"schema_version": 2}')), "schema version 2 of a fingerprint"),
+        (_saved(about=np.array('{"schema_version": 9}')), "schema version 9 of a fingerprint"),
     ],
 )
 def test_a_damaged_fingerprint_is_refused_in_one_sentence(

@@ -166,7 +166,7 @@ def test_a_damaged_partial_set_starts_over(
     elif damage == "short":
         images.write_bytes(images.read_bytes()[:-1])
     else:
-        changed = {"lies": {"done": 15}, "beyond": {"done": 30}, "newer": {"schema_version": 2}}
+        changed = {"lies": {"done": 15}, "beyond": {"done": 30}, "newer": {"schema_version": 9}}
         path.write_text(json.dumps(data | changed[damage]))
     assert write(tmp_path / "s") == 0
     assert contents(tmp_path / "s") == whole

@@ -232,6 +232,16 @@ def test_a_folder_beside_the_sets_that_is_no_set_is_passed_over(make_set: MakeSe
     assert [s.name for s in open_sets(folder.parent)] == ["fgsm"]
 
 
+def test_sets_whose_labels_have_other_names_are_refused(make_set: MakeSet) -> None:
+    make_set("a", manifest={"class_names": ("cat", "dog", "elk", "owl")})
+    make_set("b")
+    root = make_set("c", manifest={"class_names": ("cat", "dog", "elk", "owl")}).parent
+    assert len(open_sets(root)) == 3
+    make_set("d", manifest={"class_names": ("dog", "cat", "elk", "owl")})
+    with pytest.raises(InputError, match="d: classes in another order"):
+        open_sets(root)
+
+
 def test_sets_over_other_clean_images_are_refused(
     make_set: MakeSet, clean: NDArray[np.uint8]
 ) -> None:
@@ -272,6 +282,6 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 def test_a_manifest_of_a_newer_schema_is_refused(make_set: MakeSet) -> None:
     folder = make_set()
     data = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    (folder / MANIFEST).write_text(json.dumps(data | {"schema_version": 2}), encoding="utf-8")
-    with pytest.raises(InputError, match="schema version 2"):
+    (folder / MANIFEST).write_text(json.dumps(data | {"schema_version": 9}), encoding="utf-8")
+    with pytest.raises(InputError, match="schema version 9"):
         open_set(folder)

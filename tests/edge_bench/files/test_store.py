@@ -101,8 +101,10 @@ def test_json_never_holds_nan() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda d: d.update(schema_version=2), "schema version 2"),
-        (lambda d: d.update(schema_version="1"), "schema version 1"),
+        (lambda d: d.update(schema_version=99), "schema version 99 of a report of ardx bench"),
+        (lambda d: d.update(schema_version=0), "schema version 1 to 2, came 0"),
+        (lambda d: d.update(schema_version=True), "schema version 1 to 2, came True"),
+        (lambda d: d.update(schema_version="1"), "schema version 1 to 2, came '1'"),
         (lambda d: d.pop("schema_version"), "without a schema_version"),
         (lambda d: d.pop("artifact"), "field 'artifact' is missing"),
         (lambda d: d["device"].pop("cores"), "device: field 'cores' is missing"),
@@ -165,6 +167,12 @@ def test_a_report_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path.write_bytes('{"schema_version": "é"}'.encode("latin-1"))
     with pytest.raises(InputError, match="expected a report as JSON"):
         read_json(path, Report, "a report")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_report(report_path: Path) -> None:
+    plain = read_json(report_path, Report, "a report")
+    report_path.write_bytes(b"\xef\xbb\xbf" + report_path.read_bytes())
+    assert read_json(report_path, Report, "a report") == plain
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

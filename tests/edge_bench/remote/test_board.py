@@ -28,7 +28,7 @@ class Blocker:
         if name.partition(".")[0] in ("numpy", "typer", "psutil", "onnxruntime"):
             raise ModuleNotFoundError(name, name=name)
 sys.meta_path.insert(0, Blocker())
-import edge_bench.remote.board, edge_bench.remote.receive, edge_bench.remote.runner
+import edge_bench.remote.board, edge_bench.remote.receive, edge_bench.job
 """
 
 
@@ -113,6 +113,8 @@ def test_backends_need_their_runtime() -> None:
     assert names("ort-cuda") == [*base, "onnxruntime-gpu"]
     assert names("openvino") == [*base, "openvino"]
     assert names("trt") == [*base, "polygraphy"]
+    rtx = [f"tensorrt-rtx-cu13-{part}" for part in ("libs", "bindings")]
+    assert names("trt-rtx") == [*base, "polygraphy", *rtx]
     assert names("all") == base  # onnxruntime is here
     assert names("nope") == base
 
@@ -209,12 +211,13 @@ def test_a_disk_that_fills_up_while_it_runs_still_tells_how_it_ended(
     # No bundle lies there, which is an error; and the log, as all else, has no room for it.
     program = (
         "import sys; from pathlib import Path\n"
-        "from edge_bench.remote import layout, runner\n"
+        "from edge_bench import job\n"
+        "from edge_bench.remote import layout\n"
         "folder = Path(sys.argv[1])\n"
         "layout.reserve_room(folder)\n"
         "try: (folder / 'rest').write_bytes(bytes(4 << 20))\n"
         "except OSError: pass\n"
-        "runner.main(str(folder))\n"
+        "job.main(str(folder))\n"
     )
     with (folder / "log").open("ab") as log:
         subprocess.run([sys.executable, "-B", "-c", program, str(folder)], stderr=log, check=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from scipy.stats import binomtest
 
 from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.spec import Gate, Report
-from edge_bench.report.gate import check
+from edge_bench.report.gate import check, read_conditions
 
 MakeReport = Callable[..., Report]
 
@@ -263,3 +264,9 @@ def test_a_baseline_without_a_limit_is_refused(report: Report) -> None:
 def test_a_limit_without_a_baseline_is_refused(report: Report) -> None:
     with pytest.raises(InputError, match="--baseline and --max-robust-drop: expected both"):
         check(report, Gate(max_robust_drop=0.1))
+
+
+def test_a_byte_order_mark_is_no_part_of_conditions(tmp_path: Path) -> None:
+    path = tmp_path / "gate.toml"
+    path.write_bytes(b"\xef\xbb\xbfmin_clean_accuracy = 0.5\n")
+    assert read_conditions(path, {}).min_clean_accuracy == 0.5

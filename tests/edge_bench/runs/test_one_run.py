@@ -341,6 +341,42 @@ def test_another_number_of_classes_is_refused_where_the_graph_leaves_it_open(
         run(make_model(classes="classes"), [open_set(folder)], quick())
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("ant", "cat", "dog", "owl"), "of other names: 'ant', 'cat', 'dog', 'owl', but"),
+        (("elk", "dog", "cat", "owl"), "in another order: 'elk', 'dog', 'cat', 'owl', but"),
+    ],
+)
+def test_a_set_of_other_classes_than_the_card_s_is_refused(
+    make_model: MakeModel,
+    make_card: Callable[..., ModelCard],
+    make_set: MakeSet,
+    quick: Quick,
+    names: tuple[str, ...],
+    said: str,
+) -> None:
+    path = make_model(card=make_card(class_names=("cat", "dog", "elk", "owl")))
+    with pytest.raises(InputError, match=said):
+        run(path, [open_set(make_set(manifest={"class_names": names}))], quick())
+
+
+def test_a_report_holds_the_names_of_the_classes(
+    make_model: MakeModel,
+    make_card: Callable[..., ModelCard],
+    make_set: MakeSet,
+    quick: Quick,
+) -> None:
+    names = ("cat", "dog", "elk", "owl")
+    path = make_model(card=make_card(class_names=names))
+    report = run(path, [open_set(make_set(manifest={"class_names": names}))], quick())
+    assert report.artifact.card is not None
+    assert report.artifact.card.class_names == names
+    assert report.sets[0].manifest.class_names == names
+    # An older set names none, and its number of classes has to do.
+    assert run(path, [open_set(make_set("old"))], quick()).sets[0].manifest.class_names is None
+
+
 def test_a_set_of_another_dataset_than_the_card_s_is_refused(
     make_model: MakeModel,
     make_card: Callable[..., ModelCard],
@@ -377,6 +413,20 @@ def test_preprocessing_of_a_model_that_reads_bytes_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=r"--mean and --std: .*reads uint8"):
         run(make_model(dtype="uint8"), [opened], quick(mean=(0.5,), std=(0.5,)))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
+def test_preprocessing_of_a_model_that_has_it_inside_is_refused(
+    dtype: str,
+    make_model: MakeModel,
+    make_card: Callable[..., ModelCard],
+    opened: AdversarialSet,
+    quick: Quick,
+) -> None:
+    """What ardx exports has its normalisation inside: 40 % became 14 % when it came twice."""
+    model = make_model(dtype=dtype, card=make_card())
+    with pytest.raises(InputError, match=r"--mean and --std: .*leave both out"):
+        run(model, [opened], quick(mean=(0.5,) * 3, std=(0.5,) * 3))
 
 
 @pytest.mark.parametrize("sets", [True, False])

@@ -340,8 +340,8 @@ def test_a_disk_that_fills_up_ends_with_a_sentence_and_the_run_goes_on_later(
     code, shown, text = invoke(*command)
     assert (code, shown) == (3, "")
     assert [line for line in text.splitlines() if line.startswith("error: ")] == [
-        f"error: {out}: File too large; free space there or name a place that you may read and "
-        "write; what existed before is untouched"
+        f"error: {out}: File too large; free space there, or name a place with more; "
+        "what existed before is untouched"
     ]
     assert not out.exists()
     room_for(resource.RLIM_INFINITY)

@@ -1,0 +1,165 @@
+"""The command `evaluate`: robust accuracy on test images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ard.attacks.registry import KNOWN
+from ard.commands import flags as o
+from edge_bench.commands.console import print_json, print_table, progress, warn
+
+if TYPE_CHECKING:
+    from ard.evaluation.ledger import Ledger
+    from ard.evaluation.run import Evaluation, Result
+    from edge_bench.core.spec import AttackSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags:
+    """The options of `evaluate`."""
+
+    model: Annotated[
+        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+    ]
+    attacks: Annotated[
+        str,
+        typer.Option(help=f"With commas: clean, {KNOWN}."),
+    ] = "clean,fgsm,pgd20,cw30"
+    epsilon: o.OptionalEpsilon = None
+    norm: o.Norm = "linf"
+    step_size: o.StepSize = None
+    restarts: o.Restarts = 1
+    target_class: o.TargetClass = None
+    each: Annotated[
+        bool,
+        typer.Option(
+            "--each",
+            help="Every attack on every image; otherwise each on what the earlier ones left.",
+        ),
+    ] = False
+    parent: o.Parent = None
+    backend: o.Backend = "ort"
+    output: o.Output = None
+    no_doubts: Annotated[
+        bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
+    ] = False
+    limit: o.Limit = None
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON with per-sample masks; interrupted, the same command goes on."),
+    ] = None
+    sets: Annotated[
+        Path | None, typer.Option(help="Folder to keep what each attack found in, as a set.")
+    ] = None
+    dataset: o.OptionalDatasetName = None
+    data_dir: o.DataDir = o.DEFAULT_DATA_DIR
+    download: o.Download = False
+    image_size: o.ImageSize = None
+    torch_device: o.TorchDevice = "auto"
+    seed: o.Seed = 0
+    force: o.Force = False
+    json_summary: o.Json = False
+
+
+def run_evaluate(flags: EvaluateFlags) -> None:
+    """Robust accuracy on test images: of weights by white-box attacks, of an artefact by BPDA.
+
+    An artefact answers through its own runtime; with --parent its attacks climb along the
+    gradients of the weights that it was exported from, without it only square can be run.
+
+    Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
+    """
+    from ard.attacks.budget import budget_of
+    from ard.attacks.victims import open_victim
+    from ard.data.datasets import load_dataset, matched
+    from ard.data.splits import take_limit
+    from ard.evaluation.ledger import Ledger
+    from ard.evaluation.run import Evaluation
+    from edge_bench.files.store import refuse_existing, refuse_existing_file
+
+    if flags.out is not None:
+        refuse_existing_file(flags.out, flags.force)
+    device = o.resolve_torch_device(flags.torch_device)
+    opened = open_victim(
+        flags.model,
+        parent=flags.parent,
+        backend=flags.backend,
+        output=flags.output,
+        torch_device=device,
+    )
+    with opened as victim:
+        o.warn_of_saturation(victim.card, flags.backend)
+        budget = budget_of(flags.epsilon, flags.norm, victim.card)
+        data = load_dataset(
+            flags.dataset or victim.card.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+        )
+        data = matched(flags.model, victim.card, data)
+        o.tell_skipped(data.skipped)
+        evaluation = Evaluation(
+            victim=victim,
+            split=take_limit(data.test, flags.limit),
+            dataset=data.name,
+            specs=_specs(flags, budget),
+            each=flags.each,
+            parent=flags.parent,
+            torch_device=device,
+            seed=flags.seed,
+            sets=flags.sets,
+        )
+        ledger = Ledger(flags.out, evaluation.asked()) if flags.out else None
+        if flags.sets is not None and not (ledger and ledger.masks):
+            refuse_existing(flags.sets, flags.force)
+        result = evaluation.run(ledger, doubting=not flags.no_doubts, monitor=progress)
+    _tell(flags, evaluation, result, ledger)
+
+
+evaluate = o.command("evaluate", EvaluateFlags, run_evaluate)
+
+
+def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:
+    """The attacks that --attacks names; the clean images are judged in any case."""
+    from ard.attacks.registry import parse_attack
+
+    return [
+        parse_attack(
+            name.strip(),
+            epsilon=epsilon,
+            norm=flags.norm,
+            step_size=o.resolve_step_size(flags.step_size, flags.norm),
+            restarts=flags.restarts,
+            seed=flags.seed,
+            target=flags.target_class,
+        )
+        for name in flags.attacks.split(",")
+        if name.strip() != "clean"
+    ]
+
+
+def _tell(
+    flags: EvaluateFlags, evaluation: Evaluation, result: Result, ledger: Ledger | None
+) -> None:
+    """Print the table and write the masks, after the doubts."""
+    from ard.attacks.budget import budget_of
+    from ard.evaluation.run import as_json, record_of, rows
+    from edge_bench.files.store import write_json
+
+    for doubt in result.doubts:
+        warn(doubt.sentence)
+    if flags.out is not None and ledger is not None:
+        write_json(flags.out, record_of(evaluation, result), flags.force)
+        ledger.close()
+    if flags.json_summary:
+        print_json(as_json(evaluation, result))
+        return
+    victim = evaluation.victim
+    budget = o.render_budget(budget_of(flags.epsilon, flags.norm, victim.card), flags.norm)
+    title = f"{flags.model.name} on {evaluation.dataset}, {victim.threat} through {victim.runtime}"
+    title += f", {budget}"
+    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))

@@ -1,0 +1,40 @@
+"""Adversarial ranking distillation."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ard.methods.base import (
+    Logits,
+    LossOptions,
+    Terms,
+    published,
+    total,
+)
+from ard.methods.registry import ANCHORS, METHODS
+from ard.ranking.levels import ranking_losses
+
+
+def terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:
+    """ARD (doi 10.7544/issn1000-1239.202550339): an anchor and three ranking levels."""
+    temperature = published(options.temperature, 1.0) if options.anchor != "ce" else 1.0
+    softened = Logits(*(z / temperature for z in vars(logits).values()))
+    anchored = METHODS[ANCHORS[options.anchor]].terms(softened, labels, options)
+    anchor = temperature**2 * total(anchored)
+    ranking = options.ranking
+    weights = {
+        "class": ranking.weight_class,
+        "sample": ranking.weight_sample,
+        "discrepancy": ranking.weight_discrepancy,
+        "class_clean": ranking.weight_class_clean,
+        "sample_clean": ranking.weight_sample_clean,
+    }
+    levels = ranking_losses(
+        logits.student_clean,
+        logits.student_adversarial,
+        logits.teacher_clean,
+        logits.teacher_adversarial,
+        ranking,
+        labels,
+    )
+    return {"anchor": anchor} | {name: weights[name] * loss for name, loss in levels.items()}

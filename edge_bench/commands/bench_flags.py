@@ -1,0 +1,383 @@
+"""The options of `bench`, by what they are about, and the values that a run takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge_bench.commands.console import warn
+from edge_bench.commands.flags import Force, Json
+from edge_bench.devices import DEVICES
+
+if TYPE_CHECKING:
+    from edge_bench.files.sets import AdversarialSet
+    from edge_bench.files.unpack import Unpacked
+    from edge_bench.options.bench import BenchOptions
+    from edge_bench.options.engine import EngineOptions
+    from edge_bench.options.square import SquareOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimingFlags:
+    """What is timed, and for how long."""
+
+    warmup: Annotated[int, typer.Option(help="Least number of runs dropped before timing.")] = 20
+    settle_seconds: Annotated[
+        float, typer.Option(help="The warm-up goes on this long for latency to settle.")
+    ] = 5.0
+    runs: Annotated[int, typer.Option(help="Least number of timed runs.")] = 300
+    seconds: Annotated[float, typer.Option(help="Least time of each timing.")] = 2.0
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Time this, too: multi-stream (a query of --streams images), offline (over "
+            "--batches); single-stream and offline of --batch-size are always timed."
+        ),
+    ] = None
+    streams: Annotated[
+        int | None, typer.Option(help="Images of a query of multi-stream; default: 8.")
+    ] = None
+    batches: Annotated[
+        str | None,
+        typer.Option(help="Batch sizes of offline: 1,8,32; default: 1, 2, 4 to --batch-size."),
+    ] = None
+    sweep: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Time every combination of settings, too: threads=1,2,4 batch=1,8 "
+            "affinity=0,0-1,0+2."
+        ),
+    ] = None
+    soak: Annotated[
+        float, typer.Option(help="Go on with single-stream for this many minutes; tell its drift.")
+    ] = 0.0
+    idle_seconds: Annotated[
+        float, typer.Option(help="Idle power is measured this long first, where a sensor tells it.")
+    ] = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SquareFlags:
+    """The attack on the spot, by scores alone."""
+
+    attack: Annotated[
+        str | None,
+        typer.Option(
+            help="square: attack the images of --sets by this artefact's scores alone. Only "
+            "samples that stood everything before are attacked, so its accuracy is the worst case."
+        ),
+    ] = None
+    queries: Annotated[
+        int | None, typer.Option(help="Square's queries a sample; default: 5000.")
+    ] = None
+    epsilon: Annotated[
+        str | None, typer.Option(help="Square's L-inf budget; default: that of the sets.")
+    ] = None
+    seed: Annotated[int | None, typer.Option(help="Seed of Square; default: 0.")] = None
+    attack_all: Annotated[
+        bool,
+        typer.Option(
+            "--attack-all",
+            help="Attack all samples right on their clean image: Square's own accuracy.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFlags:
+    """How TensorRT builds its engine."""
+
+    workspace_mib: Annotated[
+        int | None, typer.Option(help="trt, trt-rtx: most GPU memory for a kernel's workspace.")
+    ] = None
+    tuned_batch: Annotated[
+        int | None,
+        typer.Option(help="trt, trt-rtx: batch that kernels are chosen for; default: 1."),
+    ] = None
+    engine_cache: Annotated[
+        Path | None,
+        typer.Option(help="trt, trt-rtx: folder of engines; default: ~/.cache/ardx/engines."),
+    ] = None
+    bundled_engine: Annotated[
+        bool,
+        typer.Option(
+            "--bundled-engine",
+            help="trt-rtx: run the engine that the bundle brings, not one built here. An engine is "
+            "program code: only where you trust who packed it.",
+        ),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostFlags:
+    """Another machine, on which the benchmark runs."""
+
+    host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Benchmark there, over your own ssh (pi@board, or a name in your config); several "
+            "make a fleet, with a report each. It runs on if the connection breaks, and the same "
+            "command finds it again. Only the environment in ~/.cache/ardx/remote stays there."
+        ),
+    ] = None
+    wheels: Annotated[
+        Path | None,
+        typer.Option(help="--host: folder of wheels, for a board that has no network."),
+    ] = None
+    remote_python: Annotated[
+        str | None, typer.Option(help="--host: Python there, 3.10 or newer; default: python3.")
+    ] = None
+    ssh_config: Annotated[
+        Path | None, typer.Option(help="--host: ssh's config file; default: your own.")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchFlags:
+    """All of them, in the order in which help shows them."""
+
+    context: typer.Context
+    model: Annotated[
+        Path, typer.Argument(help="ONNX classifier (or its TensorRT engine), or a bundle (.ardx).")
+    ]
+    sets: Annotated[
+        Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
+    ] = None
+    device: Annotated[str, typer.Option(help=f"auto, {', '.join(DEVICES)}.")] = "auto"
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="Runtime: ort, openvino, trt, trt-rtx, ort-cuda, ort-tensorrt; or all here, "
+            "with a report each (--out with its name) and that of the fastest in --out."
+        ),
+    ] = "ort"
+    out: Annotated[Path, typer.Option(help="Report to write.")] = Path("report.json")
+    threads: Annotated[int | None, typer.Option(help="Runtime threads.")] = None
+    batch_size: Annotated[int, typer.Option(help="Batch of replay and throughput.")] = 64
+    timing: TimingFlags
+    output: Annotated[
+        str | None,
+        typer.Option(help="Output of the graph that gives the logits, where several could."),
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(help="Channel means, for graphs of others without their own: 0.5,0.5,0.5."),
+    ] = None
+    std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
+    square: SquareFlags
+    engine: EngineFlags
+    there: HostFlags
+    force: Force = False
+    json_summary: Json = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a benchmark on this machine is given.
+
+    Attributes:
+        path: how the report names the model, which may lie in a folder that is gone tomorrow.
+    """
+
+    parts: Unpacked
+    path: str
+    sets: list[AdversarialSet]
+    options: BenchOptions
+    square: SquareOptions | None
+    out: Path
+    force: bool
+    json_summary: bool
+
+
+def bench_options(flags: BenchFlags) -> BenchOptions:
+    """How to run, checked.
+
+    Raises:
+        InputError: a value out of its range, or an option of something that was not asked for.
+    """
+    from edge_bench.options.bench import BenchOptions
+    from edge_bench.options.setting import read_sweep
+
+    timing = flags.timing
+    return BenchOptions(
+        device=flags.device,
+        backend=flags.backend,
+        threads=flags.threads,
+        batch_size=flags.batch_size,
+        warmup_runs=timing.warmup,
+        min_runs=timing.runs,
+        min_seconds=timing.seconds,
+        settle_seconds=timing.settle_seconds,
+        **scenarios_of(timing),
+        sweep=read_sweep(sweep_words(flags.context, timing.sweep)),
+        soak_minutes=timing.soak,
+        idle_seconds=timing.idle_seconds,
+        output=flags.output,
+        mean=floats_of(flags.mean, "--mean"),
+        std=floats_of(flags.std, "--std"),
+        engine=engine_of(flags),
+    )
+
+
+def require_host(flags: HostFlags) -> None:
+    """Refuse options of another machine without --host."""
+    from edge_bench.core.errors import InputError
+
+    given = {
+        "--wheels": flags.wheels,
+        "--remote-python": flags.remote_python,
+        "--ssh-config": flags.ssh_config,
+    }
+    named = [option for option, value in given.items() if value is not None]
+    if named and not flags.host:
+        raise InputError(f"{named[0]}: belongs to another machine; give --host, too")
+
+
+def warn_of_saturation(model: Path, backends: Iterable[str], root: Path | None = None) -> None:
+    """Say before anything is measured where the processor has no VNNI and the artefact wants it.
+
+    `root` is of the file system; None is this machine's.
+    """
+    from edge_bench.core.saturation import saturation
+    from edge_bench.devices import ROOT
+    from edge_bench.devices.generic import has_vnni
+    from edge_bench.files.onnx_file import read_card
+
+    card, vnni = read_card(model), has_vnni(root or ROOT)
+    for backend in backends:
+        if found := saturation(card, backend, vnni):
+            warn(found)
+
+
+def square_of(flags: SquareFlags) -> SquareOptions | None:
+    """The attack on the spot, None where none was asked for."""
+    from edge_bench.core.errors import InputError
+    from edge_bench.core.spec import parse_epsilon
+    from edge_bench.files.sets import grid_radius
+    from edge_bench.options.square import SquareOptions
+
+    given = {"--queries": flags.queries, "--epsilon": flags.epsilon, "--seed": flags.seed}
+    named = [option for option, value in given.items() if value is not None]
+    named += ["--attack-all"] if flags.attack_all else []
+    if flags.attack is None:
+        if named:
+            raise InputError(f"{named[0]}: belongs to an attack; give --attack square, too")
+        return None
+    if flags.attack != "square":
+        raise InputError(
+            f"--attack {flags.attack}: expected square, which needs no gradients; other attacks "
+            "are crafted by ardx attack and replayed with --sets"
+        )
+    budget = None if flags.epsilon is None else parse_epsilon(flags.epsilon)
+    if budget is not None and abs(budget * 255 - grid_radius(budget)) > 1e-6:
+        warn(
+            f"--epsilon {budget:g} is {budget * 255:.2f} steps of the 8-bit grid; "
+            f"{grid_radius(budget)} are used"
+        )
+    defaults = SquareOptions()
+    return SquareOptions(
+        queries=defaults.queries if flags.queries is None else flags.queries,
+        epsilon=budget,
+        seed=defaults.seed if flags.seed is None else flags.seed,
+        attack_all=flags.attack_all,
+    )
+
+
+def engine_of(flags: BenchFlags) -> EngineOptions:
+    """How TensorRT, or TensorRT for RTX, builds its engine."""
+    from edge_bench.backends import BACKENDS
+    from edge_bench.core.errors import InputError
+    from edge_bench.options.engine import EngineOptions
+
+    wanted = flags.engine
+    given = {
+        "--workspace-mib": wanted.workspace_mib,
+        "--tuned-batch": wanted.tuned_batch,
+        "--engine-cache": wanted.engine_cache,
+    }
+    named = [option for option, value in given.items() if value is not None]
+    builders = [name for name, runtime in BACKENDS.items() if runtime.builds]
+    if named and flags.backend not in (*builders, "all"):
+        raise InputError(
+            f"{named[0]}: belongs to TensorRT; give --backend {' or '.join(builders)}, too"
+        )
+    defaults = EngineOptions()
+    return EngineOptions(
+        cache=wanted.engine_cache or defaults.cache,
+        workspace_mib=wanted.workspace_mib,
+        tuned_batch=defaults.tuned_batch if wanted.tuned_batch is None else wanted.tuned_batch,
+        max_batch=max(flags.batch_size, 1),
+    )
+
+
+def with_bundled_engine(options: BenchOptions, engines: Path | None, model: Path) -> BenchOptions:
+    """The options to run one of the `engines` that the bundle `model` brings."""
+    from dataclasses import replace
+
+    from edge_bench.backends import BACKENDS
+    from edge_bench.core.errors import InputError
+
+    runtime = BACKENDS.get(options.backend)
+    if runtime is None or not runtime.builds:
+        raise InputError("--bundled-engine: belongs to TensorRT for RTX; give --backend trt-rtx")
+    if engines is None:
+        raise InputError(
+            f"--bundled-engine: {model} brings no engine; leave it out, or pack a bundle that does "
+            "(ardx bundle --for sm86)"
+        )
+    return replace(options, engine=replace(options.engine, bundled=engines))
+
+
+def floats_of(text: str | None, option: str) -> tuple[float, ...] | None:
+    """Numbers with commas, one per channel."""
+    from edge_bench.core.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(
+            f"{option} {text}: expected numbers with commas, one per channel, such as 0.5,0.5,0.5"
+        ) from None
+
+
+def scenarios_of(flags: TimingFlags) -> dict[str, Any]:
+    """The options of BenchOptions that say what is timed besides."""
+    from edge_bench.core.errors import InputError
+
+    streams, batches = flags.streams, flags.batches
+    given = [name for text in flags.scenario or [] for name in text.split(",")]
+    for option, value, scenario in (
+        ("--streams", streams, "multi-stream"),
+        ("--batches", batches, "offline"),
+    ):
+        if value is not None and scenario not in given:
+            raise InputError(f"{option}: belongs to a scenario; give --scenario {scenario}, too")
+    sizes = batches.split(",") if batches is not None else []
+    if not all(size.isdecimal() for size in sizes):
+        raise InputError(f"--batches {batches}: expected whole numbers with commas, such as 1,8,32")
+    options: dict[str, Any] = {"scenarios": tuple(given), "batches": tuple(map(int, sizes))}
+    return options if streams is None else options | {"streams": streams}
+
+
+def sweep_words(context: typer.Context, sweep: list[str] | None) -> list[str]:
+    """The settings of --sweep, those that follow it as further words among them.
+
+    They join its values in `context`, too, which is what travels to another machine.
+
+    Raises:
+        InputError: words that no option asked for.
+    """
+    from edge_bench.core.errors import InputError
+
+    extra = list(context.args)
+    if extra and not (sweep and all("=" in word for word in extra)):
+        raise InputError(f"unexpected argument {extra[0]!r}; see {context.command_path} --help")
+    words = [*(sweep or []), *extra]
+    context.params["sweep"] = words
+    return words

@@ -1,0 +1,133 @@
+"""The changes that CONTRIBUTING.md shows are applied to a copy of the code, and used there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[1]
+PACKAGES = ("ard", "deploy", "edge_bench")
+
+PROGRAMS = {
+    "attack": """
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
+torch.manual_seed(0)
+linear = torch.nn.Linear(12, 5)
+model = torch.nn.Sequential(torch.nn.Flatten(), linear).eval()
+images = 0.45 + 0.1 * torch.rand(64, 3, 2, 2)
+logits = model(images)
+labels = logits.argmax(1)
+spec = parse_attack("deepfool5", epsilon=0.44)
+found = run_attack(model, images, labels, spec, 0)
+# Of a linear model the distance to the nearest boundary is known.
+apart = linear.weight[labels].unsqueeze(1) - linear.weight
+leads = logits.gather(1, labels.unsqueeze(1)) - logits
+distance = (leads / apart.abs().sum(2)).scatter(1, labels.unsqueeze(1), torch.inf).amin(1)
+near = distance < 0.4
+assert near.sum() > 10
+assert (model(found).argmax(1) != labels)[near].all()
+length = (found - images).flatten(1).abs().amax(1)
+assert torch.allclose(length[near], 1.02 * distance[near], rtol=1e-3)
+told("evaluate", "deepfoolN")
+""",
+    "method": """
+from ard.methods.base import Logits, LossOptions
+from ard.methods.registry import METHODS
+clean, attacked = torch.randn(6, 4), torch.randn(6, 4)
+given = Logits(student_clean=clean, student_adversarial=attacked)
+terms = METHODS["alp"].terms(given, torch.zeros(6, dtype=torch.long), LossOptions())
+assert torch.allclose(terms["pairing"], 0.5 * (clean - attacked).square().mean())
+told("teach", "alp")
+from ard.cli import app
+code = run("teach --dataset digits --arch resnet8:2 --method alp --epochs 1 --inner-steps 1 "
+           "--train-fraction 0.1 --epsilon 0.1 --out taught")
+assert code == 0, code
+""",
+    "dataset": """
+import numpy as np
+from pathlib import Path
+from scipy.io import savemat
+from torchvision.datasets import SVHN
+from ard.data.datasets import load_dataset
+from edge_bench.core.errors import InputError
+try:
+    load_dataset("svhn", Path("."))
+except InputError as error:
+    assert "train_32x32.mat" in str(error)
+else:
+    raise AssertionError("nothing is there, and nobody said so")
+SVHN._check_integrity = lambda self: True  # These are not the published files.
+draw = np.random.default_rng(0)
+for part in ("train", "test"):
+    pictures = draw.integers(0, 256, (32, 32, 3, 40), dtype=np.uint8)
+    savemat(f"{part}_32x32.mat", {"X": pictures, "y": np.arange(1, 41).reshape(-1, 1) % 10 + 1})
+found = load_dataset("svhn", Path("."))
+assert found.image_shape == (3, 32, 32)
+assert found.class_names == tuple("0123456789")
+assert found.train.images[0].permute(1, 2, 0).numpy().shape == (32, 32, 3)
+told("teach", "svhn")
+""",
+    "architecture": """
+from ard.models.architectures import build_model
+model = build_model("lenet", 1, 10, torch.zeros(1), torch.ones(1))
+assert model(torch.rand(2, 1, 12, 12)).shape == (2, 10)
+code = run("teach --dataset digits --arch lenet --method natural --epochs 1 --out taught")
+assert code == 2, code  # 8 pixels are fewer than it takes, and that is said before any training.
+""",
+    "device": """
+from pathlib import Path
+from edge_bench.devices import probe
+tree = Path("board/proc/device-tree")
+tree.mkdir(parents=True)
+(tree / "compatible").write_bytes(b"xunlong,orangepi-5\\0rockchip,rk3588s\\0")
+(tree / "model").write_bytes(b"Orange Pi 5\\0")
+found = probe("auto", Path("board"))
+assert (found.device, found.board) == ("orange-pi", "Orange Pi 5"), found
+told("bench", "orange-pi")
+""",
+}
+HEAD = """
+import torch
+from typer.testing import CliRunner
+from ard.cli import app
+def run(words):
+    return CliRunner().invoke(app, words.split()).exit_code
+def told(command, name):
+    output = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "300"}).output
+    assert name in output, f"{command} --help does not name {name}"
+"""
+
+
+def diffs() -> dict[str, str]:
+    """The changes by what they add, as the page has them."""
+    text = (CHECKOUT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"<!-- adds: (\w+) -->\n```diff\n(.*?)```", text, re.DOTALL))
+
+
+def test_the_page_shows_a_change_for_each_kind() -> None:
+    assert diffs().keys() == PROGRAMS.keys()
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_a_change_of_the_page_applies_and_is_all_that_is_needed(kind: str, tmp_path: Path) -> None:
+    for package in PACKAGES:
+        shutil.copytree(
+            CHECKOUT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    subprocess.run(["git", "apply", "-p0"], input=diffs()[kind].encode(), cwd=tmp_path, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", HEAD + PROGRAMS[kind]],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -1,0 +1,137 @@
+"""Every registry, entry by entry: complete, reachable by its name, and told by help."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import ard.methods
+from ard.attacks.registry import ATTACKS, parse_attack
+from ard.attacks.run import run_attack
+from ard.cli import app
+from ard.data.registry import DATASETS
+from ard.methods import inner
+from ard.methods.base import Logits, LossOptions, total
+from ard.methods.registry import ANCHORS, INNER, METHODS
+from ard.models.architectures import ARCHITECTURES, build_model
+from deploy.quantization.targets import TARGETS
+from edge_bench.backends import BACKENDS
+from edge_bench.core.errors import CapabilityError
+from edge_bench.devices import DEVICES, ROOT
+
+SUPPORT = {"__init__", "base", "inner", "registry"}
+
+
+def help_of(*command: str) -> str:
+    """The help of a command as words, whatever the width of a terminal."""
+    ended = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "300"})
+    assert ended.exit_code == 0
+    return ended.output
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_attack_is_found_runs_and_stays_in_the_ball(name: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)).eval()
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(4, 3, 2, 2, generator=draw)
+    labels = torch.tensor([0, 1, 2, 3])
+    attack = ATTACKS[name]
+    assert attack.source
+    assert set(attack.parts) <= ATTACKS.keys()
+    text = f"{name}3" if attack.steps else name
+    spec = parse_attack(text, epsilon=0.1)
+    if attack.parts:
+        return  # Its parts are walked themselves.
+    found = run_attack(model, images, labels, spec, 0)
+    assert found.shape == images.shape
+    assert float((found - images).abs().max()) <= 0.1 + 1e-6
+    assert 0 <= float(found.min()) <= float(found.max()) <= 1
+    for command in ("evaluate", "attack"):
+        assert name in help_of(command)
+
+
+def test_the_listing_of_methods_is_the_catalogue() -> None:
+    (folder,) = ard.methods.__path__
+    files = {path.stem for path in Path(folder).glob("*.py")} - SUPPORT
+    assert files == {method.file for method in METHODS.values()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_gives_terms_of_what_it_asks_for(name: str) -> None:
+    method = METHODS[name]
+    assert method.source
+    assert method.inner is None or method.inner in INNER
+    draw = torch.Generator().manual_seed(0)
+    given = {each: torch.randn(6, 4, generator=draw) for each in sorted(method.needs)}
+    terms = method.terms(Logits(**given), torch.tensor([0, 1, 2, 3, 0, 1]), LossOptions())
+    assert torch.isfinite(total(terms))
+    assert method.balance is None or method.balances
+    assert name in help_of("distill" if method.distils else "teach")
+
+
+@pytest.mark.parametrize("name", INNER)
+def test_an_inner_objective_is_built_and_told(name: str) -> None:
+    build = getattr(inner, f"climb_{name}")
+    assert list(inspect.signature(build).parameters) == ["attacked"]
+    assert INNER[name].text
+    assert INNER[name].needs_teacher >= INNER[name].needs_teacher_clean
+    assert name in help_of("distill")
+
+
+def test_every_anchor_is_a_method_and_told() -> None:
+    assert set(ANCHORS.values()) <= METHODS.keys()
+    assert all(name in help_of("distill") for name in ANCHORS)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_a_dataset_has_a_loader_and_is_told(name: str, tmp_path: Path) -> None:
+    entry = DATASETS[name]
+    if not entry.files:
+        loaded = entry.load(tmp_path, False)
+        assert (loaded.name, len(loaded.class_names or ())) == (name, loaded.classes)
+    else:
+        with pytest.raises(Exception, match=entry.files.partition("/")[0]):
+            entry.load(tmp_path, False)
+    assert name in help_of("teach")
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_an_architecture_is_built(name: str) -> None:
+    with torch.device("meta"):
+        model = build_model(name, 3, 7, torch.zeros(3), torch.ones(3))
+        assert model(torch.rand(2, 3, 32, 32)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_a_device_probes_lists_sensors_and_is_told(name: str) -> None:
+    device = DEVICES[name]
+    assert device.text
+    found = device.probe(ROOT)
+    assert found is None or found.device == name
+    assert isinstance(device.sources(ROOT), list)
+    rails, words = device.total([])
+    assert rails == ()
+    assert words is None or words
+    assert name in help_of("bench")
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_backend_says_what_is_here_or_what_is_missing_and_is_told(name: str) -> None:
+    try:
+        found = BACKENDS[name].here()
+    except CapabilityError as error:
+        found = str(error)  # What is missing, and what brings it.
+    assert found
+    assert name in help_of("bench")
+    assert name in help_of("evaluate")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_says_why_and_is_told(name: str) -> None:
+    assert TARGETS[name].why
+    assert name in help_of("export")
+    assert name in help_of("distill")
