@@ -17,6 +17,7 @@ from ard.data.registry import DATASETS
 from ard.methods.registry import INNER, METHODS
 from ard.models.architectures import ARCHITECTURES, DEFAULT_WIDTHS
 from deploy.quantization.targets import TARGETS
+from edge_bench.backends.registry import BACKENDS
 from edge_bench.devices import DEVICES
 
 
@@ -76,6 +77,9 @@ def _architectures() -> Listing:
 LISTINGS: dict[str, Callable[[], Listing]] = {
     "architectures": _architectures,
     "attacks": _attacks,
+    "backends": lambda: Listing(
+        ["--backend", "is", "comes by"], [[n, r.text, r.mend] for n, r in BACKENDS.items()]
+    ),
     "datasets": _datasets,
     "devices": lambda: Listing(["name", "is"], [[n, d.text] for n, d in DEVICES.items()]),
     "inner": _inner,

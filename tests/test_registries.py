@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,23 @@ def test_a_device_probes_lists_sensors_and_is_told(name: str) -> None:
 @pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_says_what_is_here_or_what_is_missing_and_is_told(name: str) -> None:
     try:
-        found = BACKENDS[name].here()
+        found = BACKENDS[name].here(name)
     except CapabilityError as error:
         found = str(error)  # What is missing, and what brings it.
     assert found
     assert name in help_of("bench")
     assert name in help_of("evaluate")
+
+
+def test_the_extras_of_the_distribution_bring_what_the_backends_need() -> None:
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    for name, runtime in BACKENDS.items():
+        if runtime.extra is None:
+            continue
+        declared = re.search(rf"^{runtime.extra} = \[(.*?)\n?\]$", text, re.MULTILINE | re.DOTALL)
+        assert declared is not None, runtime.extra
+        for package in runtime.packages:
+            assert package.requirement in declared[1], (name, package.requirement)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -14,14 +14,6 @@ from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.version import __version__
 
 MIN_FREE_BYTES = 1 << 30
-MENDS = {
-    "openvino": "pip install 'ardx[openvino]'",
-    "trt": "JetPack, or pip install tensorrt; pip install 'ardx[tensorrt]'",
-    "trt-rtx": "pip install 'ardx[tensorrt-rtx]', and an RTX GPU",
-    "ort-cuda": "onnxruntime-gpu in place of onnxruntime",
-    "ort-tensorrt": "onnxruntime-gpu in place of onnxruntime, and TensorRT",
-}
-"""What brings the backends that not everybody has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +27,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Every capability, in the order of the stages that need it."""
-    train, edge = "pip install 'ardx[train]'", "pip install 'ardx[edge]'"
+    train = "pip install 'ardx[train]'"
     return [
         Finding(
             capability="ardx on Python",
@@ -50,8 +42,7 @@ def examine() -> list[Finding]:
         _cuda(),
         _module("export: onnx", "onnx", train),
         _module("  torch's exporter: onnxscript", "onnxscript", train),
-        _module("bench --backend ort: onnxruntime", "onnxruntime", edge),
-        *map(_backend, MENDS),
+        *map(_backend, BACKENDS),
         _device(),
         _target(),
         _parser(),
@@ -86,10 +77,10 @@ def _cuda() -> Finding:
 def _backend(name: str) -> Finding:
     capability = f"bench --backend {name}"
     try:
-        return Finding(capability=capability, found=BACKENDS[name].here(), mend=None)
+        return Finding(capability=capability, found=BACKENDS[name].here(name), mend=None)
     except CapabilityError:
         # The whole sentence, which bench gives, would leave the table's other columns no room.
-        return Finding(capability=capability, found=None, mend=MENDS[name])
+        return Finding(capability=capability, found=None, mend=BACKENDS[name].mend)
 
 
 def _device() -> Finding:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from edge_bench.backends.registry import BACKENDS
 from edge_bench.commands.console import warn
 from edge_bench.commands.flags import Force as Force
 from edge_bench.commands.flags import Json as Json
@@ -104,9 +105,7 @@ Parent = Annotated[
 ]
 Backend = Annotated[
     str,
-    typer.Option(
-        help="Runtime of an artefact: ort, openvino, trt, trt-rtx, ort-cuda or ort-tensorrt."
-    ),
+    typer.Option(help=f"Runtime of an artefact: {', '.join(BACKENDS)}."),
 ]
 Output = Annotated[
     str | None,

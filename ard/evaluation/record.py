@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ard.evaluation.doubts import Doubt
+from edge_bench.core.classes import ClassNames
 from edge_bench.core.formats import Change, Format
 from edge_bench.core.spec import AttackSpec
 
@@ -33,10 +34,15 @@ class EvaluationRecord:
         worst_case_of: the masks whose AND over samples is the worst case.
         doubts: signs of false robustness.
         masks: by attack, a '1' for each sample that stayed correctly classified.
+        class_names: names of the classes; None where nobody told them.
     """
 
     FORMAT: ClassVar = Format(
-        name="an evaluation", history=(Change(ardx="0.1.0", what="the first form"),)
+        name="an evaluation",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(ardx="0.2.0", what="class_names: the names of the classes"),
+        ),
     )
 
     schema_version: int = FORMAT.version
@@ -59,3 +65,4 @@ class EvaluationRecord:
     worst_case_of: tuple[str, ...]
     doubts: tuple[Doubt, ...]
     masks: dict[str, str]
+    class_names: ClassNames | None = None

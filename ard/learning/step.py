@@ -23,7 +23,17 @@ from edge_bench.devices.generic import read_text
 
 
 class DivergedError(InputError):
-    """Training with these settings led nowhere."""
+    """Training with these settings led nowhere.
+
+    Args:
+        found: what became of it, to which the remedies are added.
+    """
+
+    def __init__(self, config: TrainConfig, found: str) -> None:
+        super().__init__(
+            f"{found}; lower --learning-rate (now {config.learning_rate:g}), set --clip-norm, or "
+            "use --precision fp32"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,10 +84,7 @@ def update(
         terms = {name: weights[name] * term for name, term in terms.items()}
     loss = total(terms)
     if not math.isfinite(float(loss.detach())):
-        raise DivergedError(
-            f"the training loss became {float(loss.detach())}; lower --learning-rate (now "
-            f"{config.learning_rate:g}), set --clip-norm, or use --precision fp32"
-        )
+        raise DivergedError(config, f"the training loss became {float(loss.detach())}")
     run.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     if config.clip_norm:

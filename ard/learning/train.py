@@ -27,9 +27,10 @@ from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig, learning_rate
 from ard.learning.run_state import Run, Validation
 from ard.learning.scalars import scalars
-from ard.learning.step import Teachers, update
+from ard.learning.step import DivergedError, Teachers, update
 from ard.models.architectures import build_model, channel_statistics
 from ard.models.folding import FoldedTwin
+from ard.models.predict import NotFiniteError
 from ard.models.weight_files import load_state
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
@@ -286,13 +287,23 @@ def _seeded(config: TrainConfig, run: Run, images: Tensor, step: int) -> Iterato
 def _validate(
     config: TrainConfig, run: Run, validation: Split, epoch: int, torch_device: str
 ) -> Validation:
-    """Clean and PGD-10 accuracy of the weight average, in fp32."""
+    """Clean and PGD-10 accuracy of the weight average, in fp32.
+
+    Raises:
+        DivergedError: the last steps, whose loss was still a number, led to weights that are none.
+    """
     model = run.average.module.eval()
     spec = parse_attack(
         VALIDATION_ATTACK, epsilon=config.epsilon, step_size=config.step_size, seed=config.seed
     )
     world = run.world
-    clean = evaluate_attack(model, validation, None, torch_device=torch_device, world=world)
+    try:
+        clean = evaluate_attack(model, validation, None, torch_device=torch_device, world=world)
+    except NotFiniteError:
+        if epoch == 0:
+            # What training started from, which no learning rate has touched.
+            raise
+        raise DivergedError(config, "the trained weights give NaN or infinite logits") from None
     robust = evaluate_attack(
         model, validation, spec, correct=clean, torch_device=torch_device, world=world
     )

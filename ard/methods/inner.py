@@ -166,8 +166,7 @@ def climb_adaad(attacked: Attacked) -> Climbed:
 def climb_adaad_linear(attacked: Attacked) -> Climbed:
     """Nearly the same, the teacher being linear around the clean image."""
     assert attacked.teacher is not None
-    beside = BesideLinearised(attacked.student, attacked.teacher, attacked.images)
-    return beside, moving_kl
+    return BesideLinearised(attacked.student, attacked.teacher, attacked.images), moving_kl
 
 
 def climb_ranking(attacked: Attacked) -> Climbed:

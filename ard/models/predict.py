@@ -8,16 +8,20 @@ from torch import Tensor, nn
 from edge_bench.core.errors import InputError
 
 
+class NotFiniteError(InputError):
+    """A network whose logits are no numbers."""
+
+
 def predict(model: nn.Module, images: Tensor) -> Tensor:
     """Classes (B,) of images (B, C, H, W) in [0, 1].
 
     Raises:
-        InputError: the model gives NaN or infinite logits.
+        NotFiniteError: the model gives NaN or infinite logits.
     """
     with torch.no_grad():
         logits: Tensor = model(images)
     if not bool(torch.isfinite(logits).all()):
-        raise InputError(
+        raise NotFiniteError(
             "the model gives NaN or infinite logits, so its accuracy would be meaningless; train "
             "it again or check the file"
         )

@@ -9,6 +9,7 @@ The networks are untrained: what a compiler does follows from shapes and types.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -103,10 +104,9 @@ def table_of_layers(lines: list[Line]) -> Rows:
     for (network, precision), some in grouped(lines).items():
         engines = [line for line in some if line.get("built")]
         if not engines:
-            why = some[0]["error"].split("(")[-1].partition(".")[0]
-            rows.append(
-                [network, precision, "no" if not some[0]["parsed"] else "yes", why, *[""] * 5]
-            )
+            wrong = re.search(r"input has type (\w+)", some[0]["error"])
+            parsed = "yes" if some[0]["parsed"] else f"no ({wrong[1] if wrong else 'refused'})"
+            rows.append([network, precision, parsed, *[""] * (len(rows[0]) - 3)])
             continue
         counts = {kind: {line["layers"].get(kind, 0) for line in engines} for kind in KINDS}
         sizes = {sum(line["weights"].values()) for line in engines}

@@ -36,7 +36,7 @@ def export_fp32(
     With `levels` the graph reads uint8 images (B, H, W, C), otherwise float ones (B, C, H, W).
     """
     example = torch.zeros(2, *image_shape)
-    # Without gradients: `strided` computes some layers in another way where they learn.
+    # Without gradients: `qat.strided` computes some layers in another way where they learn.
     with warnings.catch_warnings(), torch.no_grad():
         # torch's exporter warns about its own internals; the parity check judges the result.
         warnings.simplefilter("ignore")

@@ -129,7 +129,8 @@ class EngineRecord:
             Change(ardx="0.1.0", what="the first form"),
             Change(
                 ardx="0.2.0",
-                what="ardx_version; a model card of version 2 in it",
+                what="ardx_version; compiler and capabilities in its key, whose GPU may be null; a "
+                "model card of version 2 in it",
                 upgrade=without_writer,
             ),
         ),

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
 from edge_bench.backends.ort import image_input, logits_output
+from edge_bench.backends.registry import Opening
 from edge_bench.backends.signal_stack import kept_signal_stack
 from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.spec import BackendInfo
@@ -174,3 +175,13 @@ def _without_telemetry() -> Iterator[None]:
         del sys.modules[TELEMETRY]
         if there is not None:
             sys.modules[TELEMETRY] = there
+
+
+def opened(opening: Opening) -> OpenVinoBackend:
+    """Open an artefact on the CPU."""
+    return OpenVinoBackend(opening.model, opening.threads, opening.output)
+
+
+def here(name: str) -> str:
+    """The version of OpenVINO."""
+    return openvino_here()

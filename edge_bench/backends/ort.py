@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
+from edge_bench.backends.registry import Opening
 from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.spec import BackendInfo, ModelCard
 from edge_bench.files.onnx_file import read_card
@@ -254,3 +255,13 @@ def logits_output(
 
 def _can_be_logits(node: Any) -> bool:
     return node.type in FLOATS and len(node.shape) >= 2 and all(n == 1 for n in node.shape[2:])
+
+
+def opened(opening: Opening) -> OrtBackend:
+    """Open an artefact on the execution provider of the backend that is asked for."""
+    return OrtBackend(opening.model, opening.threads, opening.output, name=opening.name)
+
+
+def here(name: str) -> str:
+    """The version of ONNX Runtime, if it has the provider of `name`."""
+    return provider_here(name)

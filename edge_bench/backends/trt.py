@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.backends.engine import build_engine
+from edge_bench.backends.engine import build_engine, tensorrt_here
 from edge_bench.backends.engine_cache import (
     EngineRecord,
     Outside,
@@ -31,6 +31,7 @@ from edge_bench.backends.nvidia import (
     require_tensorrt,
 )
 from edge_bench.backends.ort import image_input, logits_output
+from edge_bench.backends.registry import Opening
 from edge_bench.core.errors import ArdxError, CapabilityError, InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import BackendInfo, ModelCard
@@ -260,3 +261,25 @@ def _engine(
         return build_engine(path, key, outside, timing, told, compiler)
 
     return cached_engine(path, key, outside, card, options.cache, build, report_progress)
+
+
+def opened_by(compiler: Compiler, opening: Opening) -> TrtBackend:
+    """Open an artefact as an engine of `compiler`, which is built if it is not there yet."""
+    if opening.output is not None:
+        raise InputError(
+            f"--output {opening.output}: an engine of {compiler.title} gives all outputs of its "
+            "graph; leave it out, and cut the graph where it has several"
+        )
+    return TrtBackend(
+        opening.model, opening.threads, opening.engine, opening.report_progress, compiler
+    )
+
+
+def opened(opening: Opening) -> TrtBackend:
+    """Open an artefact as an engine of TensorRT."""
+    return opened_by(TENSORRT, opening)
+
+
+def here(name: str) -> str:
+    """The version of TensorRT, and the GPU."""
+    return tensorrt_here(TENSORRT)

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from edge_bench.backends.engine import build_engine
+from edge_bench.backends.engine import build_engine, tensorrt_here
 from edge_bench.backends.engine_cache import (
     SUFFIX,
     EngineRecord,
@@ -16,7 +16,8 @@ from edge_bench.backends.engine_cache import (
 )
 from edge_bench.backends.gpu import sm_of
 from edge_bench.backends.nvidia import Compiler, require_tensorrt
-from edge_bench.backends.trt import outside_of
+from edge_bench.backends.registry import Opening
+from edge_bench.backends.trt import TrtBackend, opened_by, outside_of
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.store import refuse_existing_file
@@ -114,3 +115,13 @@ def known_capabilities(trt: Any) -> dict[str, str]:
     digits = [name[2:] for name in dir(trt.ComputeCapability) if re.fullmatch(r"SM\d+", name)]
     found = [f"{both[:-1]}.{both[-1]}" for both in sorted(digits, key=int)]
     return {sm_of(capability): capability for capability in found}
+
+
+def opened(opening: Opening) -> TrtBackend:
+    """Open an artefact as an engine of TensorRT for RTX."""
+    return opened_by(TENSORRT_RTX, opening)
+
+
+def here(name: str) -> str:
+    """The version of TensorRT for RTX, and the GPU."""
+    return tensorrt_here(TENSORRT_RTX)

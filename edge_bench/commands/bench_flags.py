@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_bench.backends.registry import BACKENDS
 from edge_bench.commands.console import warn
 from edge_bench.commands.flags import Force, Json
 from edge_bench.devices import DEVICES
@@ -151,7 +152,7 @@ class BenchFlags:
     backend: Annotated[
         str,
         typer.Option(
-            help="Runtime: ort, openvino, trt, trt-rtx, ort-cuda, ort-tensorrt; or all here, "
+            help=f"Runtime: {', '.join(BACKENDS)}; or all here, "
             "with a report each (--out with its name) and that of the fastest in --out."
         ),
     ] = "ort"
@@ -289,7 +290,6 @@ def square_of(flags: SquareFlags) -> SquareOptions | None:
 
 def engine_of(flags: BenchFlags) -> EngineOptions:
     """How TensorRT, or TensorRT for RTX, builds its engine."""
-    from edge_bench.backends import BACKENDS
     from edge_bench.core.errors import InputError
     from edge_bench.options.engine import EngineOptions
 
@@ -318,7 +318,6 @@ def with_bundled_engine(options: BenchOptions, engines: Path | None, model: Path
     """The options to run one of the `engines` that the bundle `model` brings."""
     from dataclasses import replace
 
-    from edge_bench.backends import BACKENDS
     from edge_bench.core.errors import InputError
 
     runtime = BACKENDS.get(options.backend)

@@ -17,22 +17,19 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from edge_bench.backends.registry import BACKENDS
 from edge_bench.core.errors import EXIT_ENVIRONMENT, EXIT_USAGE, ArdxError, os_sentence
 from edge_bench.core.progress import ProgressCallback, plain_progress
 
-MODULE_EXTRAS = {
-    "torch": "train",
-    "torchvision": "train",
-    "sklearn": "train",
-    "safetensors": "train",
-    "pyautoattack": "train",
-    "tomli": "train",
-    "tomli_w": "train",
-    "onnx": "train",
-    "onnxscript": "train",
-    "onnxruntime": "edge",
-    "openvino": "openvino",
-    "polygraphy": "tensorrt",
+TRAINING = (
+    *("torch", "torchvision", "sklearn", "safetensors", "pyautoattack", "tomli", "tomli_w"),
+    *("onnx", "onnxscript"),
+)
+MODULE_EXTRAS = dict.fromkeys(TRAINING, "train") | {
+    package.module: runtime.extra
+    for runtime in reversed(BACKENDS.values())
+    for package in runtime.packages
+    if runtime.extra is not None
 }
 """Which extra of the distribution brings a module that a command may miss."""
 

@@ -4,87 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
+from edge_bench.backends.registry import BACKENDS
 from edge_bench.core.errors import CapabilityError
+from edge_bench.core.packages import BASE, Package
 from edge_bench.remote.layout import WHEELS
 
 READY = "ready"
 PIP = "from importlib.util import find_spec; print('here' if find_spec('pip') else '')"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """A module that is needed.
-
-    Attributes:
-        requirement: for pip; `NAME>=VERSION`.
-        others: distributions that bring the same module.
-    """
-
-    module: str
-    requirement: str
-    others: tuple[str, ...] = ()
-
-    def is_here(self) -> bool:
-        """Can this Python import it, in a version that will do?
-
-        Of a module without metadata, as one that was built by hand, nothing speaks against it.
-        """
-        if find_spec(self.module) is None:
-            return False
-        name, least = self.requirement.split(">=")
-        for distribution in (name, *self.others):
-            try:
-                return _numbers(metadata.version(distribution)) >= _numbers(least)
-            except metadata.PackageNotFoundError:
-                continue
-        return True
-
-
-PACKAGES = (
-    Package(module="numpy", requirement="numpy>=1.24"),
-    Package(module="typer", requirement="typer>=0.26"),
-    Package(module="psutil", requirement="psutil>=5.9"),
-)
-RUNTIMES = {
-    "edge": Package(
-        module="onnxruntime", requirement="onnxruntime>=1.17", others=("onnxruntime-gpu",)
-    ),
-    "openvino": Package(module="openvino", requirement="openvino>=2025.0"),
-    # TensorRT itself comes with JetPack.
-    "tensorrt": Package(module="polygraphy", requirement="polygraphy>=0.53"),
-}
-"""By the extra of the distribution that brings them."""
-GPU = Package(module="onnxruntime", requirement="onnxruntime-gpu>=1.17", others=("onnxruntime",))
-RTX = (
-    RUNTIMES["tensorrt"],
-    Package(module="tensorrt_rtx_libs", requirement="tensorrt-rtx-cu13-libs>=1.7"),
-    Package(module="tensorrt_rtx_bindings", requirement="tensorrt-rtx-cu13-bindings>=1.7"),
-)
-BY_BACKEND = {
-    "ort": (RUNTIMES["edge"],),
-    "ort-cuda": (GPU,),
-    "ort-tensorrt": (GPU,),
-    "openvino": (RUNTIMES["openvino"],),
-    "trt": (RUNTIMES["tensorrt"],),
-    "trt-rtx": RTX,
-}
-
-
 def needed(backend: str) -> list[Package]:
     """What a backend needs; `all` needs any one runtime, and an unknown backend none."""
     if backend == "all":
-        here = any(package.is_here() for package in RUNTIMES.values())
-        return [*PACKAGES, *([] if here else [RUNTIMES["edge"]])]
-    return [*PACKAGES, *BY_BACKEND.get(backend, ())]
+        runtimes = [runtime.packages for runtime in BACKENDS.values()]
+        here = any(package.is_here() for packages in runtimes for package in packages)
+        return [*BASE, *([] if here else runtimes[0])]
+    return [*BASE, *(BACKENDS[backend].packages if backend in BACKENDS else ())]
 
 
 def missing(backend: str) -> list[str]:
@@ -157,10 +97,6 @@ def _ask(command: list[str]) -> str:
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
     )
     return ended.stdout.strip()
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_bench.backends.registry import BACKENDS
+from edge_bench.core.packages import BASE
 from edge_bench.core.version import __version__
 from edge_bench.files.bundle import add_text
-from edge_bench.remote.environment import PACKAGES, RUNTIMES
 
 if TYPE_CHECKING:
     from importlib.resources.abc import Traversable
@@ -61,9 +62,9 @@ def _metadata() -> str:
         f"Version: {__version__}",
         "Summary: The part of ardx that runs on a device.",
         "Requires-Python: >=3.10",
-        *(f"Requires-Dist: {package.requirement}" for package in PACKAGES),
+        *(f"Requires-Dist: {package.requirement}" for package in BASE),
     ]
-    for extra, package in RUNTIMES.items():
+    for extra, packages in {r.extra: r.packages for r in BACKENDS.values() if r.extra}.items():
         lines.append(f"Provides-Extra: {extra}")
-        lines.append(f"Requires-Dist: {package.requirement}; extra == '{extra}'")
+        lines += [f"Requires-Dist: {each.requirement}; extra == '{extra}'" for each in packages]
     return "\n".join(lines) + "\n"

@@ -78,15 +78,15 @@ def backends_here() -> tuple[list[str], dict[str, str]]:
             absent[name] = "trt is here, and one process speaks to one of the two; run it alone"
             continue
         try:
-            runtime.here()
+            runtime.here(name)
         except CapabilityError as error:
             absent[name] = str(error)
         else:
             here.append(name)
     if not here:
         raise CapabilityError(
-            "--backend all: no runtime is here; install one: pip install 'ardx[edge]', "
-            "'ardx[openvino]' or 'ardx[tensorrt]'"
+            "--backend all: no runtime is here; install one: "
+            f"{'; '.join(dict.fromkeys(runtime.mend for runtime in BACKENDS.values()))}"
         )
     return here, absent
 

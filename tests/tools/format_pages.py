@@ -73,8 +73,8 @@ PAGES = (
     Page(
         name="engine_record",
         kind=EngineRecord,
-        where="`NAME.engine.json` in the cache of TensorRT engines. An engine whose record is of "
-        "a newer version is built again.",
+        where="`NAME.engine.json` beside an engine: in the cache, of `engine`, or in a bundle. An "
+        "engine whose record is of a newer version is built again.",
     ),
     Page(
         name="set_progress",

@@ -11,6 +11,7 @@ import onnxruntime
 import pytest
 import torch
 from numpy.typing import NDArray
+from onnxruntime.quantization import QuantType
 from torch import Tensor, nn
 
 from deploy.lowering.pixels import put_on_grid, read_levels
@@ -80,7 +81,7 @@ def test_a_graph_on_the_grid_computes_the_same_up_to_its_border(
 def test_the_integers_of_an_image_are_its_levels(target: str, fp32: Path) -> None:
     model = onnx.load(quantised(fp32, target))
     first = next(node for node in model.graph.node if node.op_type == "QuantizeLinear")
-    signed = target in ("arm", "tensorrt")
+    signed = TARGETS[target].activations is QuantType.QInt8
     kind = onnx.TensorProto.INT8 if signed else onnx.TensorProto.UINT8
     model.graph.output.append(onnx.helper.make_tensor_value_info(first.output[0], kind, None))
     session = onnxruntime.InferenceSession(model.SerializeToString())

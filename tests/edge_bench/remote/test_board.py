@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
+from edge_bench.core.packages import Package
 from edge_bench.remote import environment
 from edge_bench.remote import receive as receive_module
-from edge_bench.remote.environment import Package
 from edge_bench.remote.layout import BUNDLE, JOB, Job
 
 ONE = ("--threads", "1")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -181,7 +182,10 @@ def test_a_talkative_login_changes_nothing(
 def test_the_model_of_an_error_is_the_users(
     board: Any, invoke: Invoke, over_there: Callable[..., Any], model: Path
 ) -> None:
-    model.write_bytes(model.read_bytes()[:200])
+    # Whole, so that it is sent, and nothing that the runtime there can open.
+    spoilt = onnx.load(model)
+    spoilt.graph.node[0].op_type = "Nonsense"
+    onnx.save(spoilt, model)
     code, _, stderr = invoke(*over_there(), *QUICK)
     assert code == 2
     assert f"error: board: {model}: model/{model.name}: " in stderr
