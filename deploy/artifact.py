@@ -12,8 +12,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from deploy.allowed_drop.budget import Maker, Outcome
 from deploy.allowed_drop.search import search
+from deploy.allowed_drop.terms import Maker, Outcome
 from deploy.lowering.layers import Layer
 from deploy.lowering.pixels import read_levels
 from deploy.onnx_export.export import export_fp32, finish
@@ -89,7 +89,7 @@ def export_artifact(
         InputError: another target than the model was trained for, or too little agreement, of the
             artefact or of the FP32 graph that it is made from, or the parser of the target refuses
             it; `out` is untouched then.
-        BudgetError: the budget cannot be met; nothing is written either.
+        DropError: the budget cannot be met; nothing is written either.
     """
     new_card = replace(card, parent_sha256=plan.parent_sha256)
     # Both files are whole before either takes its place.

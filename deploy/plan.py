@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from deploy.allowed_drop.budget import Budget
+from deploy.allowed_drop.terms import AllowedDrop
 from deploy.quantization.calibration import require_method
 from deploy.quantization.targets import target_named
 from edge_bench.core.errors import InputError
@@ -78,7 +78,7 @@ class ExportPlan:
     int8: Int8Plan | None
     fp16: bool = False
     target: str | None = None
-    budget: Budget | None = None
+    budget: AllowedDrop | None = None
     input: str = "float32"
     batch_size: int | None = None
     check_images: dict[str, Tensor]

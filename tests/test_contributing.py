@@ -81,6 +81,18 @@ assert model(torch.rand(2, 1, 12, 12)).shape == (2, 10)
 code = run("teach --dataset digits --arch lenet --method natural --epochs 1 --out taught")
 assert code == 2, code  # 8 pixels are fewer than it takes, and that is said before any training.
 """,
+    "runtime": """
+from edge_bench.backends import BACKENDS
+from edge_bench.core.errors import CapabilityError
+told("bench", "ort-xnnpack")
+told("evaluate", "ort-xnnpack")
+output = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "300"}).output
+assert "ort-xnnpack" in output
+try:
+    assert BACKENDS["ort-xnnpack"].here("ort-xnnpack")
+except CapabilityError as error:
+    assert "XnnpackExecutionProvider" in str(error)
+""",
     "device": """
 from pathlib import Path
 from edge_bench.devices import probe

@@ -13,8 +13,8 @@ from edge_bench.commands.console import print_json, print_table, progress
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
-    from ard.exporting.precision import BudgetOptions
-    from deploy.allowed_drop.budget import Outcome
+    from ard.exporting.precision import DropOptions
+    from deploy.allowed_drop.terms import Outcome
     from deploy.artifact import Exported
     from deploy.onnx_export.parity import Parity
 
@@ -130,7 +130,7 @@ def run_export(flags: ExportFlags) -> None:
     from ard.data.datasets import load_dataset, matched
     from ard.exporting.export import export
     from ard.models.weight_files import load_model
-    from deploy.allowed_drop.budget import BudgetError
+    from deploy.allowed_drop.terms import DropError
     from deploy.allowed_drop.tradeoff import as_json, draw
     from edge_bench.files.store import atomic_file
 
@@ -164,7 +164,7 @@ def run_export(flags: ExportFlags) -> None:
             force=flags.force,
             monitor=progress,
         )
-    except BudgetError as missed:
+    except DropError as missed:
         if flags.json_summary:
             print_json({"artifact": None, "budget": as_json(missed.outcome)})
         else:
@@ -241,13 +241,13 @@ def _float_target(flags: ExportFlags) -> str | None:
     return target
 
 
-def _budget_of(flags: ExportFlags) -> BudgetOptions | None:
+def _budget_of(flags: ExportFlags) -> DropOptions | None:
     """What the precision may cost, where it was said."""
-    from ard.exporting.precision import BudgetOptions
+    from ard.exporting.precision import DropOptions
 
     if flags.max_robust_drop is None:
         return None
-    return BudgetOptions(
+    return DropOptions(
         max_drop=flags.max_robust_drop,
         images=flags.budget_images,
         max_float_layers=flags.max_float_layers,

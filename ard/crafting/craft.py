@@ -64,16 +64,11 @@ def craft_set(
     """
     _refuse_what_finds_nothing(spec, threat, on_grid)
     n = len(images)
-    manifest = replace(
-        _manifest(victim, spec, n, images.shape, images.dataset, threat=threat),
-        classes=images.classes,
-        class_names=images.class_names,
-        on_grid=on_grid,
-    )
+    made_from = {"images": images.identity, "runtime": victim.runtime} | arithmetic(torch_device)
     plan = SetPlan(
-        manifest=manifest,
+        manifest=replace(_manifest_of(images, victim, spec, threat), on_grid=on_grid),
         batch_size=batch_size,
-        made_from={"images": images.identity, "runtime": victim.runtime} | arithmetic(torch_device),
+        made_from=made_from,
     )
     attack = _by_scores if threat == "black-box" else _by_gradients
     attacked = victim.module if threat == "black-box" else victim.cheapest()
@@ -99,6 +94,15 @@ def craft_set(
         manifest = writer.finish()
     report_progress(n, n, f"fools the source on {writer.fooled / n:.1%}")
     return manifest
+
+
+def _manifest_of(images: Source, victim: Victim, spec: AttackSpec, threat: str) -> SetManifest:
+    """Of a set off the grid of the given images, whose labels are theirs."""
+    return replace(
+        _manifest(victim, spec, len(images), images.shape, images.dataset, threat=threat),
+        classes=images.classes,
+        class_names=images.class_names,
+    )
 
 
 def _refuse_what_finds_nothing(spec: AttackSpec, threat: str, on_grid: bool) -> None:

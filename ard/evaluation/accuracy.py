@@ -181,8 +181,9 @@ def evaluate_all(
                 finished(label, masks[label])
         return masks[label]
 
+    first = as_float(split.part(0, 1).images).to(torch_device)
     for spec in specs:
-        require_classes(spec.name, model, as_float(split.part(0, 1).images).to(torch_device))
+        require_classes(spec.name, model, first)
     worst &= judge("clean", None, None)
     for spec in specs:
         label, left = attack_label(spec), masks["clean"] if each else worst

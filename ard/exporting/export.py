@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, as_float, hold_out_validation, take_limit
+from ard.data.splits import Dataset, Split, as_float, hold_out_validation, take_limit
 from ard.exporting import precision
-from ard.exporting.precision import BudgetOptions
+from ard.exporting.precision import DropOptions
 from ard.learning.train import VALIDATION_ATTACK
 from ard.models.weight_files import load_model
+from deploy.allowed_drop.terms import AllowedDrop
 from deploy.artifact import Exported, export_artifact
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.calibration import require_method
@@ -48,7 +51,7 @@ def export(
     calibration_images: int = 512,
     fp16: bool = False,
     target: str | None = None,
-    budget: BudgetOptions | None = None,
+    budget: DropOptions | None = None,
     input_type: str = "float32",
     batch_size: int | None = None,
     least_agreement: float | None = None,
@@ -66,7 +69,7 @@ def export(
     `export_artifact`.
 
     Raises:
-        BudgetError: the budget cannot be met; nothing is written.
+        DropError: the budget cannot be met; nothing is written.
     """
     model, card = load_model(model_path)
     dataset = matched(model_path, card, dataset)
@@ -86,16 +89,7 @@ def export(
         int8 = replace(int8, calibration=images, kind=calibration, method=calibration_method)
     measured = None
     if budget is not None:
-        measured = precision.budget_of_precision(
-            model,
-            validation,
-            budget,
-            classes=card.classes,
-            epsilon=epsilon,
-            seed=seed,
-            monitor=monitor,
-            root=root,
-        )
+        measured = _measured(budget, model, validation, card, seed, monitor, root)
     plan = ExportPlan(
         parent_sha256=sha256_file(model_path),
         int8=int8,
@@ -109,6 +103,28 @@ def export(
         least_agreement=_least_agreement(card, int8_target, least_agreement),
     )
     return export_artifact(model, card, plan, out, force, monitor, root)
+
+
+def _measured(
+    budget: DropOptions,
+    model: nn.Module,
+    validation: Split,
+    card: ModelCard,
+    seed: int,
+    monitor: Monitor,
+    root: Path,
+) -> AllowedDrop:
+    """The budget, with what the fp32 artefact is held to."""
+    return precision.allowed_drop_of(
+        model,
+        validation,
+        budget,
+        classes=card.classes,
+        epsilon=recipe_epsilon(card),
+        seed=seed,
+        monitor=monitor,
+        root=root,
+    )
 
 
 def _least_agreement(card: ModelCard, int8_target: str | None, asked: float | None) -> float:

@@ -20,7 +20,7 @@ from ard.data.splits import SPLIT_SEED, Split, any_subset, as_float, calibration
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
-from deploy.allowed_drop.budget import Budget, Judged, Part
+from deploy.allowed_drop.terms import AllowedDrop, Judged, Part
 from deploy.quantization.twin import open_as_target
 from edge_bench import devices
 from edge_bench.core.errors import InputError
@@ -37,7 +37,7 @@ OTHER_SEED = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class BudgetOptions:
+class DropOptions:
     """The robustness budget as a user gives it.
 
     Attributes:
@@ -90,17 +90,17 @@ def calibration_images(
     return images
 
 
-def budget_of_precision(
+def allowed_drop_of(
     model: nn.Module,
     validation: Split,
-    options: BudgetOptions,
+    options: DropOptions,
     *,
     classes: int,
     epsilon: float,
     seed: int,
     monitor: Monitor = silent,
     root: Path = devices.ROOT,
-) -> Budget:
+) -> AllowedDrop:
     """Held-out images in two halves, each with adversarial ones made on `model` and a judge.
 
     Raises:
@@ -121,7 +121,7 @@ def budget_of_precision(
         deciding = part_of(model, images.at(first), spec, classes, report, root)
         others = images.at(rest.nonzero().squeeze(1))
         reporting = part_of(model, others, spec, classes, report, root)
-    return Budget(
+    return AllowedDrop(
         max_drop=options.max_drop,
         max_float_layers=options.max_float_layers,
         deciding=deciding,

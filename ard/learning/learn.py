@@ -104,14 +104,15 @@ def learn(
         report_progress=report_progress,
     )
     card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
-
-    def write() -> str:
-        save_model(weights, student, card, force=True)
-        write_config(out / CONFIG, config)
-        return sha256_file(weights)
-
-    sha256 = world.from_first(write)
+    sha256 = world.from_first(lambda: _written(weights, student, card, config))
     return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+
+
+def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainConfig) -> str:
+    """Write weights, and the settings beside them; the sha256 of the weights."""
+    save_model(weights, student, card, force=True)
+    write_config(weights.parent / CONFIG, config)
+    return sha256_file(weights)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,8 @@ from ard.data.splits import Dataset, calibration_part, hold_out_validation
 from ard.learning.config import TrainConfig
 from ard.models.weight_files import load_model
 from deploy.onnx_export.export import export_fp32
+from deploy.qat.qdq_layout import arrays_of
 from deploy.qat.qdq_network import QDQNetwork
-from deploy.qat.qdq_plan import arrays_of
 from deploy.quantization.quantize import Quantiser
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError

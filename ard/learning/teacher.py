@@ -109,18 +109,7 @@ def load_teacher(
         model, sha256 = load_known(path, known, reading, tell)
         return Teacher(model=model, sha256=sha256, claimed=known.clean_accuracy, is_ours=False)
     if architecture is not None:
-        check_fits(architecture, dataset.image_shape, option="--teacher-arch", trains=False)
-        channels, height, width = dataset.image_shape
-        model = load_published(
-            path,
-            architecture,
-            channels,
-            dataset.classes,
-            image_size=(height, width),
-            reading=reading,
-            tell=tell,
-        )
-        return Teacher(model=model, sha256=sha256_file(path), is_ours=False)
+        return _published(path, architecture, dataset, reading, tell)
     if path.suffix in (".pt", ".pth"):
         raise InputError(
             f"{path}: a published checkpoint does not say what it is; give --teacher-arch, an "
@@ -150,3 +139,21 @@ def load_teacher(
         claimed=claimed if isinstance(claimed, float) else None,
         card=card,
     )
+
+
+def _published(
+    path: Path, architecture: str, dataset: Dataset, reading: Reading, tell: Tell
+) -> Teacher:
+    """A checkpoint of somebody else's, of which the architecture alone is known."""
+    check_fits(architecture, dataset.image_shape, option="--teacher-arch", trains=False)
+    channels, height, width = dataset.image_shape
+    model = load_published(
+        path,
+        architecture,
+        channels,
+        dataset.classes,
+        image_size=(height, width),
+        reading=reading,
+        tell=tell,
+    )
+    return Teacher(model=model, sha256=sha256_file(path), is_ours=False)

@@ -18,7 +18,7 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import hold_out_validation
 from ard.exporting.precision import BUDGET_ATTACK, CALIBRATIONS, calibration_images, part_of
 from ard.models.weight_files import load_model
-from deploy.allowed_drop.budget import Drop
+from deploy.allowed_drop.terms import Drop
 from deploy.onnx_export.export import export_fp32, finish
 from deploy.plan import Int8Plan
 from deploy.quantization.calibration import METHODS

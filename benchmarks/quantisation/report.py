@@ -15,7 +15,7 @@ import typer
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, Line, unpack
 from benchmarks.quantisation.run import LINES
-from deploy.allowed_drop.budget import Drop
+from deploy.allowed_drop.terms import Drop
 
 HEADER = ["artefact", "clean", "worst case", "lost, points (95%)", "size", "speed", "in float"]
 

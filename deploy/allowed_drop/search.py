@@ -11,13 +11,13 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from deploy.allowed_drop.budget import (
+from deploy.allowed_drop.terms import (
     CHOSEN,
     FP32,
     PLAIN,
-    Budget,
-    BudgetError,
+    AllowedDrop,
     Drop,
+    DropError,
     Judged,
     Maker,
     Outcome,
@@ -30,9 +30,10 @@ from deploy.quantization.twin import open_as_target
 from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.core.progress import Monitor, silent
+from edge_bench.core.stats import percentile_ms
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.inference import prepare, stored_logits
-from edge_bench.timing.measure import measure, percentile_ms
+from edge_bench.timing.measure import measure
 
 # Beyond this many, each layer's own turn to be given up costs more than it is worth.
 PRUNED_AT_MOST = 8
@@ -43,7 +44,7 @@ ROUNDS, RUNS_PER_ROUND = 5, 20
 def search(
     fp32: Path,
     maker: Maker,
-    budget: Budget,
+    budget: AllowedDrop,
     folder: Path,
     monitor: Monitor = silent,
     root: Path = devices.ROOT,
@@ -61,7 +62,7 @@ def search(
         root: of the file system, which tells whether this machine computes as the target does.
 
     Raises:
-        BudgetError: the budget does not hold with as many layers in float as are allowed.
+        DropError: the budget does not hold with as many layers in float as are allowed.
     """
     trials = _Trials(fp32, maker, budget, folder, monitor)
     strains: list[Strain] = []
@@ -76,7 +77,7 @@ def search(
         kept = None if count is None else _pruned(ranked[:count], trials.holds)
     outcome = trials.outcome(strains, kept)
     if kept is None:
-        raise BudgetError(_missed(outcome, budget), outcome)
+        raise DropError(_missed(outcome, budget), outcome)
     rows = {FP32: fp32, PLAIN: trials.path_of(()), CHOSEN: trials.path_of(kept)}
     judged: dict[Path, Judged] = {}
     with monitor("the other half") as report:
@@ -124,7 +125,7 @@ class _Trials:
     """Artefacts that were made and judged, each once."""
 
     def __init__(
-        self, fp32: Path, maker: Maker, budget: Budget, folder: Path, monitor: Monitor
+        self, fp32: Path, maker: Maker, budget: AllowedDrop, folder: Path, monitor: Monitor
     ) -> None:
         self._maker, self._budget, self._folder, self._monitor = maker, budget, folder, monitor
         self._fp32 = fp32
@@ -251,7 +252,7 @@ def latencies_ms(artifacts: Collection[Path], images: NDArray[np.uint8]) -> list
     return [median(found) for found in samples]
 
 
-def _missed(outcome: Outcome, budget: Budget) -> str:
+def _missed(outcome: Outcome, budget: AllowedDrop) -> str:
     """Why there is nothing to write."""
     best = min(outcome.trials, key=lambda trial: trial.drop.value)
     limit = budget.max_float_layers

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from deploy.allowed_drop.budget import CHOSEN, FP32, Judged, Outcome, Trial
+from deploy.allowed_drop.terms import CHOSEN, FP32, Judged, Outcome, Trial
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.stats import mcnemar_p_value
 

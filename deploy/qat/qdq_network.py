@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from deploy.onnx_export.export import drop_traces
 from deploy.qat.fake_quant import FakeQuantiser, rounded
 from deploy.qat.graph_ops import OPERATORS
-from deploy.qat.qdq_plan import QUANTIZE, Arrays, Bias, Plan, arrays_of, read_plan
+from deploy.qat.qdq_layout import QUANTIZE, Arrays, Bias, Layout, arrays_of, read_layout
 from deploy.quantization.targets import target_named
 from edge_bench.core.errors import InputError, first_line
 
@@ -57,20 +57,20 @@ class QDQNetwork(nn.Module):
         super().__init__()
         self.target = target
         arrays = arrays_of(graph.graph)
-        plan = self._plan = read_plan(graph, 64 if target_named(target).reduce_range else 127)
+        layout = self._layout = read_layout(graph, 64 if target_named(target).reduce_range else 127)
         self.quantisers = nn.ModuleDict()
-        for name, grid in plan.grids.items():
+        for name, grid in layout.grids.items():
             scale = torch.from_numpy(arrays[name])
             scale = nn.Parameter(scale) if grid.learns else scale
             self.quantisers[_key(name)] = FakeQuantiser(
                 scale, grid.least, grid.most, grid.axis, clips=grid.learns
             )
         self.weights = nn.ParameterDict()
-        for name in (*plan.weights, *plan.biases, *sorted(plan.floats)):
-            start = torch.from_numpy(_start(name, plan, arrays, floats or {}))
+        for name in (*layout.weights, *layout.biases, *sorted(layout.floats)):
+            start = torch.from_numpy(_start(name, layout, arrays, floats or {}))
             self.weights[_key(name)] = nn.Parameter(start)
         lists = {n: a.reshape(-1).tolist() for n, a in arrays.items() if a.dtype == np.int64}
-        constants = _constants(plan, arrays)
+        constants = _constants(layout, arrays)
         # torch pads with a number, and to read it from a tensor would wait for the GPU.
         single = {name: float(array) for name, array in constants.items() if array.ndim == 0}
         self._numbers: dict[str, float | list[int]] = single | lists
@@ -80,7 +80,7 @@ class QDQNetwork(nn.Module):
             # They stay in the graph, so that they need no second place in the state dict.
             tensor = torch.from_numpy(constants[name])
             self.constants.register_buffer(_key(name), tensor, persistent=False)
-        self.register_buffer(GRAPH, _emptied(graph, plan.emptied()))
+        self.register_buffer(GRAPH, _emptied(graph, layout.emptied()))
 
     @classmethod
     def of_state(cls, state: Mapping[str, Tensor], target: str, where: str) -> QDQNetwork:
@@ -102,8 +102,8 @@ class QDQNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
-        values: dict[str, Any] = {self._plan.input: images, "": None} | self._leaves()
-        for node in self._plan.nodes:
+        values: dict[str, Any] = {self._layout.input: images, "": None} | self._leaves()
+        for node in self._layout.nodes:
             if node.operator == QUANTIZE:
                 values[node.output] = self.quantiser(node.inputs[1])(values[node.inputs[0]])
             else:
@@ -111,7 +111,7 @@ class QDQNetwork(nn.Module):
                 values[node.output] = OPERATORS[node.operator](node.attributes, *inputs)
             for name in node.spent:
                 del values[name]
-        logits: Tensor = values[self._plan.output]
+        logits: Tensor = values[self._layout.output]
         return logits
 
     def _leaves(self) -> dict[str, Any]:
@@ -119,11 +119,11 @@ class QDQNetwork(nn.Module):
         found: dict[str, Any] = dict(self._numbers)
         for name in self._constants:
             found[name] = self.constants.get_buffer(_key(name))
-        for name, weight in self._plan.weights.items():
+        for name, weight in self._layout.weights.items():
             found[weight.value] = self.quantiser(weight.scale)(self.weights[_key(name)])
-        for name, bias in self._plan.biases.items():
+        for name, bias in self._layout.biases.items():
             found[bias.value] = rounded(self.weights[_key(name)], self._bias_step(bias))
-        for name in self._plan.floats:
+        for name in self._layout.floats:
             found[name] = self.weights[_key(name)]
         return found
 
@@ -140,15 +140,15 @@ class QDQNetwork(nn.Module):
     @torch.no_grad()
     def filled(self) -> onnx.ModelProto:
         """The QDQ graph with what was learnt: integers, scales, biases."""
-        plan = self._plan
-        found: dict[str, Tensor] = {name: self.quantiser(name).step() for name in plan.grids}
-        for name, weight in plan.weights.items():
+        layout = self._layout
+        found: dict[str, Tensor] = {name: self.quantiser(name).step() for name in layout.grids}
+        for name, weight in layout.weights.items():
             found[name] = self.quantiser(weight.scale).integers(self.weights[_key(name)])
-        for name, bias in plan.biases.items():
+        for name, bias in layout.biases.items():
             step = self._bias_step(bias)
             found[name] = (self.weights[_key(name)] / step).round()
             found[bias.scale] = step
-        for name in plan.floats:
+        for name in layout.floats:
             found[name] = self.weights[_key(name)]
         graph = onnx.load_model_from_string(self.graph.cpu().numpy().tobytes())
         for entry in graph.graph.initializer:
@@ -164,27 +164,27 @@ def _key(name: str) -> str:
     return name.replace(".", "/")
 
 
-def _constants(plan: Plan, arrays: Arrays) -> Arrays:
+def _constants(layout: Layout, arrays: Arrays) -> Arrays:
     """The numbers that do not learn, by their names as values."""
-    left = arrays.keys() - plan.emptied()
+    left = arrays.keys() - layout.emptied()
     found = {name: arrays[name] for name in left if arrays[name].dtype == np.float32}
-    for value, names in plan.fixed.items():
+    for value, names in layout.fixed.items():
         integers, scale, zero = (arrays[name] for name in names)
         found[value] = np.asarray((integers.astype(np.int32) - zero) * scale, np.float32)
     return found
 
 
 def _start(
-    name: str, plan: Plan, arrays: Arrays, floats: Mapping[str, NDArray[Any]]
+    name: str, layout: Layout, arrays: Arrays, floats: Mapping[str, NDArray[Any]]
 ) -> NDArray[Any]:
     """The value that an initialiser begins to learn from."""
     array = arrays[name]
-    if name in plan.floats:
+    if name in layout.floats:
         return array
-    part = plan.weights.get(name) or plan.biases[name]
+    part = layout.weights.get(name) or layout.biases[name]
     scale, shape = arrays[part.scale], [1] * array.ndim
     if scale.size > 1:
-        shape[plan.grids[part.scale].axis if name in plan.weights else 0] = -1
+        shape[layout.grids[part.scale].axis if name in layout.weights else 0] = -1
     step = scale.reshape(shape)
     value = np.asarray(array * step, np.float32)
     before = floats.get(name.removesuffix("_quantized"))

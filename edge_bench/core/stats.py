@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from math import comb, sqrt
 from statistics import NormalDist
 
+import numpy as np
+
+from edge_bench.core.spec import Measurement
+
 MANY = 500
 """Above this many values, exact sums of binomials cost more than they tell."""
 
@@ -96,3 +100,11 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
         below += comb(count, outside)
     at = max(outside - 1, 0)
     return ranked[at], ranked[-1 - at]
+
+
+def percentile_ms(measurement: Measurement, percentile: float) -> float:
+    """Percentile in (0, 1) of the latency of one call, in milliseconds.
+
+    The nearest-rank sample above (numpy's `higher`): a latency that was really seen.
+    """
+    return float(np.quantile(measurement.latency_ns, percentile, method="higher")) / 1e6

@@ -12,11 +12,10 @@ import numpy as np
 from edge_bench.core.errors import InconclusiveError, InputError, first_line
 from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask
 from edge_bench.core.spec import Gate, Report, Violation
-from edge_bench.core.stats import early_stopping_floor, mcnemar_p_value
+from edge_bench.core.stats import early_stopping_floor, mcnemar_p_value, percentile_ms
 from edge_bench.files.store import TEXT, require_file
 from edge_bench.telemetry.energy import energy_per_image
 from edge_bench.telemetry.throttling import throttling
-from edge_bench.timing.measure import percentile_ms
 
 
 def read_conditions(path: Path | None, options: dict[str, Any]) -> Gate:

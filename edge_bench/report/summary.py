@@ -6,11 +6,11 @@ from typing import Any
 
 from edge_bench.core.metrics import accuracy, worst_case_mask
 from edge_bench.core.spec import FingerprintResult, Measurement, Report, SetResult, Soak, SweepPoint
-from edge_bench.core.stats import early_stopping_floor, wilson_interval
+from edge_bench.core.stats import early_stopping_floor, percentile_ms, wilson_interval
 from edge_bench.files.fingerprint import differs
 from edge_bench.options.setting import cores_text
 from edge_bench.report.device_summary import device_figures
-from edge_bench.timing.measure import images_per_second, percentile_ms
+from edge_bench.timing.measure import images_per_second
 from edge_bench.timing.soak import PARTS, drift
 from edge_bench.timing.stability import stabilities
 

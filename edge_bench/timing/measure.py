@@ -7,8 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from statistics import median_low
 from time import perf_counter_ns
 
-import numpy as np
-
 from edge_bench.core.spec import Measurement
 from edge_bench.timing.background import Background
 
@@ -88,14 +86,6 @@ def settled(medians: list[int]) -> bool | None:
         return None
     first, second, last = medians[-3:]
     return max(abs(first - last), abs(second - last)) <= SETTLED * last
-
-
-def percentile_ms(measurement: Measurement, percentile: float) -> float:
-    """Percentile in (0, 1) of the latency of one call, in milliseconds.
-
-    The nearest-rank sample above (numpy's `higher`): a latency that was really seen.
-    """
-    return float(np.quantile(measurement.latency_ns, percentile, method="higher")) / 1e6
 
 
 def images_per_second(measurement: Measurement) -> float:

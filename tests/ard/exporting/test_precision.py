@@ -31,10 +31,10 @@ from ard.data.splits import (
 from ard.evaluation.accuracy import evaluate_attack
 from ard.exporting import precision
 from ard.exporting.export import export
-from ard.exporting.precision import BudgetOptions, budget_of_precision, calibration_images, part_of
+from ard.exporting.precision import DropOptions, allowed_drop_of, calibration_images, part_of
 from ard.models.predict import predict
 from ard.models.weight_files import load_model, save_model
-from deploy.allowed_drop.budget import CHOSEN, PLAIN, Outcome
+from deploy.allowed_drop.terms import CHOSEN, PLAIN, Outcome
 from deploy.artifact import export_artifact
 from deploy.onnx_export.export import export_fp32, finish
 from deploy.onnx_export.parity import Parity
@@ -133,8 +133,8 @@ def plan(
     clean = as_float(validation.images)
     measured = None
     if budget is not None:
-        options = BudgetOptions(max_drop=budget, max_float_layers=most)
-        measured = budget_of_precision(
+        options = DropOptions(max_drop=budget, max_float_layers=most)
+        measured = allowed_drop_of(
             model, validation, options, classes=10, epsilon=SMALL_EPSILON, seed=0
         )
     return ExportPlan(
@@ -236,8 +236,8 @@ def test_the_halves_are_held_out_images_and_share_none(
 ) -> None:
     model, _ = load_model(small_models.student.weights)
     _, validation = hold_out_validation(digits.train)
-    found = budget_of_precision(
-        model, validation, BudgetOptions(max_drop=0.1, images=50), classes=10, epsilon=0.02, seed=0
+    found = allowed_drop_of(
+        model, validation, DropOptions(max_drop=0.1, images=50), classes=10, epsilon=0.02, seed=0
     )
 
     def nearest(images: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], split: Split) -> list[int]:
@@ -281,7 +281,7 @@ def test_a_budget_decides_for_its_target_on_a_machine_that_would_saturate(
             digits,
             tmp_path / f"{name}.onnx",
             int8_target="x86-vnni",
-            budget=BudgetOptions(max_drop=0.5, images=40),
+            budget=DropOptions(max_drop=0.5, images=40),
             root=root,
         )
         assert done.budget is not None
@@ -323,10 +323,10 @@ def test_budgets_that_mean_nothing_are_refused(
     model, _ = load_model(small_models.student.weights)
     _, validation = hold_out_validation(digits.train)
     with pytest.raises(InputError, match=sentence):
-        budget_of_precision(
+        allowed_drop_of(
             model,
             validation,
-            BudgetOptions(**options),  # type: ignore[arg-type]
+            DropOptions(**options),  # type: ignore[arg-type]
             classes=10,
             epsilon=EPSILON,
             seed=0,

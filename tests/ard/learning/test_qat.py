@@ -14,15 +14,15 @@ from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.victims import open_victim
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.exporting.export import export
-from ard.exporting.precision import BudgetOptions
+from ard.exporting.precision import DropOptions
 from ard.learning.config import TrainConfig
 from ard.learning.learn import Learned, learn
 from ard.learning.start import Start, load_start
 from ard.learning.teacher import load_teacher
 from ard.models.folding import FoldedTwin
 from ard.models.weight_files import load_model, load_tensors, save_tensors
+from deploy.qat.qdq_layout import arrays_of
 from deploy.qat.qdq_network import QDQNetwork
-from deploy.qat.qdq_plan import arrays_of
 from deploy.quantization.twin import open_as_target
 from edge_bench.core.errors import InputError
 from edge_bench.robustness.inference import stored_logits
@@ -221,7 +221,7 @@ def test_weights_trained_for_a_target_are_exported_as_nothing_else(
     for fp16 in (False, True):
         with pytest.raises(InputError, match=r"for x86-vnni, came no --int8; give --int8 --target"):
             export(tuned.weights, digits, out, fp16=fp16)
-    budget = BudgetOptions(max_drop=0.1, images=20)
+    budget = DropOptions(max_drop=0.1, images=20)
     with pytest.raises(InputError, match=r"--max-robust-drop: .* trained as INT8 in every layer"):
         export(tuned.weights, digits, out, int8_target=TARGET, budget=budget)
     assert not list(tmp_path.iterdir())

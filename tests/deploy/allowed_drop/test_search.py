@@ -13,8 +13,17 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from deploy.allowed_drop.budget import CHOSEN, FP32, PLAIN, Budget, BudgetError, Drop, Judged, Part
 from deploy.allowed_drop.search import fewest, latencies_ms, search
+from deploy.allowed_drop.terms import (
+    CHOSEN,
+    FP32,
+    PLAIN,
+    AllowedDrop,
+    Drop,
+    DropError,
+    Judged,
+    Part,
+)
 from deploy.allowed_drop.tradeoff import as_json, draw, notes, report_rows, strain_rows, trial_rows
 from deploy.lowering.layers import Layer
 from deploy.onnx_export.export import finish
@@ -86,8 +95,8 @@ def fp32(tmp_path: Path) -> Path:
     return tmp_path / "fp32.onnx"
 
 
-def budget(max_drop: float, most: int | None = None) -> Budget:
-    return Budget(max_drop=max_drop, max_float_layers=most, deciding=half(), reporting=half())
+def budget(max_drop: float, most: int | None = None) -> AllowedDrop:
+    return AllowedDrop(max_drop=max_drop, max_float_layers=most, deciding=half(), reporting=half())
 
 
 def additive(**errors: float) -> Planted:
@@ -170,7 +179,7 @@ def test_a_budget_that_cannot_be_met_is_an_error_that_exits_1(
     most: int | None, allowed: str, fp32: Path, tmp_path: Path
 ) -> None:
     maker = Planted(lambda names: -0.5 if names else 0)
-    with pytest.raises(BudgetError, match="so nothing was written") as caught:
+    with pytest.raises(DropError, match="so nothing was written") as caught:
         search(fp32, maker, budget(0.01, most), tmp_path)
     assert allowed in str(caught.value)
     assert caught.value.exit_code == 1
@@ -187,7 +196,7 @@ def test_the_images_that_decide_are_not_asked_again_for_the_report(
 ) -> None:
     decided: list[Path] = []
     reported: list[Path] = []
-    halves = Budget(
+    halves = AllowedDrop(
         max_drop=0.12, max_float_layers=None, deciding=half(decided), reporting=half(reported)
     )
     outcome = search(fp32, additive(b=0.3, d=0.2), halves, tmp_path)
@@ -203,7 +212,7 @@ def test_a_drop_on_the_other_half_over_the_budget_is_said(fp32: Path, tmp_path: 
         return Judged(clean=robust, robust=robust)
 
     other = half()
-    halves = Budget(
+    halves = AllowedDrop(
         max_drop=0.1,
         max_float_layers=None,
         deciding=half(),

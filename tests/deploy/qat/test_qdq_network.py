@@ -22,8 +22,8 @@ from deploy.lowering.pixels import STEP, read_levels
 from deploy.onnx_export.export import export_fp32
 from deploy.qat.fake_quant import FakeQuantiser
 from deploy.qat.graph_ops import OPERATORS
+from deploy.qat.qdq_layout import Arrays, arrays_of
 from deploy.qat.qdq_network import GRAPH, QDQNetwork
-from deploy.qat.qdq_plan import Arrays, arrays_of
 from deploy.quantization.quantize import Quantiser
 from deploy.quantization.targets import TARGETS
 from deploy.quantization.twin import make_weights_unsigned

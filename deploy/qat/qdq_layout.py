@@ -66,7 +66,7 @@ class Bias:
 
 
 @dataclass
-class Plan:
+class Layout:
     """A graph by its parts; weights, biases and floats by the initialiser's name, grids by scale.
 
     Attributes:
@@ -94,7 +94,7 @@ class Plan:
 Arrays = dict[str, NDArray[Any]]
 
 
-def read_plan(model: onnx.ModelProto, weight_bound: int) -> Plan:
+def read_layout(model: onnx.ModelProto, weight_bound: int) -> Layout:
     """The parts of a QDQ graph.
 
     Args:
@@ -105,12 +105,12 @@ def read_plan(model: onnx.ModelProto, weight_bound: int) -> Plan:
     """
     graph = model.graph
     arrays = arrays_of(graph)
-    plan = Plan(input=graph.input[0].name, output=graph.output[0].name)
+    layout = Layout(input=graph.input[0].name, output=graph.output[0].name)
     made_by = {name: node for node in graph.node for name in node.output}
     same: dict[str, str] = {}
     kept: list[onnx.NodeProto] = []
     learnt = _learnt_inputs(graph)
-    plan.floats = learnt & arrays.keys()
+    layout.floats = learnt & arrays.keys()
     for node in graph.node:
         if node.op_type != DEQUANTIZE:
             kept.append(node)
@@ -118,20 +118,20 @@ def read_plan(model: onnx.ModelProto, weight_bound: int) -> Plan:
             _check_pair(node, made_by.get(node.input[0]))
             same[node.output[0]] = node.input[0]
         elif node.output[0] not in learnt:
-            plan.fixed[node.output[0]] = (node.input[0], node.input[1], node.input[2])
+            layout.fixed[node.output[0]] = (node.input[0], node.input[1], node.input[2])
         elif arrays[node.input[0]].dtype == np.int32:
             factors = _factors(node.output[0], graph, made_by)
-            plan.biases[node.input[0]] = Bias(node.output[0], node.input[1], factors)
+            layout.biases[node.input[0]] = Bias(node.output[0], node.input[1], factors)
         else:
             axis = _attributes(node).get("axis", 1)
-            plan.weights[node.input[0]] = Weight(node.output[0], node.input[1])
-            plan.grids[node.input[1]] = Grid(-weight_bound, weight_bound, axis)
+            layout.weights[node.input[0]] = Weight(node.output[0], node.input[1])
+            layout.grids[node.input[1]] = Grid(-weight_bound, weight_bound, axis)
     # Values that nothing but the images decides, up to the first layer.
-    of_images = {plan.input}
+    of_images = {layout.input}
     for node in kept:
         if node.op_type == QUANTIZE:
             learns = node.input[0] not in of_images
-            plan.grids[node.input[1]] = _activation_grid(arrays[node.input[2]], learns)
+            layout.grids[node.input[1]] = _activation_grid(arrays[node.input[2]], learns)
         elif node.op_type not in OPERATORS:
             raise InputError(
                 f"--qat: the network has the ONNX operator {node.op_type}, which cannot be "
@@ -139,9 +139,9 @@ def read_plan(model: onnx.ModelProto, weight_bound: int) -> Plan:
             )
         if of_images.issuperset(name for name in node.input if name not in arrays):
             of_images |= set(node.output)
-    plan.output = same.get(plan.output, plan.output)
-    plan.nodes = _ordered(kept, same, plan.output)
-    return plan
+    layout.output = same.get(layout.output, layout.output)
+    layout.nodes = _ordered(kept, same, layout.output)
+    return layout
 
 
 def arrays_of(graph: onnx.GraphProto) -> Arrays:

@@ -62,7 +62,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class AllowedDrop:
     """What a lower precision may cost.
 
     Attributes:
@@ -192,7 +192,7 @@ class Outcome:
         }
 
 
-class BudgetError(ArdxError):
+class DropError(ArdxError):
     """No artefact within the budget was found (exit 1), and what was tried."""
 
     exit_code = EXIT_GATE_FAILED
