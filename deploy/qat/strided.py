@@ -8,7 +8,7 @@ or learns from other gradients at each run. Nor can a caller choose how images l
 channel, or of one pixel, lie in both ways at once, and torch then takes the one that it prefers.
 
 A stride of 1 has no such workspace, so the pixels that are read are cut out first.
-`tests/ard/models/test_strided.py` says when a newer torch needs this no longer.
+`tests/deploy/qat/test_strided.py` says when a newer torch needs this no longer.
 """
 
 from __future__ import annotations

@@ -269,8 +269,9 @@ def test_pictures_are_of_the_models_classes_by_their_folders_names(
     crafted = (*command, "--epsilon", "1/255", "--out", tmp_path / "s")
     result = RUNNER.invoke(app, [str(each) for each in (*crafted, "--json")])
     assert "skipped: 3 hidden and system files" in result.stderr.splitlines()
-    # Under one step of the grid almost all are right; under labels by place, none would be.
-    assert json.loads(result.stdout)["source_accuracy"] > 0.8
+    # Under one step of the grid most of 30 are right, by how the processor rounded three epochs of
+    # training (25 of them, or 23 with AVX2); under labels by place, none would be.
+    assert json.loads(result.stdout)["source_accuracy"] > 0.5
     assert set(np.load(tmp_path / "s" / "labels.npy").tolist()) == {2, 7, 9}
     manifest = json.loads((tmp_path / "s" / "manifest.json").read_text())
     assert manifest["class_names"] == list(words)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ard.models.architectures import ARCHITECTURES, Classifier, build_model, channel_statistics
 from ard.models.weight_files import load_model, load_published, save_model
+from deploy.qat.strided import StridedConv2d, is_affected
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 
@@ -34,6 +35,20 @@ def images(channels: int = 3, side: int = 16) -> Tensor:
 def test_an_architecture_gives_one_logit_per_class(name: str, channels: int) -> None:
     model = build(name, channels).eval()
     assert model(images(channels)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("name", ["resnet8:4", "resnet20:15", *ARCHITECTURES])
+def test_layers_whose_gradient_torch_gets_wrong_are_steered_around(name: str) -> None:
+    with torch.device("meta"):
+        model = build(name)
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    for layer in layers:
+        assert isinstance(layer.padding, tuple)
+        affected = is_affected(layer.weight, layer.stride, layer.padding)  # type: ignore[arg-type]
+        assert isinstance(layer, StridedConv2d) == affected
+    # Stage 1 of two, whose width is the name's; the next is twice as wide.
+    narrow = {"resnet8:4": 2, "resnet20:15": 1}.get(name, 0)
+    assert sum(isinstance(layer, StridedConv2d) for layer in layers) == narrow
 
 
 @pytest.mark.parametrize(

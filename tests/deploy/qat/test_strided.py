@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from deploy.onnx_export.export import export_fp32
 from deploy.qat.strided import StridedConv2d, conv2d, is_affected, mend
 
-NARROW = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 X86 = torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 PROGRAM = """
@@ -25,41 +25,50 @@ from torch.nn import functional as F
 from deploy.qat.strided import conv2d
 torch.set_num_threads(int(sys.argv[1]))
 draw = torch.Generator().manual_seed(0)
-for channels, size in ((4, 8), (1, 8), (3, 16), (6, 4)):
-    x = torch.randn(128, channels, size, size, generator=draw)
+# Large images overrun by more than the heap can hide, with AVX512 from 8 channels on too.
+small = ((4, 8, 128), (1, 8, 128), (3, 16, 128), (6, 4, 128))
+for channels, size, count in (*small, (4, 128, 32), (15, 128, 8)):
+    x = torch.randn(count, channels, size, size, generator=draw)
     x = x.contiguous(memory_format=torch.channels_last)
     w = torch.randn(8, channels, 1, 1, generator=draw, requires_grad=True)
-    up = torch.randn(128, 8, size // 2, size // 2, generator=draw)
+    up = torch.randn(count, 8, size // 2, size // 2, generator=draw)
     cut = x[:, :, ::2, ::2].double()
     (true,) = torch.autograd.grad((F.conv2d(cut, w.double()) * up).sum(), w)
-    for _ in range(20):
+    for _ in range(20 if size < 128 else 5):
         y = F.conv2d(x, w, stride=2) if sys.argv[2] == "torch" else conv2d(
             x, w, None, (2, 2), (0, 0), (1, 1), 1)
         (found,) = torch.autograd.grad((y * up).sum(), w)
-        assert torch.allclose(found, true, atol=1e-3), (found - true).abs().max()
+        assert (found - true).abs().max() <= 1e-3 * true.abs().max(), (channels, size)
 """
 
 
-def run(whose: str, threads: int) -> subprocess.CompletedProcess[str]:
+def run(
+    whose: str, threads: int, instructions: dict[str, str] = AVX2
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, str(threads), whose],
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | NARROW,
+        env={k: v for k, v in os.environ.items() if k not in AVX2} | instructions,
+        timeout=300,
     )
 
 
+@pytest.mark.parametrize("instructions", [{}, AVX2], ids=["own", "avx2"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_gradients_are_right_with_avx2_alone(threads: int) -> None:
-    ended = run("ours", threads)
+def test_gradients_are_right(threads: int, instructions: dict[str, str]) -> None:
+    ended = run("ours", threads, instructions)
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.skipif(not X86, reason="oneDNN's kernels for x86 are not used on this processor")
 def test_torch_still_needs_it() -> None:
-    # Dead with one thread, wrong with two. Once neither happens, `strided` can go.
-    assert any(run("torch", threads).returncode != 0 for threads in (1, 2))
+    # With one thread it dies; with two it may hang.
+    assert run("torch", 1).returncode != 0, (
+        f"torch {torch.__version__} computes narrow strided 1x1 convolutions right; once that is "
+        "the oldest that is supported, remove deploy/qat/strided.py"
+    )
 
 
 @pytest.mark.parametrize(
