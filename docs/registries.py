@@ -35,7 +35,7 @@ def _attacks() -> Listing:
             " then ".join(attack.parts) or ("gradients" if attack.uses_gradients else "scores"),
             f"{attack.steps}" if attack.steps else "its own",
             "yes" if attack.aims else "",
-            attack.library or "ardx",
+            attack.distribution or "ardx",
             attack.source,
         ]
         for name, attack in ATTACKS.items()

@@ -34,7 +34,7 @@ class Attack:
             None where the attack chooses.
         aims: can be targeted.
         uses_gradients: otherwise it asks for scores alone.
-        library: the distribution that computes it, whose version belongs to its outcome. What is
+        distribution: the one that computes it, whose version belongs to its outcome. What is
             misclassified already it returns as it is.
         parts: the attacks that it stands for, one after another on what is left.
     """
@@ -45,7 +45,7 @@ class Attack:
     step_size: Callable[[int], float] | None = None
     aims: bool = False
     uses_gradients: bool = True
-    library: str | None = None
+    distribution: str | None = None
     parts: tuple[str, ...] = ()
 
     @property
@@ -103,24 +103,24 @@ ATTACKS: dict[str, Attack] = {
         step_size=_quarter,
         aims=True,
     ),
-    "apgd_ce": Attack(run="autoattack:run_part", source=CROCE, library=PYAUTOATTACK),
-    "apgd_t": Attack(run="autoattack:run_part", source=CROCE, library=PYAUTOATTACK),
+    "apgd_ce": Attack(run="autoattack:run_part", source=CROCE, distribution=PYAUTOATTACK),
+    "apgd_t": Attack(run="autoattack:run_part", source=CROCE, distribution=PYAUTOATTACK),
     "fab_t": Attack(
         run="autoattack:run_part",
         source="Croce and Hein 2020, arXiv 1907.02044",
-        library=PYAUTOATTACK,
+        distribution=PYAUTOATTACK,
     ),
     "square": Attack(
         run="autoattack:run_part",
         source="Andriushchenko et al. 2020, arXiv 1912.00049",
         steps=5000,
         uses_gradients=False,
-        library=PYAUTOATTACK,
+        distribution=PYAUTOATTACK,
     ),
     "autoattack": Attack(
         run="autoattack:autoattack",
         source=CROCE,
-        library=PYAUTOATTACK,
+        distribution=PYAUTOATTACK,
         parts=("apgd_ce", "apgd_t", "fab_t", "square"),
     ),
 }

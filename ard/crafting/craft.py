@@ -241,8 +241,8 @@ def judge_set(model: nn.Module, folder: Path, torch_device: str = "cpu") -> floa
 def versions_of(specs: list[AttackSpec]) -> dict[str, str]:
     """Versions of the libraries that the outcome of attacks depends on."""
     found = runtime_versions() | {"torch": str(torch.__version__)}
-    libraries = (ATTACKS[spec.name].library for spec in specs if spec.name in ATTACKS)
-    return found | {library: version(library) for library in libraries if library}
+    names = (ATTACKS[spec.name].distribution for spec in specs if spec.name in ATTACKS)
+    return found | {name: version(name) for name in names if name}
 
 
 def arithmetic(torch_device: str) -> dict[str, str]:

@@ -140,7 +140,7 @@ def rounded_away(crafted: AdversarialSet) -> list[Doubt]:
         return []
     images, clean = (as_unit(array[:PROBED]) for array in (crafted.images, crafted.clean))
     lengths = distances(images, clean, manifest.attack.norm)
-    if (attack := ATTACKS.get(manifest.attack.name)) and attack.library:
+    if (attack := ATTACKS.get(manifest.attack.name)) and attack.distribution:
         lengths = lengths[lengths > 0]
     used = float(np.median(lengths)) if len(lengths) else 0.0
     if used >= LEAST_USED * manifest.attack.epsilon:
