@@ -548,7 +548,7 @@ def test_without_torch_help_works_and_learning_says_what_to_install(
 
 def test_doctor_names_every_capability_and_its_mend() -> None:
     findings = {finding.capability.strip(): finding for finding in examine()}
-    assert findings["bench --backend ort: onnxruntime"].found
+    assert findings["bench --backend ort"].found
     assert "doctor" in ardx("--help")
     told = json.loads(ardx("doctor", "--json"))
     assert {name.strip() for name in told} == set(findings)
