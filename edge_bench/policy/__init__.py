@@ -1,0 +1,1 @@
+"""What a report is held to: conditions, the statistics that decide them, verdicts."""
