@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge_bench.files.sets import open_sets as open_sets
     from edge_bench.files.store import write_json as write_json
     from edge_bench.options.bench import BenchOptions as BenchOptions
-    from edge_bench.report.gate import check as check
+    from edge_bench.policy.gate import check as check
     from edge_bench.report.summary import summarise as summarise
     from edge_bench.runs.one_run import run as run
 
@@ -39,7 +39,7 @@ _HOMES = {
     "open_sets": "edge_bench.files.sets",
     "write_json": "edge_bench.files.store",
     "BenchOptions": "edge_bench.options.bench",
-    "check": "edge_bench.report.gate",
+    "check": "edge_bench.policy.gate",
     "summarise": "edge_bench.report.summary",
     "run": "edge_bench.runs.one_run",
 }

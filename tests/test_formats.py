@@ -46,8 +46,8 @@ from edge_bench.files.sets import as_unit, open_sets
 from edge_bench.files.store import from_json, read_json, sha256_file, to_json
 from edge_bench.files.unpack import unpacked
 from edge_bench.options.bench import BenchOptions
+from edge_bench.policy.gate import check, read_conditions
 from edge_bench.report.compare import Comparison
-from edge_bench.report.gate import check, read_conditions
 from edge_bench.robustness.inference import stored_logits
 from edge_bench.robustness.replay import replay
 

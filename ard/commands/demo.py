@@ -23,7 +23,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Gate, Report
 from edge_bench.files.store import atomic_directory, read_json
-from edge_bench.report.gate import check
+from edge_bench.policy.gate import check
 from edge_bench.report.summary import summarise
 
 # On 8x8 digits an undefended network falls to almost nothing at this budget, while an

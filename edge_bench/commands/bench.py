@@ -55,7 +55,7 @@ def run_bench(flags: BenchFlags) -> None:
     from edge_bench.core.spec import Report
     from edge_bench.files.sets import open_sets
     from edge_bench.files.store import read_json, refuse_existing_file
-    from edge_bench.report.gate import check
+    from edge_bench.policy.gate import check
 
     require_host(flags.there)
     if not flags.there.host:

@@ -26,13 +26,13 @@ from edge_bench.core.spec import Gate, Report
 from edge_bench.files.external_data import model_files
 from edge_bench.files.store import identity, refuse_existing_file
 from edge_bench.files.unpack import Unpacked
+from edge_bench.policy.gate import check
 from edge_bench.remote.client import Client
 from edge_bench.remote.fleet import HEADER, on_all, outputs, row
 from edge_bench.remote.home import Expected, Returned, bring_home
 from edge_bench.remote.layout import Job
 from edge_bench.remote.parcel import make_parcel
 from edge_bench.remote.ssh import Ssh
-from edge_bench.report.gate import check
 from edge_bench.report.summary import summarise
 from edge_bench.runs.every_backend import ALL, report_path
 

@@ -55,7 +55,7 @@ def run_bundle(flags: BundleFlags) -> None:
     from edge_bench.files.bundle import is_bundle, pack
     from edge_bench.files.store import refuse_existing_file, sha256_file
     from edge_bench.options.engine import EngineOptions
-    from edge_bench.report.gate import read_conditions
+    from edge_bench.policy.gate import read_conditions
 
     out = flags.out
     if not is_bundle(out):

@@ -65,7 +65,7 @@ def run_gate(flags: GateFlags) -> None:
     """
     from edge_bench.core.spec import Gate, Report
     from edge_bench.files.store import read_json
-    from edge_bench.report.gate import check
+    from edge_bench.policy.gate import check
 
     conditions = Gate(**flags.held_to.conditions())
     what, baseline = "a report of ardx bench", flags.held_to.baseline

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_bench.core.series import series_array
 from edge_bench.core.spec import Report
 
 BoolArray = NDArray[np.bool_]
@@ -45,3 +46,8 @@ def worst_case_mask(report: Report) -> str | None:
     for result in report.sets:
         worst = worst & decode_mask(result.mask)
     return encode_mask(worst)
+
+
+def labels_of(report: Report) -> NDArray[np.int64] | None:
+    """(N,) class numbers of the replayed images; None where the report does not tell them."""
+    return None if report.labels is None else series_array(report.labels)

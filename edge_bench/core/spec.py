@@ -436,6 +436,7 @@ class Report:
     sweep: tuple[SweepPoint, ...] = ()
     soak: Soak | None = None
     output: str | None = None
+    labels: str | None = None
 
     def __post_init__(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}

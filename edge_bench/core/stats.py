@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from math import comb, sqrt
 from statistics import NormalDist
 
@@ -39,9 +40,17 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
     discordant = only_first + only_second
     if discordant == 0:
         return 1.0
-    tail = sum(comb(discordant, i) for i in range(min(only_first, only_second) + 1))
+    tail = sum(islice(_binomials(discordant), min(only_first, only_second) + 1))
     # Whole numbers until the last division: a float 2**-n underflows beyond n = 1074.
     return min(1.0, 2 * tail / (1 << discordant))
+
+
+def _binomials(n: int) -> Iterator[int]:
+    """C(n, 0), C(n, 1), ... each from the last: computing them anew is quadratic."""
+    found = 1
+    for i in range(n + 1):
+        yield found
+        found = found * (n - i) // (i + 1)
 
 
 def early_stopping_floor(percentile: float, confidence: float = 0.99) -> int:
@@ -74,6 +83,48 @@ def paired_difference_interval(
     z = NormalDist().inv_cdf(0.5 + confidence / 2)
     half = z * sqrt((lost + won - (won - lost) ** 2) / (samples + 2))
     return max(-1.0, won - lost - half), min(1.0, won - lost + half)
+
+
+def unpaired_difference_interval(
+    old: tuple[int, int], new: tuple[int, int], confidence: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the new proportion minus the old, each (successes, trials) of its own samples.
+
+    Newcombe (1998), method 10: the Wilson intervals of the two, combined.
+
+    Raises:
+        ValueError: counts that no samples can have.
+    """
+    (old_low, old_high), (new_low, new_high) = (
+        wilson_interval(*counts, confidence) for counts in (old, new)
+    )
+    was, now = old[0] / old[1], new[0] / new[1]
+    below = sqrt((now - new_low) ** 2 + (old_high - was) ** 2)
+    above = sqrt((new_high - now) ** 2 + (was - old_low) ** 2)
+    return now - was - below, now - was + above
+
+
+def quantile_interval(
+    values: Sequence[float], quantile: float, confidence: float = 0.95
+) -> tuple[float, float] | None:
+    """Interval of a quantile in (0, 1) of what `values` are drawn from, whatever that is.
+
+    Two order statistics, by the exact binomial number of values below the quantile. None where
+    there are too few values for an upper or a lower one.
+    """
+    count = len(values)
+    k = np.arange(count + 1)
+    log_factorial = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, count + 1)))))
+    logs = log_factorial[-1] - log_factorial - log_factorial[::-1]
+    at_most = np.cumsum(np.exp(logs + k * np.log(quantile) + (count - k) * np.log1p(-quantile)))
+    tail = (1 - confidence) / 2
+    # P[fewer than `low` values lie below the quantile] <= tail, and likewise above.
+    low = int(np.searchsorted(at_most, tail, side="right"))
+    high = int(np.searchsorted(at_most, 1 - tail, side="left")) + 1
+    if low < 1 or high > count:
+        return None
+    ranked = np.partition(np.asarray(values, dtype=np.float64), (low - 1, high - 1))
+    return float(ranked[low - 1]), float(ranked[high - 1])
 
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 CRITICAL, SUPPORTING, ADVISORY = "critical", "supporting", "advisory"
@@ -38,6 +38,50 @@ class Outcome:
     tier: str
     status: str
     sentence: str
+
+    def with_status(self, status: str, sentence: str | None = None) -> Outcome:
+        """The same figures, decided."""
+        told = self.sentence if sentence is None else sentence
+        return replace(self, status=status, sentence=told)
+
+
+def amount(value: float, unit: str) -> str:
+    """A value with its unit, for sentences."""
+    if unit == "fraction":
+        return f"{value:.4f}"
+    if unit == "ms":
+        return f"{value:.3f} ms"
+    if unit == "B":
+        return f"{value:.0f} bytes"
+    if unit == "1/s":
+        return f"{value:.1f} images/s"
+    return f"{value:.3g} {unit}".rstrip()
+
+
+def observed_sentence(outcome: Outcome, said: str) -> str:
+    """What was seen, and by how much that misses the limit, if it does."""
+    observed, limit, unit = outcome.observed, outcome.threshold, outcome.unit
+    assert observed is not None, "only what was measured is worded"
+    assert limit is not None, "a word has sentences of its own"
+    seen = f"{outcome.metric} is {amount(observed, unit)}"
+    if unit == "B" and outcome.metric == "size":
+        seen = f"the artefact has {amount(observed, unit)}"
+    if unit == "fraction":
+        seen += f" on {outcome.samples} samples"
+    elif unit in ("ms", "1/s"):
+        seen += f" over {outcome.samples} runs"
+    if outcome.interval is not None:
+        low, high = outcome.interval
+        if unit == "mJ":
+            seen += f", give or take {(high - low) / 2:.2g}"
+        else:
+            seen += f" (interval {amount(low, unit)} to {amount(high, unit)})"
+    short = limit - observed if outcome.comparator == ">=" else observed - limit
+    if short <= 0:
+        return seen
+    side = "below" if outcome.comparator == ">=" else "above"
+    apart = f"{short:.0f}" if unit == "B" else amount(short, unit).removesuffix(" mJ")
+    return f"{seen}, {apart} {side} {said}"
 
 
 @dataclass(frozen=True, kw_only=True)

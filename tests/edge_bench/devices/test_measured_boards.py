@@ -17,9 +17,9 @@ from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import read_json, to_json, write_json
 from edge_bench.files.unpack import unpacked
 from edge_bench.options.bench import BenchOptions
+from edge_bench.policy.gate import check, read_conditions
 from edge_bench.report.device_summary import device_figures, device_rows
 from edge_bench.report.doubts import doubts_about
-from edge_bench.report.gate import check, read_conditions
 from edge_bench.report.summary import summarise
 from edge_bench.runs.one_run import run
 

@@ -18,7 +18,7 @@ from edge_bench.files.sets import AdversarialSet, open_set
 from edge_bench.files.store import read_json, sha256_file, write_json
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
-from edge_bench.report.gate import check
+from edge_bench.policy.gate import check
 from edge_bench.report.summary import accuracy_rows, threat_label
 from edge_bench.robustness.square import square_attack
 from edge_bench.runs.one_run import run

@@ -12,7 +12,7 @@ from scipy.stats import binomtest
 
 from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.spec import Gate, Report
-from edge_bench.report.gate import check, read_conditions
+from edge_bench.policy.gate import check, read_conditions
 
 MakeReport = Callable[..., Report]
 

@@ -1,0 +1,174 @@
+"""A baseline: what a report is compared with, small enough to be reviewed in a repository."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from edge_bench.core.errors import InconclusiveError, InputError
+from edge_bench.core.formats import Change, Format
+from edge_bench.core.metrics import BoolArray, decode_mask, pack_bits
+from edge_bench.core.spec import AttackSpec, Report
+from edge_bench.files.report_file import read_report
+from edge_bench.files.store import TEXT, read_json, require_file
+from edge_bench.policy.condition import PERFORMANCE
+from edge_bench.policy.measured import measured
+
+WHAT = "a baseline, or a report of ardx bench"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSet:
+    """One replayed set: its name, its attack, who was right (`packed`), and the accuracy."""
+
+    name: str
+    attack: AttackSpec
+    accuracy: float
+    right: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """Masks and summaries of a report, without its raw samples.
+
+    Attributes:
+        artifact: name of the file that was measured.
+        architecture, dataset: of its card; None where it had none.
+        device, backend: what it was measured on and with.
+        images_sha256: the clean images and labels.
+        samples: how many.
+        clean_accuracy, right: of the clean images; see BaselineSet.
+        figures: every measured metric of `condition.PERFORMANCE`.
+    """
+
+    FORMAT: ClassVar = Format(
+        name="a baseline", history=(Change(ardx="0.2.0", what="the first form"),)
+    )
+
+    schema_version: int = FORMAT.version
+    created: str
+    ardx_version: str
+    artifact: str
+    artifact_sha256: str
+    architecture: str | None
+    dataset: str | None
+    device: str
+    backend: str
+    images_sha256: str | None
+    samples: int
+    clean_accuracy: float | None
+    right: str | None
+    sets: tuple[BaselineSet, ...]
+    figures: dict[str, float]
+
+    def __post_init__(self) -> None:
+        packed = [s.right for s in self.sets] + ([] if self.right is None else [self.right])
+        for text in packed:
+            unpacked(text, self.samples)
+
+    @property
+    def clean_mask(self) -> BoolArray | None:
+        """(N,) booleans: right on the clean image."""
+        return None if self.right is None else unpacked(self.right, self.samples)
+
+    def mask(self, name: str) -> BoolArray | None:
+        """(N,) booleans of a set; None where it has none of that name."""
+        found = (s.right for s in self.sets if s.name == name)
+        return next((unpacked(right, self.samples) for right in found), None)
+
+    def worst_case_mask(self) -> BoolArray | None:
+        """As `metrics.worst_case_mask`."""
+        clean = self.clean_mask
+        if clean is None or not self.sets:
+            return None
+        for result in self.sets:
+            clean = clean & unpacked(result.right, self.samples)
+        return clean
+
+
+def packed(mask: str) -> str:
+    """A report's mask as base64 of its bits."""
+    return base64.b64encode(pack_bits(decode_mask(mask))).decode("ascii")
+
+
+def unpacked(text: str, samples: int) -> BoolArray:
+    """The inverse of `packed`.
+
+    Raises:
+        InputError: no base64 of so many bits.
+    """
+    try:
+        bits = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
+    except binascii.Error:
+        bits = np.empty(0, dtype=np.uint8)
+    if not samples or len(bits) != (samples + 7) // 8:
+        raise InputError(f"baseline: expected the bits of {samples} samples as base64")
+    return np.unpackbits(bits, count=samples).view(np.bool_)
+
+
+def baseline_of(report: Report) -> Baseline:
+    """What a later report is compared with."""
+    card, clean = report.artifact.card, report.clean_mask
+    return Baseline(
+        created=report.created,
+        ardx_version=report.ardx_version,
+        artifact=Path(report.artifact.path).name,
+        artifact_sha256=report.artifact.sha256,
+        architecture=card.architecture if card else None,
+        dataset=card.dataset if card else None,
+        device=report.device.device,
+        backend=report.backend.name,
+        images_sha256=report.images_sha256,
+        samples=len(clean or ""),
+        clean_accuracy=_mean(clean) if clean else None,
+        right=packed(clean) if clean else None,
+        sets=tuple(
+            BaselineSet(
+                name=s.name, attack=s.manifest.attack, accuracy=_mean(s.mask), right=packed(s.mask)
+            )
+            for s in report.sets
+        ),
+        figures=_figures(report),
+    )
+
+
+def read_baseline(path: Path) -> Baseline:
+    """Read a baseline, or make one of a report.
+
+    Raises:
+        InputError: neither.
+    """
+    if _is_report(path):
+        return baseline_of(read_report(path))
+    return read_json(path, Baseline, WHAT)
+
+
+def _is_report(path: Path) -> bool:
+    """Has it what only a report has? A file that cannot be read is left to who reads it."""
+    try:
+        found = json.loads(require_file(path, WHAT).read_text(encoding=TEXT))
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "latency" in found
+
+
+def _mean(mask: str) -> float:
+    return round(mask.count("1") / len(mask), 6)
+
+
+def _figures(report: Report) -> dict[str, float]:
+    found = {}
+    for metric in PERFORMANCE:
+        try:
+            ((_, figure),) = measured(report, metric)
+        except InconclusiveError:
+            continue
+        if figure.value is not None and not figure.too_few:
+            found[metric] = float(f"{figure.value:.6g}")
+    return found

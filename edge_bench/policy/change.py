@@ -1,0 +1,228 @@
+"""Decide what may change against a baseline, sample by sample where there are samples.
+
+With a confidence a drop is held to non-inferiority: it passes where it lies below its limit, and
+fails where it lies above, each time at that confidence to one side.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from edge_bench.core.errors import InputError
+from edge_bench.core.metrics import BoolArray, labels_of
+from edge_bench.core.spec import Report
+from edge_bench.core.stats import (
+    mcnemar_p_value,
+    paired_difference_interval,
+    unpaired_difference_interval,
+)
+from edge_bench.policy.baseline import Baseline
+from edge_bench.policy.condition import RELATIVE_DROP, RELATIVE_RISE, Condition, is_fraction
+from edge_bench.policy.measured import Measured, class_names
+from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome, amount
+from edge_bench.policy.policy_file import Policy
+
+LEVEL = 0.05
+ROUNDING = 1e-9
+"""Masks are whole counts: a drop of exactly the limit must not fail by rounding."""
+
+
+def check_comparable(report: Report, baseline: Baseline, conditions: list[Condition]) -> None:
+    """Refuse a baseline of other images, attacks, or another family of models.
+
+    Raises:
+        InputError: says which.
+    """
+    card = report.artifact.card
+    if card is not None:
+        for what, ours, theirs in (
+            ("dataset", card.dataset, baseline.dataset),
+            ("architecture", card.architecture, baseline.architecture),
+        ):
+            if theirs is not None and ours != theirs:
+                raise InputError(
+                    f"--baseline: is of the {what} {theirs}, but the report is of {ours}; a drop "
+                    "from one to the other says nothing of a regression: write a baseline of its "
+                    "own with --update-baseline"
+                )
+    fractions = [c for c in conditions if is_fraction(c.metric)]
+    if not fractions or report.clean_mask is None or baseline.clean_mask is None:
+        return
+    if report.images_sha256 != baseline.images_sha256:
+        raise InputError(
+            "--baseline: was measured on other clean images than the report, so a drop per "
+            "sample does not exist; bench both with sets over the same images"
+        )
+    new = {(s.name, s.manifest.attack) for s in report.sets}
+    old = {(s.name, s.attack) for s in baseline.sets}
+    if new != old and new and old and any(c.metric != "clean" for c in fractions):
+        names = ", ".join(sorted({name for name, _ in new ^ old}))
+        raise InputError(
+            f"--baseline: was measured under other attacks than the report (they differ in "
+            f"{names}); bench both with the same attacks"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Against:
+    """What a change is decided with."""
+
+    baseline: Baseline
+    report: Report
+    policy: Policy
+
+
+def decide_change(name: str, figure: Measured, condition: Condition, against: Against) -> Outcome:
+    """One change, decided."""
+    if is_fraction(condition.metric):
+        return _drop(name, figure, condition, against)
+    return _rise(name, figure, condition, against)
+
+
+def old_mask(name: str, baseline: Baseline, report: Report) -> BoolArray | None:
+    """The baseline's mask of a metric, over the same samples as the report's."""
+    kind, _, of = name.partition(":")
+    if kind == "clean":
+        return baseline.clean_mask
+    if kind == "attack":
+        return baseline.mask(of)
+    mask = baseline.clean_mask if kind == "clean_class" else baseline.worst_case_mask()
+    if kind == "worst_case":
+        return mask
+    labels = labels_of(report)
+    if mask is None or labels is None or baseline.images_sha256 != report.images_sha256:
+        return None
+    of_classes = [
+        (label, mask[labels == label]) for label in class_names(report) if (labels == label).any()
+    ]
+    if kind == "worst_class":
+        return min((part for _, part in of_classes), key=lambda part: part.mean(), default=None)
+    names = class_names(report)
+    return next((part for label, part in of_classes if names[label] == of), None)
+
+
+def _drop(name: str, figure: Measured, condition: Condition, against: Against) -> Outcome:
+    new, old = figure.mask, old_mask(name, against.baseline, against.report)
+    confidence = against.policy.confidence
+    outcome = _outcome(name, figure, condition)
+    if new is None or old is None:
+        which = "the report" if new is None else "the baseline"
+        return outcome.with_status(
+            FAILED,
+            f"{_unqualified(figure.metric)} was not measured in {which}, but {condition.said} asks "
+            "for a comparison; run ardx bench with --sets",
+        )
+    is_paired = condition.metric != "worst_class"
+    was, now = float(old.mean()), float(new.mean())
+    limit = condition.limit or 0.0
+    scale = was if condition.form == RELATIVE_DROP else 1.0
+    if scale == 0:
+        return outcome.with_status(PASSED, f"{figure.metric} was 0 before, and cannot fall")
+    low = high = observed = (was - now) / scale
+    if confidence is not None:
+        gained, lost = _difference(old, new, is_paired, 2 * confidence - 1)[::-1]  # One-sided.
+        low, high = -gained / scale, -lost / scale
+    outcome = replace(outcome, observed=observed, interval=(low, high) if confidence else None)
+    sentence = _drop_sentence(figure, old, new, is_paired)
+    return _judge(outcome, (low, high), sentence, condition)
+
+
+def _difference(
+    old: BoolArray, new: BoolArray, is_paired: bool, confidence: float
+) -> tuple[float, float]:
+    if is_paired:
+        lost, won = int(np.sum(old & ~new)), int(np.sum(new & ~old))
+        return paired_difference_interval(lost, won, len(new), confidence)
+    return unpaired_difference_interval(
+        (int(old.sum()), len(old)), (int(new.sum()), len(new)), confidence
+    )
+
+
+def _drop_sentence(
+    figure: Measured, old: BoolArray, new: BoolArray, is_paired: bool
+) -> tuple[str, str]:
+    """What happened, and in brackets how sure that is."""
+    was, now = float(old.mean()), float(new.mean())
+    fell = f"fell from {was:.4f} to {now:.4f}, by {was - now:.4f}"
+    if now >= was:
+        fell = f"went from {was:.4f} to {now:.4f}"
+    if not is_paired:
+        return f"{figure.metric} {fell}", "of other samples than before"
+    lost, won = int(np.sum(old & ~new)), int(np.sum(new & ~old))
+    p_value = mcnemar_p_value(lost, won)
+    verdict = "statistically real" if p_value < LEVEL else "within what chance explains"
+    return f"{figure.metric} {fell}", (
+        f"{lost} samples lost, {won} won; exact McNemar p = {p_value:.2g}: {verdict} at the 5% "
+        "level"
+    )
+
+
+def _rise(name: str, figure: Measured, condition: Condition, against: Against) -> Outcome:
+    """A change of latency, energy or size; the baseline's figure counts as exact."""
+    outcome, limit = _outcome(name, figure, condition), condition.limit or 0.0
+    old, confidence = against.baseline.figures.get(name), against.policy.confidence
+    if figure.value is None or not old:
+        which = "the report" if figure.value is None else "the baseline"
+        return outcome.with_status(
+            FAILED,
+            f"{figure.metric} was not measured in {which}, but {condition.said} asks for "
+            f"a comparison; {figure.missing or 'write the baseline anew'}",
+        )
+    if figure.too_few:
+        return outcome.with_status(INCONCLUSIVE, figure.too_few)
+    is_rise = condition.form in ("rise", RELATIVE_RISE)
+    is_relative = condition.form in (RELATIVE_DROP, RELATIVE_RISE)
+    scale = old if is_relative else 1.0
+
+    def change(value: float) -> float:
+        return (value - old if is_rise else old - value) / scale
+
+    interval = figure.interval(2 * confidence - 1) if confidence else None
+    ends = sorted(change(value) for value in interval or (figure.value, figure.value))
+    seen = (ends[0], ends[1]) if interval else None
+    outcome = replace(outcome, observed=change(figure.value), interval=seen)
+    went = f"{figure.metric} went from {amount(old, figure.unit)} to " + amount(
+        figure.value, figure.unit
+    )
+    told = went, f"{100 * (figure.value / old - 1):+.1f} %"
+    return _judge(outcome, (ends[0], ends[1]), told, condition)
+
+
+def _judge(
+    outcome: Outcome, interval: tuple[float, float], sentence: tuple[str, str], condition: Condition
+) -> Outcome:
+    (low, high), (happened, certainty) = interval, sentence
+    limit = condition.limit or 0.0
+    if high <= limit + ROUNDING:
+        return outcome.with_status(PASSED, f"{happened} ({certainty})")
+    if low > limit + ROUNDING:
+        return outcome.with_status(FAILED, f"{happened}, above {condition.said} ({certainty})")
+    more = "replay more images" if outcome.unit == "fraction" else "run ardx bench with more --runs"
+    return outcome.with_status(
+        INCONCLUSIVE,
+        f"{happened} ({certainty}); the change lies between {low:.4g} and {high:.4g}, which does "
+        f"not decide {condition.said}; {more}, or allow what chance explains",
+    )
+
+
+def _unqualified(metric: str) -> str:
+    return metric.removeprefix("worst-case ")
+
+
+def _outcome(name: str, figure: Measured, condition: Condition) -> Outcome:
+    relative = condition.form in (RELATIVE_DROP, RELATIVE_RISE)
+    return Outcome(
+        condition=f"{condition.form}({name})",
+        metric=f"{condition.form.replace('_', ' ')} of {figure.metric}",
+        comparator=condition.comparator,
+        threshold=condition.limit,
+        observed=None,
+        unit="fraction" if relative else figure.unit,
+        samples=figure.samples,
+        interval=None,
+        tier=condition.tier,
+        status=PASSED,
+        sentence="",
+    )

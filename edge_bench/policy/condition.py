@@ -1,0 +1,150 @@
+"""One condition on a report, as people write it: `worst_case >= 0.45`, `drop(clean) <= 1%`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from math import isfinite
+
+from edge_bench.core.errors import InputError
+from edge_bench.policy.outcome import CRITICAL
+
+VALUE, DROP, RELATIVE_DROP, RISE, RELATIVE_RISE = (
+    "value",
+    "drop",
+    "relative_drop",
+    "rise",
+    "relative_rise",
+)
+CHANGES = (DROP, RELATIVE_DROP, RISE, RELATIVE_RISE)
+"""Forms that compare with a baseline."""
+
+AT_LEAST, AT_MOST = ">=", "<="
+UNTHROTTLED, VALIDATED, UNDOUBTED = "no_throttling", "fingerprint", "no_doubts"
+WORDS = {
+    UNTHROTTLED: "the device did not throttle while it was measured",
+    VALIDATED: "the runtime answers as the artefact was validated",
+    UNDOUBTED: "no doubts but excused ones",
+}
+"""Conditions without a limit, which are a word alone."""
+
+FRACTIONS = ("clean", "worst_case", "worst_class")
+PER_NAME = ("attack", "class", "clean_class")
+ALL = "*"
+PERFORMANCE = {
+    "latency_p50_ms": AT_MOST,
+    "latency_p95_ms": AT_MOST,
+    "latency_p99_ms": AT_MOST,
+    "images_per_second": AT_LEAST,
+    "energy_mj": AT_MOST,
+    "size_bytes": AT_MOST,
+    "memory_bytes": AT_MOST,
+}
+"""The comparator of each: the side on which the better values lie."""
+
+PATTERN = re.compile(
+    r"\s*(?:(?P<form>[a-z_]+)\s*\(\s*(?P<of>[^()]+?)\s*\)|(?P<metric>[^()<>=]+?))\s*"
+    r"(?P<comparator>>=|<=)\s*(?P<limit>\S+?)\s*(?P<percent>%?)\s*"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """A condition on one metric, or a word of WORDS.
+
+    Attributes:
+        metric: a name of FRACTIONS or PERFORMANCE, `attack:NAME`, `class:NAME`,
+            `clean_class:NAME`, where NAME may be ALL, or a word.
+        form: VALUE, or a change against the baseline in its favour or to its cost.
+        limit: fraction, milliseconds, images a second, millijoules or bytes; None of a word.
+        tier: one of `outcome.TIERS`.
+        said: how the user wrote it, which sentences repeat: `--max-size-bytes 4096`.
+    """
+
+    metric: str
+    form: str = VALUE
+    comparator: str = AT_LEAST
+    limit: float | None = None
+    tier: str = CRITICAL
+    said: str
+
+    @property
+    def name(self) -> str:
+        """Short and unique among the conditions of a policy that ask for different things."""
+        return self.metric if self.form == VALUE else f"{self.form}({self.metric})"
+
+
+def parse_condition(text: str, tier: str = CRITICAL, where: str = "--require") -> Condition:
+    """Read a condition.
+
+    Raises:
+        InputError: not of the form, an unknown metric, or a limit that can never decide.
+    """
+    if text.strip() in WORDS:
+        return Condition(metric=text.strip(), tier=tier, said=text.strip())
+    match = PATTERN.fullmatch(text)
+    if match is None:
+        raise InputError(
+            f"{where}: expected a condition such as 'worst_case >= 0.45', 'drop(clean) <= 1%' or "
+            f"one of {', '.join(WORDS)}, came {text!r}"
+        )
+    form, metric = match["form"] or VALUE, match["of"] or match["metric"]
+    if form not in (VALUE, *CHANGES):
+        raise InputError(
+            f"{where}: {text}: expected one of {', '.join(CHANGES)} before the bracket, came {form}"
+        )
+    _check_metric(metric, f"{where}: {text}")
+    condition = Condition(
+        metric=metric,
+        form=form,
+        comparator=match["comparator"],
+        limit=_limit(match["limit"], bool(match["percent"]), f"{where}: {text}"),
+        tier=tier,
+        said=text.strip(),
+    )
+    _check_sense(condition, where)
+    return condition
+
+
+def is_fraction(metric: str) -> bool:
+    """Is it an accuracy?"""
+    return metric in FRACTIONS or metric.partition(":")[0] in PER_NAME
+
+
+def _check_metric(metric: str, where: str) -> None:
+    kind, colon, name = metric.partition(":")
+    if metric in FRACTIONS or metric in PERFORMANCE or (kind in PER_NAME and colon and name):
+        return
+    known = [*FRACTIONS, *(f"{kind}:NAME" for kind in PER_NAME), *PERFORMANCE]
+    raise InputError(f"{where}: expected a metric of {', '.join(known)}, came {metric}")
+
+
+def _limit(text: str, is_percent: bool, where: str) -> float:
+    try:
+        value = float(text) / (100 if is_percent else 1)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value) or value < 0:
+        raise InputError(f"{where}: expected a limit of 0 or more, came {text}")
+    return value
+
+
+def _check_sense(condition: Condition, where: str) -> None:
+    """A limit on the wrong side, or beyond what can be, would pass or fail whatever is measured."""
+    metric, said = condition.metric, f"{where}: {condition.said}"
+    fraction = is_fraction(metric)
+    better_is_more = fraction or PERFORMANCE[metric] == AT_LEAST
+    if condition.form != VALUE:
+        wanted = (DROP, RELATIVE_DROP) if better_is_more else (RISE, RELATIVE_RISE)
+        if condition.form not in wanted or condition.comparator != AT_MOST:
+            raise InputError(
+                f"{said}: expected {' or '.join(f'{form}({metric}) <= LIMIT' for form in wanted)}"
+            )
+    elif not fraction and condition.comparator != PERFORMANCE[metric]:
+        raise InputError(f"{said}: expected {metric} {PERFORMANCE[metric]} LIMIT")
+    limit = condition.limit or 0.0
+    if (fraction or condition.form == RELATIVE_DROP) and limit > 1:
+        raise InputError(
+            f"{said}: expected a fraction from 0 to 1, or percent with its sign (45%), came "
+            f"{limit:g}"
+        )

@@ -1,0 +1,245 @@
+"""What a report says of a metric: the value, what it comes from, and its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+
+from edge_bench.core.metrics import BoolArray, decode_mask, labels_of, worst_case_mask
+from edge_bench.core.spec import Measurement, Report
+from edge_bench.core.stats import (
+    early_stopping_floor,
+    percentile_ms,
+    quantile_interval,
+    wilson_interval,
+)
+from edge_bench.policy.condition import ALL
+from edge_bench.telemetry.energy import energy_per_image
+from edge_bench.timing.measure import images_per_second
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One figure.
+
+    Attributes:
+        metric: for people, such as "worst-case robust accuracy".
+        unit: as `Outcome.unit`.
+        value: None where it was not measured.
+        missing: how to measure it, where it was not.
+        too_few: why the value decides nothing, where there are too few samples for it.
+        samples: images or calls.
+        mask: of an accuracy, whether each image was right.
+        interval: of the value at a confidence; None where it has none.
+    """
+
+    metric: str
+    unit: str
+    value: float | None = None
+    missing: str = ""
+    too_few: str = ""
+    samples: int | None = None
+    mask: BoolArray | None = None
+    interval: Callable[[float], Interval | None] = lambda _: None
+
+
+def measured(report: Report, metric: str) -> list[tuple[str, Measured]]:
+    """(name, figure) of `metric`; of one for every attack or class as many as there are.
+
+    Raises:
+        InconclusiveError: the readings cannot give an energy.
+    """
+    kind, _, name = metric.partition(":")
+    if kind in ("attack", "class", "clean_class"):
+        return list(_named(report, kind, name))
+    return [(metric, SINGLE[metric](report))]
+
+
+def proportion(metric: str, mask: BoolArray, missing: str = "") -> Measured:
+    """The accuracy of a mask."""
+    if not len(mask):
+        return Measured(metric=metric, unit="fraction", missing=missing)
+    right = int(mask.sum())
+    return Measured(
+        metric=metric,
+        unit="fraction",
+        value=right / len(mask),
+        samples=len(mask),
+        mask=mask,
+        interval=lambda confidence: wilson_interval(right, len(mask), confidence),
+    )
+
+
+REPLAY = "run ardx bench with --sets"
+
+
+def _named(report: Report, kind: str, name: str) -> Iterator[tuple[str, Measured]]:
+    if kind == "attack":
+        found = {
+            s.name: proportion(f"robust accuracy under {s.name}", decode_mask(s.mask))
+            for s in report.sets
+        }
+        absent = f"robust accuracy under {name}"
+    else:
+        found = per_class(report, worst=kind == "class")
+        absent = f"{'worst-case robust' if kind == 'class' else 'clean'} accuracy of class {name}"
+    if name == ALL:
+        yield from ((f"{kind}:{one}", figure) for one, figure in found.items())
+        if found:
+            return
+    missing = Measured(metric=absent, unit="fraction", missing=REPLAY)
+    yield f"{kind}:{name}", found.get(name, missing)
+
+
+def per_class(report: Report, worst: bool) -> dict[str, Measured]:
+    """Worst-case robust, or clean, accuracy of each class that has images, by name or number."""
+    mask = worst_case_mask(report) if worst else report.clean_mask
+    labels = labels_of(report)
+    if mask is None or labels is None:
+        return {}
+    right = decode_mask(mask)
+    what = "worst-case robust" if worst else "clean"
+    return {
+        name: proportion(f"{what} accuracy of class {name}", right[labels == label])
+        for label, name in class_names(report).items()
+        if (labels == label).any()
+    }
+
+
+def class_names(report: Report) -> dict[int, str]:
+    """The name of every class of the sets, or its number where none was told."""
+    labels = labels_of(report)
+    manifests = [s.manifest for s in report.sets]
+    card = report.artifact.card
+    names = next((m.class_names for m in manifests if m.class_names), card and card.class_names)
+    count = manifests[0].classes if manifests else 0
+    if labels is not None and len(labels):
+        count = max(count, int(labels.max()) + 1)
+    return {label: names[label] if names else str(label) for label in range(count)}
+
+
+def _clean(report: Report) -> Measured:
+    mask = decode_mask(report.clean_mask or "")
+    return proportion("clean accuracy", mask, REPLAY)
+
+
+def _worst_case(report: Report) -> Measured:
+    mask = decode_mask(worst_case_mask(report) or "")
+    return proportion("worst-case robust accuracy", mask, REPLAY)
+
+
+def _worst_class(report: Report) -> Measured:
+    found = per_class(report, worst=True)
+    if not found:
+        return Measured(
+            metric="worst-case robust accuracy of the worst class", unit="fraction", missing=REPLAY
+        )
+    worst = min(found, key=lambda name: (found[name].value or 0.0, name))
+    mask = found[worst].mask
+    assert mask is not None, "per_class gives classes with images alone"
+    return proportion(f"worst-case robust accuracy of the worst class, {worst},", mask)
+
+
+def _latency(percentile: float) -> Callable[[Report], Measured]:
+    def figure(report: Report) -> Measured:
+        timed, what = report.latency, f"p{round(100 * percentile)} latency"
+        if timed.batch_size != 1:
+            return Measured(
+                metric=f"{what} of one image",
+                unit="ms",
+                missing=f"the artefact is bound to batches of {timed.batch_size}: export it with "
+                "a free batch size",
+            )
+        floor, came = early_stopping_floor(percentile), len(timed.latency_ns)
+        few = (
+            f"{what} needs {floor} samples or more, the report has {came}; "
+            f"run ardx bench with --runs {floor} or more"
+        )
+        return Measured(
+            metric=what,
+            unit="ms",
+            value=percentile_ms(timed, percentile),
+            too_few=few if came < floor else "",
+            samples=came,
+            interval=lambda confidence: _in_ms(timed, percentile, confidence),
+        )
+
+    return figure
+
+
+def _in_ms(timed: Measurement, percentile: float, confidence: float) -> Interval | None:
+    found = quantile_interval(timed.latency_ns, percentile, confidence)
+    return None if found is None else (found[0] / 1e6, found[1] / 1e6)
+
+
+def _throughput(report: Report) -> Measured:
+    timed = report.throughput
+    calls = np.asarray(timed.latency_ns, dtype=np.float64) / 1e9
+
+    def interval(confidence: float) -> Interval | None:
+        if len(calls) < 2:
+            return None
+        z = NormalDist().inv_cdf(0.5 + confidence / 2)
+        half = z * float(calls.std(ddof=1)) / sqrt(len(calls))
+        mean = float(calls.mean())
+        return (
+            None
+            if mean <= half
+            else (timed.batch_size / (mean + half), timed.batch_size / (mean - half))
+        )
+
+    return Measured(
+        metric="throughput",
+        unit="1/s",
+        value=images_per_second(timed),
+        samples=len(calls),
+        interval=interval,
+    )
+
+
+def _energy(report: Report) -> Measured:
+    energy = energy_per_image(report.telemetry, "latency", report.latency)
+    if energy is None:
+        return Measured(
+            metric="energy per image",
+            unit="mJ",
+            missing="run ardx bench where a sensor tells power (a Jetson, a Raspberry Pi 5)",
+        )
+    value, about = energy.per_image_mj, energy.uncertainty_mj
+    return Measured(
+        metric="energy per image",
+        unit="mJ",
+        value=value,
+        samples=energy.samples,
+        interval=lambda _: (value - about, value + about),
+    )
+
+
+def _size(report: Report) -> Measured:
+    return Measured(metric="size", unit="B", value=float(report.artifact.size_bytes))
+
+
+def _memory(report: Report) -> Measured:
+    return Measured(
+        metric="peak memory of the process", unit="B", value=float(report.peak_memory_bytes)
+    )
+
+
+SINGLE: dict[str, Callable[[Report], Measured]] = {
+    "clean": _clean,
+    "worst_case": _worst_case,
+    "worst_class": _worst_class,
+    "latency_p50_ms": _latency(0.5),
+    "latency_p95_ms": _latency(0.95),
+    "latency_p99_ms": _latency(0.99),
+    "images_per_second": _throughput,
+    "energy_mj": _energy,
+    "size_bytes": _size,
+    "memory_bytes": _memory,
+}
