@@ -51,3 +51,15 @@ def worst_case_mask(report: Report) -> str | None:
 def labels_of(report: Report) -> NDArray[np.int64] | None:
     """(N,) class numbers of the replayed images; None where the report does not tell them."""
     return None if report.labels is None else series_array(report.labels)
+
+
+def class_names(report: Report) -> dict[int, str]:
+    """The name of every class of the sets, or its number where none was told."""
+    labels = labels_of(report)
+    manifests = [s.manifest for s in report.sets]
+    card = report.artifact.card
+    names = next((m.class_names for m in manifests if m.class_names), card and card.class_names)
+    count = manifests[0].classes if manifests else 0
+    if labels is not None and len(labels):
+        count = max(count, int(labels.max()) + 1)
+    return {label: names[label] if names else str(label) for label in range(count)}

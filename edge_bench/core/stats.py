@@ -104,6 +104,17 @@ def unpaired_difference_interval(
     return now - was - below, now - was + above
 
 
+def unpaired_p_value(old: tuple[int, int], new: tuple[int, int]) -> float:
+    """Two-sided z-test of two proportions with pooled variance, each (successes, trials)."""
+    (was, before), (now, after) = old, new
+    pooled = (was + now) / (before + after)
+    variance = pooled * (1 - pooled) * (1 / before + 1 / after)
+    if variance == 0:
+        return 1.0
+    z = (now / after - was / before) / sqrt(variance)
+    return 2 * NormalDist().cdf(-abs(z))
+
+
 def quantile_interval(
     values: Sequence[float], quantile: float, confidence: float = 0.95
 ) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray, labels_of
+from edge_bench.core.metrics import BoolArray, class_names, labels_of
 from edge_bench.core.spec import Report
 from edge_bench.core.stats import (
     mcnemar_p_value,
@@ -20,7 +20,7 @@ from edge_bench.core.stats import (
 )
 from edge_bench.policy.baseline import Baseline
 from edge_bench.policy.condition import RELATIVE_DROP, RELATIVE_RISE, Condition, is_fraction
-from edge_bench.policy.measured import Measured, class_names
+from edge_bench.policy.measured import Measured
 from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome, amount
 from edge_bench.policy.policy_file import Policy
 
@@ -116,7 +116,6 @@ def _drop(name: str, figure: Measured, condition: Condition, against: Against) -
         )
     is_paired = condition.metric != "worst_class"
     was, now = float(old.mean()), float(new.mean())
-    limit = condition.limit or 0.0
     scale = was if condition.form == RELATIVE_DROP else 1.0
     if scale == 0:
         return outcome.with_status(PASSED, f"{figure.metric} was 0 before, and cannot fall")
@@ -161,7 +160,7 @@ def _drop_sentence(
 
 def _rise(name: str, figure: Measured, condition: Condition, against: Against) -> Outcome:
     """A change of latency, energy or size; the baseline's figure counts as exact."""
-    outcome, limit = _outcome(name, figure, condition), condition.limit or 0.0
+    outcome = _outcome(name, figure, condition)
     old, confidence = against.baseline.figures.get(name), against.policy.confidence
     if figure.value is None or not old:
         which = "the report" if figure.value is None else "the baseline"

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from edge_bench.core.metrics import BoolArray, decode_mask, labels_of, worst_case_mask
+from edge_bench.core.metrics import BoolArray, class_names, decode_mask, labels_of, worst_case_mask
 from edge_bench.core.spec import Measurement, Report
 from edge_bench.core.stats import (
     early_stopping_floor,
@@ -110,18 +110,6 @@ def per_class(report: Report, worst: bool) -> dict[str, Measured]:
         for label, name in class_names(report).items()
         if (labels == label).any()
     }
-
-
-def class_names(report: Report) -> dict[int, str]:
-    """The name of every class of the sets, or its number where none was told."""
-    labels = labels_of(report)
-    manifests = [s.manifest for s in report.sets]
-    card = report.artifact.card
-    names = next((m.class_names for m in manifests if m.class_names), card and card.class_names)
-    count = manifests[0].classes if manifests else 0
-    if labels is not None and len(labels):
-        count = max(count, int(labels.max()) + 1)
-    return {label: names[label] if names else str(label) for label in range(count)}
 
 
 def _clean(report: Report) -> Measured:

@@ -1,0 +1,1 @@
+"""What changed between two reports, and whether the samples can tell."""

@@ -1,0 +1,171 @@
+"""What changed from one report to another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench.compare.accuracies import (
+    INCONCLUSIVE,
+    AccuracyChange,
+    compare_accuracy,
+    corrected,
+)
+from edge_bench.compare.latencies import LatencyChange, compare_latency
+from edge_bench.core.errors import InputError
+from edge_bench.core.metrics import BoolArray, class_names, decode_mask, labels_of
+from edge_bench.core.spec import Report
+
+MARGIN = 0.01
+LATENCY_MARGIN = 0.05
+PERCENTILES = (0.5, 0.95)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What changed between two reports.
+
+    Attributes:
+        is_paired: both saw the same images, so that they are compared sample by sample.
+        is_same_device: latencies are those of one machine and runtime.
+        accuracies: clean, worst case, and each attack that both saw.
+        classes: worst case (clean where nothing was replayed under attack) of each class.
+        latencies: percentiles that both reports can give.
+        only_old, only_new: attacks that the other did not see.
+        labels: class of each sample, of paired reports that tell it.
+        class_names: of the classes, by number.
+    """
+
+    is_paired: bool
+    is_same_device: bool
+    accuracies: tuple[AccuracyChange, ...]
+    classes: tuple[AccuracyChange, ...]
+    latencies: tuple[LatencyChange, ...]
+    only_old: tuple[str, ...]
+    only_new: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    class_names: dict[int, str]
+
+    @property
+    def headline(self) -> AccuracyChange | None:
+        """The worst case where there is one, else the clean accuracy."""
+        found = {change.metric: change for change in self.accuracies}
+        return found.get("worst_case", found.get("clean"))
+
+    @property
+    def verdict(self) -> str:
+        """That of the headline."""
+        return self.headline.verdict if self.headline else INCONCLUSIVE
+
+
+def compare_reports(
+    old: Report, new: Report, margin: float = MARGIN, latency_margin: float = LATENCY_MARGIN
+) -> Change:
+    """Compare two reports; margins as in `compare_accuracy` and `compare_latency`.
+
+    Example:
+        change = compare_reports(read_report(Path("old.json")), read_report(Path("new.json")))
+        print(change.verdict)
+
+    Raises:
+        InputError: they have nothing in common to compare.
+    """
+    is_paired = old.images_sha256 is not None and old.images_sha256 == new.images_sha256
+    common = [name for name in _attacks(old) if _attacks(new).get(name) == _attacks(old)[name]]
+    if old.clean_mask is not None and new.clean_mask is not None and not is_paired:
+        _require_same_task(old, new)
+    accuracies = tuple(_accuracies(old, new, common, margin, is_paired))
+    latencies = [compare_latency(old, new, p, latency_margin) for p in PERCENTILES]
+    told = tuple(change for change in latencies if change is not None)
+    if not accuracies and not told:
+        raise InputError(
+            "the two reports have nothing in common to compare: neither replayed images nor "
+            "latencies of equal batches; run ardx bench on both with the same --sets"
+        )
+    labels = labels_of(new) if is_paired else None
+    return Change(
+        is_paired=is_paired,
+        is_same_device=_machine(old) == _machine(new),
+        accuracies=accuracies,
+        classes=_classes(old, new, common, margin, is_paired),
+        latencies=told,
+        only_old=tuple(name for name in _attacks(old) if name not in common),
+        only_new=tuple(name for name in _attacks(new) if name not in common),
+        labels=None if labels is None else tuple(int(label) for label in labels),
+        class_names=class_names(new),
+    )
+
+
+def _attacks(report: Report) -> dict[str, object]:
+    """By name what was run; the same name with another budget is another attack."""
+    return {s.name: s.manifest.attack for s in report.sets}
+
+
+def _machine(report: Report) -> tuple[object, ...]:
+    device, backend = report.device, report.backend
+    return device.device, device.board, device.cpu, device.power_mode, backend.name, backend.threads
+
+
+def _require_same_task(old: Report, new: Report) -> None:
+    datasets = [next((s.manifest.dataset for s in report.sets), None) for report in (old, new)]
+    if None not in datasets and datasets[0] != datasets[1]:
+        raise InputError(
+            f"the two reports are of other datasets, {datasets[0]} and {datasets[1]}; a difference "
+            "of their accuracies says nothing: compare reports of one dataset"
+        )
+
+
+def worst_case(report: Report, names: list[str]) -> BoolArray | None:
+    """Right on the clean image and under each set of these names; None without any."""
+    if report.clean_mask is None or not names:
+        return None
+    mask = decode_mask(report.clean_mask)
+    for result in report.sets:
+        if result.name in names:
+            mask = mask & decode_mask(result.mask)
+    return mask
+
+
+def _accuracies(
+    old: Report, new: Report, common: list[str], margin: float, is_paired: bool
+) -> Iterator[AccuracyChange]:
+    if old.clean_mask is None or new.clean_mask is None:
+        return
+    at = np.arange(len(new.clean_mask)) if is_paired else None
+    yield compare_accuracy(
+        "clean", decode_mask(old.clean_mask), decode_mask(new.clean_mask), margin, at
+    )
+    worst = worst_case(old, common), worst_case(new, common)
+    if worst[0] is not None and worst[1] is not None:
+        yield compare_accuracy("worst_case", worst[0], worst[1], margin, at)
+    masks = [{s.name: decode_mask(s.mask) for s in report.sets} for report in (old, new)]
+    for name in common:
+        yield compare_accuracy(f"attack:{name}", masks[0][name], masks[1][name], margin, at)
+
+
+def _classes(
+    old: Report, new: Report, common: list[str], margin: float, is_paired: bool
+) -> tuple[AccuracyChange, ...]:
+    labels = [labels_of(new) if is_paired else labels_of(old), labels_of(new)]
+    masks = [_headline_mask(report, common) for report in (old, new)]
+    if labels[0] is None or labels[1] is None or masks[0] is None or masks[1] is None:
+        return ()
+    found = []
+    for label, name in class_names(new).items():
+        of_class = [numbers == label for numbers in (labels[0], labels[1])]
+        if of_class[0].any() and of_class[1].any():
+            at: NDArray[np.int64] | None = np.flatnonzero(of_class[1]) if is_paired else None
+            parts = masks[0][of_class[0]], masks[1][of_class[1]]
+            found.append(compare_accuracy(f"class:{name}", *parts, margin, at))
+    order = [change.metric for change in found]
+    return tuple(sorted(corrected(found), key=lambda change: order.index(change.metric)))
+
+
+def _headline_mask(report: Report, common: list[str]) -> BoolArray | None:
+    if report.clean_mask is None:
+        return None
+    worst = worst_case(report, common)
+    return decode_mask(report.clean_mask) if worst is None else worst
