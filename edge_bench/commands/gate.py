@@ -10,7 +10,20 @@ import typer
 
 from edge_bench.commands.console import print_json
 from edge_bench.commands.flags import Json, command
-from edge_bench.core.errors import EXIT_GATE_FAILED
+from edge_bench.commands.gate_policy import (
+    OutputFlags,
+    PolicyFlags,
+    judged,
+    policy_of,
+    update_baseline,
+    write_outputs,
+)
+from edge_bench.core.errors import (
+    EXIT_GATE_FAILED,
+    EXIT_INCONCLUSIVE,
+    EXIT_PASS,
+    InputError,
+)
 
 if TYPE_CHECKING:
     from edge_bench.core.spec import Violation
@@ -37,7 +50,9 @@ class ConditionFlags:
     no_throttling: Annotated[
         bool, typer.Option("--no-throttling", help="Refuse what was measured while throttled.")
     ] = False
-    baseline: Annotated[Path | None, typer.Option(help="Earlier report to compare with.")] = None
+    baseline: Annotated[
+        Path | None, typer.Option(help="Earlier report, or baseline, to compare with.")
+    ] = None
     max_robust_drop: Annotated[
         float | None, typer.Option(help="Largest drop against --baseline, a fraction.")
     ] = None
@@ -55,31 +70,47 @@ class GateFlags:
 
     report: Annotated[Path, typer.Argument(help="Report written by bench.")]
     held_to: ConditionFlags
+    decided: PolicyFlags
+    outputs: OutputFlags
     json_summary: Json = False
 
 
 def run_gate(flags: GateFlags) -> None:
-    """Pass (exit 0) or fail (exit 1) a report, with a sentence per violation.
+    """Pass (exit 0) or fail (exit 1) a report, with a sentence per violation; undecided: exit 4.
 
     Example: ardx gate report.json --min-robust-accuracy 0.45 --max-latency-p95-ms 30
     """
-    from edge_bench.core.spec import Gate, Report
-    from edge_bench.files.store import read_json
-    from edge_bench.policy.gate import check
+    from edge_bench.files.report_file import read_report
+    from edge_bench.policy.baseline import read_baseline
+    from edge_bench.policy.broken import broken
+    from edge_bench.policy.condition import CHANGES
+    from edge_bench.policy.told import as_json, lines
 
-    conditions = Gate(**flags.held_to.conditions())
-    what, baseline = "a report of ardx bench", flags.held_to.baseline
-    old = read_json(baseline, Report, what) if baseline else None
-    violations = check(read_json(flags.report, Report, what), conditions, old)
-    if flags.json_summary:
-        print_json(verdict(violations))
+    policy = policy_of(flags.decided, flags.held_to.conditions())
+    report, path = read_report(flags.report), flags.held_to.baseline
+    what_broke = None
+    if flags.decided.update_baseline:
+        decision = update_baseline(report, policy, path)
     else:
-        print_verdict(violations)
-    if violations:
-        raise typer.Exit(EXIT_GATE_FAILED)
+        if path is not None and all(c.form not in CHANGES for c in policy.conditions):
+            raise InputError(
+                "--baseline and --max-robust-drop: expected both or neither, or a condition such "
+                "as 'drop(worst_case) <= 1%'"
+            )
+        baseline = read_baseline(path) if path else None
+        decision = judged(report, policy, baseline, flags.decided.artifact)
+        what_broke = broken(report, baseline)
+    write_outputs(flags.outputs, report, decision, what_broke)
+    if flags.json_summary:
+        print_json(as_json(decision, what_broke))
+    elif flags.outputs.md != Path("-"):
+        print(*lines(decision, what_broke), sep="\n")
+    if code := EXITS[decision.status]:
+        raise typer.Exit(code)
 
 
 gate = command("gate", GateFlags, run_gate)
+EXITS = {"passed": EXIT_PASS, "failed": EXIT_GATE_FAILED, "inconclusive": EXIT_INCONCLUSIVE}
 
 
 def verdict(violations: list[Violation]) -> dict[str, object]:

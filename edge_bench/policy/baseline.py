@@ -7,7 +7,7 @@ import binascii
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from edge_bench.files.store import TEXT, read_json, require_file
 from edge_bench.policy.condition import PERFORMANCE
 from edge_bench.policy.measured import measured
 
-WHAT = "a baseline, or a report of ardx bench"
+WHAT = "a report of ardx bench, or a baseline made of one"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,13 +149,22 @@ def read_baseline(path: Path) -> Baseline:
     return read_json(path, Baseline, WHAT)
 
 
+def is_baseline(path: Path) -> bool:
+    """Has the file what only a baseline has?"""
+    return "figures" in _fields(path)
+
+
 def _is_report(path: Path) -> bool:
-    """Has it what only a report has? A file that cannot be read is left to who reads it."""
+    return "latency" in _fields(path)
+
+
+def _fields(path: Path) -> dict[str, Any]:
+    """Of a JSON file; none of one that cannot be read, which is left to who reads it."""
     try:
         found = json.loads(require_file(path, WHAT).read_text(encoding=TEXT))
     except ValueError:
-        return False
-    return isinstance(found, dict) and "latency" in found
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _mean(mask: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
 from edge_bench.core.errors import InconclusiveError, InputError
@@ -82,6 +82,15 @@ def _as_asked(outcome: Outcome, policy: Policy) -> Outcome:
 
 
 def _decided(
+    report: Report, condition: Condition, policy: Policy, given: Circumstances
+) -> list[Outcome]:
+    found = _held(report, condition, policy, given)
+    # What was given as an option is called as the option.
+    option = condition.said.split()[0] if condition.said.startswith("--") else None
+    return [replace(outcome, condition=option) for outcome in found] if option else found
+
+
+def _held(
     report: Report, condition: Condition, policy: Policy, given: Circumstances
 ) -> list[Outcome]:
     if condition.metric in WORDS:

@@ -18,13 +18,19 @@ TOLERANCE = 0.005
 
 def doubts_about(report: Report, sets: list[AdversarialSet]) -> list[str]:
     """Sentences about a report of the replayed `sets`."""
+    found = doubts_in(report)
+    return [*found, *_above_parent(report, sets)] if sets else found
+
+
+def doubts_in(report: Report) -> list[str]:
+    """Sentences about a report that follow from it alone."""
     other_runtime = difference_sentence(report)
     found = [other_runtime] if other_runtime else []
     found += _throttled(report)
     found += [f"timing of {name}: {v}" for name, v in stabilities(report).items() if not v.stable]
-    if not sets:
+    if not report.sets:
         return ["no --sets given: accuracy and robustness were not measured", *found]
-    return [*found, *_upper_bound(report), *_above_parent(report, sets), *_black_box(report)]
+    return [*found, *_upper_bound(report), *_black_box(report)]
 
 
 def _throttled(report: Report) -> list[str]:

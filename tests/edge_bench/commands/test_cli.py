@@ -383,7 +383,9 @@ def test_a_gate_tells_a_machine_that_all_passed(invoke: Invoke, report: Path) ->
         0,
         "--json",
     )
-    assert (code, json.loads(stdout)) == (0, {"passed": True, "violations": []})
+    told = json.loads(stdout)
+    assert (code, told["passed"], told["violations"], told["status"]) == (0, True, [], "passed")
+    assert [o["status"] for o in told["outcomes"]] == ["passed"] * 5
 
 
 @pytest.mark.parametrize(
@@ -418,8 +420,9 @@ def test_too_few_latency_samples_end_with_code_4(
 ) -> None:
     write_json(out, make_report(latency_ms=[1.0] * 20), False)
     code, stdout, stderr = invoke("gate", out, "--max-latency-p95-ms", 5)
-    assert (code, stdout) == (4, "")
-    assert_one_sentence(stderr)
+    undecided, verdict = stdout.splitlines()
+    assert (code, verdict, stderr) == (4, "gate: inconclusive", "")
+    assert undecided.startswith("gate: undecided: p95 latency needs 130 samples or more")
 
 
 @pytest.mark.parametrize(
@@ -431,7 +434,7 @@ def test_too_few_latency_samples_end_with_code_4(
         (("torn.json", "--max-size-bytes", "9"), "expected a report of ardx bench as JSON"),
         (("report.json", "--min-robust-accuracy", "45"), "expected a fraction from 0 to 1"),
         (("report.json", "--max-latency-p95-ms", "0"), "expected a value above 0"),
-        (("report.json", "--max-robust-drop", "0.1"), "expected both or neither"),
+        (("report.json", "--max-robust-drop", "0.1"), "compares with a baseline; give --baseline"),
         (("report.json", "--baseline", "report.json"), "nothing to check"),
         (
             ("report.json", "--baseline", "none.json", "--max-robust-drop", "0"),

@@ -1,0 +1,156 @@
+"""`gate`: the policy and its circumstances from options, and the verdict to where it goes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edge_bench.core.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_bench.core.spec import Report
+    from edge_bench.policy.baseline import Baseline
+    from edge_bench.policy.broken import Broken
+    from edge_bench.policy.outcome import Verdict
+    from edge_bench.policy.policy_file import Policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyFlags:
+    """How strictly conditions are decided, beside what they are."""
+
+    policy: Annotated[
+        Path | None, typer.Option(help="TOML file of conditions in tiers; doubts count, too.")
+    ] = None
+    require: Annotated[
+        list[str] | None,
+        typer.Option(help="A condition, such as 'worst_case >= 45%' or 'drop(clean) <= 1%'."),
+    ] = None
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Decide by intervals of this confidence, such as 0.95."),
+    ] = None
+    artifact: Annotated[
+        Path | None, typer.Option(help="The file that ships, which the report must be of.")
+    ] = None
+    update_baseline: Annotated[
+        bool,
+        typer.Option("--update-baseline", help="Write --baseline from this report, if it passes."),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFlags:
+    """Where the verdict goes besides stdout."""
+
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit's XML here.")] = None
+    md: Annotated[
+        Path | None, typer.Option(help="Write a comment in Markdown here; - for stdout.")
+    ] = None
+
+
+def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
+    """The policy of the file, with the conditions that were given as options before its own.
+
+    Raises:
+        InputError: nothing to check, or a condition that says nothing.
+    """
+    from edge_bench.core.spec import Gate
+    from edge_bench.policy.condition import UNDOUBTED, Condition, parse_condition
+    from edge_bench.policy.gate import conditions_of
+    from edge_bench.policy.policy_file import Policy, check_conditions, read_policy
+
+    given = conditions_of(Gate(**options))
+    given += tuple(parse_condition(text) for text in flags.require or ())
+    policy = Policy(conditions=())
+    if flags.policy is not None:
+        policy = read_policy(flags.policy)
+        given += policy.conditions
+        if all(condition.metric != UNDOUBTED for condition in given):
+            given += (Condition(metric=UNDOUBTED, said=UNDOUBTED),)
+    if not given:
+        raise InputError(
+            "nothing to check; give a condition such as --min-robust-accuracy 0.45, or --policy"
+        )
+    check_conditions(given, str(flags.policy or "the options"))
+    if flags.confidence is not None:
+        if not 0.5 < flags.confidence < 1:
+            raise InputError(
+                f"--confidence {flags.confidence:g}: expected a number between 0.5 and 1, such as "
+                "0.95"
+            )
+        policy = replace(policy, confidence=flags.confidence)
+    return replace(policy, conditions=given)
+
+
+def judged(
+    report: Report, policy: Policy, baseline: Baseline | None, artifact: Path | None
+) -> Verdict:
+    """The verdict on `report`."""
+    from edge_bench.files.external_data import model_files
+    from edge_bench.files.store import identity, require_file
+    from edge_bench.policy.evaluate import Circumstances, evaluate
+    from edge_bench.report.doubts import doubts_in
+
+    sha256 = None
+    if artifact is not None:
+        require_file(artifact, "the artefact that ships")
+        sha256, _ = identity(model_files(artifact))
+    circumstances = Circumstances(
+        baseline=baseline, artifact_sha256=sha256, doubts=tuple(doubts_in(report))
+    )
+    return evaluate(report, policy, circumstances)
+
+
+def update_baseline(report: Report, policy: Policy, path: Path | None) -> Verdict:
+    """Judge the report by all but its changes, and make it the baseline where it passes.
+
+    Raises:
+        InputError: no --baseline to write.
+    """
+    from edge_bench.files.store import write_json
+    from edge_bench.policy.baseline import WHAT, baseline_of, is_baseline
+    from edge_bench.policy.condition import VALUE
+    from edge_bench.policy.outcome import PASSED
+
+    if path is None:
+        raise InputError("--update-baseline: expected --baseline FILE to write; give it")
+    if path.exists() and not is_baseline(path):
+        raise InputError(
+            f"{path}: --update-baseline writes over a baseline alone, and this is none ({WHAT}); "
+            "name another file"
+        )
+    standing = tuple(c for c in policy.conditions if c.form == VALUE)
+    verdict = judged(report, replace(policy, conditions=standing), None, None)
+    if verdict.status == PASSED:
+        write_json(path, baseline_of(report), force=True)
+    return verdict
+
+
+def write_outputs(
+    flags: OutputFlags, report: Report, verdict: Verdict, what_broke: Broken | None
+) -> None:
+    """The files that were asked for, and what GitHub shows where it runs this."""
+    from edge_bench.files.store import atomic_file
+    from edge_bench.policy.told import as_github, as_junit, as_markdown
+
+    if flags.junit is not None:
+        text = as_junit(verdict, report)
+        with atomic_file(flags.junit, force=True) as partial:
+            partial.write_text(text, encoding="utf-8")
+    markdown = as_markdown(verdict, report, what_broke)
+    if flags.md == Path("-"):
+        print(markdown, end="")
+    elif flags.md is not None:
+        with atomic_file(flags.md, force=True) as partial:
+            partial.write_text(markdown, encoding="utf-8")
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in as_github(verdict, what_broke):
+            print(line)
+        if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(markdown)
