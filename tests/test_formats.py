@@ -46,6 +46,7 @@ from edge_bench.files.sets import as_unit, open_sets
 from edge_bench.files.store import from_json, read_json, sha256_file, to_json
 from edge_bench.files.unpack import unpacked
 from edge_bench.options.bench import BenchOptions
+from edge_bench.policy.baseline import Baseline
 from edge_bench.policy.gate import check, read_conditions
 from edge_bench.report.compare import Comparison
 from edge_bench.robustness.inference import stored_logits
@@ -60,6 +61,7 @@ ENGINE = next((OLD / "engines").glob("*.engine"))
 JSON_FILES: dict[str, tuple[Path, type[Any]]] = {
     "set_manifest": (OLD / "sets" / "fgsm" / "manifest.json", SetManifest),
     "report": (OLD / "report.json", Report),
+    "baseline": (OLD.parent / "0.2.0" / "baseline.json", Baseline),
     "comparison": (OLD / "comparison.json", Comparison),
     "evaluation": (OLD / "evaluation.json", EvaluationRecord),
     "engine_record": (record_path(ENGINE), EngineRecord),
