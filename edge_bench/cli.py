@@ -1,4 +1,4 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `compare`.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `compare`, `report`.
 
 The root `ardx` mounts them beside its own.
 """
@@ -13,6 +13,7 @@ from edge_bench.commands.compare import compare
 from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
+from edge_bench.commands.report import report
 
 app = typer.Typer(
     cls=Stages,
@@ -27,3 +28,4 @@ app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
 app.command("compare")(compare)
+app.command("report")(report)
