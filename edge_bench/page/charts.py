@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 5.6
+WIDTH = 4.7
 """Inches of 72 points: about the width of a phone, so that letters are as large as the text's."""
 # Stand-ins that matplotlib draws with, and what each becomes.
 INK, SOFT, GRID, GROUND = "#010101", "#020202", "#030303", "#040404"
@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "ardx",
     "text.parse_math": False,
-    "font.size": 9,
+    "font.size": 8.5,
     "text.color": INK,
     "axes.labelcolor": SOFT,
     "axes.edgecolor": GRID,
@@ -45,10 +45,10 @@ SETTINGS: dict[str, Any] = {
 STYLE = re.compile(r' style="([^"]*)"')
 FONT = re.compile(r"(?:font-size:|font:)[^;]*?([\d.]+)px")
 NAMED = re.compile(r' id="([^"]+)"')
-PRESENTATION = frozenset(
-    "fill stroke stroke-width stroke-dasharray stroke-dashoffset stroke-linejoin stroke-linecap "
-    "stroke-opacity fill-opacity opacity text-anchor".split()
-)
+PRESENTATION = {
+    *("fill", "fill-opacity", "opacity", "stroke", "stroke-dasharray", "stroke-dashoffset"),
+    *("stroke-linecap", "stroke-linejoin", "stroke-opacity", "stroke-width", "text-anchor"),
+}
 
 Bar = tuple[str, float, float, float]
 """A label, a value, and the ends of its interval."""
@@ -179,7 +179,7 @@ def lines(
                 transform=axes.get_xaxis_transform(),
                 ha="center",
                 va="bottom",
-                fontsize=8,
+                fontsize=7.5,
                 color=SOFT,
             )
         if band is not None:
@@ -205,7 +205,7 @@ def lines(
         axes.set_ylabel(axes_names[1])
         axes.grid(axis="y", linewidth=0.6)
         if len(series) > 1 or marks or band is not None:
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=8)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, fontsize=7.5)
     return drawn.svg
 
 
@@ -231,7 +231,7 @@ def trade_off(
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.grid(linewidth=0.6)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1, fontsize=8)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=1, fontsize=7.5)
     return drawn.svg
 
 

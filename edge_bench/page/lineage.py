@@ -10,10 +10,17 @@ from edge_bench.core.spec import ModelCard, Report
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.page.parts import Row, Section, Table, shown
 from edge_bench.page.speed import shown_long
+from edge_bench.page.verdict import named
 from edge_bench.report.doubts import doubts_about
 from edge_bench.timing.stability import stabilities
 
 LONGEST_SETTING = 200
+TAUGHT = {
+    "start_sha256": "first weights",
+    "clean_teacher_sha256": "clean teacher",
+    "teacher_sha256": "teacher",
+}
+"""Files that a recipe names by their hash."""
 
 
 def lineage_section(report: Report) -> Section:
@@ -21,9 +28,9 @@ def lineage_section(report: Report) -> Section:
     artifact, card = report.artifact, report.artifact.card
     rows: list[Row] = []
     if card is not None:
-        rows += _steps(card)
+        rows += _steps(report, card)
     what = f"{card.precision}, {shown(card.architecture)}" if card else "no card of ardx in it"
-    rows.append(("measured file", shown(artifact.path), what, artifact.sha256))
+    rows.append(("measured file", named(report), what, artifact.sha256))
     rows.append(("runtime", report.backend.name, shown(report.backend.version), "-"))
     if report.fingerprint:
         other = report.fingerprint.backend
@@ -50,18 +57,15 @@ def doubts_section(report: Report, sets: list[AdversarialSet]) -> Section:
     return Section(key="doubts", title="Doubts", paragraphs=(told,), points=tuple(points))
 
 
-def _steps(card: ModelCard) -> Iterator[Row]:
-    """The files before, as far as the card names them: a card knows its parent's hash alone."""
-    teacher = card.recipe.get("teacher_sha256")
-    if isinstance(teacher, str):
-        yield ("teacher", "-", "taught it", shown_long(teacher))
+def _steps(report: Report, card: ModelCard) -> Iterator[Row]:
+    """The files before, by the hashes that the card holds and the names that the sets tell."""
+    names = {s.manifest.source_sha256: s.manifest.source_name for s in report.sets}
+    for key, what in TAUGHT.items():
+        if isinstance(sha256 := card.recipe.get(key), str):
+            yield (what, shown(names.get(sha256, "-")), "of its training", shown(sha256))
     if card.parent_sha256 is not None:
-        yield (
-            "made from",
-            "-",
-            f"its parent, trained on {shown(card.dataset)}",
-            card.parent_sha256,
-        )
+        name = shown(names.get(card.parent_sha256, "-"))
+        yield ("made from", name, f"weights, trained on {shown(card.dataset)}", card.parent_sha256)
 
 
 def _machine(report: Report) -> tuple[Row, ...]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LONGEST_NAME = 60
+LONGEST_NAME = 72
+"""Characters; a sha256 has 64."""
 LISTED = 40
 """Samples that a list of indices names."""
 
@@ -112,6 +113,11 @@ def percent(fraction: float) -> str:
 def interval(low: float, high: float) -> str:
     """`38.1 to 44.4 %`."""
     return f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def number(value: float) -> str:
+    """Four digits, and no powers of ten where a figure is large."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def size(count: int) -> str:

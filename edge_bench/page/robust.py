@@ -82,7 +82,7 @@ def classes_section(report: Report) -> Section:
     drawn = found[:DRAWN_CLASSES]
     part = f" The {len(drawn)} worst of {len(found)} are drawn." if len(drawn) < len(found) else ""
     svg = pairs(title, sentence, "classes", [(shown(c.name), c.value, w.value) for c, w in drawn])
-    figure = Figure(title=title, description=sentence, svg=svg, table=table)
+    figure = Figure(title=title, description=sentence.rstrip("."), svg=svg, table=table)
     return Section(key="classes", title=title, paragraphs=(sentence + part,), figures=(figure,))
 
 

@@ -50,7 +50,10 @@ def each_section(reports: list[Report]) -> Section:
         key="each",
         title="Each report",
         paragraphs=("A page of one report tells all of it: ardx report REPORT --html PAGE.",),
-        points=tuple(f"{name}: {verdict(report)}" for name, report in them),
+        points=tuple(
+            verdict(report) if name == named(report) else f"{name}: {verdict(report)}"
+            for name, report in them
+        ),
     )
 
 

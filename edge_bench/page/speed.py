@@ -24,7 +24,7 @@ from edge_bench.core.spec import Measurement, Report
 from edge_bench.core.stats import percentile_ms
 from edge_bench.page.charts import Line, histogram, lines
 from edge_bench.page.facts import PERCENTILES, latency
-from edge_bench.page.parts import Figure, Row, Section, Table, shown
+from edge_bench.page.parts import Figure, Row, Section, Table, number, shown
 from edge_bench.report.device_summary import device_rows
 from edge_bench.report.summary import SWEEP_HEADER, performance_rows, sweep_rows
 
@@ -56,7 +56,10 @@ def speed_section(report: Report) -> Section:
         Table(
             caption="Speed and memory",
             header=("figure", "value"),
-            rows=tuple((shown_row[0], shown_row[1]) for shown_row in performance_rows(report)),
+            rows=tuple(
+                (name, value.replace("see above", "see Doubts"))
+                for name, value in performance_rows(report)
+            ),
         )
     ]
     if rows := device_rows(report):
@@ -107,9 +110,9 @@ def _distribution(timed: Measurement) -> Figure:
     for fact in (latency(timed, quantile) for quantile in PERCENTILES):
         ends = "too few calls"
         if fact.low is not None and fact.high is not None:
-            ends = f"{fact.low:.4g} to {fact.high:.4g} ms"
-        rows.append((fact.name, f"{fact.value:.4g} ms", ends))
-    rows.append(("slowest call", f"{samples.max():.4g} ms", ""))
+            ends = f"{number(fact.low)} to {number(fact.high)} ms"
+        rows.append((fact.name, f"{number(fact.value)} ms", ends))
+    rows.append(("slowest call", f"{number(samples.max())} ms", ""))
     header = ("latency", "value", "95% interval")
     table = Table(caption=title, header=header, rows=tuple(rows))
     return Figure(title=title, description=description, svg=svg, table=table)
@@ -123,7 +126,7 @@ def _drift(title: str, key: str, samples: FloatArray, unit: str) -> Figure:
     change = middle[-1] / max(middle[0], 1e-9) - 1
     description = (
         f"From the first to the last part of the run the median changed by {change:+.1%}, from "
-        f"{middle[0]:.4g} to {middle[-1]:.4g} {unit}"
+        f"{number(middle[0])} to {number(middle[-1])} {unit}"
     )
     x = (ends - np.array([len(part) for part in parts]) / 2).tolist()
     svg = lines(
@@ -135,7 +138,7 @@ def _drift(title: str, key: str, samples: FloatArray, unit: str) -> Figure:
         band=(low, high),
     )
     rows = tuple(
-        (f"to call {end:,}", f"{m:.4g}", f"{b:.4g} to {e:.4g}")
+        (f"to call {end:,}", f"{number(m)}", f"{number(b)} to {number(e)}")
         for end, m, b, e in zip(ends.tolist(), middle, low, high, strict=True)
     )
     table = Table(caption=title, header=("part", f"median, {unit}", "5 to 95 %"), rows=rows)
@@ -171,7 +174,8 @@ def _sensors(telemetry: Telemetry | None, quantity: str) -> list[Figure]:
     throttled = f"; throttling is marked {len(marks)} times" if marks else ""
     fewer = f"; {len(read) - DRAWN} more sensors are in the table" if len(read) > DRAWN else ""
     description = (
-        f"{shown(series.name)} lay between {y.min():.4g} and {y.max():.4g} {unit}{throttled}{fewer}"
+        f"{shown(series.name)} lay between {number(y.min())} and {number(y.max())} {unit}"
+        f"{throttled}{fewer}"
     )
     svg = lines(title, description, quantity, drawn, ("s", unit), spans=spans, marks=marks)
     rows = tuple(row for s, x, y in read for row in _by_phase(telemetry, s.name, x, y))
@@ -221,6 +225,6 @@ def _by_phase(telemetry: Telemetry, name: str, x: FloatArray, y: FloatArray) -> 
     for phase, begin, end in spans or [("all", -np.inf, np.inf)]:
         inside = y[(x >= begin) & (x <= end)]
         if len(inside):
-            told = [f"{value:.4g}" for value in (inside.min(), inside.mean(), inside.max())]
+            told = [f"{number(value)}" for value in (inside.min(), inside.mean(), inside.max())]
             rows.append((shown(name), shown(phase), *told))
     return rows
