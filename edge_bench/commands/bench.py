@@ -66,7 +66,7 @@ def run_bench(flags: BenchFlags) -> None:
             options = with_bundled_engine(options, parts.engines, flags.model)
         asked = Asked(
             parts=parts,
-            path=str(flags.model) if parts.model == flags.model else _inside(flags.model, parts),
+            path=_told(flags.model, parts),
             sets=open_sets(parts.sets) if parts.sets else [],
             options=options,
             square=square,
@@ -95,8 +95,12 @@ def run_bench(flags: BenchFlags) -> None:
 bench = command("bench", BenchFlags, run_bench)
 
 
-def _inside(model: Path, parts: Unpacked) -> str:
-    return f"{model}: {parts.model.name}"
+def _told(model: Path, parts: Unpacked) -> str:
+    """How a report names the artefact: nothing in it tells of the machine."""
+    from edge_bench.files.store import public_path
+
+    told = public_path(model)
+    return told if parts.model == model else f"{told}: {parts.model.name}"
 
 
 @contextmanager

@@ -31,9 +31,16 @@ def gallery_section(report: Report, sets: list[AdversarialSet]) -> Section:
     if not sets:
         why = "No pictures: give --sets with the folder of the sets that bench replayed."
         return Section(key="gallery", title=TITLE, paragraphs=(why,))
-    found, tiles, spent = _chosen(report, sets), [], 0
-    for opened, index in found:
-        tile = _tile(report, opened, index)
+    chosen = _chosen(report, sets)
+    before = _answers(report, report.clean_answers, [index for _, index in chosen])
+    after = {
+        r.name: _answers(report, r.answers, [i for o, i in chosen if o.name == r.name])
+        for r in report.sets
+    }
+    names, tiles, spent = class_names(report), [], 0
+    for opened, index in chosen:
+        said = before.get(index), after[opened.name].get(index)
+        tile = _tile(opened, index, names, said)
         spent += len(tile.clean) + len(tile.perturbed) + len(tile.difference)
         if spent > BUDGET:
             break
@@ -98,31 +105,41 @@ def _chosen(report: Report, sets: list[AdversarialSet]) -> list[tuple[Adversaria
     return turns[:TILES]
 
 
-def _tile(report: Report, opened: AdversarialSet, index: int) -> Tile:
+def _tile(
+    opened: AdversarialSet,
+    index: int,
+    names: dict[int, str],
+    said: tuple[Answer | None, Answer | None],
+) -> Tile:
     clean = as_unit(np.asarray(opened.clean[index : index + 1]))[0]
     perturbed = as_unit(np.asarray(opened.images[index : index + 1]))[0]
     change = perturbed - clean
     largest = max(float(np.abs(change).max()), 1 / 255)
-    names = class_names(report)
     label = int(opened.labels[index])
-    result = next(r for r in report.sets if r.name == opened.name)
     return Tile(
         title=f"{shown(opened.name)}, sample {index}",
         label=shown(names.get(label, str(label))),
         clean=_picture(clean),
         perturbed=_picture(perturbed),
         difference=_picture(0.5 + change / (2 * largest)),
-        before=_answer(report.clean_answers, index, names),
-        after=_answer(result.answers, index, names),
+        before=said[0],
+        after=said[1],
     )
 
 
-def _answer(answers: Answers | None, index: int, names: dict[int, str]) -> Answer | None:
-    if answers is None:
-        return None
-    said = int(series_array(answers.predicted)[index])
-    sure = int(series_array(answers.confidence)[index]) / answers.CONFIDENCE_STEPS
-    return Answer(name=shown(names.get(said, str(said))), confidence=f"{100 * sure:.0f} %")
+def _answers(report: Report, answers: Answers | None, indices: list[int]) -> dict[int, Answer]:
+    """What was said of these samples; nothing where the report does not tell it."""
+    if answers is None or not indices:
+        return {}
+    names = class_names(report)
+    said, sure = series_array(answers.predicted), series_array(answers.confidence)
+    return {
+        index: Answer(
+            name=shown(names.get(int(said[index]), str(said[index]))),
+            confidence=f"{100 * int(sure[index]) / answers.CONFIDENCE_STEPS:.0f} %",
+        )
+        for index in indices
+    }
 
 
 def _picture(image: NDArray[Any]) -> str:

@@ -9,6 +9,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from io import StringIO
+from xml.sax.saxutils import escape
 
 from edge_bench.core.spec import Report
 from edge_bench.core.version import __version__
@@ -23,7 +24,7 @@ from edge_bench.page.speed import speed_section
 from edge_bench.page.verdict import named, threats_section, verdict_section
 
 CSV_HEADER = ("report", "metric", "of", "value", "low_95", "high_95", "unit", "samples")
-MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$@!])")
+MARKDOWN = re.compile(r"([\\`*_{}\[\]#|~$@!])")
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -147,4 +148,4 @@ def _row(cells: Iterable[str]) -> str:
 
 def _plain(text: str) -> str:
     """Text that Markdown does not take for markup."""
-    return MARKDOWN.sub(r"\\\1", text).replace("&", "&amp;")
+    return MARKDOWN.sub(r"\\\1", escape(text))

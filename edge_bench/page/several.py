@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_bench.core.spec import Report
 from edge_bench.page.charts import trade_off
 from edge_bench.page.facts import WORST, Fact, accuracies, energies, latency
-from edge_bench.page.parts import Figure, Row, Section, Table, interval, percent, size
+from edge_bench.page.parts import Figure, Row, Section, Table, interval, percent, shown, size
 from edge_bench.page.verdict import device_named, named, verdict
 
 Named = tuple[str, Report]
@@ -31,6 +31,14 @@ def comparison_section(reports: list[Report]) -> Section:
         else "They were not all asked about the same images, so differences of accuracy are also "
         "differences of images."
     )
+    attacks = [{s.name: s.manifest.attack for s in report.sets} for report in reports]
+    if any(found != attacks[0] for found in attacks):
+        common = [name for name in attacks[0] if all(name in found for found in attacks)]
+        which = f"only {', '.join(map(shown, common))} in common" if common else "none in common"
+        alike += (
+            f" They were not attacked alike, with {which}, so a worst case that looks better may "
+            "only have met less."
+        )
     tables = [_side_by_side(them)]
     if any(report.sets for report in reports):
         tables.append(_by_attack(them))
@@ -134,7 +142,7 @@ def _by_attack(them: list[Named]) -> Table:
     attacks = list(dict.fromkeys(attack for facts in found.values() for attack in facts))
     attacks.sort(key=lambda attack: attack == WORST)
     rows = [
-        (attack, *(percent(f[attack].value) if attack in f else "-" for f in found.values()))
+        (shown(attack), *(percent(f[attack].value) if attack in f else "-" for f in found.values()))
         for attack in attacks
     ]
     return Table(caption="Accuracy by attack", header=("images", *found), rows=tuple(rows))
