@@ -48,7 +48,7 @@ def verdict(report: Report) -> str:
     assert worst.low is not None
     assert worst.high is not None
     attacks = len(report.sets)
-    by = "the one attack tried" if attacks == 1 else f"the worst of the {attacks} attacks tried"
+    by = "the one attack tried" if attacks == 1 else f"every one of the {attacks} attacks tried"
     return (
         f"{what} stays right on {percent(worst.value)} of {clean.samples:,} images under {by} "
         f"(95% interval {interval(worst.low, worst.high)}), of {percent(clean.value)} unattacked; "
@@ -60,7 +60,7 @@ def verdict_section(report: Report) -> Section:
     """The verdict and the figures that stand for it."""
     found = {fact.name: fact for fact in accuracies(report)}
     heads = []
-    for name, title in ((WORST, "Worst-case robust accuracy"), ("clean", "Clean accuracy")):
+    for name, title in ((WORST, "Robust, worst case"), ("clean", "Clean accuracy")):
         fact = found.get(name)
         if fact is not None and fact.low is not None and fact.high is not None:
             note = f"{interval(fact.low, fact.high)} at 95%, {fact.samples:,} images"

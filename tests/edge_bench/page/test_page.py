@@ -223,8 +223,8 @@ def test_the_same_report_gives_the_same_bytes(written: Written, tmp_path: Path) 
     texts = set()
     for seed in ("1", "2"):
         out = tmp_path / f"{seed}.html"
-        command = [sys.executable, "-m", "edge_bench", "report", written.path, "--sets"]
-        command += [written.sets, "--html", out]
+        files = map(str, (written.path, "--sets", written.sets, "--html", out))
+        command = [sys.executable, "-m", "edge_bench", "report", *files]
         environment = {"PYTHONHASHSEED": seed, "PATH": "", "HOME": str(tmp_path)}
         environment["MPLCONFIGDIR"] = str(tmp_path)
         subprocess.run(command, check=True, env=environment, capture_output=True)
