@@ -114,11 +114,8 @@ def _require_signed(flags: BenchFlags) -> None:
 
 
 def _told_as(model: Path, parts: Unpacked) -> str:
-    """How reports name the artefact."""
-    from edge_bench.files.store import public_path
-
-    told = public_path(model)
-    return told if parts.model == model else f"{told}: {parts.model.name}"
+    """How sentences name the artefact."""
+    return str(model) if parts.model == model else f"{model}: {parts.model.name}"
 
 
 @contextmanager
@@ -141,6 +138,7 @@ def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     """Run, write and warn; give the report, its summary and the exit code."""
     from edge_bench.files.journal import Journal
     from edge_bench.files.report_file import write_report
+    from edge_bench.files.store import public_artifact
     from edge_bench.report.doubts import doubts_about
     from edge_bench.report.summary import summarise
     from edge_bench.runs.one_run import run
@@ -157,7 +155,9 @@ def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
                 report = run(
                     parts.model, asked.sets, options, report_progress, asked.square, journal=journal
                 )
-            report = replace(report, artifact=replace(report.artifact, path=asked.path))
+            report = replace(
+                report, artifact=replace(report.artifact, path=public_artifact(asked.path))
+            )
             write_report(out, report, asked.force)
             for sentence in doubts_about(report, asked.sets):
                 warn(sentence)
