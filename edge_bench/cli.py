@@ -1,4 +1,4 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate`.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `init`.
 
 The root `ardx` mounts them beside its own.
 """
@@ -12,6 +12,7 @@ from edge_bench.commands.bundle import bundle
 from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
+from edge_bench.commands.init import init
 
 app = typer.Typer(
     cls=Stages,
@@ -25,3 +26,4 @@ app.command("engine")(engine)
 app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
+app.command("init")(init)

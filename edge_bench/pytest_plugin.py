@@ -156,7 +156,7 @@ def _robustness(report: Report, verdict: Verdict | None) -> Robustness:
         worst_case=measured(report, "worst_case")[0][1].value,
         attacks=named("attack"),
         classes=named("class"),
-        verdict=verdict and verdict.status,
+        verdict=verdict.status if verdict else None,
         outcomes=verdict.outcomes if verdict else (),
     )
 

@@ -1,4 +1,4 @@
-"""action.yml and the workflows that people copy are what GitHub and GitLab take, by their schemas."""
+"""action.yml and the workflows that people copy are as GitHub's and GitLab's schemas say."""
 
 from __future__ import annotations
 
