@@ -1,4 +1,4 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `init`.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `trend`, `init`.
 
 The root `ardx` mounts them beside its own.
 """
@@ -13,6 +13,7 @@ from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
 from edge_bench.commands.init import init
+from edge_bench.commands.trend import trend
 
 app = typer.Typer(
     cls=Stages,
@@ -26,4 +27,5 @@ app.command("engine")(engine)
 app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
+app.command("trend")(trend)
 app.command("init")(init)

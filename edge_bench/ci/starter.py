@@ -188,7 +188,7 @@ def _floors(report: Report | None) -> Iterator[str]:
 
 def _changes(found: Found) -> Iterator[str]:
     if found.baseline is None:
-        yield "  # Sample by sample against a baseline (ardx gate --update-baseline --baseline FILE):"
+        yield "  # By sample against a baseline (ardx gate --update-baseline --baseline FILE):"
         yield '  # "drop(worst_case) <= 1%",'
     else:
         yield '  "drop(worst_case) <= 1%", # against the baseline, sample by sample'
