@@ -115,6 +115,7 @@ def _mark(axes: Axes, x: int, y: float, verdict: str) -> None:
 def _finish(accuracy: Axes, latency: Axes, labels: list[str]) -> None:
     accuracy.set_ylabel("accuracy, %")
     latency.set_ylabel("latency of one image, ms")
+    latency.margins(y=0.15)
     latency.set_ylim(bottom=0)
     every = -(-len(labels) // MOST_LABELS)
     shown = range(0, len(labels), every)
