@@ -11,7 +11,7 @@ import typer
 
 from ard.commands import attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
-from edge_bench.commands import bench, bundle, engine, gate, init, trend
+from edge_bench.commands import bench, bundle, compare, engine, gate, init, trend
 from edge_bench.commands.console import Stages, print_json, print_table, progress
 from edge_bench.core.version import __version__
 
@@ -90,6 +90,7 @@ for name, command in (
     ("bundle", bundle.bundle),
     ("bench", bench.bench),
     ("gate", gate.gate),
+    ("compare", compare.compare),
     ("trend", trend.trend),
     ("init", init.init),
     ("demo", demo),

@@ -1,4 +1,4 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `trend`, `init`.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `compare`, `trend`, `init`.
 
 The root `ardx` mounts them beside its own.
 """
@@ -9,6 +9,7 @@ import typer
 
 from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
+from edge_bench.commands.compare import compare
 from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
@@ -27,5 +28,6 @@ app.command("engine")(engine)
 app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
+app.command("compare")(compare)
 app.command("trend")(trend)
 app.command("init")(init)

@@ -22,7 +22,8 @@ from ard.methods.base import LossOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Gate, Report
-from edge_bench.files.store import atomic_directory, read_json
+from edge_bench.files.report_file import read_report
+from edge_bench.files.store import atomic_directory
 from edge_bench.policy.gate import check
 from edge_bench.report.summary import summarise
 
@@ -164,7 +165,7 @@ def _bench(folder: Path, file_name: str, source: str) -> Report:
     done = subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL)  # noqa: S603
     if done.returncode != 0:
         raise InputError(f"bench of {file_name}.onnx ended with exit {done.returncode}, see above")
-    return read_json(folder / report, Report, "a report of ardx bench")
+    return read_report(folder / report)
 
 
 def _craft_all(learned: Learned, sets: Path, dataset: Dataset, seed: int, monitor: Monitor) -> None:

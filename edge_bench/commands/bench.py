@@ -52,9 +52,9 @@ def run_bench(flags: BenchFlags) -> None:
 
     A run that was stopped goes on where it was when the same command is given again.
     """
-    from edge_bench.core.spec import Report
+    from edge_bench.files.report_file import read_report
     from edge_bench.files.sets import open_sets
-    from edge_bench.files.store import read_json, refuse_existing_file
+    from edge_bench.files.store import refuse_existing_file
     from edge_bench.policy.gate import check
 
     require_host(flags.there)
@@ -74,7 +74,7 @@ def run_bench(flags: BenchFlags) -> None:
             force=flags.force,
             json_summary=flags.json_summary,
         )
-        old = read_json(parts.baseline, Report, "a report") if parts.baseline else None
+        old = read_report(parts.baseline) if parts.baseline else None
         if flags.there.host:
             from edge_bench.commands.bench_remote import bench_remote
 
@@ -118,7 +118,7 @@ def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
 def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     """Run, write and warn; give the report, its summary and the exit code."""
     from edge_bench.files.journal import Journal
-    from edge_bench.files.store import write_json
+    from edge_bench.files.report_file import write_report
     from edge_bench.report.doubts import doubts_about
     from edge_bench.report.summary import summarise
     from edge_bench.runs.one_run import run
@@ -136,7 +136,7 @@ def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
                     parts.model, asked.sets, options, report_progress, asked.square, journal=journal
                 )
             report = replace(report, artifact=replace(report.artifact, path=asked.path))
-            write_json(out, report, asked.force)
+            write_report(out, report, asked.force)
             for sentence in doubts_about(report, asked.sets):
                 warn(sentence)
             ended = report, summarise(report) | {"report": str(out)}, EXIT_PASS

@@ -25,12 +25,17 @@ TRAINING = (
     *("torch", "torchvision", "sklearn", "safetensors", "pyautoattack", "tomli", "tomli_w"),
     *("onnx", "onnxscript"),
 )
-MODULE_EXTRAS = dict.fromkeys(TRAINING, "train") | {
-    package.module: runtime.extra
-    for runtime in reversed(BACKENDS.values())
-    for package in runtime.packages
-    if runtime.extra is not None
-}
+REPORTING = ("junitparser", "tomli")
+MODULE_EXTRAS = (
+    dict.fromkeys(TRAINING, "train")
+    | dict.fromkeys(REPORTING, "report")
+    | {
+        package.module: runtime.extra
+        for runtime in reversed(BACKENDS.values())
+        for package in runtime.packages
+        if runtime.extra is not None
+    }
+)
 """Which extra of the distribution brings a module that a command may miss."""
 
 WIDTH_OF_PIPES = 160

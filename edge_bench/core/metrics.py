@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.series import series_array
-from edge_bench.core.spec import Report
+from edge_bench.core.series import encode_series, series_array
+from edge_bench.core.spec import Answers, Report
 
 BoolArray = NDArray[np.bool_]
 
@@ -31,6 +33,13 @@ def unpack_bits(packed: bytes, count: int) -> BoolArray:
     """The inverse of `pack_bits`, for as many booleans as it was given."""
     assert len(packed) == (count + 7) // 8, "bits of another batch"
     return np.unpackbits(np.frombuffer(packed, dtype=np.uint8), count=count).view(np.bool_)
+
+
+def answers_of(predicted: NDArray[Any], confidence: NDArray[Any]) -> Answers:
+    """(N,) classes and (N,) confidences, in their units, as a report keeps them."""
+    return Answers(
+        predicted=encode_series(predicted.tolist()), confidence=encode_series(confidence.tolist())
+    )
 
 
 def accuracy(mask: str) -> float:

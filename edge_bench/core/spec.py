@@ -380,19 +380,48 @@ class Soak:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What the artefact said of each image, as series (see `series`) of N numbers.
+
+    Attributes:
+        predicted: class of the largest logit.
+        confidence: softmax of that logit, in units of 1/CONFIDENCE_STEPS.
+    """
+
+    CONFIDENCE_STEPS: ClassVar = 10_000
+
+    predicted: str
+    confidence: str
+
+    def __post_init__(self) -> None:
+        predicted, confidence = series_array(self.predicted), series_array(self.confidence)
+        if predicted.min() < 0 or confidence.min() < 0:
+            raise InputError("answers: expected classes and confidences of 0 or more")
+        if len(predicted) != len(confidence) or confidence.max() > self.CONFIDENCE_STEPS:
+            raise InputError(
+                f"answers: expected a class and a confidence up to {self.CONFIDENCE_STEPS} for "
+                f"each image, came {len(predicted)} classes and {len(confidence)} confidences"
+            )
+
+    def __len__(self) -> int:
+        return self.predicted.count(" ") + 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetResult:
     """One replayed set, or one attack on the spot.
 
     `mask` has a '1' for each sample that stayed correctly classified (see `SetManifest.attacked`).
 
     `relation` says what the set was crafted on, seen from the artefact: `this artefact`,
-    `its parent` or `another model`.
+    `its parent` or `another model`. `answers` is None where nobody kept them.
     """
 
     name: str
     manifest: SetManifest
     relation: str
     mask: str
+    answers: Answers | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,7 +431,9 @@ class Report:
     `images_sha256` identifies the clean images and labels, so that two reports are compared
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
     beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
-    output of logits alone.
+    output of logits alone. `labels` is a series of the class of each clean image, and
+    `content_sha256` that of all the rest, by which an edited file is told (see `report_file`);
+    None in reports of before.
     """
 
     FORMAT: ClassVar = Format(
@@ -413,6 +444,11 @@ class Report:
                 ardx="0.2.0",
                 what="output: which of several outputs was measured; device.vnni; model cards and "
                 "manifests of sets of version 2 in it",
+            ),
+            Change(
+                ardx="0.2.0",
+                what="labels, clean_answers and answers of each set: class and confidence of each "
+                "image; content_sha256: of all the rest",
             ),
         ),
     )
@@ -437,8 +473,23 @@ class Report:
     soak: Soak | None = None
     output: str | None = None
     labels: str | None = None
+    clean_answers: Answers | None = None
+    content_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_masks()
+        samples = len(self.clean_mask or "")
+        told = [self.clean_answers, *(s.answers for s in self.sets)]
+        lengths = {len(answers) for answers in told if answers is not None}
+        if self.labels is not None:
+            lengths.add(len(series_array(self.labels)))
+        if lengths - {samples}:
+            raise InputError(
+                f"report: expected labels and answers of {samples} images, as many as its clean "
+                f"mask has, came {', '.join(map(str, sorted(lengths)))}"
+            )
+
+    def _check_masks(self) -> None:
         masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}
         lengths = {len(mask) for mask in masks.values() if mask is not None}
         if lengths and (self.clean_mask is None or len(lengths) > 1):

@@ -25,17 +25,17 @@ from typing import ClassVar
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format
 from edge_bench.core.progress import ProgressCallback, no_progress
-from edge_bench.core.spec import Gate, Report
+from edge_bench.core.spec import Gate
 from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.kinds import Kind, kind_of
+from edge_bench.files.report_file import read_report
 from edge_bench.files.sets import ARRAYS, open_sets
 from edge_bench.files.sets import MANIFEST as SET_MANIFEST
 from edge_bench.files.store import (
     atomic_file,
     identity,
-    read_json,
     refuse_existing_file,
     to_json,
 )
@@ -122,7 +122,7 @@ def pack(
     if engines is not None:
         files |= {f"{ENGINES}/{file.name}": file for file in engines.iterdir()}
     if baseline is not None:
-        read_json(baseline, Report, "a report of ardx bench")
+        read_report(baseline)
         files[BASELINE] = baseline
     for name, file in files.items():
         if not is_safe(name):

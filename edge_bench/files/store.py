@@ -40,6 +40,13 @@ def identity(paths: list[Path]) -> tuple[str, int]:
     return hashlib.sha256("".join(hashes).encode()).hexdigest(), size
 
 
+def public_path(path: Path) -> str:
+    """A path as a file that travels may tell it: as it was given, or the name alone where it
+    would tell of the machine that it was given on."""
+    tells = path.is_absolute() or ".." in path.parts or path.parts[:1] == ("~",)
+    return path.name if tells else path.as_posix()
+
+
 def require_file(path: Path, what: str) -> Path:
     """Return `path`, or say that the file is missing or empty.
 
@@ -164,12 +171,20 @@ def read_json(path: Path, kind: type[T], what: str) -> T:
     Raises:
         InputError: missing, truncated, of a newer schema, or with missing or ill-typed fields.
     """
+    return from_json(parsed_json(path, what), kind, str(path), what)
+
+
+def parsed_json(path: Path, what: str) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        InputError: missing, truncated, or no JSON.
+    """
     require_file(path, what)
     try:
-        data = json.loads(path.read_text(encoding=TEXT))
+        return json.loads(path.read_text(encoding=TEXT))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
-    return from_json(data, kind, str(path), what)
 
 
 def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:

@@ -189,14 +189,21 @@ def _rise(name: str, figure: Measured, condition: Condition, against: Against) -
     return _judge(outcome, (ends[0], ends[1]), told, condition)
 
 
+def judge_interval(low: float, high: float, limit: float) -> str:
+    """Whether a change that lies between `low` and `high` is within `limit`."""
+    if high <= limit + ROUNDING:
+        return PASSED
+    return FAILED if low > limit + ROUNDING else INCONCLUSIVE
+
+
 def _judge(
     outcome: Outcome, interval: tuple[float, float], sentence: tuple[str, str], condition: Condition
 ) -> Outcome:
     (low, high), (happened, certainty) = interval, sentence
-    limit = condition.limit or 0.0
-    if high <= limit + ROUNDING:
+    status = judge_interval(low, high, condition.limit or 0.0)
+    if status == PASSED:
         return outcome.with_status(PASSED, f"{happened} ({certainty})")
-    if low > limit + ROUNDING:
+    if status == FAILED:
         return outcome.with_status(FAILED, f"{happened}, above {condition.said} ({certainty})")
     more = "replay more images" if outcome.unit == "fraction" else "run ardx bench with more --runs"
     return outcome.with_status(

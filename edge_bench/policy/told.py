@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from edge_bench.core.errors import CapabilityError
 from edge_bench.core.markdown import escaped, plain, table
 from edge_bench.policy.broken import Broken
 from edge_bench.policy.outcome import (
@@ -92,15 +91,14 @@ def as_junit(verdict: Verdict, report: Report) -> str:
 
     A critical failure is a failure, an undecided critical condition an error, and what the other
     tiers did not pass is skipped with its sentence, so that it is seen and fails nothing.
-
-    Raises:
-        CapabilityError: the library that writes it is not installed.
     """
-    try:
-        from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
-    except ImportError:
-        raise CapabilityError("--junit: needs junitparser; pip install 'ardx[report]'") from None
+    from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+
     suite = TestSuite("ardx gate")
+    # Before the cases: schemas of JUnit's format want that order.
+    suite.add_property("artefact", plain(report.artifact.path))
+    suite.add_property("sha256", report.artifact.sha256)
+    suite.add_property("device", plain(report.device.device))
     for outcome in verdict.outcomes:
         case = TestCase(plain(outcome.condition), classname=plain(f"ardx.{outcome.tier}"), time=0)
         sentence = plain(outcome.sentence)
@@ -112,13 +110,11 @@ def as_junit(verdict: Verdict, report: Report) -> str:
             case.result = [Error(sentence, "inconclusive")]
         case.system_out = sentence
         suite.add_testcase(case)
-    suite.add_property("artefact", plain(report.artifact.path))
-    suite.add_property("sha256", report.artifact.sha256)
-    suite.add_property("device", plain(report.device.device))
     xml = JUnitXml("ardx")
     xml.add_testsuite(suite)
     text: str | bytes = xml.tostring()  # type: ignore[no-untyped-call]
-    return text if isinstance(text, str) else text.decode("utf-8")
+    told = text if isinstance(text, str) else text.decode("utf-8")
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{told}\n'
 
 
 def as_github(verdict: Verdict, what_broke: Broken | None = None) -> list[str]:

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import Report
-from edge_bench.files.store import from_json, write_json
+from edge_bench.files.report_file import write_report
+from edge_bench.files.store import from_json
 from edge_bench.remote.client import Fetched
 from edge_bench.remote.layout import BUNDLE, REPORT
 from edge_bench.report.compare import Comparison, judge
@@ -56,7 +57,7 @@ def bring_home(host: str, fetched: Fetched, expected: Expected) -> Returned | No
     if REPORT not in fetched.files:
         return None
     report = _report(host, fetched, REPORT, expected)
-    write_json(expected.out, report, expected.force)
+    write_report(expected.out, report, expected.force)
     return Returned(report=report, outcome=None, code=fetched.code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import Backend
-from edge_bench.core.metrics import BoolArray, encode_mask, pack_bits, unpack_bits
+from edge_bench.core.metrics import BoolArray, answers_of, encode_mask
 from edge_bench.core.progress import ProgressCallback
-from edge_bench.core.spec import Artifact, SetResult
+from edge_bench.core.series import encode_series
+from edge_bench.core.spec import Answers, Artifact, SetResult
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import AdversarialSet, release
 from edge_bench.options.bench import BenchOptions
@@ -23,6 +25,28 @@ HELD_BYTES = 2 << 20
 twentieth of the time of a small network."""
 
 
+RECORD = np.dtype([("predicted", "<u4"), ("confidence", "<u2")])
+"""What is kept of the answer to one image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """The fields of a `Report` that a replay gives; those of none where there was nothing."""
+
+    clean_mask: str | None = None
+    clean_answers: Answers | None = None
+    labels: str | None = None
+    results: tuple[SetResult, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """(N,) classes of the largest logit, and (N,) its softmax in units of `Answers`."""
+
+    predicted: NDArray[np.uint32]
+    confidence: NDArray[np.uint16]
+
+
 def replay(
     sets: list[AdversarialSet],
     backend: Backend,
@@ -30,28 +54,37 @@ def replay(
     options: BenchOptions,
     report_progress: ProgressCallback,
     answer: Answer = ask_anew,
-) -> tuple[str | None, tuple[SetResult, ...]]:
-    """The mask of the clean images, and one of each set; `answer` gives that of each batch."""
+) -> Replayed:
+    """What the artefact says of the clean images and of each set; `answer` gives each batch's."""
     if not sets:
-        return None, ()
+        return Replayed()
     total = len(sets) + 1
-    labels, classes = sets[0].labels, sets[0].manifest.classes
-    clean = correct_mask(backend, sets[0].clean, labels, classes, options, "the clean set", answer)
+    labels, classes = np.asarray(sets[0].labels), sets[0].manifest.classes
+    told = answers_to(backend, sets[0].clean, classes, options, "the clean set", answer)
+    clean = told.predicted == labels
+    clean_answers = answers_of(told.predicted, told.confidence)
     report_progress(1, total, f"clean {clean.mean():.1%}")
     results: list[SetResult] = []
     for adversarial_set in sets:
         what = f"the set {adversarial_set.name}"
-        mask = correct_mask(backend, adversarial_set.images, labels, classes, options, what, answer)
+        told = answers_to(backend, adversarial_set.images, classes, options, what, answer)
+        mask = told.predicted == labels
         results.append(
             SetResult(
                 name=adversarial_set.name,
                 manifest=adversarial_set.manifest,
                 relation=_relation(adversarial_set, artifact),
                 mask=encode_mask(mask),
+                answers=answers_of(told.predicted, told.confidence),
             )
         )
         report_progress(len(results) + 1, total, f"{adversarial_set.name} {mask.mean():.1%}")
-    return encode_mask(clean), tuple(results)
+    return Replayed(
+        clean_mask=encode_mask(clean),
+        clean_answers=clean_answers,
+        labels=encode_series(labels.tolist()),
+        results=tuple(results),
+    )
 
 
 def correct_mask(
@@ -63,7 +96,20 @@ def correct_mask(
     what: str,
     answer: Answer = ask_anew,
 ) -> BoolArray:
-    """(N,) booleans: is the largest logit the label's? Images (N, C, H, W) of `what`, streamed.
+    """(N,) booleans: is the largest logit the label's? As `answers_to`."""
+    told = answers_to(backend, images, classes, options, what, answer)
+    return np.equal(told.predicted, np.asarray(labels))
+
+
+def answers_to(
+    backend: Backend,
+    images: NDArray[Any],
+    classes: int,
+    options: BenchOptions,
+    what: str,
+    answer: Answer = ask_anew,
+) -> Told:
+    """The answers to images (N, C, H, W) of `what`, streamed.
 
     `answer` is called for each batch, as many of a graph's own as the options' takes, and may know
     what came of it before; see `journal`.
@@ -73,31 +119,39 @@ def correct_mask(
     """
     bound = backend.input.batch_size or 1
     size = max(options.batch_size // bound, 1) * bound
-    correct = np.zeros(len(labels), dtype=np.bool_)
-    images, labels = np.asarray(images), np.asarray(labels)  # Slices of a memmap are slow to make.
-    parts = [slice(at, min(at + size, len(labels))) for at in range(0, len(labels), size)]
+    images = np.asarray(images)  # Slices of a memmap are slow to make.
+    count = len(images)
+    told = np.empty(count, dtype=RECORD)
+    parts = [slice(at, min(at + size, count)) for at in range(0, count, size)]
     lent = [np.empty((size, *images.shape[1:]), dtype=np.float32) for _ in range(2)]
 
     def batch(index: int) -> NDArray[Any]:
         part = images[parts[index]]
         return prepare(part, backend.input, options, lent[index % 2][: len(part)])
 
-    def right(index: int) -> bytes:
+    def said(index: int) -> bytes:
         part = parts[index]
         which = f"an image among {part.start} to {part.stop - 1} of {what}"
-        logits = logits_of_prepared(backend, ahead.take(index), classes, which)
-        return pack_bits(logits.argmax(axis=1) == labels[part])
+        return _records(logits_of_prepared(backend, ahead.take(index), classes, which)).tobytes()
 
     held = 0
     with Ahead(batch, len(parts)) as ahead:
         for index, part in enumerate(parts):
-            answered = answer(partial(right, index))
-            correct[part] = unpack_bits(answered, part.stop - part.start)
-            if images[held : part.stop].nbytes >= HELD_BYTES or part.stop == len(labels):
+            told[part] = np.frombuffer(answer(partial(said, index)), dtype=RECORD)
+            if images[held : part.stop].nbytes >= HELD_BYTES or part.stop == count:
                 release(images[held : part.stop])
-                release(labels[held : part.stop])
                 held = part.stop
-    return correct
+    return Told(predicted=told["predicted"], confidence=told["confidence"])
+
+
+def _records(logits: NDArray[np.float32]) -> NDArray[np.void]:
+    """(B,) records of logits (B, C)."""
+    found = np.empty(len(logits), dtype=RECORD)
+    found["predicted"] = logits.argmax(axis=1)
+    # The softmax of the largest: one over the sum of exponentials of what the others lie below it.
+    total = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
+    found["confidence"] = np.rint(Answers.CONFIDENCE_STEPS / total)
+    return found
 
 
 def _relation(adversarial_set: AdversarialSet, artifact: Artifact) -> str:

@@ -30,6 +30,7 @@ from edge_bench.core.spec import Report
 from edge_bench.core.version import __version__
 from edge_bench.files.journal import Journal
 from edge_bench.files.onnx_file import read_onnx
+from edge_bench.files.report_file import write_report
 from edge_bench.files.sets import AdversarialSet, open_sets
 from edge_bench.files.store import write_json
 from edge_bench.options.bench import BenchOptions
@@ -241,8 +242,8 @@ def write_all(outcome: Outcome, out: Path, force: bool) -> None:
     """Write what `bench_all` says of its files."""
     for name, report in outcome.reports.items():
         with Journal(report_path(out, name)) as journal:
-            write_json(report_path(out, name), report, force)
+            write_report(report_path(out, name), report, force)
             journal.close_for(report_path(out, name))
     write_json(report_path(out, ALL), outcome.comparison, force)
     if outcome.standings:
-        write_json(out, outcome.reports[outcome.standings[0].backend], force)
+        write_report(out, outcome.reports[outcome.standings[0].backend], force)

@@ -23,12 +23,12 @@ from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import Fingerprint, compare, fingerprint_path, read_fingerprint
 from edge_bench.files.journal import Answer, Journal, ask_anew
 from edge_bench.files.sets import AdversarialSet
-from edge_bench.files.store import identity
+from edge_bench.files.store import identity, public_path
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
 from edge_bench.robustness.black_box import attack_artefact, square_spec
 from edge_bench.robustness.inference import logits_of, stored_logits
-from edge_bench.robustness.replay import replay
+from edge_bench.robustness.replay import RECORD, replay
 from edge_bench.telemetry.recorder import Recorder, recorder_of
 from edge_bench.timing.clocks import check_clock
 from edge_bench.timing.scenarios import first_inference_ns, time_scenarios
@@ -107,7 +107,8 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
         if begun := journal.begin(asked):
             tell(0, len(sets) + 1, begun)
     recorder.idle(options.idle_seconds)
-    clean_mask, results = replay(sets, backend, artifact, options, tell, answer)
+    replayed = replay(sets, backend, artifact, options, tell, answer)
+    results = replayed.results
     if journal:
         journal.sync()  # Not while the artefact is timed.
     timings = time_scenarios(backend, sets, options, first_ns, recorder, tell)
@@ -116,8 +117,8 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
     validated = _compare(fingerprint, backend) if fingerprint else None
     swept = run_sweep(bench.model, sets, options, tell)
     # Last of all: an attack may run for hours, and would time a hot device.
-    if bench.square and clean_mask:
-        masks = (clean_mask, [result.mask for result in results])
+    if bench.square and replayed.clean_mask:
+        masks = (replayed.clean_mask, [result.mask for result in results])
         attacked = _attack(bench.square, sets, masks, backend, artifact, options, tell, answer)
         results = (*results, attacked)
     return Report(
@@ -127,7 +128,9 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
         device=bench.profile,
         backend=backend.info,
         images_sha256=sets[0].images_sha256 if sets else None,
-        clean_mask=clean_mask,
+        clean_mask=replayed.clean_mask,
+        clean_answers=replayed.clean_answers,
+        labels=replayed.labels,
         sets=results,
         latency=timings.latency,
         throughput=timings.throughput,
@@ -146,7 +149,7 @@ def _artifact(bench: _Bench, backend: Backend) -> Artifact:
     """The file that is measured, once preprocessing and sets are seen to fit it."""
     sha256, size_bytes = identity(model_files(bench.model))
     artifact = Artifact(
-        path=str(bench.model), sha256=sha256, size_bytes=size_bytes, card=backend.card
+        path=public_path(bench.model), sha256=sha256, size_bytes=size_bytes, card=backend.card
     )
     _check_preprocessing(backend, bench.options)
     for adversarial_set in bench.sets:
@@ -172,6 +175,7 @@ def _asked(
             *(profile.architecture, profile.cores, profile.vnni),
         ],
         "batch size": [backend.input.batch_size, options.batch_size],
+        "kept of an answer": RECORD.descr,
         "preprocessing": [options.mean, options.std],
         **({"output": options.output} if options.output else {}),
         "attack": asdict(square_spec(square, sets)) | asdict(square) if square else None,

@@ -22,6 +22,7 @@ from edge_bench.core.spec import Gate, ModelCard, Report, SetManifest
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin
 from edge_bench.files.set_writer import SetProgress
+from edge_bench.policy.baseline import Baseline
 from edge_bench.report.compare import Comparison
 
 FORMATS = Path(__file__).parents[2] / "docs" / "reference" / "formats"
@@ -57,6 +58,7 @@ PAGES = (
         where="`NAME-all.json`, which `bench --backend all --out NAME.json` writes beside its "
         "reports.",
     ),
+    Page(name="baseline", kind=Baseline, where="What `gate --update-baseline` writes."),
     Page(name="evaluation", kind=EvaluationRecord, where="What `evaluate --out` writes."),
     Page(
         name="bundle_manifest",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, multinomial
 
@@ -10,6 +11,9 @@ from edge_bench.core.stats import (
     mcnemar_p_value,
     median_interval,
     paired_difference_interval,
+    quantile_interval,
+    unpaired_difference_interval,
+    unpaired_p_value,
     wilson_interval,
 )
 
@@ -104,3 +108,71 @@ def test_few_values_give_their_range_and_none_an_error() -> None:
     assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
     with pytest.raises(ValueError, match="no values"):
         median_interval([])
+
+
+Counts = tuple[int, int]
+
+
+def random_counts(seed: int, cases: int, most: int) -> list[tuple[Counts, Counts]]:
+    """(successes, trials) twice, a case each."""
+    rng = np.random.default_rng(seed)
+    trials = rng.integers(2, most, size=(cases, 2))
+    right = rng.binomial(trials, rng.uniform(size=(cases, 2)))
+    return [
+        ((int(r[0]), int(t[0])), (int(r[1]), int(t[1]))) for r, t in zip(right, trials, strict=True)
+    ]
+
+
+def test_the_interval_of_independent_samples_is_statsmodels_on_a_thousand_cases() -> None:
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
+    for old, new in random_counts(seed=1, cases=1000, most=3000):
+        expected = confint_proportions_2indep(*new, *old, method="newcomb")
+        assert unpaired_difference_interval(old, new) == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_test_of_independent_samples_is_statsmodels_on_a_thousand_cases() -> None:
+    from statsmodels.stats.proportion import proportions_ztest
+
+    for old, new in random_counts(seed=2, cases=1000, most=3000):
+        if 0 < old[0] + new[0] < old[1] + new[1]:
+            _, expected = proportions_ztest((new[0], old[0]), (new[1], old[1]))
+            assert unpaired_p_value(old, new) == pytest.approx(expected, rel=1e-9, abs=1e-300)
+    assert unpaired_p_value((5, 5), (7, 7)) == 1.0
+
+
+def test_mcnemar_is_scipy_s_on_a_thousand_cases_and_statsmodels_too() -> None:
+    from statsmodels.stats.contingency_tables import mcnemar
+
+    rng = np.random.default_rng(3)
+    for lost, won in rng.integers(0, 400, size=(1000, 2)):
+        expected = mcnemar([[0, lost], [won, 0]], exact=True).pvalue
+        assert mcnemar_p_value(int(lost), int(won)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.95, 0.99])
+@pytest.mark.parametrize("count", [20, 130, 662, 5000])
+def test_the_interval_of_a_quantile_is_made_of_scipy_s_binomial(
+    quantile: float, count: int
+) -> None:
+    values = np.random.default_rng(count).permutation(count)  # Ranks from 0 on.
+    low, high = binom.ppf([0.025, 0.975], count, quantile).astype(int)
+    found = quantile_interval(values.tolist(), quantile)
+    below = binom.cdf(low - 1, count, quantile)  # Fewer than `low` values below the quantile.
+    if low < 1 or high + 1 > count:
+        assert found is None
+    else:
+        assert below <= 0.025 < binom.cdf(low, count, quantile)
+        assert found == (low - 1, high)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.95])
+def test_the_interval_of_a_quantile_holds_it_as_often_as_it_says(quantile: float) -> None:
+    rng = np.random.default_rng(7)
+    truth = -np.log1p(-quantile)
+    held = 0
+    for _ in range(400):
+        interval = quantile_interval(rng.exponential(size=300).tolist(), quantile)
+        assert interval is not None
+        held += interval[0] <= truth <= interval[1]
+    assert held / 400 > 0.93

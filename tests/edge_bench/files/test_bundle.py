@@ -12,6 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from edge_bench.core.spec import BackendInfo, Report
 from edge_bench.files.bundle import EPOCH, MANIFEST, is_safe
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import Fingerprint, Origin, fingerprint_path, write_fingerprint
+from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.store import identity, read_json
 from edge_bench.files.unpack import unpacked
 
@@ -145,10 +147,9 @@ def test_a_bundle_brings_the_baseline_of_its_gate(
 ) -> None:
     out, old, report = (tmp_path / name for name in ("a.ardx", "old.json", "report.json"))
     assert invoke("bench", model, "--sets", sets, "--out", old, *QUICK)[0] == 0
-    data = json.loads(old.read_text())
-    for result in data["sets"]:
-        result["mask"] = "1" * 30
-    old.write_text(json.dumps(data))
+    found = read_report(old)
+    better = tuple(replace(result, mask="1" * 30) for result in found.sets)
+    write_report(old, replace(found, sets=better), force=True)
     gate = ("--baseline", old, "--max-robust-drop", 0.1)
     assert invoke("bundle", model, "--sets", sets, *gate, "--out", out)[0] == 0
     code, stdout, _ = invoke("bench", out, "--out", report, *QUICK)

@@ -6,18 +6,21 @@ import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import Report, SetManifest
+from edge_bench.core.spec import Answers, Report, SetManifest
+from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.sets import MANIFEST
 from edge_bench.files.store import (
     atomic_directory,
     atomic_file,
     from_json,
+    public_path,
     read_json,
     require_file,
     sha256_file,
@@ -102,9 +105,9 @@ def test_json_never_holds_nan() -> None:
     ("change", "sentence"),
     [
         (lambda d: d.update(schema_version=99), "schema version 99 of a report of ardx bench"),
-        (lambda d: d.update(schema_version=0), "schema version 1 to 2, came 0"),
-        (lambda d: d.update(schema_version=True), "schema version 1 to 2, came True"),
-        (lambda d: d.update(schema_version="1"), "schema version 1 to 2, came '1'"),
+        (lambda d: d.update(schema_version=0), "schema version 1 to 3, came 0"),
+        (lambda d: d.update(schema_version=True), "schema version 1 to 3, came True"),
+        (lambda d: d.update(schema_version="1"), "schema version 1 to 3, came '1'"),
         (lambda d: d.pop("schema_version"), "without a schema_version"),
         (lambda d: d.pop("artifact"), "field 'artifact' is missing"),
         (lambda d: d["device"].pop("cores"), "device: field 'cores' is missing"),
@@ -339,3 +342,58 @@ def test_a_file_is_never_replaced_by_a_folder(folder: Path) -> None:
     with pytest.raises(InputError, match="expected a folder name for --out, found a file"):
         atomic_folder(folder / "out", True).__enter__()
     assert (folder / "out").read_text(encoding="utf-8") == "kept"
+
+
+def test_an_edited_report_is_refused_and_one_of_before_is_read(
+    make_report: Callable[..., Report], tmp_path: Path
+) -> None:
+    path, plain = tmp_path / "report.json", make_report("1101", {"pgd": "1000"})
+    write_report(path, plain, force=False)
+    read = read_report(path)
+    assert replace(read, content_sha256=None) == plain
+    data = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(data), encoding="utf-8")  # Spaces and the order are no content.
+    assert read_report(path) == read
+    data["sets"][0]["mask"] = "1100"
+    path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(InputError, match="does not have the sha256 that it names: it was edited"):
+        read_report(path)
+    del data["content_sha256"]
+    path.write_text(json.dumps(data), encoding="utf-8")
+    assert read_report(path).sets[0].mask == "1100"
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ("student.onnx", "student.onnx"),
+        ("models/a/student.onnx", "models/a/student.onnx"),
+        ("/home/mia/student.onnx", "student.onnx"),
+        ("../mia/student.onnx", "student.onnx"),
+        ("models/../../mia/student.onnx", "student.onnx"),
+        ("~/student.onnx", "student.onnx"),
+    ],
+)
+def test_a_path_that_travels_tells_nothing_of_where_it_was_given(given: str, told: str) -> None:
+    assert public_path(Path(given)) == told
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"predicted": "1 0 0", "confidence": "9 0"}, "came 3 classes and 2 confidences"),
+        ({"predicted": "-1 1", "confidence": "9 0"}, "classes and confidences of 0 or more"),
+        ({"predicted": "1 1", "confidence": "9 10000"}, "confidence up to 10000"),
+        ({"predicted": "1 x", "confidence": "9 0"}, "without gaps"),
+    ],
+)
+def test_answers_that_cannot_be_are_refused(values: dict[str, str], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        Answers(**values)
+
+
+def test_answers_are_of_as_many_images_as_the_masks(make_report: Callable[..., Report]) -> None:
+    report = make_report("1101", {"pgd": "1000"})
+    for change in ({"labels": "1 1 1"}, {"clean_answers": Answers(predicted="1", confidence="1")}):
+        with pytest.raises(InputError, match="labels and answers of 4 images"):
+            replace(report, **change)

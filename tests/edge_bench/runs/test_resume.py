@@ -24,11 +24,12 @@ from edge_bench.backends.ort import OrtBackend
 from edge_bench.core.errors import InputError
 from edge_bench.core.metrics import decode_mask
 from edge_bench.core.spec import AttackSpec, ModelCard, Report
-from edge_bench.files.journal import Journal, journal_path
+from edge_bench.files.journal import HEADER, Journal, journal_path
 from edge_bench.files.sets import AdversarialSet, open_sets
 from edge_bench.files.store import read_json
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
+from edge_bench.robustness.replay import RECORD
 from edge_bench.runs.one_run import run
 
 MakeModel = Callable[..., Path]
@@ -320,7 +321,17 @@ def test_a_report_that_exists_is_refused_before_its_journal_is_read(
     assert journal_path(out).read_bytes() == before
 
 
-@pytest.mark.parametrize("left", [0, 5, 9, 14, 100])
+RECORD_BYTES = HEADER.size + BATCH * RECORD.itemsize
+
+
+def kept(left: int) -> int:
+    """Records of the replay that fit into so many bytes."""
+    sizes = 3 * [BATCH, BATCH, BATCH, BATCH, 30 - 4 * BATCH]
+    ends = np.cumsum([HEADER.size + images * RECORD.itemsize for images in sizes])
+    return int((ends <= left).sum())
+
+
+@pytest.mark.parametrize("left", [0, RECORD_BYTES // 2, RECORD_BYTES, RECORD_BYTES + 5, 600])
 def test_a_disk_that_fills_up_ends_with_a_sentence_and_the_run_goes_on_later(
     invoke: Invoke,
     bench: Bench,
@@ -333,7 +344,8 @@ def test_a_disk_that_fills_up_ends_with_a_sentence_and_the_run_goes_on_later(
 ) -> None:
     """`left` is what the disk has left after the journal's header."""
     whole, _ = bench(square=None)
-    size = journal_path(out).stat().st_size - REPLAY_CALLS * 9
+    answered = 3 * 30 * RECORD.itemsize
+    size = journal_path(out).stat().st_size - REPLAY_CALLS * HEADER.size - answered
     journal_path(out).unlink()
     command = ("bench", model, "--sets", sets[0].path.parent, "--out", out, *FULL)
     room_for(size + left)
@@ -348,7 +360,7 @@ def test_a_disk_that_fills_up_ends_with_a_sentence_and_the_run_goes_on_later(
     calls.again()
     code, _, text = invoke(*command)
     assert code == 0
-    assert calls.made == REPLAY_CALLS - min(left // 9, REPLAY_CALLS) + TIMED_CALLS
+    assert calls.made == REPLAY_CALLS - kept(left) + TIMED_CALLS
     assert masks(read_json(out, Report, "a report")) == masks(whole)
 
 

@@ -1,0 +1,74 @@
+"""The command `compare`: two reports, and whether the second is another model to its users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_bench.commands.console import print_json, print_table
+from edge_bench.commands.flags import Json, command
+from edge_bench.core.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_bench.compare.reports import Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareFlags:
+    """The options of `compare`."""
+
+    base: Annotated[Path, typer.Argument(help="Report written by bench, before.")]
+    new: Annotated[Path, typer.Argument(help="Report written by bench, after.")]
+    margin: Annotated[
+        float, typer.Option(help="Difference of accuracies that counts as none, a fraction.")
+    ] = 0.01
+    latency_margin: Annotated[
+        float, typer.Option(help="Relative difference of latencies that counts as none.")
+    ] = 0.05
+    md: Annotated[Path | None, typer.Option(help="Write it in Markdown here; - for stdout.")] = None
+    json_summary: Json = False
+
+
+def run_compare(flags: CompareFlags) -> None:
+    """Say whether a model got better, worse, or stayed the same, and whether that can be told.
+
+    Example: ardx compare old.json new.json
+    """
+    from edge_bench.compare.reports import compare_reports
+    from edge_bench.compare.told import as_json, as_markdown
+    from edge_bench.files.report_file import read_report
+    from edge_bench.files.store import atomic_file
+
+    for option, value in (("margin", flags.margin), ("latency-margin", flags.latency_margin)):
+        if not 0 < value < 1:
+            raise InputError(
+                f"--{option} {value:g}: expected a fraction above 0 and below 1, such as 0.01"
+            )
+    reports = read_report(flags.base), read_report(flags.new)
+    change = compare_reports(*reports, flags.margin, flags.latency_margin)
+    if flags.md is not None and flags.md != Path("-"):
+        with atomic_file(flags.md, force=True) as partial:
+            partial.write_text(as_markdown(change), encoding="utf-8")
+    if flags.json_summary:
+        print_json(as_json(change))
+    elif flags.md == Path("-"):
+        print(as_markdown(change), end="")
+    else:
+        _print(change)
+
+
+def _print(change: Change) -> None:
+    from edge_bench.compare import told
+
+    if rows := told.accuracy_rows(change):
+        print_table("accuracies", told.HEADER, rows)
+    if rows := told.latency_rows(change):
+        print_table("latency of one call", told.LATENCY_HEADER, rows)
+    print(*told.sentences(change), sep="\n")
+    print(told.verdict_line(change))
+
+
+compare = command("compare", CompareFlags, run_compare)

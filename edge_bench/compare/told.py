@@ -1,0 +1,129 @@
+"""A change as people and machines read it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from edge_bench.compare.accuracies import INCONCLUSIVE, AccuracyChange
+from edge_bench.compare.latencies import LatencyChange
+from edge_bench.compare.reports import Change
+from edge_bench.core.markdown import escaped, plain, table
+
+HEADER = ["", "before", "after", "change (95%)", "lost, won", "p", "shows", "verdict"]
+LATENCY_HEADER = ["", "before", "after", "ratio (95%)", "calls", "verdict"]
+MOST_TOLD = 20
+
+
+def accuracy_rows(change: Change) -> list[list[str]]:
+    """The table of HEADER: percent, points, samples."""
+    return [_row(found) for found in (*change.accuracies, *change.classes)]
+
+
+def _row(found: AccuracyChange) -> list[str]:
+    low, high = found.interval
+    moved = (
+        "" if found.lost is None or found.won is None else f"{len(found.lost)}, {len(found.won)}"
+    )
+    return [
+        plain(found.metric),
+        f"{100 * found.old:.1f} %",
+        f"{100 * found.new:.1f} %",
+        f"{100 * found.difference:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})",
+        moved,
+        f"{found.p_value:.2g}",
+        f"{100 * found.detectable:.2f}",
+        found.verdict,
+    ]
+
+
+def latency_rows(change: Change) -> list[list[str]]:
+    """The table of LATENCY_HEADER."""
+    return [_latency_row(found) for found in change.latencies]
+
+
+def _latency_row(found: LatencyChange) -> list[str]:
+    ratio, low, high = found.ratio
+    return [
+        found.metric,
+        f"{found.old:.3f} ms",
+        f"{found.new:.3f} ms",
+        f"{ratio:.3f} ({low:.3f} to {high:.3f})",
+        f"{found.samples[0]}, {found.samples[1]}",
+        found.verdict,
+    ]
+
+
+def sentences(change: Change) -> list[str]:
+    """What the tables do not say: how they were compared, which samples changed, what would
+    decide."""
+    told = [
+        "the same images, compared sample by sample"
+        if change.is_paired
+        else "other images, compared as independent samples"
+    ]
+    for which, names in (("before", change.only_old), ("after", change.only_new)):
+        if names:
+            told.append(
+                f"only {which}, and left out: {', '.join(map(plain, names))} (other attacks, or "
+                "other settings)"
+            )
+    if not change.is_same_device:
+        told.append(
+            "latencies are of other devices, runtimes or threads: their ratio is that of machines"
+        )
+    head = change.headline
+    if head is not None and head.lost is not None and head.won is not None:
+        told += _moved(change, "newly broken", head.lost)
+        told += _moved(change, "newly won", head.won)
+    if head is not None and head.verdict == INCONCLUSIVE:
+        told.append(_would_decide(head))
+    return told
+
+
+def _moved(change: Change, what: str, indices: tuple[int, ...]) -> list[str]:
+    if not indices:
+        return []
+    told = ", ".join(_sample(change, index) for index in indices[:MOST_TOLD])
+    more = f" and {len(indices) - MOST_TOLD} more" if len(indices) > MOST_TOLD else ""
+    return [f"{what}: {told}{more}"]
+
+
+def _sample(change: Change, index: int) -> str:
+    if change.labels is None:
+        return str(index)
+    return f"{index} ({plain(change.class_names[change.labels[index]])})"
+
+
+def _would_decide(head: AccuracyChange) -> str:
+    shows = f"{100 * head.detectable:.2f} points"
+    told = f"{min(head.samples)} samples show a difference of {shows} with a power of 80 %"
+    if head.needed is None:
+        return f"inconclusive: {told}; replay more images"
+    return f"inconclusive: {told}; {head.needed} would decide one as large as was seen"
+
+
+def verdict_line(change: Change) -> str:
+    """The verdict, and what it is of."""
+    head = change.headline
+    if head is None:
+        return "compare: inconclusive (no common images; latencies above)"
+    what = "worst-case robust accuracy" if head.metric == "worst_case" else "clean accuracy"
+    return f"compare: {change.verdict} ({what} {100 * head.difference:+.2f} points)"
+
+
+def as_json(change: Change) -> dict[str, Any]:
+    """Plain JSON values."""
+    names = {str(label): name for label, name in change.class_names.items()}
+    return {"verdict": change.verdict} | asdict(change) | {"class_names": names}
+
+
+def as_markdown(change: Change) -> str:
+    """Verdict, tables and sentences."""
+    parts = [f"### {escaped(verdict_line(change))}\n"]
+    if rows := accuracy_rows(change):
+        parts.append(table(HEADER, rows))
+    if rows := latency_rows(change):
+        parts.append(table(LATENCY_HEADER, rows))
+    parts.append("".join(f"- {escaped(sentence)}\n" for sentence in sentences(change)))
+    return "\n".join(parts)

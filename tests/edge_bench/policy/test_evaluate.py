@@ -1,0 +1,283 @@
+"""A policy decides by intervals where it is asked to, and by nothing that was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_bench.core.errors import InputError
+from edge_bench.core.series import encode_series
+from edge_bench.core.spec import Report
+from edge_bench.core.stats import wilson_interval
+from edge_bench.files.store import write_json
+from edge_bench.policy.baseline import Baseline, baseline_of, read_baseline
+from edge_bench.policy.broken import broken
+from edge_bench.policy.condition import parse_condition
+from edge_bench.policy.evaluate import Circumstances, evaluate
+from edge_bench.policy.outcome import Verdict
+from edge_bench.policy.policy_file import Policy
+
+MakeReport = Callable[..., Report]
+
+
+def mask(right: int, wrong: int) -> str:
+    return "1" * right + "0" * wrong
+
+
+def verdict(
+    report: Report,
+    *conditions: str,
+    baseline: Report | None = None,
+    confidence: float | None = None,
+    inconclusive: str = "exit",
+    tier: str = "critical",
+) -> Verdict:
+    policy = Policy(
+        conditions=tuple(parse_condition(text, tier) for text in conditions),
+        confidence=confidence,
+        inconclusive=inconclusive,
+    )
+    given = Circumstances(baseline=baseline_of(baseline) if baseline else None)
+    return evaluate(report, policy, given)
+
+
+@pytest.fixture
+def report(make_report: MakeReport) -> Report:
+    """1,000 images, 10 classes in turn; 900 right, 500 under attack; class 9 the worst."""
+    clean = np.arange(1000) % 10 != 9
+    attacked = (np.arange(1000) < 560) & clean
+    found = make_report(
+        "".join("01"[int(c)] for c in clean), {"pgd": "".join("01"[int(a)] for a in attacked)}
+    )
+    return replace(found, labels=encode_series(int(i) % 10 for i in range(1000)))
+
+
+# --- values ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("floor", "status"),
+    [(0.46, "passed"), (0.49, "inconclusive"), (0.52, "inconclusive"), (0.54, "failed")],
+)
+def test_a_floor_is_decided_only_outside_the_interval(
+    make_report: MakeReport, floor: float, status: str
+) -> None:
+    report = make_report(mask(1000, 0), {"pgd": mask(504, 496)})
+    low, high = wilson_interval(504, 1000)
+    assert (low, high) == pytest.approx((0.473, 0.535), abs=1e-3)
+    found = verdict(report, f"worst_case >= {floor}", confidence=0.95)
+    (outcome,) = found.outcomes
+    assert found.status == status
+    assert outcome.interval == pytest.approx((low, high))
+
+
+@pytest.mark.parametrize(("policy", "status"), [("fail", "failed"), ("pass", "passed")])
+def test_a_policy_says_what_inconclusive_comes_to(report: Report, policy: str, status: str) -> None:
+    found = verdict(report, "worst_case >= 0.5", confidence=0.95, inconclusive=policy)
+    assert found.status == status
+    assert "does not decide worst_case >= 0.5" in found.outcomes[0].sentence
+
+
+def test_only_the_critical_tier_decides(report: Report) -> None:
+    for tier in ("supporting", "advisory"):
+        found = verdict(report, "worst_case >= 0.99", tier=tier)
+        assert (found.status, found.outcomes[0].status) == ("passed", "failed")
+
+
+def test_each_class_and_each_attack_is_a_condition_of_its_own(report: Report) -> None:
+    found = verdict(report, "class:* >= 0.5", "attack:* >= 0.5", "clean_class:3 >= 1")
+    assert [outcome.condition for outcome in found.outcomes] == [
+        *(f"class:{name}" for name in range(10)),
+        "attack:pgd",
+        "clean_class:3",
+    ]
+    failed = [outcome for outcome in found.outcomes if outcome.status == "failed"]
+    assert [outcome.condition for outcome in failed] == ["class:9"]
+    assert failed[0].samples == 100
+
+
+def test_the_worst_class_is_named(report: Report) -> None:
+    (outcome,) = verdict(report, "worst_class >= 0.1").outcomes
+    assert outcome.observed == 0.0
+    assert "of the worst class, 9, is 0.0000 on 100 samples, 0.1000 below" in outcome.sentence
+
+
+@pytest.mark.parametrize("condition", ["attack:cw >= 0.1", "class:cat >= 0.1", "energy_mj <= 3"])
+def test_what_was_not_measured_fails(report: Report, condition: str) -> None:
+    (outcome,) = verdict(report, condition, confidence=0.95).outcomes
+    assert outcome.status == "failed"
+    assert "was not measured" in outcome.sentence
+    assert "run ardx bench" in outcome.sentence
+
+
+def test_classes_of_a_report_without_labels_were_not_measured(make_report: MakeReport) -> None:
+    report = make_report("1110", {"pgd": "1100"})
+    for condition in ("class:* >= 0.1", "worst_class >= 0.1"):
+        assert verdict(report, condition).status == "failed"
+
+
+def test_performance_is_held_to_its_limits_with_intervals(make_report: MakeReport) -> None:
+    rng = np.random.default_rng(0)
+    report = make_report("1", {}, latency_ms=(10 + rng.exponential(size=1000)).tolist())
+    decided = {
+        "latency_p95_ms <= 14": "passed",
+        "latency_p95_ms <= 13": "inconclusive",
+        "latency_p95_ms <= 12": "failed",
+        "latency_p50_ms <= 10.9": "passed",
+        "latency_p99_ms <= 11": "failed",
+        "images_per_second >= 80": "passed",
+        "images_per_second >= 95": "failed",
+        "size_bytes <= 999": "failed",
+        "memory_bytes <= 1048576": "passed",
+    }
+    found = verdict(report, *decided, confidence=0.95)
+    assert [o.status for o in found.outcomes] == list(decided.values())
+
+
+# --- changes -----------------------------------------------------------------------------------
+
+
+def changed(report: Report, lost: int, won: int = 0) -> Report:
+    """`report` with samples lost under its attack, and won."""
+    (result,) = report.sets
+    right = np.array(list(result.mask)) == "1"
+    clean = np.array(list(report.clean_mask or "")) == "1"
+    right[np.flatnonzero(right)[:lost]] = False
+    right[np.flatnonzero(~right & clean)[-won:] if won else []] = True
+    mask = "".join("01"[int(r)] for r in right)
+    return replace(report, sets=(replace(result, mask=mask),))
+
+
+@pytest.mark.parametrize(
+    ("lost", "won", "margin", "status"),
+    [
+        (0, 0, "1%", "passed"),  # Nothing changed: even a narrow margin is met.
+        (0, 0, "0.1%", "inconclusive"),  # But not narrower than what 1,000 samples show.
+        (30, 30, "2%", "passed"),
+        (30, 30, "1%", "inconclusive"),
+        (40, 10, "1%", "failed"),
+        (80, 10, "10%", "passed"),
+    ],
+)
+def test_a_drop_is_held_to_non_inferiority(
+    report: Report, lost: int, won: int, margin: str, status: str
+) -> None:
+    new = changed(report, lost, won)
+    found = verdict(new, f"drop(worst_case) <= {margin}", baseline=report, confidence=0.95)
+    (outcome,) = found.outcomes
+    assert found.status == status
+    assert outcome.observed == pytest.approx((lost - won) / 1000)
+    assert f"{lost} samples lost, {won} won" in outcome.sentence
+
+
+def test_a_relative_drop_is_of_what_there_was(report: Report) -> None:
+    new = changed(report, 50)
+    was = 504 / 1000
+    for limit, status in ((0.05 / was + 1e-6, "passed"), (0.05 / was - 1e-4, "failed")):
+        found = verdict(new, f"relative_drop(worst_case) <= {limit:.6f}", baseline=report)
+        assert found.status == status
+        assert found.outcomes[0].observed == pytest.approx(0.05 / was)
+
+
+def test_a_drop_of_a_class_is_of_its_samples(report: Report) -> None:
+    new = changed(report, 9)  # The first nine images: one of each class but 9.
+    found = verdict(new, "drop(class:*) <= 1%", "drop(worst_class) <= 1%", baseline=report)
+    assert [outcome.observed for outcome in found.outcomes] == pytest.approx([0.01] * 9 + [0, 0])
+    assert found.status == "passed"
+    assert verdict(new, "drop(class:4) <= 0.9%", baseline=report).status == "failed"
+
+
+def test_a_rise_is_against_the_baseline_s_figure(make_report: MakeReport) -> None:
+    old, new = make_report(latency_ms=[10.0] * 200), make_report(latency_ms=[10.4] * 200)
+    held = {
+        "rise(latency_p95_ms) <= 0.5": "passed",
+        "rise(latency_p95_ms) <= 0.3": "failed",
+        "relative_rise(latency_p50_ms) <= 5%": "passed",
+        "relative_rise(latency_p50_ms) <= 3%": "failed",
+        "drop(images_per_second) <= 4": "passed",
+        "relative_drop(images_per_second) <= 3%": "failed",
+    }
+    found = verdict(new, *held, baseline=old)
+    assert [outcome.status for outcome in found.outcomes] == list(held.values())
+    assert "p50 latency went from 10.000 ms to 10.400 ms" in found.outcomes[2].sentence
+
+
+def test_a_change_needs_a_baseline_of_the_same_family(report: Report) -> None:
+    with pytest.raises(InputError, match="compares with a baseline; give --baseline"):
+        verdict(report, "drop(clean) <= 1%")
+    card = report.artifact.card
+    assert card is not None
+    other = replace(
+        report, artifact=replace(report.artifact, card=replace(card, architecture="resnet8"))
+    )
+    with pytest.raises(InputError, match="of the architecture resnet8, but the report is"):
+        verdict(report, "drop(clean) <= 1%", baseline=other)
+
+
+# --- the report itself -------------------------------------------------------------------------
+
+
+def test_a_report_of_another_file_device_or_time_fails(report: Report) -> None:
+    created = datetime.fromisoformat(report.created)
+    policy = Policy(conditions=(parse_condition("clean >= 0.1"),), device="jetson", max_age_days=10)
+
+    def statuses(days: float, sha256: str) -> dict[str, str]:
+        given = Circumstances(artifact_sha256=sha256, now=created + timedelta(days=days))
+        found = evaluate(report, policy, given)
+        return {outcome.condition: outcome.status for outcome in found.outcomes}
+
+    assert statuses(9, "a" * 64) == {
+        "artifact": "passed",
+        "device": "failed",
+        "max_age_days": "passed",
+        "clean": "passed",
+    }
+    assert statuses(11, "b" * 64)["artifact"] == "failed"
+    assert statuses(11, "b" * 64)["max_age_days"] == "failed"
+    assert statuses(-1, "b" * 64)["max_age_days"] == "failed"
+    assert created.tzinfo == timezone.utc
+
+
+def test_doubts_fail_but_those_that_are_excused(report: Report) -> None:
+    policy = Policy(conditions=(parse_condition("no_doubts"),), excuse=("upper bound",))
+    doubts = ("their robust accuracy is an upper bound: so", "timing of latency: unstable")
+    assert evaluate(report, policy, Circumstances(doubts=doubts[:1])).status == "passed"
+    found = evaluate(report, policy, Circumstances(doubts=doubts))
+    assert (found.status, found.outcomes[0].sentence) == ("failed", doubts[1])
+
+
+# --- baselines ---------------------------------------------------------------------------------
+
+
+def test_a_baseline_keeps_masks_and_no_raw_samples(report: Report, tmp_path: Path) -> None:
+    path = tmp_path / "base.json"
+    write_json(path, baseline_of(report), force=False)
+    found = read_baseline(path)
+    assert found == baseline_of(report)
+    assert path.stat().st_size < 2500
+    assert "latency_ns" not in path.read_text(encoding="utf-8")
+    worst = found.worst_case_mask()
+    assert worst is not None
+    assert worst.sum() == 504
+
+
+@pytest.mark.parametrize("change", [{"samples": 999 - 8}, {"right": "!!"}, {"right": "AA=="}])
+def test_a_spoilt_baseline_is_refused(report: Report, change: dict[str, object]) -> None:
+    values = baseline_of(report)
+    with pytest.raises(InputError, match="expected the bits of"):
+        replace(values, **change)  # type: ignore[arg-type]
+
+
+def test_what_broke_is_told_by_index_and_class(report: Report) -> None:
+    found = broken(changed(report, 3), baseline_of(report))
+    assert found is not None
+    assert (found.lost, found.won) == ((0, 1, 2), ())
+    assert found.lost_by_class == (("0", 1), ("1", 1), ("2", 1))
+    assert found.sentence().startswith("newly broken: 3 samples (0, 1, 2); by class: 0 1, 1 1")
+    other: Baseline = replace(baseline_of(report), images_sha256="d" * 64)
+    assert broken(report, other) is None
