@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
@@ -128,6 +129,85 @@ def test_an_int8_that_lost_three_points_fails_and_names_what_broke(
     comment = (workspace / "ardx-gate.md").read_text(encoding="utf-8")
     assert "newly broken: 33 samples" in comment
     assert len(list(ET.parse(workspace / "ardx-gate.xml").getroot().iter("failure"))) == 1
+
+
+def test_the_same_from_the_export_on(
+    act: Act,
+    workspace: Path,
+    make_model: Callable[..., Path],
+    make_set: Callable[..., Path],
+    weight: NDArray[np.float32],
+) -> None:
+    """Main's model writes the baseline; the change brings its weights, rounded too coarsely."""
+    rng = np.random.default_rng(3)
+    clean = rng.integers(0, 256, (2000, 3, 8, 8), dtype=np.uint8)
+    labels = answers(weight, clean)
+    others = np.argsort(logits(weight, clean), axis=1)[:, -2]
+    steps = 14 * np.sign(weight[others] - weight[labels]).reshape(clean.shape)
+    attacked = np.clip(clean + steps, 0, 255)
+    before = answers(weight, attacked) == labels
+    coarse = min(
+        (step * np.round(weight / step) for step in np.geomspace(0.05, 1.5, 60)),
+        key=lambda rounded: abs(lost(rounded, clean, attacked, labels, before) - 0.03),
+    ).astype(np.float32)
+    # A tie would test rounding.
+    leads = [np.sort(logits(w, i), axis=1) for w in (weight, coarse) for i in (clean, attacked)]
+    kept = np.all([lead[:, -1] - lead[:, -2] > 1e-3 for lead in leads], axis=0)
+    clean, attacked, labels, before = (part[kept] for part in (clean, attacked, labels, before))
+    expected = lost(coarse, clean, attacked, labels, before)
+    assert 0.025 < expected < 0.035
+    assert 0.5 < before.mean() < 0.9
+    images = attacked.astype(np.uint8)
+    make_set(clean=clean, labels=labels, images=images).parent.rename(workspace / "sets")
+    make_model("main.onnx").rename(workspace / "student.onnx")
+    asked = {
+        "artifact": "student.onnx",
+        "sets": "sets",
+        "device": "local",
+        "bench_options": "--runs=5\n--seconds=0\n--settle-seconds=0\n--warmup=1\n--threads=1",
+        "policy": policy(workspace, EXCUSED + 'confidence = 0.95\ncritical = ["clean >= 60%"]\n'),
+        "baseline": "baseline.json",
+    }
+    on_main = act(**asked, gate_options="--update-baseline")
+    assert on_main.succeeded, on_main.log
+    make_model("change.onnx", weight=coarse).rename(workspace / "student.onnx")
+    policy(workspace, EXCUSED + CHANGE_OF_A_POINT)
+    ended = act(**asked)
+    assert ended.outputs["status"] == "failed", ended.log
+    new = (answers(coarse, attacked) == labels) & (answers(coarse, clean) == labels)
+    gone = np.flatnonzero(before & ~new)
+    first = ", ".join(map(str, gone[:20]))
+    assert f"newly broken: {len(gone)} samples ({first} and {len(gone) - 20} more)" in ended.log
+    of_classes = sorted(
+        ((name, int((labels[gone] == name).sum())) for name in range(4)),
+        key=lambda pair: (-pair[1], pair[0]),
+    )
+    told = ", ".join(f"{name} {count}" for name, count in of_classes if count)
+    assert f"by class: {told}; newly right: " in ended.summary.replace("\\", "")
+
+
+def answers(weight: NDArray[np.float32], images: NDArray[Any]) -> NDArray[np.int64]:
+    """(N,) what the linear classifier says."""
+    said: NDArray[np.int64] = logits(weight, images).argmax(axis=1)
+    return said
+
+
+def logits(weight: NDArray[np.float32], images: NDArray[Any]) -> NDArray[np.float64]:
+    flat = images.reshape(len(images), -1).astype(np.float64) / 255
+    said: NDArray[np.float64] = flat @ weight.T.astype(np.float64)
+    return said
+
+
+def lost(
+    rounded: NDArray[np.float32],
+    clean: NDArray[Any],
+    attacked: NDArray[Any],
+    labels: NDArray[np.int64],
+    before: NDArray[np.bool_],
+) -> float:
+    """By how much the worst case falls with rounded weights, a fraction."""
+    right = (answers(rounded, attacked) == labels) & (answers(rounded, clean) == labels)
+    return float(before.mean() - right.mean())
 
 
 def test_what_so_few_samples_cannot_decide_is_told_as_such(
