@@ -153,7 +153,7 @@ def test_the_same_from_the_export_on(
     # A tie would test rounding.
     leads = [np.sort(logits(w, i), axis=1) for w in (weight, coarse) for i in (clean, attacked)]
     kept = np.all([lead[:, -1] - lead[:, -2] > 1e-3 for lead in leads], axis=0)
-    clean, attacked, labels, before = (part[kept] for part in (clean, attacked, labels, before))
+    clean, attacked, labels, before = clean[kept], attacked[kept], labels[kept], before[kept]
     expected = lost(coarse, clean, attacked, labels, before)
     assert 0.025 < expected < 0.035
     assert 0.5 < before.mean() < 0.9
@@ -272,6 +272,19 @@ def test_what_cannot_be_done_is_an_error_with_its_sentence(
     assert "::error title=ardx gate error::" in ended.log
     assert sentence in stale.read_text(encoding="utf-8")
     assert stale.read_text(encoding="utf-8").startswith("### ardx gate: error")
+
+
+def test_a_gate_that_breaks_is_no_verdict(
+    workspace: Path, act: Act, reports: Callable[[int, int], None]
+) -> None:
+    """Python ends with 1 there, which is what a failed gate ends with."""
+    reports(0, 0)
+    broken = workspace / "python"
+    broken.write_text(f'#!/bin/sh\n[ "$3" = gate ] && exit 1\nexec {sys.executable} "$@"\n')
+    broken.chmod(0o755)
+    ended = act(python=str(broken), report="new.json", policy=policy(workspace, CHANGE_OF_A_POINT))
+    assert (ended.succeeded, ended.outputs["status"]) == (False, "error")
+    assert "it broke; the log of this job says where" in ended.summary
 
 
 @pytest.mark.parametrize(
