@@ -15,6 +15,8 @@ from edge_bench.commands.compare import compare
 from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
+from edge_bench.commands.init import init
+from edge_bench.commands.trend import trend
 
 app = typer.Typer(
     cls=Stages,
@@ -31,3 +33,5 @@ app.command("gate")(gate)
 app.command("compare")(compare)
 app.command("attest")(attest)
 app.command("verify")(verify_command)
+app.command("trend")(trend)
+app.command("init")(init)
