@@ -1,4 +1,4 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `compare`.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `compare`, `attest`, `verify`.
 
 The root `ardx` mounts them beside its own.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import typer
 
+from edge_bench.commands.attest import attest, verify
 from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
 from edge_bench.commands.compare import compare
@@ -27,3 +28,5 @@ app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
 app.command("compare")(compare)
+app.command("attest")(attest)
+app.command("verify")(verify)

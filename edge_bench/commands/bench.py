@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,6 +47,8 @@ def run_bench(flags: BenchFlags) -> None:
 
     Example: ardx bench student.ardx --out report.json
 
+    Example: ardx bench student.ardx --signers allowed_signers
+
     Example: ardx bench student.onnx --scenario multi-stream --sweep threads=1,2,4 batch=1,8
 
     Example: ardx bench student.ardx --device rpi --host pi@board --host pi@other --out report.json
@@ -61,6 +64,8 @@ def run_bench(flags: BenchFlags) -> None:
     if not flags.there.host:
         refuse_existing_file(flags.out, flags.force)
     options, square = bench_options(flags), square_of(flags.square)
+    if flags.signers is not None:
+        _require_signed(flags.model, flags.signers)
     with _parts(flags.model, flags.sets) as parts:
         if flags.engine.bundled_engine:
             options = with_bundled_engine(options, parts.engines, flags.model)
@@ -97,6 +102,20 @@ bench = command("bench", BenchFlags, run_bench)
 
 def _inside(model: Path, parts: Unpacked) -> str:
     return f"{model}: {parts.model.name}"
+
+
+def _require_signed(model: Path, signers: Path) -> None:
+    """Say who signed the bundle; a board gets what was verified here, by its hash."""
+    from edge_bench.core.errors import InputError
+    from edge_bench.files.bundle import is_bundle
+    from edge_bench.signing.openssh import verify
+
+    if not is_bundle(model):
+        raise InputError(
+            f"--signers {signers}: expected a bundle, which is signed as a whole, came {model}; "
+            "pack it with ardx bundle --sign, or leave --signers out"
+        )
+    print(f"{model}: signed by {verify(model, signers)}", file=sys.stderr)
 
 
 @contextmanager

@@ -171,6 +171,13 @@ class BenchFlags:
     std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
     square: SquareFlags
     engine: EngineFlags
+    signers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Only a bundle that one of these signed (allowed signers, as ssh-keygen has them) "
+            "is unpacked and run; all others are refused before."
+        ),
+    ] = None
     there: HostFlags
     force: Force = False
     json_summary: Json = False
