@@ -90,7 +90,9 @@ def _write(flags: AttestFlags, text: str) -> Path | None:
         partial.write_text(text, encoding="utf-8", newline="\n")
         if flags.sign is not None:
             signature = sign(partial, flags.sign)
-    return signature and write_signature(flags.out, signature, flags.force)
+    if signature is None:
+        return None
+    return write_signature(flags.out, signature, flags.force)
 
 
 @dataclass(frozen=True, kw_only=True)

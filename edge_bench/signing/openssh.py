@@ -182,12 +182,12 @@ def _said(told: str) -> str:
 def _refuse_to_sign(key: Path, told: str) -> NoReturn:
     _refuse_old(told)
     agent = f"put it into an agent (ssh-add {key}) and sign again with its public half, {key}.pub"
-    if "passphrase" in told:
+    if "too open" in told:
+        why = f"others can read it, so ssh-keygen does not use it; chmod 600 {key}"
+    elif "passphrase" in told:
         why = f"its passphrase was not given, or is another; give it on a terminal, or {agent}"
     elif "No private key found" in told:
         why = "its private half is in no agent here; put it there with ssh-add, or name its file"
-    elif "bad permissions" in told or "UNPROTECTED" in told:
-        why = f"others can read it, so ssh-keygen does not use it; chmod 600 {key}"
     elif "load public key" in told or "invalid format" in told:
         why = "it is no key of OpenSSH; make one with ssh-keygen -t ed25519"
     else:
@@ -231,6 +231,6 @@ def _refuse_signer(file: Path, signers: Path, key: str, told: str) -> NoReturn:
             "there if you know whose it is"
         )
     raise InputError(
-        f"{by}but {signers} could not be used to tell whose it is ({_said(line or told)}); expected "
-        "lines of a name and a public key"
+        f"{by}but {signers} cannot tell whose that is ({_said(line or told)}); expected lines of a "
+        "name and a public key"
     )
