@@ -18,9 +18,7 @@ QUICK = ("--runs", 3, "--seconds", 0, "--warmup", 1, "--settle-seconds", 0, "--t
 
 
 @pytest.fixture
-def bundle(
-    make_model: Callable[..., Path], invoke: Invoke, keys: Path, tmp_path: Path
-) -> Path:
+def bundle(make_model: Callable[..., Path], invoke: Invoke, keys: Path, tmp_path: Path) -> Path:
     """A bundle that alice signed."""
     path = tmp_path / "student.ardx"
     code, out, error = invoke("bundle", make_model(), "--out", path, "--sign", keys / "alice")

@@ -39,9 +39,7 @@ def agent(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
     )
     pid = int(started.stdout.split("SSH_AGENT_PID=")[1].split(";")[0])
     monkeypatch.setenv("SSH_AUTH_SOCK", str(socket))
-    subprocess.run(
-        [str(programs[1]), "-q", str(keys / "alice")], check=True, capture_output=True
-    )
+    subprocess.run([str(programs[1]), "-q", str(keys / "alice")], check=True, capture_output=True)
     public = tmp_path / "alice.pub"
     shutil.copy(keys / "alice.pub", public)
     yield public
@@ -100,9 +98,7 @@ def test_a_key_with_a_passphrase_and_no_terminal(
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_keys_that_cannot_sign(
-    keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_that_cannot_sign(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
     file = tmp_path / "file"
     file.write_text("x")
