@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,24 @@ from edge_bench.signing.openssh import sign, signature_path, verify, write_signa
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Signers = Callable[..., Path]
+
+
+ON_A_TERMINAL = """
+import os, pty, sys
+pid, terminal = pty.fork()
+if not pid:
+    from pathlib import Path
+    from edge_bench.signing.openssh import sign
+    print(sign(Path(sys.argv[1]), Path(sys.argv[2])))
+    sys.exit()
+said = b""
+while b"END SSH SIGNATURE" not in said:
+    said += os.read(terminal, 1000)
+    if said.endswith(b"passphrase: "):
+        os.write(terminal, b"a secret\\n")
+os.waitpid(pid, 0)
+print(said.decode())
+"""
 
 
 @pytest.fixture
@@ -96,6 +115,21 @@ def test_a_key_with_a_passphrase_and_no_terminal(
     with pytest.raises(InputError, match=r"--sign .*locked: .*passphrase .*ssh-add"):
         sign(file, keys / "locked")
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_passphrase_is_asked_for_on_the_terminal(
+    keys: Path, tmp_path: Path, signers: Signers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SSH_ASKPASS", "SSH_ASKPASS_REQUIRE", "DISPLAY", "SSH_AUTH_SOCK"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "file"
+    file.write_text("x")
+    words = [sys.executable, "-c", ON_A_TERMINAL, str(file), str(keys / "locked")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)
+    said = done.stdout.replace("\r", "")
+    armoured = said[said.index("-----BEGIN") :].strip() + "\n"
+    write_signature(file, armoured, force=False)
+    assert verify(file, signers("locked")).identity == "locked@example.org"
 
 
 def test_keys_that_cannot_sign(keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
