@@ -191,8 +191,11 @@ def _tests(verdict: Verdict) -> dict[str, list[str]]:
 
 
 def _name(outcome: Outcome) -> str:
-    """A condition may stand in several tiers, with other limits."""
-    return f"{outcome.tier}: {outcome.condition}"
+    """A condition may stand in several tiers, and in one as a floor and as a ceiling."""
+    name = f"{outcome.tier}: {outcome.condition}"
+    if outcome.threshold is None:
+        return name
+    return f"{name} {outcome.comparator} {outcome.threshold:.12g}"
 
 
 def _condition(outcome: Outcome) -> dict[str, Any]:
