@@ -11,7 +11,8 @@ import typer
 
 from ard.commands import attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
-from edge_bench.commands import attest, bench, bundle, compare, engine, gate
+from edge_bench.commands import attest as evidence
+from edge_bench.commands import bench, bundle, compare, engine, gate, init, trend
 from edge_bench.commands.console import Stages, print_json, print_table, progress
 from edge_bench.core.version import __version__
 
@@ -91,8 +92,10 @@ for name, command in (
     ("bench", bench.bench),
     ("gate", gate.gate),
     ("compare", compare.compare),
-    ("attest", attest.attest),
-    ("verify", attest.verify),
+    ("attest", evidence.attest),
+    ("verify", evidence.verify_command),
+    ("trend", trend.trend),
+    ("init", init.init),
     ("demo", demo),
     ("recipes", learn.recipes),
     ("doctor", doctor),

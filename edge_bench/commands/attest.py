@@ -54,11 +54,10 @@ def run_attest(flags: AttestFlags) -> None:
     Example: ardx attest report.json --policy gate.toml --sign ~/.ssh/id_ed25519
     """
     from edge_bench.files.report_file import read_report
-    from edge_bench.files.store import refuse_existing_file, to_json
+    from edge_bench.files.store import refuse_existing_file, sha256_file
     from edge_bench.policy.baseline import read_baseline
-    from edge_bench.policy.told import lines
     from edge_bench.signing.openssh import require_key, signature_path
-    from edge_bench.signing.statement import Named, statement
+    from edge_bench.signing.statement import Subject, statement, to_text
 
     refuse_existing_file(flags.out, flags.force)
     if flags.sign is not None:
@@ -67,15 +66,19 @@ def run_attest(flags: AttestFlags) -> None:
     policy, report = policy_of(PolicyFlags(policy=flags.policy), {}), read_report(flags.report)
     baseline = read_baseline(flags.baseline) if flags.baseline else None
     verdict = judged(report, policy, baseline, flags.artifact)
-    configuration = tuple(Named.of(path) for path in (flags.policy, flags.baseline) if path)
-    made = statement(report, verdict, Named.of(flags.report), configuration)
-    signature = _write(flags, to_json(made) + "\n")
+    made = statement(
+        report,
+        verdict,
+        report_file=Subject(name=flags.report.name, sha256=sha256_file(flags.report)),
+        policy_file=Subject(name=flags.policy.name, sha256=sha256_file(flags.policy)),
+    )
+    signature = _write(flags, to_text(made))
     if flags.json_summary:
         summary: dict[str, Any] = {"statement": str(flags.out), "status": verdict.status}
         print_json(summary | {"signature": signature and str(signature)})
     else:
-        print(*lines(verdict), sep="\n")
-        print(f"statement: {flags.out}" + (f", signed in {signature}" if signature else ""))
+        told = f"{flags.out}: {len(verdict.outcomes)} claims, {verdict.status}"
+        print(told + (f"; signed in {signature}" if signature else ""))
     if code := EXITS[verdict.status]:
         raise typer.Exit(code)
 
@@ -83,13 +86,13 @@ def run_attest(flags: AttestFlags) -> None:
 def _write(flags: AttestFlags, text: str) -> Path | None:
     """Write the statement and its signature, neither where it cannot be signed."""
     from edge_bench.files.store import atomic_file
-    from edge_bench.signing.openssh import sign, write_signature
+    from edge_bench.signing.openssh import signature_of, write_signature
 
     signature = None
     with atomic_file(flags.out, flags.force) as partial:
         partial.write_text(text, encoding="utf-8", newline="\n")
         if flags.sign is not None:
-            signature = sign(partial, flags.sign)
+            signature = signature_of(partial, flags.sign)
     if signature is None:
         return None
     return write_signature(flags.out, signature, flags.force)
@@ -129,35 +132,38 @@ def run_verify(flags: VerifyFlags) -> None:
             f"--subject: {flags.file} is a bundle, which has no subjects; leave it out"
         )
     if flags.json_summary:
-        print_json({"file": str(flags.file), "signed_by": signer.identity, "key": signer.key})
+        print_json({"file": str(flags.file), "signer": signer.identity, "key": signer.key})
     else:
         print(f"{flags.file}: signed by {signer}")
 
 
 def _verify_statement(flags: VerifyFlags, signer: Signer) -> None:
-    from edge_bench.signing.statement import FAILURE, match_subjects, read_statement
+    from edge_bench.files.store import require_file
+    from edge_bench.policy.outcome import PASSED
+    from edge_bench.signing.statement import read_statement, require_subject
 
-    evidence = read_statement(flags.file)
-    matched = match_subjects(flags.file, evidence, flags.subject or [])
-    seen = {subject for _, subject in matched}
-    unseen = [subject for subject in evidence.subjects if subject not in seen]
+    evidence, told = read_statement(flags.file), {}
+    for file in flags.subject or []:
+        require_file(file, "a file that the statement is about")
+        told[str(file)] = require_subject(file, evidence.subjects, flags.file)
+    unseen = [subject for subject in evidence.subjects if subject.name not in told.values()]
     if flags.json_summary:
-        summary: dict[str, Any] = {"file": str(flags.file), "signed_by": signer.identity}
-        summary |= {"key": signer.key, "result": evidence.result, "failed": list(evidence.failed)}
-        summary |= {"subjects": {str(file): subject.sha256 for file, subject in matched}}
+        summary: dict[str, Any] = {"file": str(flags.file), "signer": signer.identity}
+        summary |= {"key": signer.key, "verdict": evidence.status, "failed": evidence.failed}
+        summary |= {"subjects": told}
         print_json(summary | {"not_compared": [subject.name for subject in unseen]})
     else:
         print(f"{flags.file}: signed by {signer}")
-        for file, subject in matched:
-            print(f"{file}: is the {subject.name} that it is about")
+        for given, name in told.items():
+            print(f"{given}: is {name}, which it is about")
         for subject in unseen:
             print(f"not compared: {subject.name}, sha256 {subject.sha256}; give --subject FILE")
         for condition in evidence.failed:
             print(f"did not pass: {condition}")
-        print(f"result: {evidence.result}")
-    if evidence.result == FAILURE:
+        print(f"verdict: {evidence.status}")
+    if evidence.status != PASSED:
         raise typer.Exit(EXIT_GATE_FAILED)
 
 
 attest = command("attest", AttestFlags, run_attest)
-verify = command("verify", VerifyFlags, run_verify)
+verify_command = command("verify", VerifyFlags, run_verify)

@@ -148,6 +148,10 @@ class BenchFlags:
     sets: Annotated[
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
     ] = None
+    signers: Annotated[
+        Path | None,
+        typer.Option(help="Refuse a bundle that none of these allowed signers signed."),
+    ] = None
     device: Annotated[str, typer.Option(help=f"auto, {', '.join(DEVICES)}.")] = "auto"
     backend: Annotated[
         str,
@@ -171,13 +175,6 @@ class BenchFlags:
     std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
     square: SquareFlags
     engine: EngineFlags
-    signers: Annotated[
-        Path | None,
-        typer.Option(
-            help="Only a bundle that one of these signed (allowed signers, as ssh-keygen has them) "
-            "is unpacked and run; all others are refused before."
-        ),
-    ] = None
     there: HostFlags
     force: Force = False
     json_summary: Json = False

@@ -60,7 +60,12 @@ def run_bundle(flags: BundleFlags) -> None:
     from edge_bench.files.store import refuse_existing_file, sha256_file
     from edge_bench.options.engine import EngineOptions
     from edge_bench.policy.gate import read_conditions
-    from edge_bench.signing.openssh import require_key, sign, signature_path, write_signature
+    from edge_bench.signing.openssh import (
+        require_key,
+        signature_of,
+        signature_path,
+        write_signature,
+    )
 
     out = flags.out
     if not is_bundle(out):
@@ -89,7 +94,9 @@ def run_bundle(flags: BundleFlags) -> None:
             engines=None if wanted is None else Path(engines),
             force=flags.force,
             report_progress=told,
-            seal=None if key is None else lambda packed: signatures.append(sign(packed, key)),
+            seal=None
+            if key is None
+            else lambda packed: signatures.append(signature_of(packed, key)),
         )
     signature = write_signature(out, signatures[0], flags.force) if signatures else None
     sha256, size_bytes = sha256_file(out), out.stat().st_size

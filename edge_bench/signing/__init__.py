@@ -1,1 +1,1 @@
-"""Evidence that can be handed on: OpenSSH signatures, and in-toto statements of a verdict."""
+"""Signatures by the keys that people have: OpenSSH signs and verifies, ardx asks it to."""

@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.markdown import plain
-from edge_bench.files.store import atomic_file, require_file
+from edge_bench.files.store import atomic_file, refuse_existing_file, require_file
 
 NAMESPACE = "ardx"
 """What signatures are for: one of a commit or a mail, made with the same key, is none of these."""
@@ -56,11 +56,11 @@ def require_key(key: Path) -> Path:
     return require_file(key, "a key of ssh-keygen, private, or public with its half in an agent")
 
 
-def sign(file: Path, key: Path) -> str:
+def signature_of(file: Path, key: Path) -> str:
     """The armoured signature of `file` by `key`; ssh-keygen asks for a passphrase on its terminal.
 
     Example:
-        write_signature(bundle, sign(bundle, Path.home() / ".ssh/id_ed25519"), force=False)
+        write_signature(bundle, signature_of(bundle, Path.home() / ".ssh/id_ed25519"), force=False)
 
     Raises:
         InputError: no key, or none that can sign here and now.
@@ -91,6 +91,12 @@ def write_signature(file: Path, signature: str, force: bool) -> Path:
     with atomic_file(path, force) as partial:
         partial.write_text(signature, encoding="ascii")
     return path
+
+
+def sign(file: Path, key: Path, force: bool) -> Path:
+    """Write the signature of `file` by `key` beside it; errors are those of its two steps."""
+    refuse_existing_file(signature_path(file), force)
+    return write_signature(file, signature_of(require_file(file, "a file to sign"), key), force)
 
 
 def verify(file: Path, signers: Path) -> Signer:

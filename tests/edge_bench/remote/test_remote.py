@@ -25,7 +25,7 @@ from edge_bench.remote.client import Client as HostClient
 from edge_bench.remote.layout import Job
 from edge_bench.remote.parcel import make_parcel
 from edge_bench.remote.ssh import Ssh
-from edge_bench.signing.openssh import sign, write_signature
+from edge_bench.signing.openssh import sign
 
 MakeBoard = Callable[..., Any]
 Invoke = Callable[..., tuple[int, str, str]]
@@ -79,7 +79,7 @@ def check(
         report = read_json(out, Report, "a report")
         assert report.clean_mask == expected_mask(clean)
         assert [s.mask for s in report.sets] == [expected_mask(attacked)]
-        assert (report.artifact.path, report.artifact.sha256) == (str(model), sha256_file(model))
+        assert (report.artifact.path, report.artifact.sha256) == (model.name, sha256_file(model))
 
     return of_numpy
 
@@ -124,7 +124,7 @@ def test_the_gate_of_a_bundle_holds_for_the_board(
     code, stdout, stderr = invoke(*words, *QUICK, "--json")
     summary = json.loads(stdout)
     assert (code, summary["gate"]["passed"]) == (1, False)
-    assert summary["model"] == f"{bundle}: {model.name}"
+    assert summary["model"] == f"{bundle.name}: {model.name}"
     assert "error" not in stderr
     assert board.left == LEFT
 
@@ -148,7 +148,7 @@ def test_a_signature_is_verified_here_and_stays_here(
     assert code == 2
     assert "unsigned" in stderr
     assert not board.left
-    write_signature(bundle, sign(bundle, keys / "user_key"), force=False)
+    sign(bundle, keys / "user_key", force=False)
     code, _, stderr = invoke(*words)
     assert code == 0, stderr
     assert f"{bundle}: signed by alice (" in stderr

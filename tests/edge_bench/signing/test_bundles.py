@@ -88,7 +88,7 @@ def test_a_model_is_no_bundle(
 ) -> None:
     code, _, error = invoke("bench", make_model(), "--signers", signers())
     assert code == 2
-    assert "expected a bundle, which is signed as a whole" in error
+    assert "expected a bundle (.ardx)" in error
 
 
 def test_what_cannot_be_signed_leaves_the_older_bundle_and_its_signature(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_bench.core.errors import CapabilityError, InputError
-from edge_bench.signing.openssh import sign, signature_path, verify, write_signature
+from edge_bench.signing.openssh import signature_of, signature_path, verify, write_signature
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Signers = Callable[..., Path]
@@ -24,8 +24,8 @@ import os, pty, sys
 pid, terminal = pty.fork()
 if not pid:
     from pathlib import Path
-    from edge_bench.signing.openssh import sign
-    print(sign(Path(sys.argv[1]), Path(sys.argv[2])))
+    from edge_bench.signing.openssh import signature_of
+    print(signature_of(Path(sys.argv[1]), Path(sys.argv[2])))
     sys.exit()
 said = b""
 while b"END SSH SIGNATURE" not in said:
@@ -42,7 +42,7 @@ def signed(keys: Path, tmp_path: Path) -> Path:
     """A file that alice signed."""
     file = tmp_path / "evidence of today.json"
     file.write_bytes(b"evidence\n" * 1000)
-    write_signature(file, sign(file, keys / "alice"), force=False)
+    write_signature(file, signature_of(file, keys / "alice"), force=False)
     return file
 
 
@@ -101,7 +101,7 @@ def test_a_public_key_signs_where_an_agent_holds_the_private_one(
 ) -> None:
     file = tmp_path / "file"
     file.write_text("x")
-    write_signature(file, sign(file, agent), force=False)
+    write_signature(file, signature_of(file, agent), force=False)
     assert verify(file, signers()).identity == "alice@example.org"
 
 
@@ -113,7 +113,7 @@ def test_a_key_with_a_passphrase_and_no_terminal(
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(InputError, match=r"--sign .*locked: .*passphrase .*ssh-add"):
-        sign(file, keys / "locked")
+        signature_of(file, keys / "locked")
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -141,19 +141,19 @@ def test_keys_that_cannot_sign(keys: Path, tmp_path: Path, monkeypatch: pytest.M
     shutil.copy(keys / "alice", open_key)
     open_key.chmod(0o644)
     with pytest.raises(InputError, match="missing: expected a key"):
-        sign(file, tmp_path / "missing")
+        signature_of(file, tmp_path / "missing")
     with pytest.raises(InputError, match="in no agent here"):
-        sign(file, tmp_path / "alone.pub")
+        signature_of(file, tmp_path / "alone.pub")
     with pytest.raises(InputError, match="no key of OpenSSH"):
-        sign(file, file)
+        signature_of(file, file)
     with pytest.raises(InputError, match="chmod 600"):
-        sign(file, open_key)
+        signature_of(file, open_key)
 
 
 def test_an_existing_signature_stays_without_force(signed: Path, keys: Path) -> None:
     before = signature_path(signed).read_bytes()
     with pytest.raises(InputError, match="exists already"):
-        write_signature(signed, sign(signed, keys / "mallory"), force=False)
+        write_signature(signed, signature_of(signed, keys / "mallory"), force=False)
     assert signature_path(signed).read_bytes() == before
 
 
@@ -218,7 +218,7 @@ def test_no_ssh_keygen(
     with pytest.raises(CapabilityError, match="apt install openssh-client"):
         verify(signed, allowed)
     with pytest.raises(CapabilityError, match="apt install openssh-client"):
-        sign(signed, keys / "alice")
+        signature_of(signed, keys / "alice")
 
 
 @pytest.mark.parametrize(
@@ -242,4 +242,4 @@ def test_an_ssh_keygen_that_is_too_old(
     with pytest.raises(CapabilityError, match=r"OpenSSH 8\.2"):
         verify(signed, allowed)
     with pytest.raises(CapabilityError, match=r"OpenSSH 8\.2"):
-        sign(signed, keys / "alice")
+        signature_of(signed, keys / "alice")
