@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from edge_bench.core.spec import Report
-from edge_bench.files.report_file import write_report
-from edge_bench.files.store import sha256_file
+from edge_bench.files.external_data import model_files
+from edge_bench.files.report_file import read_report, write_report
+from edge_bench.files.store import identity, sha256_file
 from edge_bench.signing.openssh import sign, signature_path
 
 MakeReport = Callable[..., Report]
@@ -187,3 +189,28 @@ def test_a_key_that_cannot_sign_leaves_what_was_there(
     assert "verdict.intoto.json.sig exists already" in error
     assert not Path("verdict.intoto.json").exists()
     assert signature_path(Path("verdict.intoto.json")).exists()
+
+
+def test_a_model_with_its_weights_in_another_file_is_a_subject_as_a_whole(
+    attest: Callable[..., dict[str, Any]], invoke: Invoke, signers: Signers
+) -> None:
+    onnx.save_model(
+        onnx.load("student.onnx"),
+        "large.onnx",
+        save_as_external_data=True,
+        location="large.data",
+        size_threshold=0,
+    )
+    whole, _ = identity(model_files(Path("large.onnx")))
+    report = read_report(Path("report.json"))
+    artifact = replace(report.artifact, path="large.onnx", sha256=whole)
+    write_report(Path("report.json"), replace(report, artifact=artifact), force=True)
+    attest()
+    words = ("verify", "verdict.intoto.json", "--signers", signers(), "--subject", "large.onnx")
+    assert invoke(*words)[0] == 0
+    data = bytearray(Path("large.data").read_bytes())
+    data[0] ^= 1
+    Path("large.data").write_bytes(data)
+    code, _, error = invoke(*words)
+    assert code == 2
+    assert "none of them has the sha256" in error
