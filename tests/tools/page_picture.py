@@ -1,4 +1,4 @@
-"""Draw docs/report.png: the top of a page that `ardx report` wrote, as Chromium shows it.
+r"""Draw docs/report.png: the top of a page that `ardx report` wrote, as Chromium shows it.
 
 make demo
 .venv/bin/ardx report demo/reports/student-int8.json --sets demo/sets/student --html demo/report.html

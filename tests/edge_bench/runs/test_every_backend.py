@@ -173,4 +173,4 @@ def test_a_backend_that_fails_on_a_bundle_names_the_bundle(
     assert invoke("bundle", only_ort_runs, "--out", bundle)[0] == 0
     code, _, stderr = invoke("bench", bundle, "--backend", "all", "--out", out, *QUICK)
     assert code == 2
-    assert f"error: openvino: {bundle.name}: only_ort.onnx: OpenVINO " in stderr
+    assert f"error: openvino: {bundle}: only_ort.onnx: OpenVINO " in stderr
