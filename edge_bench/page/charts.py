@@ -197,8 +197,8 @@ def lines(
             axes.axvline(
                 moment,
                 color=BAD,
-                linewidth=1,
-                linestyle=":",
+                linewidth=1.6,
+                linestyle="--",
                 label="throttled" if index == 0 else None,
             )
         axes.set_xlabel(axes_names[0])

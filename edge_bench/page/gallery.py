@@ -29,15 +29,33 @@ TITLE = "Samples that flipped"
 def gallery_section(report: Report, sets: list[AdversarialSet]) -> Section:
     """Up to 60 samples that are right unattacked and wrong under an attack, of all sets in turn."""
     if not sets:
-        why = "No pictures: give --sets with the folder of the sets that bench replayed."
-        return Section(key="gallery", title=TITLE, paragraphs=(why,))
+        text = "No pictures: give --sets with the folder of the sets that bench replayed."
+        return Section(key="gallery", title=TITLE, paragraphs=(text,))
+    tiles = _tiles(report, sets)
+    if not tiles:
+        text = "No sample flipped under a replayed set."
+        return Section(key="gallery", title=TITLE, paragraphs=(text,))
+    flips = sum(int(mask.sum()) for mask in turned(report).values())
+    text = (
+        f"{len(tiles)} of {flips:,} flips, of each replayed set in turn. Each shows the clean "
+        "image, the perturbed one, and their difference around grey, enlarged until its largest "
+        "change is black or white."
+    )
+    if report.clean_answers is None:
+        text += " The report is of before ardx kept what was said of them."
+    return Section(key="gallery", title=TITLE, paragraphs=(text,), tiles=tiles)
+
+
+def _tiles(report: Report, sets: list[AdversarialSet]) -> tuple[Tile, ...]:
+    """As many as the page has room for."""
     chosen = _chosen(report, sets)
     before = _answers(report, report.clean_answers, [index for _, index in chosen])
     after = {
         r.name: _answers(report, r.answers, [i for o, i in chosen if o.name == r.name])
         for r in report.sets
     }
-    names, tiles, spent = class_names(report), [], 0
+    names, spent = class_names(report), 0
+    tiles: list[Tile] = []
     for opened, index in chosen:
         said = before.get(index), after[opened.name].get(index)
         tile = _tile(opened, index, names, said)
@@ -45,22 +63,7 @@ def gallery_section(report: Report, sets: list[AdversarialSet]) -> Section:
         if spent > BUDGET:
             break
         tiles.append(tile)
-    flipped = sum(int(mask.sum()) for mask in turned(report).values())
-    told = f"{len(tiles)} of {flipped:,} flips, of each replayed set in turn. " if tiles else ""
-    words = (
-        "" if report.clean_answers else " The report is of before ardx kept what was said of them."
-    )
-    return Section(
-        key="gallery",
-        title=TITLE,
-        paragraphs=(
-            f"{told}Each shows the clean image, the perturbed one, and their difference around "
-            f"grey, enlarged until its largest change is black or white.{words}"
-            if tiles
-            else "No sample flipped under a replayed set.",
-        ),
-        tiles=tuple(tiles),
-    )
+    return tuple(tiles)
 
 
 def check_sets(report: Report, sets: list[AdversarialSet]) -> None:
@@ -101,7 +104,6 @@ def _chosen(report: Report, sets: list[AdversarialSet]) -> list[tuple[Adversaria
             lists.append([(opened, int(at[i])) for i in spread] if len(at) else [])
     longest = max(map(len, lists), default=0)
     turns = [items[turn] for turn in range(longest) for items in lists if turn < len(items)]
-    # A dozen of each first where there are many sets; then as many as there is room for.
     return turns[:TILES]
 
 

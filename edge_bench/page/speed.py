@@ -30,7 +30,7 @@ from edge_bench.report.summary import SWEEP_HEADER, performance_rows, sweep_rows
 
 FloatArray = NDArray[np.float64]
 
-BINS, PARTS, POINTS, DRAWN = 40, 20, 300, 6
+BINS, PARTS, POINTS, DRAWN = 40, 12, 300, 6
 """Of a histogram; of a run over which drift is told; drawn of a line; lines of a figure."""
 SENSORS = {
     POWER: ("Power", "W", 1e6),
@@ -171,7 +171,7 @@ def _sensors(telemetry: Telemetry | None, quantity: str) -> list[Figure]:
     marks = throttle_times(telemetry)
     series, _, y = read[0]
     title = f"{name} over the run"
-    throttled = f"; throttling is marked {len(marks)} times" if marks else ""
+    throttled = f"; moments at which throttling began are marked: {len(marks)}" if marks else ""
     fewer = f"; {len(read) - DRAWN} more sensors are in the table" if len(read) > DRAWN else ""
     description = (
         f"{shown(series.name)} lay between {number(y.min())} and {number(y.max())} {unit}"

@@ -15,6 +15,8 @@ from edge_bench.page.render import as_html, page_of
 from .conftest import Written
 
 HEIGHT = 900
+A4 = 718
+"""Pixels of its width between margins of a centimetre."""
 
 
 @pytest.fixture(params=["one", "several"])
@@ -72,8 +74,9 @@ def test_it_fits_is_silent_and_can_be_used_by_all(
 
 
 def test_it_prints_with_all_of_every_table(browser: Any, address: str) -> None:
-    page, heard = opened(browser, address, 1280, "dark")
+    page, heard = opened(browser, address, A4, "dark")
     page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == A4
     cut = page.evaluate(
         "[...document.querySelectorAll('.wide')]"
         ".filter(e => e.scrollHeight > e.clientHeight + 1).length"
