@@ -279,6 +279,7 @@ def test_a_gate_that_breaks_is_no_verdict(
 ) -> None:
     """Python ends with 1 there, which is what a failed gate ends with."""
     reports(0, 0)
+    (workspace / "ardx-gate.md").write_text("### ardx gate: passed\n", encoding="utf-8")
     broken = workspace / "python"
     broken.write_text(f'#!/bin/sh\n[ "$3" = gate ] && exit 1\nexec {sys.executable} "$@"\n')
     broken.chmod(0o755)
