@@ -1,4 +1,5 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `compare`, `trend`, `init`.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate` and what tells of their
+reports.
 
 The root `ardx` mounts them beside its own.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from edge_bench.commands.attest import attest, verify_command
 from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
 from edge_bench.commands.compare import compare
@@ -29,5 +31,7 @@ app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
 app.command("compare")(compare)
+app.command("attest")(attest)
+app.command("verify")(verify_command)
 app.command("trend")(trend)
 app.command("init")(init)

@@ -37,6 +37,9 @@ class BundleFlags:
         ),
     ] = None
     held_to: ConditionFlags
+    key: Annotated[
+        Path | None, typer.Option("--sign", help="SSH key that signs it, into a .sig beside it.")
+    ] = None
     force: Force = False
     json_summary: Json = False
 
@@ -47,20 +50,26 @@ def run_bundle(flags: BundleFlags) -> None:
     Example: ardx bundle student.onnx --sets sets/ --min-robust-accuracy 0.45 --out student.ardx
 
     Example: ardx bundle student-int8.onnx --for sm86,sm120 --out student.ardx
+
+    Example: ardx bundle student.onnx --sets sets/ --out student.ardx --sign ~/.ssh/id_ed25519
     """
     import tempfile
 
     from edge_bench.backends.trt_rtx import build_ahead
     from edge_bench.core.errors import InputError
     from edge_bench.files.bundle import is_bundle, pack
-    from edge_bench.files.store import refuse_existing_file, sha256_file
+    from edge_bench.files.store import refuse_existing_file, require_file, sha256_file
     from edge_bench.options.engine import EngineOptions
     from edge_bench.policy.gate import read_conditions
+    from edge_bench.signing.openssh import sign, signature_path
 
     out = flags.out
     if not is_bundle(out):
         raise InputError(f"--out {out}: expected a file name that ends in .ardx")
     refuse_existing_file(out, flags.force)
+    if flags.key is not None:
+        require_file(flags.key, "an SSH key")
+        refuse_existing_file(signature_path(out), flags.force)
     gate, wanted = read_conditions(flags.gate_file, flags.held_to.conditions()), flags.engine_for
     with (
         tempfile.TemporaryDirectory() as timings,
@@ -81,6 +90,8 @@ def run_bundle(flags: BundleFlags) -> None:
             force=flags.force,
             report_progress=told,
         )
+    if flags.key is not None:
+        sign(out, flags.key, flags.force)
     sha256, size_bytes = sha256_file(out), out.stat().st_size
     if flags.json_summary:
         members = sorted(manifest.members)

@@ -78,7 +78,7 @@ def check(
         report = read_json(out, Report, "a report")
         assert report.clean_mask == expected_mask(clean)
         assert [s.mask for s in report.sets] == [expected_mask(attacked)]
-        assert (report.artifact.path, report.artifact.sha256) == (str(model), sha256_file(model))
+        assert (report.artifact.path, report.artifact.sha256) == (model.name, sha256_file(model))
 
     return of_numpy
 
@@ -123,7 +123,7 @@ def test_the_gate_of_a_bundle_holds_for_the_board(
     code, stdout, stderr = invoke(*words, *QUICK, "--json")
     summary = json.loads(stdout)
     assert (code, summary["gate"]["passed"]) == (1, False)
-    assert summary["model"] == f"{bundle}: {model.name}"
+    assert summary["model"] == f"{bundle.name}: {model.name}"
     assert "error" not in stderr
     assert board.left == LEFT
 
