@@ -1,5 +1,4 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate` and what tells of their
-reports.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`, and what tells of reports.
 
 The root `ardx` mounts them beside its own.
 """
