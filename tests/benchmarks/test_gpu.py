@@ -1,4 +1,4 @@
-"""The GPU hour keeps its time, and its data whole. All of it in miniature is a step of `.ci/run`."""
+"""The GPU hour keeps its time, and its data whole. `.ci/run` does all of it in miniature."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmarks.gpu.run import main
 from benchmarks.gpu.steps import SMALL, STEPS, loss_differences
 from benchmarks.methods.passes import noise
 from edge_bench.core.errors import InputError
+
 
 @pytest.fixture(scope="module")
 def dataset() -> Dataset:
