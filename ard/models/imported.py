@@ -86,6 +86,11 @@ def source_of(architecture: str) -> Source:
     )
 
 
+def source_sha256(architecture: str) -> str | None:
+    """The digest of the source of an architecture that is imported; None for all others."""
+    return source_of(architecture).sha256 if is_imported(architecture) else None
+
+
 def imported_network(architecture: str, classes: int) -> nn.Module:
     """What the user's function makes of the number of classes.
 
@@ -208,7 +213,7 @@ def _chain(module: str, folder: Path) -> list[Path]:
     places = [str(folder)]
     parts = module.split(".")
     for depth in range(1, len(parts) + 1):
-        spec: ModuleSpec | None = PathFinder.find_spec(".".join(parts[:depth]), places)
+        spec: ModuleSpec | None = PathFinder.find_spec(parts[depth - 1], places)
         if spec is None:
             return []
         if spec.has_location and spec.origin and spec.origin.endswith(".py"):

@@ -27,6 +27,7 @@ from ard.models.checkpoints import (
     require_finite,
     say_nothing,
 )
+from ard.models.imported import check_source, is_imported
 from ard.models.published import CLASSES, KnownTeacher, check_digest
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
@@ -141,6 +142,8 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
 
 def _of_card(path: Path, card: ModelCard) -> Classifier:
     channels, height, width = card.input_shape
+    if is_imported(card.architecture):
+        check_source(str(path), card.architecture, card.recipe.get("source_sha256"))
     try:
         return _empty(card.architecture, channels, card.classes, (height, width))
     except InputError as error:
