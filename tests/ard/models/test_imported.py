@@ -1,4 +1,4 @@
-"""Architectures of the user's own: found without running them, and only the source that was said."""
+"""Architectures of the user's own: found without running them, and only if it is that source."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_changed_source_is_imported_anew_and_told(folder: Path) -> None:
     model = build_model("mynet:build", 1, 3, torch.zeros(1), torch.ones(1))
     assert "SiLU" in str(model)
     (folder / "myblocks.py").write_text(BLOCKS.replace("SiLU", "Tanh") + "\n")
-    with pytest.raises(InputError, match="ardx adopt w.safetensors --arch mynet:build"):
+    with pytest.raises(InputError, match=r"ardx adopt w.safetensors --arch mynet:build"):
         check_source("w.safetensors", "mynet:build", digest)
     assert "Tanh" in str(build_model("mynet:build", 1, 3, torch.zeros(1), torch.ones(1)))
 
@@ -134,7 +134,7 @@ def test_what_makes_no_network_is_one_sentence(architecture: str, words: str) ->
 
 def test_a_module_that_cannot_be_imported_says_what_it_says(folder: Path) -> None:
     (folder / "mynet.py").write_text("import a_package_that_is_not_there\n")
-    with pytest.raises(InputError, match="ModuleNotFoundError.*a_package_that_is_not_there"):
+    with pytest.raises(InputError, match=r"ModuleNotFoundError.*a_package_that_is_not_there"):
         _logits("mynet:build")
     (folder / "mynet.py").write_text("def build(:\n")
     with pytest.raises(InputError, match="SyntaxError"):
