@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ard.commands import attack, evaluate, export, learn, teachers
+from ard.commands import adopt, attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
 from edge_bench.commands import attest as evidence
 from edge_bench.commands import bench, bundle, compare, engine, gate, init, report, trend
@@ -83,6 +83,7 @@ def doctor(json_summary: o.Json = False) -> None:
 for name, command in (
     ("teach", learn.teach),
     ("teachers", teachers.teachers),
+    ("adopt", adopt.adopt),
     ("distill", learn.distill),
     ("evaluate", evaluate.evaluate),
     ("export", export.export_command),

@@ -101,7 +101,8 @@ def read(folder: Path) -> Dataset:
         classes=index["classes"],
         flips=index["flips"],
         class_names=None if names is None else tuple(names),
-        **joined,
+        train=joined["train"],
+        test=joined["test"],
     )
 
 

@@ -45,9 +45,7 @@ def main(
     lines: Annotated[Path, typer.Option(help="Where findings go.")] = Path("gpu.jsonl"),
     work: Annotated[Path, typer.Option(help="Folder for weights.")] = Path("runs/gpu"),
     only: Annotated[list[str] | None, typer.Option(help="Steps by name.")] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="In miniature, on any machine.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="In miniature, anywhere.")] = False,
     step: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the steps one after another."""

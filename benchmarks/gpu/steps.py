@@ -26,7 +26,7 @@ from ard.learning.teacher import load_teacher
 from ard.learning.train import timed_steps
 from ard.methods.base import Logits, LossOptions, total
 from ard.methods.registry import METHODS
-from ard.models.checkpoints import load_model
+from ard.models.weight_files import load_model
 from benchmarks.gpu.pack import read
 from benchmarks.lines import Line, append
 from benchmarks.methods.passes import Setting, network, noise
@@ -72,7 +72,7 @@ class Context:
 
     def dataset(self) -> Dataset:
         """The packed one, or noise."""
-        return noise(SMALL) if self.data is None else read(self.data)
+        return little() if self.data is None else read(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,12 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
 
 
+def little() -> Dataset:
+    """Noise, and so little of it that every step is done in seconds."""
+    split = noise(SMALL).train.part(0, 200)
+    return Dataset(name="noise", train=split, test=split, classes=SMALL.classes, flips=True)
+
+
 # --- correctness -------------------------------------------------------------------------------
 
 
@@ -100,7 +106,7 @@ def correctness(context: Context) -> None:
     for name, difference in loss_differences():
         context.tell("correctness", what="loss", method=name, relative_difference=difference)
     dataset = context.dataset()
-    images = take_limit(dataset.test, 32 if context.dry_run else 1000)
+    images = take_limit(dataset.test, 16 if context.dry_run else 1000)
     model = network("resnet8", dataset).eval()
     if context.teacher is not None:
         model = load_model(context.teacher)[0]
@@ -137,34 +143,38 @@ def loss_differences() -> Iterator[tuple[str, float]]:
 def step_time(context: Context) -> None:
     """Images a second of a training step, beside the loop as published code writes it."""
     for setting in (SMALL,) if context.dry_run else TIMED:
-        dataset = noise(setting)
+        dataset = little() if context.dry_run else noise(setting)
         teacher = network(setting.teacher, dataset).eval().requires_grad_(False)
-        variants: dict[str, Callable[[int], list[float]]] = {
-            "published loop, fp32": lambda count, s=setting, d=dataset, t=teacher: published_loop(
-                s, d, t, count
-            )
-        }
-        for method in ("rslad", "ard"):
-            for precision in dict.fromkeys(("fp32", fast_precision(DEVICE))):
-                for is_compiled in (False, *([True] if DEVICE == "cuda" else [])):
-                    name = f"{method}, {precision}{', compiled' if is_compiled else ''}"
-                    config = replace(
-                        setting.config(method), precision=precision, compile=is_compiled
-                    )
-                    variants[name] = lambda count, c=config, d=dataset, t=teacher: timed_steps(
-                        c, d, Teachers(robust=t), count, DEVICE
-                    )
-        times: dict[str, list[float]] = {name: [] for name in variants}
-        for turn in range(2 if context.dry_run else 3):
-            for name, measure in variants.items():
-                times[name] += measure(2 if context.dry_run else 10)
+        times: dict[str, list[float]] = {}
+        for turn in range(1 if context.dry_run else 3):
+            for name, config in variants(setting).items():
+                count = 1 if context.dry_run else 10
+                if config is None:
+                    measured = published_loop(setting, dataset, teacher, count)
+                else:
+                    teachers = Teachers(robust=teacher)
+                    measured = timed_steps(config, dataset, teachers, count, DEVICE)
+                times.setdefault(name, []).extend(measured)
+                rate = setting.batch / statistics.median(times[name])
                 context.tell(
                     "step_time",
                     setting=str(setting),
                     variant=name,
                     turn=turn,
-                    images_per_second=setting.batch / statistics.median(times[name]),
+                    images_per_second=rate,
                 )
+
+
+def variants(setting: Setting) -> dict[str, TrainConfig | None]:
+    """What takes turns: our step in each way that the device has, and None for the plain loop."""
+    found: dict[str, TrainConfig | None] = {"published loop, fp32": None}
+    for method in ("rslad", "ard"):
+        for precision in dict.fromkeys(("fp32", fast_precision(DEVICE))):
+            for is_compiled in (False, *([True] if DEVICE == "cuda" else [])):
+                name = f"{method}, {precision}{', compiled' if is_compiled else ''}"
+                config = setting.config(method)
+                found[name] = replace(config, precision=precision, compile=is_compiled)
+    return found
 
 
 def published_loop(
@@ -214,8 +224,8 @@ def synchronise() -> None:
 
 def crafting(context: Context) -> None:
     """Images a second of PGD-20 and of AutoAttack's first part."""
-    dataset = noise(SMALL if context.dry_run else TIMED[0])
-    images = take_limit(dataset.test, 32 if context.dry_run else 2000)
+    dataset = little() if context.dry_run else noise(TIMED[0])
+    images = take_limit(dataset.test, 16 if context.dry_run else 2000)
     model = network("resnet8" if context.dry_run else "resnet18", dataset).eval().to(DEVICE)
     for name in ("pgd20", "apgd_ce"):
         spec = parse_attack(name, epsilon=8 / 255)
@@ -243,7 +253,7 @@ def training(context: Context) -> None:
     A run of more epochs begins anew, since its schedule is another; so every line is a whole run.
     """
     dataset, end = context.dataset(), time.monotonic() + 60 * context.minutes
-    part = take_limit(dataset.test, 64 if context.dry_run else 2000)
+    part = take_limit(dataset.test, 16 if context.dry_run else 2000)
     teacher = None
     if context.teacher is not None:
         teacher = load_teacher(context.teacher, None, dataset)
@@ -285,7 +295,7 @@ def contender(context: Context, chosen: dict[str, Any], epochs: int) -> TrainCon
         "architecture": "resnet8" if context.dry_run else "resnet18",
         "epsilon": 8 / 255,
         "step_size": 2 / 255,
-        "inner_steps": 2 if context.dry_run else 10,
+        "inner_steps": 1 if context.dry_run else 10,
         "epochs": epochs,
         "learning_rate": 0.1,
         "precision": fast_precision(DEVICE),

@@ -1,10 +1,9 @@
 """Draw docs/report.png: the top of a page that `ardx report` wrote, as Chromium shows it.
 
-    make demo
-    .venv/bin/ardx report demo/reports/student-int8.json --html demo/report.html
-    .venv/bin/python -m tests.tools.page_picture demo/report.html docs/report.png
+make demo
+.venv/bin/ardx report demo/reports/student-int8.json --html demo/report.html
+.venv/bin/python -m tests.tools.page_picture demo/report.html docs/report.png
 """
-
 
 from __future__ import annotations
 
