@@ -68,8 +68,11 @@ def _check(flags: ReportFlags, outs: list[Path]) -> None:
     """Refuse what cannot be meant, before anything is read.
 
     Raises:
-        InputError: nothing to write, one file asked for twice or also read, or sets of several.
+        InputError: nothing to write, one file asked for twice or also read, no file's name, or
+            sets of several.
     """
+    from edge_bench.files.store import refuse_existing_file
+
     if not outs:
         raise InputError("expected --html, --md or --csv with a file, or - for stdout; give one")
     if len(set(outs)) < len(outs):
@@ -80,7 +83,10 @@ def _check(flags: ReportFlags, outs: list[Path]) -> None:
         )
     read = {path.resolve() for path in flags.reports}
     for out in outs:
-        if out != STDOUT and out.resolve() in read:
+        if out == STDOUT:
+            continue
+        refuse_existing_file(out, force=True)
+        if out.resolve() in read:
             raise InputError(f"{out}: is a report that is read; choose another file to write")
 
 

@@ -80,9 +80,17 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def refuse_existing_file(path: Path, force: bool) -> None:
-    """`refuse_existing` for an output that is a file; a folder is refused with `force` too."""
-    if path.is_dir():
-        raise InputError(f"{path}: expected a file name for --out, found a folder; name a file")
+    """`refuse_existing` for an output that is a file; with `force` too, nothing else is replaced.
+
+    A rename onto a device takes it away from the whole machine, where the user may do so (root, in
+    containers above all), and so does one onto a link to it such as /dev/stdout.
+    """
+    kind = "a folder" if path.is_dir() else None
+    of_devices = path.is_symlink() and path.parent.resolve() == Path("/dev")
+    if of_devices or (path.exists() and not (path.is_file() or path.is_dir())):
+        kind = "a device, pipe or socket"
+    if kind:
+        raise InputError(f"{path}: expected the name of a file to write, found {kind}; name a file")
     refuse_existing(path, force)
 
 

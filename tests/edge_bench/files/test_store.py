@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -22,6 +24,7 @@ from edge_bench.files.store import (
     from_json,
     public_path,
     read_json,
+    refuse_existing_file,
     require_file,
     sha256_file,
     to_json,
@@ -332,7 +335,7 @@ def test_a_partial_file_keeps_the_suffix_that_writers_choose_a_format_by(folder:
 def test_a_folder_is_never_replaced_by_a_file(folder: Path) -> None:
     (folder / "out").mkdir()
     (folder / "out" / "kept").write_text("kept", encoding="utf-8")
-    with pytest.raises(InputError, match="expected a file name for --out, found a folder"):
+    with pytest.raises(InputError, match="expected the name of a file to write, found a folder"):
         atomic_file(folder / "out", True).__enter__()
     assert (folder / "out" / "kept").exists()
 
@@ -397,3 +400,22 @@ def test_answers_are_of_as_many_images_as_the_masks(make_report: Callable[..., R
     for change in ({"labels": "1 1 1"}, {"clean_answers": Answers(predicted="1", confidence="1")}):
         with pytest.raises(InputError, match="labels and answers of 4 images"):
             replace(report, **change)
+
+
+def test_a_pipe_is_never_replaced_by_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with (
+        pytest.raises(InputError, match="found a device, pipe or socket; name a file"),
+        atomic_file(pipe, force=True) as partial,
+    ):
+        partial.write_text("new")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+@pytest.mark.parametrize("name", ["null", "full", "stdout"])
+def test_a_device_is_no_file_to_write(name: str) -> None:
+    # Only asked, never written: a fault here would take the device away from the machine.
+    with pytest.raises(InputError, match=f"/dev/{name}: .* found a device, pipe or socket"):
+        refuse_existing_file(Path("/dev") / name, force=True)

@@ -346,6 +346,16 @@ def test_what_cannot_be_meant_is_refused(
     assert sentence in stderr
 
 
+def test_nothing_is_written_where_one_of_the_outputs_cannot_be(
+    written: Written, invoke: Invoke, tmp_path: Path
+) -> None:
+    page, folder = tmp_path / "page.html", tmp_path / "folder"
+    folder.mkdir()
+    code, stdout, stderr = invoke("report", written.path, "--html", page, "--csv", folder)
+    assert (code, stdout, page.exists()) == (2, "", False)
+    assert f"{folder}: expected the name of a file to write, found a folder" in stderr
+
+
 def damaged(path: Path, how: str) -> str:
     text = path.read_text()
     if how == "edited":
