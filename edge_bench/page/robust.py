@@ -45,11 +45,16 @@ def attacks_section(report: Report) -> Section:
         header=("images", "accuracy", "95% interval", "samples"),
         rows=rows,
     )
-    note = "The worst case counts a sample as right where it is right unattacked and under all."
+    notes = ["The worst case counts a sample as right where it is right unattacked and under all."]
+    if late := [shown(s.name) for s in report.sets if s.manifest.attacked == "survivors"]:
+        notes.append(
+            f"Tried only on what the attacks before left right, and counted together with them: "
+            f"{', '.join(late)}."
+        )
     return Section(
         key="attacks",
         title=title,
-        paragraphs=(note,),
+        paragraphs=tuple(notes),
         figures=(Figure(title=title, description=description, svg=svg, table=table),),
     )
 

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from edge_bench.core.spec import AttackSpec, Report, SetResult
 from edge_bench.page.facts import WORST, accuracies, energies, latency
-from edge_bench.page.parts import Headline, Section, Table, interval, percent, shown, size
+from edge_bench.page.parts import (
+    Headline,
+    Section,
+    Table,
+    interval,
+    number,
+    percent,
+    shown,
+    size,
+)
 from edge_bench.report.summary import threat_label
 
 KINDS = {
@@ -76,7 +85,7 @@ def verdict_section(report: Report) -> Section:
     if energy is None or energy.low is None or energy.high is None:
         heads.append(Headline(name="Energy", value="not measured", note="no sensor tells it"))
     else:
-        note = f"give or take {energy.high - energy.value:.2g} mJ, above idle"
+        note = f"{number(energy.low)} to {number(energy.high)} mJ, above idle"
         heads.append(Headline(name="Energy an image", value=f"{energy.value:.3g} mJ", note=note))
     sha = report.artifact.sha256[:16]
     heads.append(
@@ -140,8 +149,8 @@ def _untried(report: Report) -> list[str]:
     found = []
     if not threats & {"white-box", "bpda"}:
         found.append(
-            "An attack that adapts to this very file, by its gradients or a stand-in's: every set "
-            "was crafted on another model (ardx attack ARTEFACT --parent WEIGHTS)."
+            "An attack that adapts to this very file by gradients, its own or a stand-in's: none "
+            "of the sets was crafted so (ardx attack ARTEFACT --parent WEIGHTS)."
         )
     if "black-box" not in threats:
         found.append(

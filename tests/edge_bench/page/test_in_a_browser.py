@@ -35,14 +35,20 @@ def address(
 
 
 def opened(browser: Any, address: str, width: int, scheme: str) -> tuple[Any, list[str]]:
-    """The page, and all that it said on the console or asked the network for."""
+    """The page, and a list that grows by all it says on the console or asks the network for."""
     context = browser.new_context(viewport={"width": width, "height": HEIGHT}, color_scheme=scheme)
-    page, heard = context.new_page(), []
+    page = context.new_page()
+    heard: list[str] = []
+
+    def asked(request: Any) -> None:
+        if request.url != address and not request.url.startswith("data:"):
+            heard.append(request.url)
+
     page.on("console", lambda message: heard.append(message.text))
     page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("request", lambda request: heard.append(request.url))
+    page.on("request", asked)
     page.goto(address)
-    return page, [word for word in heard if word != address and not word.startswith("data:")]
+    return page, heard
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -54,7 +60,6 @@ def test_it_fits_is_silent_and_can_be_used_by_all(
         "axe_playwright_python.sync_playwright", reason="no axe here: pip install 'ardx[dev]'"
     )
     page, heard = opened(browser, address, width, scheme)
-    assert heard == []
     assert page.evaluate("document.documentElement.scrollWidth") == width
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (ground == "rgb(18, 22, 27)") == (scheme == "dark")
@@ -70,6 +75,7 @@ def test_it_fits_is_silent_and_can_be_used_by_all(
     }
     found = axe.Axe().run(page).response
     assert [(v["id"], v["nodes"][0]["html"]) for v in found["violations"]] == []
+    assert heard == []
     page.context.close()
 
 

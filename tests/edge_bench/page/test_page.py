@@ -106,6 +106,28 @@ def test_an_attack_on_survivors_turned_only_what_it_tried(make_report: MakeRepor
     report = replace(report, sets=(report.sets[0], replace(square, manifest=manifest)))
     assert np.flatnonzero(turned(report)["pgd"]).tolist() == [3, 4]
     assert np.flatnonzero(turned(report)["square"]).tolist() == [1, 2]
+    told = page_of([report], []).sections[ORDER.index("attacks")].paragraphs
+    assert told[1].endswith("counted together with them: square.")
+
+
+def test_scores_of_this_very_artefact_are_no_gradients_of_it(make_report: MakeReport) -> None:
+    report = make_report("1111", {"pgd": "1110", "square": "1100"})
+    kinds = (("its parent", "white-box"), ("this artefact", "black-box"))
+    sets = tuple(
+        replace(s, relation=relation, manifest=replace(s.manifest, threat=threat))
+        for s, (relation, threat) in zip(report.sets, kinds, strict=True)
+    )
+    points = page_of([replace(report, sets=sets)], []).sections[ORDER.index("threats")].points
+    assert "none of the sets was crafted so" in points[0]
+    assert "another model" not in " ".join(points)
+
+
+def test_figures_are_told_in_full(page: Page) -> None:
+    """No power of ten for a small uncertainty, and no row of rails where there is one alone."""
+    (energy,) = (h for h in page.sections[0].headlines if h.name == "Energy an image")
+    assert re.fullmatch(r"[\d.]+ to [\d.]+ mJ, above idle", energy.note)
+    rows = [row for table in page.sections[ORDER.index("speed")].tables for row in table.rows]
+    assert [row for row in rows if "" in row] == []
 
 
 def test_a_tile_shows_the_pictures_of_the_set_and_the_words_of_the_report(
