@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -42,7 +44,8 @@ def export_fp32(
     """
     example = torch.zeros(2, *image_shape)
     # Without gradients: `qat.strided` computes some layers in another way where they learn.
-    with warnings.catch_warnings(), torch.no_grad():
+    # Where it fails, it prints its own graphs beside what it raises.
+    with warnings.catch_warnings(), torch.no_grad(), redirect_stderr(io.StringIO()):
         # torch's exporter warns about its own internals; the parity check judges the result.
         warnings.simplefilter("ignore")
         try:
