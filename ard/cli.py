@@ -11,7 +11,8 @@ import typer
 
 from ard.commands import adopt, attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
-from edge_bench.commands import bench, bundle, compare, engine, gate
+from edge_bench.commands import attest as evidence
+from edge_bench.commands import bench, bundle, compare, engine, gate, init, report, trend
 from edge_bench.commands.console import Stages, print_json, print_table, progress
 from edge_bench.core.version import __version__
 
@@ -92,6 +93,11 @@ for name, command in (
     ("bench", bench.bench),
     ("gate", gate.gate),
     ("compare", compare.compare),
+    ("report", report.report),
+    ("attest", evidence.attest),
+    ("verify", evidence.verify_command),
+    ("trend", trend.trend),
+    ("init", init.init),
     ("demo", demo),
     ("recipes", learn.recipes),
     ("doctor", doctor),

@@ -1,4 +1,4 @@
-"""The device's commands: `engine`, `bundle`, `bench`, `gate`, `compare`.
+"""The device's commands: `engine`, `bundle`, `bench`, `gate`, and what tells of reports.
 
 The root `ardx` mounts them beside its own.
 """
@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import typer
 
+from edge_bench.commands.attest import attest, verify_command
 from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
 from edge_bench.commands.compare import compare
 from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
+from edge_bench.commands.init import init
+from edge_bench.commands.report import report
+from edge_bench.commands.trend import trend
 
 app = typer.Typer(
     cls=Stages,
@@ -27,3 +31,8 @@ app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
 app.command("compare")(compare)
+app.command("report")(report)
+app.command("attest")(attest)
+app.command("verify")(verify_command)
+app.command("trend")(trend)
+app.command("init")(init)

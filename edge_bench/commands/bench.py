@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,13 +61,14 @@ def run_bench(flags: BenchFlags) -> None:
     require_host(flags.there)
     if not flags.there.host:
         refuse_existing_file(flags.out, flags.force)
+    _require_signed(flags)
     options, square = bench_options(flags), square_of(flags.square)
     with _parts(flags.model, flags.sets) as parts:
         if flags.engine.bundled_engine:
             options = with_bundled_engine(options, parts.engines, flags.model)
         asked = Asked(
             parts=parts,
-            path=str(flags.model) if parts.model == flags.model else _inside(flags.model, parts),
+            path=_told_as(flags.model, parts),
             sets=open_sets(parts.sets) if parts.sets else [],
             options=options,
             square=square,
@@ -95,8 +97,25 @@ def run_bench(flags: BenchFlags) -> None:
 bench = command("bench", BenchFlags, run_bench)
 
 
-def _inside(model: Path, parts: Unpacked) -> str:
-    return f"{model}: {parts.model.name}"
+def _require_signed(flags: BenchFlags) -> None:
+    """Before anything of the bundle is unpacked, run, or sent to another machine."""
+    from edge_bench.core.errors import InputError
+    from edge_bench.files.bundle import is_bundle
+    from edge_bench.signing.openssh import verify
+
+    if flags.signers is None:
+        return
+    if not is_bundle(flags.model):
+        raise InputError(
+            f"--signers: expected a bundle (.ardx), which carries all that is run, came "
+            f"{flags.model}; pack it with ardx bundle --sign"
+        )
+    print(f"{flags.model}: signed by {verify(flags.model, flags.signers)}", file=sys.stderr)
+
+
+def _told_as(model: Path, parts: Unpacked) -> str:
+    """How sentences name the artefact."""
+    return str(model) if parts.model == model else f"{model}: {parts.model.name}"
 
 
 @contextmanager
@@ -119,6 +138,7 @@ def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     """Run, write and warn; give the report, its summary and the exit code."""
     from edge_bench.files.journal import Journal
     from edge_bench.files.report_file import write_report
+    from edge_bench.files.store import public_artifact
     from edge_bench.report.doubts import doubts_about
     from edge_bench.report.summary import summarise
     from edge_bench.runs.one_run import run
@@ -135,7 +155,9 @@ def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
                 report = run(
                     parts.model, asked.sets, options, report_progress, asked.square, journal=journal
                 )
-            report = replace(report, artifact=replace(report.artifact, path=asked.path))
+            report = replace(
+                report, artifact=replace(report.artifact, path=public_artifact(asked.path))
+            )
             write_report(out, report, asked.force)
             for sentence in doubts_about(report, asked.sets):
                 warn(sentence)

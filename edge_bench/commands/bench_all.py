@@ -13,7 +13,7 @@ from edge_bench.commands.bench_flags import Asked, warn_of_saturation
 from edge_bench.commands.console import print_json, print_table, progress, warn
 from edge_bench.core.spec import Report
 from edge_bench.files.sets import AdversarialSet
-from edge_bench.files.store import refuse_existing_file
+from edge_bench.files.store import public_artifact, refuse_existing_file
 from edge_bench.files.unpack import Unpacked
 from edge_bench.report.compare import HEADER, conclusion, rows
 from edge_bench.report.doubts import doubts_about
@@ -71,7 +71,7 @@ def tell_all(outcome: Outcome, out: Path, json_summary: bool) -> tuple[Report, d
 def _named(outcome: Outcome, parts: Unpacked, path: str) -> Outcome:
     """The outcome with `path` for the model, which may lie in a folder that is gone tomorrow."""
     reports = {
-        name: replace(report, artifact=replace(report.artifact, path=path))
+        name: replace(report, artifact=replace(report.artifact, path=public_artifact(path)))
         for name, report in outcome.reports.items()
     }
     contenders = tuple(

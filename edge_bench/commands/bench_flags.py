@@ -148,6 +148,10 @@ class BenchFlags:
     sets: Annotated[
         Path | None, typer.Option(help="Adversarial set, or a folder of them, to replay.")
     ] = None
+    signers: Annotated[
+        Path | None,
+        typer.Option(help="Refuse a bundle that none of these allowed signers signed."),
+    ] = None
     device: Annotated[str, typer.Option(help=f"auto, {', '.join(DEVICES)}.")] = "auto"
     backend: Annotated[
         str,

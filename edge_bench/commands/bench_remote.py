@@ -37,7 +37,17 @@ from edge_bench.report.summary import summarise
 from edge_bench.runs.every_backend import ALL, report_path
 
 STAY_HERE = frozenset(
-    ("host", "wheels", "remote_python", "ssh_config", "sets", "out", "force", "json_summary")
+    (
+        "host",
+        "wheels",
+        "remote_python",
+        "ssh_config",
+        "sets",
+        "signers",
+        "out",
+        "force",
+        "json_summary",
+    )
 )
 """Options of `bench` that are about this side; all others travel as they were given."""
 PYTHON = "python3"

@@ -47,6 +47,14 @@ def public_path(path: Path) -> str:
     return path.name if tells else path.as_posix()
 
 
+def public_artifact(told: str) -> str:
+    """`public_path` of how a run calls its artefact: a path, or `BUNDLE: NAME IN IT`."""
+    bundle, inside, name = told.rpartition(": ")
+    if inside and "/" not in name:
+        return f"{public_path(Path(bundle))}: {name}"
+    return public_path(Path(told))
+
+
 def require_file(path: Path, what: str) -> Path:
     """Return `path`, or say that the file is missing or empty.
 
@@ -183,7 +191,7 @@ def parsed_json(path: Path, what: str) -> Any:
     require_file(path, what)
     try:
         return json.loads(path.read_text(encoding=TEXT))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
 
 

@@ -93,7 +93,7 @@ def parse_condition(text: str, tier: str = CRITICAL, where: str = "--require") -
         raise InputError(
             f"{where}: {text}: expected one of {', '.join(CHANGES)} before the bracket, came {form}"
         )
-    _check_metric(metric, f"{where}: {text}")
+    check_metric(metric, f"{where}: {text}")
     condition = Condition(
         metric=metric,
         form=form,
@@ -111,7 +111,12 @@ def is_fraction(metric: str) -> bool:
     return metric in FRACTIONS or metric.partition(":")[0] in PER_NAME
 
 
-def _check_metric(metric: str, where: str) -> None:
+def check_metric(metric: str, where: str) -> None:
+    """Refuse what is no metric.
+
+    Raises:
+        InputError: gives those that are known.
+    """
     kind, colon, name = metric.partition(":")
     if metric in FRACTIONS or metric in PERFORMANCE or (kind in PER_NAME and colon and name):
         return

@@ -10,7 +10,7 @@ from typing import TypeVar
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import write_report
-from edge_bench.files.store import from_json
+from edge_bench.files.store import from_json, public_artifact
 from edge_bench.remote.client import Fetched
 from edge_bench.remote.layout import BUNDLE, REPORT
 from edge_bench.report.compare import Comparison, judge
@@ -102,7 +102,7 @@ def _report(host: str, fetched: Fetched, name: str, expected: Expected) -> Repor
             f"{host}: {name} is of the artefact {found[:16]}, and {expected.sha256[:16]} was "
             "sent; it is not used, so see who else benchmarks there"
         )
-    return replace(report, artifact=replace(report.artifact, path=expected.path))
+    return replace(report, artifact=replace(report.artifact, path=public_artifact(expected.path)))
 
 
 def _read(host: str, fetched: Fetched, name: str, kind: type[T]) -> T:

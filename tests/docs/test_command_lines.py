@@ -12,13 +12,14 @@ import typer
 
 from ard.cli import app
 from edge_bench.commands.console import USAGE_ERROR
+from edge_bench.pytest_plugin import FILES
 
 from .pages import ROOT, code_spans, pages, shell_lines
 
 GROUP: Any = typer.main.get_command(app)
 TORCHRUN = re.compile(r"^torchrun .* -m ard ")
-OF_OTHERS = {"--system-site-packages"}
-"""Options in the pages' text that belong to other programs."""
+OF_OTHERS = {"--system-site-packages", *(f"--ardx-{name}" for name in FILES)}
+"""Options in the pages' text that belong to other programs, pytest among them."""
 
 
 def options_of(command: Any) -> set[str]:

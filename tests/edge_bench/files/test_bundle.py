@@ -105,7 +105,7 @@ def test_a_bundle_is_run_with_its_sets_fingerprint_and_gate(
     assert ours.fingerprint == theirs.fingerprint
     assert ours.fingerprint is not None
     assert ours.artifact.sha256 == theirs.artifact.sha256
-    assert ours.artifact.path == f"{bundle}: student.onnx"
+    assert ours.artifact.path == f"{bundle.name}: student.onnx"
     assert list(places.iterdir()) == []
 
 

@@ -162,7 +162,7 @@ def test_a_bundle_s_gate_is_held_against_the_fastest(
     code, stdout, _ = invoke("bench", bundle, "--backend", "all", "--out", out, *QUICK)
     assert code == 1
     assert "gate: clean accuracy is 0.8000" in stdout
-    assert read_report(out).artifact.path == f"{bundle}: model.onnx"
+    assert read_report(out).artifact.path == f"{bundle.name}: model.onnx"
 
 
 @needs_openvino

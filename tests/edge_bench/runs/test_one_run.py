@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from numpy.typing import NDArray
 from edge_bench.backends.base import ImageInput
 from edge_bench.core.metrics import accuracy
 from edge_bench.core.spec import AttackSpec, ModelCard, Report
+from edge_bench.files.report_file import sealed
 from edge_bench.files.sets import AdversarialSet, open_set, open_sets
 from edge_bench.files.store import read_json, sha256_file, write_json
 from edge_bench.options.bench import BenchOptions
@@ -292,3 +296,67 @@ def test_fewer_images_than_a_batch_are_repeated_for_timing(
     make_model: MakeModel, opened: AdversarialSet, quick: Quick
 ) -> None:
     assert run(make_model(), [opened], quick(batch_size=64)).throughput.batch_size == 64
+
+
+TELLING = {
+    "created",
+    "ardx_version",
+    "artifact.path",
+    "artifact.sha256",
+    "artifact.card.architecture",
+    "artifact.card.dataset",
+    "artifact.card.precision",
+    "artifact.card.ardx_version",
+    "device.device",
+    "device.cpu",
+    "device.architecture",
+    "device.os",
+    "device.kernel",
+    "device.python",
+    "device.governor",
+    "backend.name",
+    "backend.version",
+    "backend.providers[]",
+    "images_sha256",
+    "clean_mask",
+    "clean_answers.predicted",
+    "clean_answers.confidence",
+    "labels",
+    "sets[].name",
+    "sets[].relation",
+    "sets[].mask",
+    "sets[].answers.predicted",
+    "sets[].answers.confidence",
+    "sets[].manifest.*",
+    "telemetry.*",
+    "content_sha256",
+}
+"""All texts of a report, by their fields. Who adds one here has seen that it tells nobody who
+measured, nor where."""
+
+
+def texts(value: Any, where: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from texts(inner, f"{where}.{name}" if where else name)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from texts(inner, f"{where}[]")
+    elif isinstance(value, str):
+        yield where, value
+
+
+def test_a_report_tells_of_its_maker_s_machine_what_is_allowed_and_no_more(
+    make_model: MakeModel,
+    make_card: Callable[..., ModelCard],
+    make_set: Callable[..., Path],
+    quick: Quick,
+) -> None:
+    path, sets = make_model(card=make_card()), open_sets(make_set("pgd").parent)
+    found = list(texts(asdict(sealed(run(path, sets, quick())))))
+    prefixes = tuple(name.removesuffix("*") for name in TELLING if name.endswith("*"))
+    assert {name for name, _ in found if not name.startswith(prefixes)} <= TELLING
+    secrets = {str(Path.home()), str(path.parent), str(Path.cwd()), socket.gethostname()}
+    secrets |= {value for name, value in os.environ.items() if name in ("HOSTNAME", "LOGNAME")}
+    for name, text in found:
+        assert not any(len(secret) > 4 and secret in text for secret in secrets), (name, text)

@@ -1,0 +1,1 @@
+"""What runs in a pull request: a workflow and a policy for the files of a project."""

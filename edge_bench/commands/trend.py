@@ -1,0 +1,85 @@
+"""The command `trend`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_bench.commands.console import print_json, print_table
+from edge_bench.commands.flags import Force, Json, command
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrendFlags:
+    """The options of `trend`."""
+
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of reports: FILE.json, or COMMIT/FILE.json.")
+    ]
+    html: Annotated[Path | None, typer.Option(help="Write picture and tables as a page here.")] = (
+        None
+    )
+    svg: Annotated[Path | None, typer.Option(help="Write the picture alone here.")] = None
+    md: Annotated[
+        Path | None, typer.Option(help="Write the tables in Markdown here; - for stdout.")
+    ] = None
+    margin: Annotated[
+        float, typer.Option(help="Change of accuracy that counts as none, a fraction.")
+    ] = 0.01
+    latency_margin: Annotated[
+        float, typer.Option(help="Relative change of latency that counts as none, a fraction.")
+    ] = 0.05
+    force: Force = False
+    json_summary: Json = False
+
+
+def run_trend(flags: TrendFlags) -> None:
+    """Robust accuracy and latency over the reports of past commits, with real changes marked.
+
+    Example: ardx trend history/
+
+    Example: ardx trend history/ --html trend.html
+    """
+    from edge_bench.core.errors import InputError
+    from edge_bench.files.store import refuse_existing_file
+    from edge_bench.history.series import read_history, series_of
+    from edge_bench.history.told import HEADER, as_json, as_markdown, rows, sentence
+
+    for option, margin in (("--margin", flags.margin), ("--latency-margin", flags.latency_margin)):
+        if not 0 < margin < 1:
+            raise InputError(f"{option} {margin:g}: expected a fraction between 0 and 1")
+    for path in (flags.html, flags.svg, None if flags.md == Path("-") else flags.md):
+        if path is not None:
+            refuse_existing_file(path, flags.force)
+    history = series_of(read_history(flags.folder), flags.margin, flags.latency_margin)
+    if flags.html is not None:
+        from edge_bench.history.page import as_html
+
+        _write(flags.html, as_html(history))
+    if flags.svg is not None:
+        from edge_bench.history.picture import as_svg
+
+        _write(flags.svg, as_svg(history))
+    if flags.md is not None and flags.md != Path("-"):
+        _write(flags.md, as_markdown(history))
+    if flags.json_summary:
+        print_json(as_json(history))
+    elif flags.md == Path("-"):
+        print(as_markdown(history), end="")
+    else:
+        for series in history:
+            print_table(series.name, HEADER, rows(series))
+            print(sentence(series))
+
+
+def _write(path: Path, text: str) -> None:
+    from edge_bench.files.store import atomic_file
+
+    with atomic_file(path, force=True) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+trend = command("trend", TrendFlags, run_trend)

@@ -1,0 +1,1 @@
+"""What became of robustness and latency over the reports of past commits."""

@@ -1,0 +1,1 @@
+"""Signatures by the keys that people have: OpenSSH signs and verifies, ardx asks it to."""
