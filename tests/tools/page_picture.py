@@ -1,8 +1,8 @@
 """Draw docs/report.png: the top of a page that `ardx report` wrote, as Chromium shows it.
 
 make demo
-.venv/bin/ardx bench demo/student-int8.onnx --sets demo/sets/student --attack square60 \\
-    --out demo/square.json
+.venv/bin/ardx bench demo/student-int8.onnx --sets demo/sets/student --attack square \\
+    --queries 60 --epsilon 0.15 --out demo/square.json
 .venv/bin/ardx report demo/square.json --html demo/report.html
 .venv/bin/python -m tests.tools.page_picture demo/report.html docs/report.png
 """
