@@ -130,7 +130,8 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = (self.three(x), self.one(x), x)
-        return F.relu(sum(norm(part) for norm, part in zip(self.norms, parts, strict=True)))
+        normed = [norm(part) for norm, part in zip(self.norms, parts, strict=True)]
+        return F.relu(torch.stack(normed).sum(0))
 
 
 def repvgg(classes: int) -> nn.Module:
