@@ -45,5 +45,11 @@ def test_a_training_that_failed_is_told_with_its_sentence() -> None:
     assert "**no**" in table([row])
 
 
+def test_a_network_at_chance_is_marked() -> None:
+    blind = {"clean": GOOD["clean"] | {"torch": 0.5}, "adversarial": GOOD["adversarial"]}
+    assert ", chance" in table([line("squeezenet1_1", fp32=blind)])
+    assert "chance" not in table([line("squeezenet1_1", fp32=GOOD)])
+
+
 def test_twelve_families_or_more() -> None:
     assert len(NETWORKS) >= 12
