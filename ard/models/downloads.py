@@ -47,7 +47,7 @@ def published_file(name: str, architecture: str, *, download: bool) -> Path:
         )
     url = known[name].url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
-    path = folder / url.rpartition("/")[2]
+    path = folder / str(url).rpartition("/")[2]
     if not path.exists():
         _require_download(name, path, download)
         folder.mkdir(parents=True, exist_ok=True)

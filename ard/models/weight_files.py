@@ -228,7 +228,7 @@ def load_published(
             weights; a normalisation that is there by half, or twice.
     """
     data = (
-        load_tensors(path, "a teacher's weights")[0]
+        load_tensors(path, "weights")[0]
         if path.suffix == ".safetensors"
         else _load_pt(path)
     )
@@ -298,7 +298,7 @@ def _empty(
 
 
 def _load_pt(path: Path) -> Any:
-    require_file(path, "a teacher's checkpoint")
+    require_file(path, "a checkpoint")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Of sparse tensors, refused later.
