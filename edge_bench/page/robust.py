@@ -176,7 +176,7 @@ def _confidences(report: Report) -> tuple[Figure, ...]:
     sure: NDArray[np.int64] = series_array(worst.answers.confidence)[wrong]
     if not len(sure):
         return ()
-    edges = np.linspace(0, 100, 21)
+    edges = np.linspace(0, 100, 11)
     counts = np.histogram(sure / 100, edges)[0]
     title = f"Confidence in errors under {shown(worst.name)}"
     description = (

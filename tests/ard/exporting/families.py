@@ -111,7 +111,8 @@ class ConvNext(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         inside: Tensor = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
         inside = self.gamma * self.narrow(F.gelu(self.widen(inside)))
-        return x + inside.permute(0, 3, 1, 2)
+        added: Tensor = x + inside.permute(0, 3, 1, 2)
+        return added
 
 
 def convnext(classes: int) -> nn.Module:

@@ -124,6 +124,11 @@ def test_a_tile_shows_the_pictures_of_the_set_and_the_words_of_the_report(
         ):
             stored = np.asarray(Image.open(BytesIO(b64decode(address.partition(",")[2]))))
             assert (stored.transpose(2, 0, 1) == image).all()
+        # Grey where nothing changed, white where the perturbed one is brighter by the most.
+        change = opened[name].images[at].astype(float) - opened[name].clean[at]
+        drawn = np.asarray(Image.open(BytesIO(b64decode(tile.difference.partition(",")[2]))))
+        expected = 127.5 + 127.5 * change / np.abs(change).max()
+        assert np.abs(drawn.transpose(2, 0, 1) - expected).max() <= 1
         result = next(s for s in written.report.sets if s.name == name)
         assert decode_mask(written.report.clean_mask or "")[at]
         assert not decode_mask(result.mask)[at]
