@@ -227,11 +227,7 @@ def load_published(
         InputError: not a checkpoint of that architecture or number of classes; NaN or infinite
             weights; a normalisation that is there by half, or twice.
     """
-    data = (
-        load_tensors(path, "weights")[0]
-        if path.suffix == ".safetensors"
-        else _load_pt(path)
-    )
+    data = load_tensors(path, "weights")[0] if path.suffix == ".safetensors" else _load_pt(path)
     given = reading.normalisation(channels)
     model = _empty(architecture, channels, classes, image_size, given or normalisation)
     # TRADES' WRN carries a stage that its forward pass never calls.
