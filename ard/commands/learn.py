@@ -58,8 +58,10 @@ class LearningFlags:
         Path | None,
         typer.Option(
             help="Start from weights of the same architecture in a file of anyone's (.safetensors, "
-            ".pt, .pth); a head of other classes is made anew. The learning rate is 0.01 then, "
-            "where not given.",
+            ".pt, .pth), or by name from those that torchvision (IMAGENET1K_V1) or timm (default, "
+            "or a tag) publish, with --download; a head of other classes is made anew. The "
+            "learning rate is 0.01 then, where not given.",
+            metavar="FILE|NAME",
             rich_help_panel=o.Quantised,
         ),
     ] = None
@@ -333,7 +335,11 @@ def _pretrained_start(flags: LearningFlags, world: World) -> Starter | None:
         from ard.models.checkpoints import say_nothing
 
         tell = warn if world.leads else say_nothing
-        return load_pretrained_start(path, config, data, reading, tell)
+        return world.first_here(
+            lambda: load_pretrained_start(
+                path, config, data, reading, tell, download=flags.download
+            )
+        )
 
     return load
 

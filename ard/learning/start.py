@@ -13,6 +13,7 @@ from ard.data.datasets import matched
 from ard.data.splits import Dataset, calibration_part, hold_out_validation
 from ard.learning.config import TrainConfig
 from ard.models.checkpoints import Reading, Tell
+from ard.models.downloads import is_name, published_file
 from ard.models.pretrained import load_pretrained
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_model
@@ -64,14 +65,26 @@ def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
 
 
 def load_pretrained_start(
-    path: Path, config: TrainConfig, dataset: Dataset, reading: Reading, tell: Tell
+    path: Path,
+    config: TrainConfig,
+    dataset: Dataset,
+    reading: Reading,
+    tell: Tell,
+    *,
+    download: bool = False,
 ) -> Start:
     """Load anyone's weights of the student's architecture; another head is made anew.
+
+    Args:
+        path: a file, or the name of weights that torchvision or timm publish.
+        download: whether those may be fetched.
 
     Raises:
         InputError: unreadable, or of another architecture.
     """
     check_fits(config.architecture, dataset.image_shape)
+    if is_name(path):
+        path = published_file(str(path), config.architecture, download=download)
     model = load_pretrained(
         path,
         config.architecture,

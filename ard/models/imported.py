@@ -153,9 +153,9 @@ def _parts(architecture: str) -> tuple[str, str]:
 def _function(architecture: str, module: str, name: str) -> Constructor:
     source = source_of(architecture)
     _forget_others(source)
-    if str(source.root) not in sys.path:
-        # As `python -m` has it; what the module imports later is found as well.
-        sys.path.insert(0, str(source.root))
+    root, before = str(source.root), list(sys.path)
+    # As `python -m` has it, but only meanwhile: afterwards a file there hides nothing installed.
+    sys.path.insert(0, root)
     try:
         found = importlib.import_module(module)
     except (Exception, SystemExit) as error:
@@ -163,6 +163,8 @@ def _function(architecture: str, module: str, name: str) -> Constructor:
             f"architecture {architecture}: importing {module} from {source.root} failed with "
             f"{type(error).__name__} ({first_line(error)})"
         ) from None
+    finally:
+        sys.path[:] = before if root in before else [*before, root]
     _digests[module] = source.sha256
     function = getattr(found, name, None)
     if not callable(function):

@@ -57,6 +57,26 @@ def normalisation_of(architecture: str) -> tuple[tuple[float, ...], tuple[float,
     return tuple(found.mean), tuple(found.std)
 
 
+def hub_id(architecture: str, tag: str) -> str:
+    """Where timm says that weights of a network lie; `default` is the tag that timm itself takes.
+
+    Raises:
+        InputError: no weights of that tag.
+    """
+    timm, name = _known(architecture)
+    bare = name.partition(".")[0]
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{bare}.*")]
+    if tag != "default" and tag not in tags:
+        raise InputError(
+            f"--pretrained {tag}: no such file, and timm's weights of {bare} are "
+            f"{', '.join(['default', *tags]) if tags else 'none'}"
+        )
+    described = timm.models.get_pretrained_cfg(bare if tag == "default" else f"{bare}.{tag}")
+    if not (described and described.hf_hub_id):
+        raise InputError(f"--pretrained {tag}: timm names no place for weights of {bare}")
+    return str(described.hf_hub_id)
+
+
 def _description(architecture: str) -> Any:
     timm, name = _known(architecture)
     return timm.models.get_pretrained_cfg(name)

@@ -227,11 +227,7 @@ def load_published(
         InputError: not a checkpoint of that architecture or number of classes; NaN or infinite
             weights; a normalisation that is there by half, or twice.
     """
-    data = (
-        load_tensors(path, "a teacher's weights")[0]
-        if path.suffix == ".safetensors"
-        else _load_pt(path)
-    )
+    data = load_tensors(path, "weights")[0] if path.suffix == ".safetensors" else _load_pt(path)
     given = reading.normalisation(channels)
     model = _empty(architecture, channels, classes, image_size, given or normalisation)
     # TRADES' WRN carries a stage that its forward pass never calls.
@@ -298,7 +294,7 @@ def _empty(
 
 
 def _load_pt(path: Path) -> Any:
-    require_file(path, "a teacher's checkpoint")
+    require_file(path, "a checkpoint")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # Of sparse tensors, refused later.

@@ -109,7 +109,7 @@ class ConvNext(nn.Module):
         self.gamma = nn.Parameter(0.5 * torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        inside = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        inside: Tensor = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
         inside = self.gamma * self.narrow(F.gelu(self.widen(inside)))
         added: Tensor = x + inside.permute(0, 3, 1, 2)
         return added
@@ -131,7 +131,8 @@ class Branches(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         parts = (self.three(x), self.one(x), x)
-        return F.relu(sum(norm(part) for norm, part in zip(self.norms, parts, strict=True)))
+        first, second, third = (norm(part) for norm, part in zip(self.norms, parts, strict=True))
+        return F.relu(first + second + third)
 
 
 def repvgg(classes: int) -> nn.Module:

@@ -1,0 +1,55 @@
+"""The table of networks of one's own: made from its lines, every family named, failures said."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.lines import RESULTS, recorded
+from benchmarks.own.table import NETWORKS, document, failures, table
+
+GOOD = {
+    images: {"samples": 60, "agreement": 0.95, "torch": 0.9, "artefact": 0.85}
+    for images in ("clean", "adversarial")
+}
+
+
+def line(name: str, **artefacts: Any) -> dict[str, Any]:
+    return {"id": name, "machine": "a machine", "seconds": 1.0, **artefacts}
+
+
+def test_the_document_is_made_from_its_lines() -> None:
+    lines = RESULTS / "own.jsonl"
+    rows = recorded(lines)
+    ordered = [rows[name] for name in NETWORKS if name in rows]
+    assert len(ordered) == len(rows)
+    assert (RESULTS / "own.md").read_text(encoding="utf-8") == document(ordered, lines)
+
+
+def test_what_failed_is_said_and_shown_as_no_figure() -> None:
+    refused = {"refused": "INT8 agrees with torch on 40 % of images"}
+    row = line("squeezenet1_1", **{"fp32": GOOD, "INT8 x86": refused, "INT8 arm": GOOD})
+    cells = table([row]).splitlines()[-1].split(" | ")
+    assert cells[2:] == [
+        "90.0 / 90.0",
+        "95.0 / 95.0; 85.0 / 85.0",
+        "**no**",
+        "95.0 / 95.0; 85.0 / 85.0 |",
+    ]
+    assert failures([row]) == f"- `squeezenet1_1`, INT8 x86: {refused['refused']}"
+    assert failures([line("squeezenet1_1", fp32=GOOD)]) == "Nothing was refused."
+
+
+def test_a_training_that_failed_is_told_with_its_sentence() -> None:
+    row = line("squeezenet1_1", training="the network takes no images of 32x32")
+    assert "the network takes no images of 32x32" in failures([row])
+    assert "**no**" in table([row])
+
+
+def test_a_network_at_chance_is_marked() -> None:
+    blind = {"clean": GOOD["clean"] | {"torch": 0.5}, "adversarial": GOOD["adversarial"]}
+    assert ", chance" in table([line("squeezenet1_1", fp32=blind)])
+    assert "chance" not in table([line("squeezenet1_1", fp32=GOOD)])
+
+
+def test_twelve_families_or_more() -> None:
+    assert len(NETWORKS) >= 12
