@@ -22,7 +22,7 @@ from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan_epochs, train
 from ard.methods.registry import METHODS
 from ard.models.sizes import check_fits
-from ard.models.weight_files import save_model
+from ard.models.weight_files import SETTINGS_KEY, save_model
 from ard.processes.world import ALONE, World
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
@@ -250,6 +250,4 @@ def _check_out(weights: Path, resume: bool, force: bool) -> None:
 def _saved_setting(checkpoint: Path, name: str) -> Any:
     """A setting that was settled when the run of a checkpoint began."""
     _, metadata = read_checkpoint(checkpoint)
-    if "config" not in metadata:
-        raise InputError(f"{checkpoint}: holds no settings, so it is no training checkpoint")
-    return json.loads(metadata["config"])[name]
+    return json.loads(metadata[SETTINGS_KEY])[name]

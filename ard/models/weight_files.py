@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ from ard.models.checkpoints import (
     say_nothing,
 )
 from ard.models.published import CLASSES, KnownTeacher, check_digest
+from ard.models.seals import sealed, unsealed
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
 from edge_bench.core.version import __version__
@@ -35,6 +36,8 @@ from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
 
 CARD_KEY = "ardx_card"
+SETTINGS_KEY = "config"
+"""Of a training checkpoint: its settings."""
 
 # These are torchvision's; the field's CIFAR code has other names for two of their parts.
 FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
@@ -45,28 +48,35 @@ AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], force: bool
 ) -> None:
-    """Write tensors and text metadata as one safetensors file, atomically."""
+    """Write tensors and text metadata as one safetensors file, atomically, with a hash of both."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path, force) as partial:
-        partial.write_bytes(save(contiguous, metadata))
+        partial.write_bytes(save(contiguous, sealed(contiguous, metadata, _sealed_in(metadata))))
 
 
 def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: tensors and metadata.
 
     Raises:
-        InputError: missing, truncated, or of another format.
+        InputError: missing, truncated, of another format, or not what `save_tensors` wrote.
     """
     require_file(path, what)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            metadata = file.metadata() or {}
+    except Exception as error:
+        # Of a damaged header: safetensors' own, and whatever torch says of a type or a shape.
         raise InputError(
             f"{path}: expected {what} (safetensors), but it is damaged or of another format "
             f"({first_line(error)}); make it again"
         ) from None
+    return tensors, unsealed(tensors, metadata, _sealed_in(metadata), path)
+
+
+def _sealed_in(metadata: Mapping[str, str]) -> str:
+    """The entry that the hash lies in: the card of weights, or the settings of a checkpoint."""
+    return CARD_KEY if CARD_KEY in metadata else SETTINGS_KEY
 
 
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
@@ -126,8 +136,10 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         )
     try:
         data = json.loads(metadata[CARD_KEY])
-    except json.JSONDecodeError:
-        raise InputError(f"{path}: its model card is not JSON; make it again") from None
+    except (ValueError, RecursionError):
+        raise InputError(
+            f"{path}: its model card is not JSON, or is nested too deep; make it again"
+        ) from None
     card = from_json(data, ModelCard, str(path), "a model card")
     require_finite(tensors, path)
     model: nn.Module
@@ -249,6 +261,12 @@ def _normalisation(
             f"--teacher-mean and --teacher-std: {path} holds its normalisation already, and images "
             "would be normalised otherwise than in its training; leave both out"
         )
+    for name, tensor in found.items():
+        if _sort(tensor) != "float":
+            raise InputError(
+                f"{path}: the {name} of its normalisation holds {_type(tensor)}, expected float32; "
+                "save it as it was trained"
+            )
     require_finite(found, path)
     if found and not bool((found["std"] > 0).all()):
         raise InputError(f"{path}: the std of its normalisation is not above 0; is it the file's?")
@@ -307,6 +325,11 @@ def _load_strictly(
             f"give the architecture that it was trained as{holds}"
         )
     for name, tensor in tensors.items():
+        if name in own and _sort(own[name]) != _sort(tensor) and not counters.search(name):
+            raise InputError(
+                f"{path}: {name} holds {_type(tensor)}, expected {_type(own[name])} for "
+                f"{architecture}: casting would give other weights; save it as it was trained"
+            )
         if name in own and own[name].shape != tensor.shape:
             raise InputError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
@@ -314,6 +337,17 @@ def _load_strictly(
                 "number of classes or another image size?"
             )
     load_state(model, tensors, strict=False)
+
+
+def _sort(tensor: Tensor) -> str:
+    """What one tensor shares with another that it can be cast to without losing what it is."""
+    if tensor.is_complex():
+        return "complex"
+    return "float" if tensor.is_floating_point() else "integer"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _some(names: list[str]) -> str:
