@@ -29,13 +29,14 @@ from ard.models.checkpoints import (
 )
 from ard.models.published import CLASSES, KnownTeacher, check_digest
 from ard.models.seals import sealed, unsealed
+from ard.models.sizes import shapes_of
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
 from edge_bench.core.version import __version__
 from edge_bench.files.kinds import Kind, kind_of
-from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
+from edge_bench.files.onnx_file import CARD_KEY, card_of
+from edge_bench.files.store import atomic_file, require_file, sha256_file
 
-CARD_KEY = "ardx_card"
 SETTINGS_KEY = "config"
 """Of a training checkpoint: its settings."""
 
@@ -43,6 +44,10 @@ SETTINGS_KEY = "config"
 FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
 RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+
+
+class NotOfArchitectureError(InputError):
+    """Weights that are not of an architecture."""
 
 
 def save_tensors(
@@ -134,29 +139,41 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             f"{path}: holds no model card, so it was not written by ardx; give it as --teacher "
             "with --teacher-arch, or train it here"
         )
-    try:
-        data = json.loads(metadata[CARD_KEY])
-    except (ValueError, RecursionError):
-        raise InputError(
-            f"{path}: its model card is not JSON, or is nested too deep; make it again"
-        ) from None
-    card = from_json(data, ModelCard, str(path), "a model card")
+    card = card_of(metadata[CARD_KEY], str(path))
     require_finite(tensors, path)
     model: nn.Module
     if card.recipe.get("qat"):
         model = _quantised(path, tensors, card.recipe["qat"])
     else:
-        model = _of_card(path, card)
+        model = _of_card(path, card, tensors)
         _load_strictly(model, tensors, path, card.architecture)
     return model.eval().requires_grad_(False), card
 
 
-def _of_card(path: Path, card: ModelCard) -> Classifier:
+def _of_card(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> Classifier:
+    """The card's network, made once its shapes are known to be those of the file.
+
+    Raises:
+        InputError: no network, or none of those weights.
+    """
     channels, height, width = card.input_shape
+    mean = tensors.get("normalise.mean")
+    if mean is not None and mean.numel() != channels:
+        raise InputError(
+            f"{path}: its model card says {channels} channels, but it normalises {mean.numel()}; "
+            "make it again"
+        )
     try:
+        own = shapes_of(card.architecture, card.input_shape, card.classes).state_dict()
+        _require_fitting(own, tensors, path, card.architecture)
         return _empty(card.architecture, channels, card.classes, (height, width))
-    except InputError as error:
-        raise InputError(f"{path}: its model card is of no network: {error}") from None
+    except NotOfArchitectureError:
+        raise
+    except (
+        *(InputError, ValueError, TypeError, OverflowError),
+        *(RuntimeError, AssertionError),
+    ) as error:
+        raise InputError(f"{path}: its model card is of no network: {first_line(error)}") from None
 
 
 def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Module:
@@ -314,29 +331,38 @@ def _load_strictly(
     holds: str = "",
 ) -> None:
     """Load a state dict, or say in one sentence which names or shapes do not fit."""
-    own = model.state_dict()
+    _require_fitting(model.state_dict(), tensors, path, architecture, holds)
+    load_state(model, tensors, strict=False)
+
+
+def _require_fitting(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    architecture: str,
+    holds: str = "",
+) -> None:
     counters = re.compile(r"num_batches_tracked$")
     missing = [n for n in own if n not in tensors and not counters.search(n)]
     unexpected = [n for n in tensors if n not in own and not counters.search(n)]
     if missing or unexpected:
-        raise InputError(
+        raise NotOfArchitectureError(
             f"{path}: not a checkpoint of {architecture}: {len(missing)} weights are missing "
             f"({_some(missing)}) and {len(unexpected)} are unknown ({_some(unexpected)}); "
             f"give the architecture that it was trained as{holds}"
         )
     for name, tensor in tensors.items():
         if name in own and _sort(own[name]) != _sort(tensor) and not counters.search(name):
-            raise InputError(
+            raise NotOfArchitectureError(
                 f"{path}: {name} holds {_type(tensor)}, expected {_type(own[name])} for "
                 f"{architecture}: casting would give other weights; save it as it was trained"
             )
         if name in own and own[name].shape != tensor.shape:
-            raise InputError(
+            raise NotOfArchitectureError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
                 f"{tuple(own[name].shape)} for {architecture}; is it of another width, another "
                 "number of classes or another image size?"
             )
-    load_state(model, tensors, strict=False)
 
 
 def _sort(tensor: Tensor) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -128,5 +129,37 @@ def test_a_card_nested_too_deep_is_one_sentence(weights: Path) -> None:
     tensors, _ = load_tensors(weights, "weights")
     for text in ("[" * 100_000, '{"classes": ' + "9" * 5000 + "}"):
         save_file(tensors, weights, {"ardx_card": text})
-        with pytest.raises(InputError, match=r"w\.safetensors: its model card is not JSON"):
+        with pytest.raises(InputError, match=r"w\.safetensors: its model card .* is not JSON"):
             load_model(weights)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"classes": 10**9},
+        {"classes": 10**30},
+        {"architecture": "resnet8:100000"},
+        {"architecture": "resnet8:" + "9" * 5000},
+        {"input_shape": (10**9, 8, 8)},
+        {"recipe": {"epsilon": float("nan")}},
+    ],
+)
+def test_a_card_of_another_network_is_refused_before_that_is_made(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    save_model(tmp_path / "w.safetensors", network(), replace(CARD, **changes), force=False)
+    with pytest.raises(InputError, match=r"w\.safetensors: "):
+        load_model(tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize("name", ["mean", "net.fc.weight"])
+@pytest.mark.parametrize("change", [Tensor.to_sparse, lambda t: t.to("meta")])
+def test_sparse_and_meta_tensors_are_refused_wherever_they_lie(
+    name: str, change: Callable[[Tensor], Tensor], tmp_path: Path
+) -> None:
+    state = network().get_submodule("network").state_dict()
+    state |= {"std": torch.ones(1), "mean": torch.zeros(1)}
+    state[name] = change(torch.ones(1))
+    torch.save(state, tmp_path / "t.pt")
+    with pytest.raises(InputError, match=r"is a (sparse|meta) tensor"):
+        load_published(tmp_path / "t.pt", "resnet8:2", 1, 10)
