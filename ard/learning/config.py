@@ -44,6 +44,7 @@ class TrainConfig:
         teacher_sha256, clean_teacher_sha256, start_sha256, data_sha256: identity of the teachers'
             files, of the weights that training started from, and of the training images, so that a
             run is resumed only on what it was started on.
+        source_sha256: of the source of an architecture that is imported; None for all others.
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
@@ -76,6 +77,7 @@ class TrainConfig:
     clean_teacher_sha256: str | None = None
     start_sha256: str | None = None
     data_sha256: str | None = None
+    source_sha256: str | None = None
 
     def __post_init__(self) -> None:
         self._check_magnitudes()

@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from ard.models.checkpoints import (
     contents,
     require_finite,
     say_nothing,
+    with_new_head,
 )
+from ard.models.imported import check_source, is_imported
 from ard.models.published import CLASSES, KnownTeacher, check_digest
 from ard.models.seals import sealed, unsealed
 from ard.models.sizes import shapes_of
@@ -150,6 +152,18 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     return model.eval().requires_grad_(False), card
 
 
+def card_inside(path: Path) -> ModelCard | None:
+    """The card of weights that ardx wrote; None of any other file.
+
+    Raises:
+        InputError: damaged.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    metadata = load_tensors(path, "weights")[1]
+    return card_of(metadata[CARD_KEY], str(path)) if CARD_KEY in metadata else None
+
+
 def _of_card(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> Classifier:
     """The card's network, made once its shapes are known to be those of the file.
 
@@ -163,9 +177,13 @@ def _of_card(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> Clas
             f"{path}: its model card says {channels} channels, but it normalises {mean.numel()}; "
             "make it again"
         )
+    if is_imported(card.architecture):
+        # Its function makes what it makes: there is nothing to compare before.
+        check_source(str(path), card.architecture, card.recipe.get("source_sha256"))
     try:
-        own = shapes_of(card.architecture, card.input_shape, card.classes).state_dict()
-        _require_fitting(own, tensors, path, card.architecture)
+        if not is_imported(card.architecture):
+            own = shapes_of(card.architecture, card.input_shape, card.classes).state_dict()
+            _require_fitting(own, tensors, path, card.architecture)
         return _empty(card.architecture, channels, card.classes, (height, width))
     except NotOfArchitectureError:
         raise
@@ -219,6 +237,7 @@ def load_published(
     image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
     unused: tuple[str, ...] = (),
+    head: Collection[str] = (),
     reading: Reading = AS_IT_IS,
     tell: Tell = say_nothing,
 ) -> Classifier:
@@ -229,6 +248,7 @@ def load_published(
     own training reads. A normalisation that the checkpoint holds is kept; otherwise that of
     `reading` or `normalisation` (mean and standard deviation) stands in, and without it inputs in
     [0, 1] go in as they are, as in TRADES and most robust models. `image_size` as in `build_model`.
+    `head` names weights that stay as they are made where those of the file do not fit.
 
     Raises:
         InputError: not a checkpoint of that architecture or number of classes; NaN or infinite
@@ -251,16 +271,17 @@ def load_published(
         return None if name.startswith(left_out) else name
 
     own = model.network.state_dict()
-    weights = choose(data, own, our_name, path, reading.key, tell)
+    weights = choose(data, own, our_name, path, reading, tell)
     require_finite(weights.tensors, path)
-    state = {f"network.{name}": tensor for name, tensor in weights.tensors.items()}
-    state |= _normalisation(weights, model, path, given is not None)
+    tensors = with_new_head(weights.tensors, own, head, path, tell) if head else weights.tensors
+    state = {f"network.{name}": tensor for name, tensor in tensors.items()}
+    state |= _normalisation(weights, model, path, reading)
     _load_strictly(model, state, path, architecture, f"; the file holds {contents(data)}")
     return model.eval().requires_grad_(False)
 
 
 def _normalisation(
-    weights: Weights, model: Classifier, path: Path, given: bool
+    weights: Weights, model: Classifier, path: Path, reading: Reading
 ) -> dict[str, Tensor]:
     """That of the file, or what the model was built with."""
     inside = {"mean": weights.mean, "std": weights.std}
@@ -271,12 +292,12 @@ def _normalisation(
         raise InputError(
             f"{path}: holds the {there} of a normalisation, but no {missing}; add a tensor "
             f"normalize.{missing} to its state dict, or save it without the {there} and give both "
-            "as --teacher-mean and --teacher-std"
+            f"as {reading.both}"
         )
-    if found and given:
+    if found and reading.mean is not None:
         raise InputError(
-            f"--teacher-mean and --teacher-std: {path} holds its normalisation already, and images "
-            "would be normalised otherwise than in its training; leave both out"
+            f"{reading.both}: {path} holds its normalisation already, and images would be "
+            "normalised otherwise than in its training; leave both out"
         )
     for name, tensor in found.items():
         if _sort(tensor) != "float":

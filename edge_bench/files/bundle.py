@@ -17,6 +17,7 @@ import hashlib
 import re
 import stat
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -107,10 +108,13 @@ def pack(
     engines: Path | None = None,
     force: bool,
     report_progress: ProgressCallback = no_progress,
+    seal: Callable[[Path], None] | None = None,
 ) -> BundleManifest:
     """Check the parts and write them into the bundle `out`, whole or not at all.
 
     `engines` is a folder of engines that were built of `model` ahead of time, and their records.
+    `seal` is given the finished file before it takes the place of `out`; where it raises, nothing
+    is written.
 
     Raises:
         InputError: a part is missing or damaged, or does not belong to the others.
@@ -131,21 +135,24 @@ def pack(
                 "begin with a dot; rename it"
             )
     members: dict[str, BundleMember] = {}
-    with atomic_file(out, force) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for name in sorted([*files, LOCK]):
-            members[name] = (
-                _add_file(archive, name, files[name])
-                if name in files
-                else add_text(archive, name, lock_file(with_engines=engines is not None))
+    with atomic_file(out, force) as partial:
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name in sorted([*files, LOCK]):
+                members[name] = (
+                    _add_file(archive, name, files[name])
+                    if name in files
+                    else add_text(archive, name, lock_file(with_engines=engines is not None))
+                )
+                report_progress(len(members), len(files) + 1, "")
+            manifest = BundleManifest(
+                ardx_version=__version__,
+                model=f"{MODEL}/{model.name}",
+                gate=None if gate == Gate() else gate,
+                members=members,
             )
-            report_progress(len(members), len(files) + 1, "")
-        manifest = BundleManifest(
-            ardx_version=__version__,
-            model=f"{MODEL}/{model.name}",
-            gate=None if gate == Gate() else gate,
-            members=members,
-        )
-        add_text(archive, MANIFEST, to_json(manifest) + "\n")
+            add_text(archive, MANIFEST, to_json(manifest) + "\n")
+        if seal is not None:
+            seal(partial)
     return manifest
 
 

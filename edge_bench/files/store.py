@@ -233,7 +233,7 @@ def parsed_json(path: Path, what: str) -> Any:
     require_file(path, what)
     try:
         return json.loads(path.read_text(encoding=TEXT))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
 
 

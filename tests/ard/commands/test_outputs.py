@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ard.cli import app
-from ard.data.datasets import Dataset
+from ard.data.splits import Dataset
 from ard.exporting.export import export
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.locks import writing
