@@ -95,10 +95,11 @@ def export_artifact(
         DropError: the budget cannot be met; nothing is written either.
     """
     new_card = replace(card, parent_sha256=plan.parent_sha256)
-    # Both files are whole before either takes its place.
+    # Both files are whole before either takes its place, and the artefact is the last: one that is
+    # there has its fingerprint, whenever this process is killed.
     with (
-        atomic_file(fingerprint_path(out), force=True) as marks,
         atomic_file(out, force) as partial,
+        atomic_file(fingerprint_path(out), force=True) as marks,
         tempfile.TemporaryDirectory() as folder,
     ):
         graph, outcome = Path(folder) / f"{plan.precision}.onnx", None

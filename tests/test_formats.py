@@ -31,7 +31,7 @@ from ard.learning.config import dotted
 from ard.learning.recipes import build_config, read_recipe
 from ard.learning.run_state import CHECKPOINT_FORMAT, Run, read_checkpoint
 from ard.models.architectures import build_model
-from ard.models.weight_files import CARD_KEY, load_model, load_tensors, save_tensors
+from ard.models.weight_files import load_model, load_tensors, save_tensors
 from edge_bench.backends import open_backend
 from edge_bench.backends.engine_cache import EngineRecord, record_path
 from edge_bench.core.errors import InputError
@@ -40,7 +40,7 @@ from edge_bench.core.progress import no_progress
 from edge_bench.core.spec import Gate, ModelCard, Report, SetManifest
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin, compare, fingerprint_path, read_fingerprint
-from edge_bench.files.onnx_file import model_card, read_onnx
+from edge_bench.files.onnx_file import CARD_KEY, model_card, read_onnx
 from edge_bench.files.set_writer import SetProgress
 from edge_bench.files.sets import as_unit, open_sets
 from edge_bench.files.store import from_json, read_json, sha256_file, to_json

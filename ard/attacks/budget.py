@@ -7,9 +7,20 @@ from edge_bench.core.spec import NORMS, ModelCard, parse_epsilon
 
 
 def recipe_epsilon(card: ModelCard, fallback: float = 8 / 255) -> float:
-    """The budget that a model was trained against."""
-    value = card.recipe.get("epsilon", fallback)
-    return float(value) if isinstance(value, int | float) else fallback
+    """The budget that a model was trained against; `fallback` where its recipe names none.
+
+    Raises:
+        InputError: the card's is no budget.
+    """
+    value = card.recipe.get("epsilon")
+    if value is None:
+        return fallback
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InputError(
+            f"model card: expected an epsilon of 0 to 1, came {value!r}; give "
+            "--epsilon, or make the weights again"
+        )
+    return float(value)
 
 
 def budget_of(epsilon: str | None, norm: str, card: ModelCard) -> float:

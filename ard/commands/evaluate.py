@@ -73,16 +73,32 @@ def run_evaluate(flags: EvaluateFlags) -> None:
 
     Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
     """
+    from edge_bench.files.locks import writing
+    from edge_bench.files.store import refuse_existing_file
+
+    if flags.out is None:
+        _evaluate(flags)
+        return
+    refuse_existing_file(flags.out, flags.force)
+    with writing(flags.out):
+        # Another process may have written it just before.
+        refuse_existing_file(flags.out, flags.force)
+        _evaluate(flags)
+
+
+evaluate = o.command("evaluate", EvaluateFlags, run_evaluate)
+
+
+def _evaluate(flags: EvaluateFlags) -> None:
+    """What `evaluate` does once its report is its own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.victims import open_victim
     from ard.data.datasets import load_dataset, matched
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation
-    from edge_bench.files.store import refuse_existing, refuse_existing_file
+    from edge_bench.files.store import refuse_existing
 
-    if flags.out is not None:
-        refuse_existing_file(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
     opened = open_victim(
         flags.model,
@@ -118,9 +134,6 @@ def run_evaluate(flags: EvaluateFlags) -> None:
             refuse_existing(flags.sets, flags.force)
         result = evaluation.run(ledger, doubting=not flags.no_doubts, monitor=progress)
     _tell(flags, evaluation, result, ledger)
-
-
-evaluate = o.command("evaluate", EvaluateFlags, run_evaluate)
 
 
 def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:

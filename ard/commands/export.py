@@ -127,6 +127,15 @@ def run_export(flags: ExportFlags) -> None:
 
     Example: ardx export student.safetensors --out student.onnx --int8 --target auto
     """
+    from edge_bench.files.locks import writing
+
+    _refuse_what_does_not_fit(flags)
+    with writing(flags.out):
+        _export(flags)
+
+
+def _export(flags: ExportFlags) -> None:
+    """What `export` does once the options are known to fit."""
     from ard.data.datasets import load_dataset, matched
     from ard.exporting.export import export
     from ard.models.weight_files import load_model
@@ -134,7 +143,6 @@ def run_export(flags: ExportFlags) -> None:
     from deploy.allowed_drop.tradeoff import as_json, draw
     from edge_bench.files.store import atomic_file
 
-    _refuse_what_does_not_fit(flags)
     _, card = load_model(flags.model)
     int8_target = o.target_of(flags.target or card.recipe.get("qat")) if flags.int8 else None
     data = load_dataset(

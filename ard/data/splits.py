@@ -126,10 +126,13 @@ class Dataset:
 def hold_out_validation(train: Split) -> tuple[Split, Split]:
     """Split training data into (training, validation): 10 percent, at most 1,000, stratified.
 
+    One a class at least, where that is more.
+
     The split depends on the data alone, so that a teacher has not seen its student's validation
     images either.
     """
-    count = min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(train)))
+    classes = len(torch.unique(train.labels))
+    count = max(min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(train))), classes)
     validation = stratified_subset(train, count, SPLIT_SEED, "the validation split")
     rest = torch.ones(len(train), dtype=torch.bool)
     rest[validation] = False

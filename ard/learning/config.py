@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from math import inf
+from math import inf, isfinite
 from typing import Any
 
 from ard.methods.base import LossOptions
 from ard.methods.registry import INNER, METHODS
 from edge_bench.core.errors import InputError
 
+LARGEST = 3.4e38
+"""Of float32, in which training computes."""
 PRECISIONS = ("fp32", "bf16", "auto")
 SCHEDULES = ("one-cycle", "steps")
 
@@ -78,6 +80,7 @@ class TrainConfig:
     source_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        self._check_magnitudes()
         least = {"epochs": 1, "batch_size": 2, "inner_steps": 1, "validate_every": 1, "patience": 0}
         for option, bound in least.items():
             if getattr(self, option) < bound:
@@ -115,6 +118,14 @@ class TrainConfig:
         needs_teacher = self.inner is not None and INNER[self.inner].needs_teacher
         if needs_teacher and not METHODS[self.method].distils:
             raise InputError(f"--inner {self.inner} needs a teacher, which {self.method} has not")
+
+    def _check_magnitudes(self) -> None:
+        for setting, value in dotted(asdict(self)).items():
+            if isinstance(value, float) and isfinite(value) and abs(value) > LARGEST:
+                raise InputError(
+                    f"{setting} {value:g}: beyond what float32 holds ({LARGEST:g}); give a "
+                    "smaller value"
+                )
 
     def _check_schedule(self) -> None:
         if self.schedule not in SCHEDULES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import inf
 from pathlib import Path
@@ -23,13 +24,14 @@ from ard.learning.train import CHECKPOINT, plan_epochs, train
 from ard.methods.registry import METHODS
 from ard.models.imported import source_sha256
 from ard.models.sizes import check_fits
-from ard.models.weight_files import save_model
+from ard.models.weight_files import SETTINGS_KEY, save_model
 from ard.processes.world import ALONE, World
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import ModelCard
-from edge_bench.files.store import sha256_file
+from edge_bench.files.locks import writing
+from edge_bench.files.store import atomic_file, sha256_file
 
 if TYPE_CHECKING:
     from ard.learning.start import Start
@@ -77,43 +79,48 @@ def learn(
         check_installed()
     dataset = _in_their_order(dataset, teacher, clean_teacher, start)
     out = weights.parent
-    world.from_first(lambda: _check_out(weights, resume, force))
-    card = _card(config, dataset, teacher)
-    teachers = Teachers(
-        robust=teacher.model if teacher else None,
-        clean=clean_teacher.model if clean_teacher else None,
-    )
-    config = replace(
-        config,
-        teacher_sha256=teacher.sha256 if teacher else None,
-        clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
-        start_sha256=start.sha256 if start else None,
-        data_sha256=dataset.train.sha256,
-        source_sha256=source_sha256(config.architecture),
-    )
-    init = start.model if start else None
-    config = _settled(config, run, dataset, teachers, out, world, init)
-    student, validation = train(
-        config,
-        dataset,
-        teachers,
-        out,
-        init=init,
-        resume=resume,
-        torch_device=torch_device,
-        world=world,
-        tensorboard=tensorboard,
-        report_progress=report_progress,
-    )
-    card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
-    sha256 = world.from_first(lambda: _written(weights, student, card, config))
-    return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+    with ExitStack() as held:
+        world.from_first(lambda: _claim(held, weights, resume, force))
+        card = _card(config, dataset, teacher)
+        teachers = Teachers(
+            robust=teacher.model if teacher else None,
+            clean=clean_teacher.model if clean_teacher else None,
+        )
+        config = replace(
+            config,
+            teacher_sha256=teacher.sha256 if teacher else None,
+            clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
+            start_sha256=start.sha256 if start else None,
+            data_sha256=dataset.train.sha256,
+            source_sha256=source_sha256(config.architecture),
+        )
+        init = start.model if start else None
+        config = _settled(config, run, dataset, teachers, out, world, init)
+        student, validation = train(
+            config,
+            dataset,
+            teachers,
+            out,
+            init=init,
+            resume=resume,
+            torch_device=torch_device,
+            world=world,
+            tensorboard=tensorboard,
+            report_progress=report_progress,
+        )
+        card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
+        sha256 = world.from_first(lambda: _written(weights, student, card, config))
+        return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
 
 
 def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainConfig) -> str:
-    """Write weights, and the settings beside them; the sha256 of the weights."""
-    save_model(weights, student, card, force=True)
-    write_config(weights.parent / CONFIG, config)
+    """Write weights, and the settings beside them; the sha256 of the weights.
+
+    Both are whole before either takes its place, and the weights are the last.
+    """
+    with atomic_file(weights, force=True) as partial:
+        save_model(partial, student, card, force=True)
+        write_config(weights.parent / CONFIG, config)
     return sha256_file(weights)
 
 
@@ -249,9 +256,16 @@ def _check_out(weights: Path, resume: bool, force: bool) -> None:
         raise InputError(f"{out / CHECKPOINT}: nothing to resume; leave --resume out to start")
 
 
+def _claim(held: ExitStack, weights: Path, resume: bool, force: bool) -> None:
+    """Be the one run that writes there, from now until `held` is left."""
+    _check_out(weights, resume, force)
+    out = weights.parent
+    held.enter_context(writing(out, out / CHECKPOINT))
+    # Another may have ended just before.
+    _check_out(weights, resume, force)
+
+
 def _saved_setting(checkpoint: Path, name: str) -> Any:
     """A setting that was settled when the run of a checkpoint began."""
     _, metadata = read_checkpoint(checkpoint)
-    if "config" not in metadata:
-        raise InputError(f"{checkpoint}: holds no settings, so it is no training checkpoint")
-    return json.loads(metadata["config"])[name]
+    return json.loads(metadata[SETTINGS_KEY])[name]

@@ -80,7 +80,11 @@ def read_recipe(path: Path) -> Layer:
         InputError: unreadable, not TOML, or with a setting that does not exist or is of another
             type.
     """
-    return {key: convert(key, value, f"{path}: {key}") for key, value in _flat(read_toml(path))}
+    try:
+        flat = _flat(read_toml(path))
+        return {key: convert(key, value, f"{path}: {key}") for key, value in flat}
+    except RecursionError:
+        raise InputError(f"{path}: tables or lists nested too deep; mend it there") from None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -88,7 +92,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     require_file(path, "a recipe in TOML")
     try:
         return tomllib.loads(path.read_text(encoding=TEXT))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # No TOML, no UTF-8, or a number of thousands of digits.
         raise InputError(f"{path}: expected TOML, but {first_line(error)}; mend it there") from None
 
 
@@ -122,8 +126,11 @@ def parse_sets(assignments: list[str]) -> Layer:
             raise InputError(
                 f"--set {assignment}: expected key=value, such as --set loss.ranking.k=5"
             )
-        for name, value in _flat({key: _toml_value(text)}):
-            layer[name] = convert(name, value, f"--set {name}")
+        try:
+            for name, value in _flat({key: _toml_value(text)}):
+                layer[name] = convert(name, value, f"--set {name}")
+        except RecursionError:
+            raise InputError(f"--set {assignment[:20]}...: nested too deep; mend it") from None
     return layer
 
 
@@ -131,7 +138,7 @@ def _toml_value(text: str) -> Any:
     """The value that a TOML file would hold; plain text where it would not be TOML."""
     try:
         table = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except ValueError:
         return text
     return table["value"] if len(table) == 1 else text
 

@@ -15,9 +15,9 @@ from torch.optim.swa_utils import AveragedModel
 
 from ard.learning.config import TrainConfig, as_saved, dotted
 from ard.models.folding import FoldedTwin
-from ard.models.weight_files import load_state, load_tensors, save_tensors
+from ard.models.weight_files import SETTINGS_KEY, load_state, load_tensors, save_tensors
 from ard.processes.world import ALONE, World, in_parallel
-from edge_bench.core.errors import InputError
+from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import KEY, WRITER, Change, Format
 from edge_bench.core.version import __version__
 
@@ -99,7 +99,7 @@ class Run:
         }
         tensors = {f"{g}/{name}": t for g, state in groups.items() for name, t in state.items()}
         metadata = {
-            "config": json.dumps(asdict(config)),
+            SETTINGS_KEY: json.dumps(asdict(config)),
             "epochs_done": str(self.epochs_done),
             "best": json.dumps(asdict(self.best) if self.best else None),
             KEY: str(CHECKPOINT_FORMAT.version),
@@ -114,13 +114,22 @@ class Run:
             InputError: damaged, of a newer version, or of a run with other settings.
         """
         tensors, metadata = self.world.tensors_from_first(lambda: read_checkpoint(path))
-        theirs, ours = as_saved(metadata.get("config", "{}"), config), dotted(asdict(config))
+        theirs, ours = as_saved(metadata[SETTINGS_KEY], config), dotted(asdict(config))
         for name, value in ours.items():
             if json.dumps(theirs[name]) != json.dumps(value):
                 raise InputError(
                     f"{path}: was made with {name} {theirs[name]!r}, but now {name} is {value!r}; "
                     "resume with the same settings, or start over with --force"
                 )
+        try:
+            self._take(tensors, metadata)
+        except (KeyError, ValueError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"{path}: expected the state of this run, but a part is missing or of another form "
+                f"({type(error).__name__}: {first_line(error)}); start over with --force"
+            ) from None
+
+    def _take(self, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
         states: dict[str, dict[str, Tensor]] = {}
         for key, tensor in tensors.items():
             group, _, name = key.partition("/")
@@ -154,7 +163,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors, metadata = load_tensors(path, CHECKPOINT_FORMAT.name)
     version = metadata.get(KEY, "1")
     numbered = metadata | {KEY: int(version) if NUMBER.fullmatch(version) else version}
-    return tensors, CHECKPOINT_FORMAT.upgraded(numbered, str(path)) | {KEY: version}
+    upgraded = CHECKPOINT_FORMAT.upgraded(numbered, str(path)) | {KEY: version}
+    if missing := [name for name in (SETTINGS_KEY, "epochs_done", "best") if name not in upgraded]:
+        raise InputError(
+            f"{path}: expected {CHECKPOINT_FORMAT.name}, but its {missing[0]!r} is missing; start "
+            "over with --force"
+        )
+    return tensors, upgraded
 
 
 def _warmed_average(

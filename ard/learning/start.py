@@ -10,10 +10,11 @@ import onnx
 from torch import nn
 
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, calibration_part, hold_out_validation
+from ard.data.splits import Dataset, as_float, calibration_part, hold_out_validation
 from ard.learning.config import TrainConfig
 from ard.models.checkpoints import Reading, Tell
 from ard.models.downloads import is_name, published_file
+from ard.models.predict import NotFiniteError, predict
 from ard.models.pretrained import load_pretrained
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_model
@@ -107,6 +108,10 @@ def quantised(model: nn.Module, dataset: Dataset, target: str, seed: int) -> QDQ
     """
     training, _ = hold_out_validation(dataset.train)
     images = calibration_part(training, CALIBRATION_IMAGES, seed).images
+    try:
+        predict(model, as_float(images))
+    except NotFiniteError as error:
+        raise InputError(f"--init: has no INT8 ranges: {error}") from None
     with tempfile.TemporaryDirectory() as folder:
         fp32, int8 = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         export_fp32(model, dataset.image_shape, fp32)

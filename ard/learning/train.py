@@ -92,9 +92,7 @@ def train(
             line["seconds"] = round(time.perf_counter() - begin, 3)
             lines.append(json.dumps(line))
             if world.leads:
-                with atomic_file(out / METRICS, force=True) as partial:
-                    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-                run.save(out / CHECKPOINT, config)
+                _save(run, config, lines, out)
             board(line)
             done = line["epoch"] * total // config.epochs
             report_progress(done, total, _progress_text(line))
@@ -103,6 +101,17 @@ def train(
     assert run.best is not None
     load_state(run.student, run.best_weights)
     return run.student.cpu().eval(), run.best
+
+
+def _save(run: Run, config: TrainConfig, lines: list[str], out: Path) -> None:
+    """Write the checkpoint and the metrics up to it; where the disk is full, neither.
+
+    The metrics take their place first: a run that resumes cuts those off that are too many.
+    """
+    with atomic_file(out / CHECKPOINT, force=True) as checkpoint:
+        run.save(checkpoint, config)
+        with atomic_file(out / METRICS, force=True) as metrics:
+            metrics.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _trained_epoch(

@@ -171,7 +171,9 @@ def choose(
             f"{reading.options}key chooses"
         )
     chosen = fitting[0] if fitting else min(read, key=lambda pair: pair[1].distance(own))
-    _require_ordinary(chosen[1].tensors, path)
+    normalisation = {"mean": chosen[1].mean, "std": chosen[1].std}
+    inside = {name: tensor for name, tensor in normalisation.items() if tensor is not None}
+    _require_ordinary(chosen[1].tensors | inside, path)
     return chosen[1]
 
 
@@ -279,11 +281,14 @@ def _named(
             continue
         kind = "mean" if _MEAN.match(ours) else "std" if _STD.match(ours) else None
         target = f"{kind}, a normalisation" if kind and ours not in own else ours
-        if target in origin and not torch.equal(candidate.tensors[origin[target]], tensor):
-            raise InputError(
-                f"{path}: {origin[target]} and {name} would both be {target}; save the "
-                "state_dict() of the one network by itself"
-            )
+        if target in origin:
+            earlier = origin[target]
+            _require_ordinary({earlier: candidate.tensors[earlier], name: tensor}, path)
+            if not torch.equal(candidate.tensors[earlier], tensor):
+                raise InputError(
+                    f"{path}: {earlier} and {name} would both be {target}; save the "
+                    "state_dict() of the one network by itself"
+                )
         origin[target] = name
         if kind and ours not in own:
             inside[kind] = tensor

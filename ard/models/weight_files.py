@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
@@ -30,13 +30,17 @@ from ard.models.checkpoints import (
 )
 from ard.models.imported import check_source, is_imported
 from ard.models.published import CLASSES, KnownTeacher, check_digest
+from ard.models.seals import sealed, unsealed
+from ard.models.sizes import shapes_of
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
 from edge_bench.core.version import __version__
 from edge_bench.files.kinds import Kind, kind_of
-from edge_bench.files.store import atomic_file, from_json, require_file, sha256_file
+from edge_bench.files.onnx_file import CARD_KEY, card_of
+from edge_bench.files.store import atomic_file, require_file, sha256_file
 
-CARD_KEY = "ardx_card"
+SETTINGS_KEY = "config"
+"""Of a training checkpoint: its settings."""
 
 # These are torchvision's; the field's CIFAR code has other names for two of their parts.
 FROM_TORCHVISION = ("resnet18", "resnet50_cifar")
@@ -44,31 +48,42 @@ RENAMED_FOR_TORCHVISION = ((".shortcut.", ".downsample."), ("linear.", "fc."))
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
+class NotOfArchitectureError(InputError):
+    """Weights that are not of an architecture."""
+
+
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], force: bool
 ) -> None:
-    """Write tensors and text metadata as one safetensors file, atomically."""
+    """Write tensors and text metadata as one safetensors file, atomically, with a hash of both."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_file(path, force) as partial:
-        partial.write_bytes(save(contiguous, metadata))
+        partial.write_bytes(save(contiguous, sealed(contiguous, metadata, _sealed_in(metadata))))
 
 
 def load_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file: tensors and metadata.
 
     Raises:
-        InputError: missing, truncated, or of another format.
+        InputError: missing, truncated, of another format, or not what `save_tensors` wrote.
     """
     require_file(path, what)
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            return tensors, file.metadata() or {}
-    except (SafetensorError, OSError) as error:
+            metadata = file.metadata() or {}
+    except Exception as error:
+        # Of a damaged header: safetensors' own, and whatever torch says of a type or a shape.
         raise InputError(
             f"{path}: expected {what} (safetensors), but it is damaged or of another format "
             f"({first_line(error)}); make it again"
         ) from None
+    return tensors, unsealed(tensors, metadata, _sealed_in(metadata), path)
+
+
+def _sealed_in(metadata: Mapping[str, str]) -> str:
+    """The entry that the hash lies in: the card of weights, or the settings of a checkpoint."""
+    return CARD_KEY if CARD_KEY in metadata else SETTINGS_KEY
 
 
 def save_model(path: Path, model: nn.Module, card: ModelCard, force: bool) -> None:
@@ -126,13 +141,13 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             f"{path}: holds no model card, so it was not written by ardx; give it as --teacher "
             "with --teacher-arch, or train it here"
         )
-    card = _card(path, metadata)
+    card = card_of(metadata[CARD_KEY], str(path))
     require_finite(tensors, path)
     model: nn.Module
     if card.recipe.get("qat"):
         model = _quantised(path, tensors, card.recipe["qat"])
     else:
-        model = _of_card(path, card)
+        model = _of_card(path, card, tensors)
         _load_strictly(model, tensors, path, card.architecture)
     return model.eval().requires_grad_(False), card
 
@@ -146,25 +161,37 @@ def card_inside(path: Path) -> ModelCard | None:
     if path.suffix != ".safetensors":
         return None
     metadata = load_tensors(path, "weights")[1]
-    return _card(path, metadata) if CARD_KEY in metadata else None
+    return card_of(metadata[CARD_KEY], str(path)) if CARD_KEY in metadata else None
 
 
-def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
-    try:
-        data = json.loads(metadata[CARD_KEY])
-    except json.JSONDecodeError:
-        raise InputError(f"{path}: its model card is not JSON; make it again") from None
-    return from_json(data, ModelCard, str(path), "a model card")
+def _of_card(path: Path, card: ModelCard, tensors: Mapping[str, Tensor]) -> Classifier:
+    """The card's network, made once its shapes are known to be those of the file.
 
-
-def _of_card(path: Path, card: ModelCard) -> Classifier:
+    Raises:
+        InputError: no network, or none of those weights.
+    """
     channels, height, width = card.input_shape
+    mean = tensors.get("normalise.mean")
+    if mean is not None and mean.numel() != channels:
+        raise InputError(
+            f"{path}: its model card says {channels} channels, but it normalises {mean.numel()}; "
+            "make it again"
+        )
     if is_imported(card.architecture):
+        # Its function makes what it makes: there is nothing to compare before.
         check_source(str(path), card.architecture, card.recipe.get("source_sha256"))
     try:
+        if not is_imported(card.architecture):
+            own = shapes_of(card.architecture, card.input_shape, card.classes).state_dict()
+            _require_fitting(own, tensors, path, card.architecture)
         return _empty(card.architecture, channels, card.classes, (height, width))
-    except InputError as error:
-        raise InputError(f"{path}: its model card is of no network: {error}") from None
+    except NotOfArchitectureError:
+        raise
+    except (
+        *(InputError, ValueError, TypeError, OverflowError),
+        *(RuntimeError, AssertionError),
+    ) as error:
+        raise InputError(f"{path}: its model card is of no network: {first_line(error)}") from None
 
 
 def _quantised(path: Path, tensors: Mapping[str, Tensor], target: str) -> nn.Module:
@@ -268,6 +295,12 @@ def _normalisation(
             f"{reading.both}: {path} holds its normalisation already, and images would be "
             "normalised otherwise than in its training; leave both out"
         )
+    for name, tensor in found.items():
+        if _sort(tensor) != "float":
+            raise InputError(
+                f"{path}: the {name} of its normalisation holds {_type(tensor)}, expected float32; "
+                "save it as it was trained"
+            )
     require_finite(found, path)
     if found and not bool((found["std"] > 0).all()):
         raise InputError(f"{path}: the std of its normalisation is not above 0; is it the file's?")
@@ -315,24 +348,49 @@ def _load_strictly(
     holds: str = "",
 ) -> None:
     """Load a state dict, or say in one sentence which names or shapes do not fit."""
-    own = model.state_dict()
+    _require_fitting(model.state_dict(), tensors, path, architecture, holds)
+    load_state(model, tensors, strict=False)
+
+
+def _require_fitting(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    path: Path,
+    architecture: str,
+    holds: str = "",
+) -> None:
     counters = re.compile(r"num_batches_tracked$")
     missing = [n for n in own if n not in tensors and not counters.search(n)]
     unexpected = [n for n in tensors if n not in own and not counters.search(n)]
     if missing or unexpected:
-        raise InputError(
+        raise NotOfArchitectureError(
             f"{path}: not a checkpoint of {architecture}: {len(missing)} weights are missing "
             f"({_some(missing)}) and {len(unexpected)} are unknown ({_some(unexpected)}); "
             f"give the architecture that it was trained as{holds}"
         )
     for name, tensor in tensors.items():
+        if name in own and _sort(own[name]) != _sort(tensor) and not counters.search(name):
+            raise NotOfArchitectureError(
+                f"{path}: {name} holds {_type(tensor)}, expected {_type(own[name])} for "
+                f"{architecture}: casting would give other weights; save it as it was trained"
+            )
         if name in own and own[name].shape != tensor.shape:
-            raise InputError(
+            raise NotOfArchitectureError(
                 f"{path}: {name} has shape {tuple(tensor.shape)}, expected "
                 f"{tuple(own[name].shape)} for {architecture}; is it of another width, another "
                 "number of classes or another image size?"
             )
-    load_state(model, tensors, strict=False)
+
+
+def _sort(tensor: Tensor) -> str:
+    """What one tensor shares with another that it can be cast to without losing what it is."""
+    if tensor.is_complex():
+        return "complex"
+    return "float" if tensor.is_floating_point() else "integer"
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _some(names: list[str]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,6 +31,32 @@ def hold(path: Path, refusal: str) -> BinaryIO:
         if _is_at(file, path):
             return file
         file.close()
+
+
+@contextmanager
+def writing(out: Path, file: Path | None = None) -> Iterator[None]:
+    """Be the one process that writes the output `out`, by a hidden file beside `file` or itself.
+
+    What was looked at before may be another's by now: look again within.
+
+    Raises:
+        InputError: another process is writing it.
+    """
+    guarded = file or out
+    path = guarded.with_name(f".{guarded.name}.lock")
+    made = not path.parent.exists()
+    lock = hold(
+        path,
+        f"{out}: another process is writing it; wait for it to end, or choose another --out",
+    )
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        lock.close()
+        if made:
+            with suppress(OSError):  # Something was written there.
+                path.parent.rmdir()
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:

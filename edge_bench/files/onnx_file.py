@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_bench.core.errors import InputError
+from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import from_json, require_file
 from edge_bench.files.wire import FOREIGN, Value, as_bytes, as_number, as_text, fields
@@ -114,11 +114,26 @@ def model_card(metadata: dict[str, str], path: Path) -> ModelCard | None:
     """
     if CARD_KEY not in metadata:
         return None
+    return card_of(metadata[CARD_KEY], str(path))
+
+
+def card_of(text: str, where: str) -> ModelCard:
+    """The model card of a JSON text that lies in the file `where`.
+
+    Raises:
+        InputError: a card that is damaged or of a newer schema.
+    """
     try:
-        data = json.loads(metadata[CARD_KEY])
-    except json.JSONDecodeError:
-        raise InputError(f"{path}: its {CARD_KEY} is not JSON; export it again") from None
-    return from_json(data, ModelCard, str(path), "a model card")
+        data = json.loads(text)
+        # A number that JSON lacks would fail when the report is written that holds the card.
+        json.dumps(data, allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        why = "it is nested too deep" if isinstance(error, RecursionError) else first_line(error)
+        raise InputError(
+            f"{where}: its model card ({CARD_KEY}) is not JSON that can be read ({why}); make the "
+            "file again"
+        ) from None
+    return from_json(data, ModelCard, where, "a model card")
 
 
 def _model(view: memoryview) -> OnnxFile:

@@ -8,15 +8,17 @@ Beside the target lies a hidden folder, `.NAME.partial`, until the set is comple
     retired/        the set that --force replaces, between two renames
 
 A batch is written and flushed before it is counted, and what lies behind the count is cut off when
-the command runs again, so a killed run ends with the same bytes as one that was left alone.
+the command runs again, so a killed run ends with the same bytes as one that was left alone. The
+count comes with hashes of what was written: samples that are others by now are made again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +33,7 @@ from edge_bench.core.formats import Change, Format
 from edge_bench.core.spec import SetManifest
 from edge_bench.files.locks import hold
 from edge_bench.files.sets import ARRAYS, MANIFEST
-from edge_bench.files.store import read_json, refuse_folder, sha256_file, write_json
+from edge_bench.files.store import read_json, refuse_folder, write_json
 
 PROGRESS = "progress.json"
 LOCK = "lock"
@@ -54,13 +56,16 @@ class SetPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class SetProgress:
-    """How far the set of `plan` is: `done` samples on the disk, `fooled` of them successes."""
+    """How far the set of `plan` is: `done` samples on the disk, `fooled` of them successes.
+
+    `arrays` holds the sha256 of each array's file up to there; of an older ardx, none.
+    """
 
     FORMAT: ClassVar = Format(
         name="the progress of a set",
         history=(
             Change(ardx="0.1.0", what="the first form"),
-            Change(ardx="0.2.0", what="a manifest of version 2 in it"),
+            Change(ardx="0.2.0", what="a manifest of version 2 in it; arrays"),
         ),
     )
 
@@ -68,6 +73,7 @@ class SetProgress:
     plan: SetPlan
     done: int = 0
     fooled: int = 0
+    arrays: dict[str, str] = field(default_factory=dict)
 
 
 class SetWriter:
@@ -89,6 +95,7 @@ class SetWriter:
         self._set = self._partial / "set"
         self._retired = self._partial / "retired"
         self._files: dict[str, BinaryIO] = {}
+        self._hashes = {name: hashlib.sha256() for name in ARRAYS}
         self._lock: BinaryIO | None = None
         self._progress = SetProgress(plan=plan)
         self._worthless = False
@@ -162,9 +169,8 @@ class SetWriter:
         manifest = self._plan.manifest
         assert self.done == manifest.samples, "a set is finished before it is complete"
         self._close_files()
-        manifest = replace(
-            manifest, arrays={name: sha256_file(self._set / name) for name in ARRAYS}
-        )
+        # Of what was written, not of what lies there now.
+        manifest = replace(manifest, arrays=self._written())
         try:
             write_json(self._set / MANIFEST, manifest, force=True)
         except OSError as error:
@@ -186,12 +192,16 @@ class SetWriter:
         if not (self._partial / PROGRESS).exists():
             return False
         try:
-            found = read_json(self._partial / PROGRESS, SetProgress, "the progress of a set")
-            whole = found.plan == self._plan and self._counted_well(found)
+            found: SetProgress | None = read_json(
+                self._partial / PROGRESS, SetProgress, "the progress of a set"
+            )
         except InputError:
-            whole = False
-        if not whole:
+            found = None
+        if found is None or found.plan != self._plan:
             self.begun = "started over: what lay unfinished there was of another command"
+            return False
+        if not (self._counted_well(found) and self._unchanged(found)):
+            self.begun = "started over: what lay unfinished there was damaged"
             return False
         self._progress = found
         for name, size in self._sizes(found.done).items():
@@ -212,8 +222,22 @@ class SetWriter:
         paths = {name: self._set / name for name, _ in sizes}
         return all(paths[n].is_file() and paths[n].stat().st_size >= size for n, size in sizes)
 
+    def _unchanged(self, found: SetProgress) -> bool:
+        """Take up the hashes of what lies there; is it what was written?"""
+        self._hashes = {
+            name: _hash_of(self._set / name, size) for name, size in self._sizes(found.done).items()
+        }
+        size = self._sizes(found.done)["source_success.npy"]
+        with (self._set / "source_success.npy").open("rb") as file:
+            flags = np.frombuffer(file.read(size)[size - found.done :], dtype=np.uint8)
+        return np.count_nonzero(flags) == found.fooled and found.arrays in ({}, self._written())
+
+    def _written(self) -> dict[str, str]:
+        return {name: digest.hexdigest() for name, digest in self._hashes.items()}
+
     def _start(self) -> None:
         """Begin with empty arrays; until a batch is counted there is nothing to keep."""
+        self._hashes = {name: hashlib.sha256() for name in ARRAYS}
         self._worthless = True
         shutil.rmtree(self._set, ignore_errors=True)
         (self._partial / PROGRESS).unlink(missing_ok=True)
@@ -224,7 +248,7 @@ class SetWriter:
         self._count(0, 0)
 
     def _count(self, done: int, fooled: int) -> None:
-        progress = replace(self._progress, done=done, fooled=fooled)
+        progress = replace(self._progress, done=done, fooled=fooled, arrays=self._written())
         try:
             write_json(self._partial / PROGRESS, progress, force=True)
         except OSError as error:
@@ -236,7 +260,9 @@ class SetWriter:
         left = array.reshape(-1).view(np.uint8).data
         try:
             while left:
-                left = left[self._files[name].write(left) :]
+                written = self._files[name].write(left)
+                self._hashes[name].update(left[:written])
+                left = left[written:]
         except OSError as error:
             raise self._named(error, name) from None
 
@@ -291,3 +317,13 @@ class SetWriter:
         if self._worthless:
             shutil.rmtree(self._partial, ignore_errors=True)
         self._lock.close()
+
+
+def _hash_of(path: Path, size: int) -> hashlib._Hash:
+    """The sha256 of a file's first bytes, to which more can be added."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size and (block := file.read(min(size, 1 << 20))):
+            digest.update(block)
+            size -= len(block)
+    return digest

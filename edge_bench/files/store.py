@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import types
 from collections.abc import Iterator
@@ -96,9 +97,14 @@ def refuse_existing_file(path: Path, force: bool) -> None:
 
 @contextmanager
 def atomic_file(path: Path, force: bool) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it becomes `path` only when the block succeeds."""
+    """Yield a temporary path beside `path`; it becomes `path` only when the block succeeds.
+
+    What killed processes left there of the same kind is removed.
+    """
     refuse_existing_file(path, force)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for stale in _left_behind(path.parent, path.stem, "partial", path.suffix):
+        stale.unlink(missing_ok=True)
     # The suffix stays last: writers such as ONNX's choose their format by it.
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
@@ -134,6 +140,7 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
 
     `force` and `marker` are those of `refuse_folder`.
     """
+    _mend(path)
     refuse_folder(path, force, marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -152,6 +159,41 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
             retired.replace(path)
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(retired, ignore_errors=True)
+
+
+def _mend(path: Path) -> None:
+    """Undo what a killed `atomic_directory` left; a folder that it had set aside comes back."""
+    for retired in _left_behind(path.parent, path.name, "retired"):
+        if path.exists():
+            shutil.rmtree(retired, ignore_errors=True)
+        else:
+            retired.replace(path)
+    for partial in _left_behind(path.parent, path.name, "partial"):
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _left_behind(folder: Path, stem: str, word: str, suffix: str = "") -> list[Path]:
+    """Hidden files or folders for an output, by processes that are gone."""
+    # One that was made for such a one has a number for each.
+    numbers = rf"(?P<numbers>(\.{word}-\d+)+)"
+    form = re.compile(rf"\.+{re.escape(stem)}{numbers}{re.escape(suffix)}")
+    found = []
+    for entry in folder.iterdir() if folder.is_dir() else ():
+        match = form.fullmatch(entry.name)
+        if match and not any(map(_runs, re.findall(r"\d+", match["numbers"]))):
+            found.append(entry)
+    return found
+
+
+def _runs(number: str) -> bool:
+    """Is there a process of that number?"""
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # Of another user; of no process that there can be.
+        return True
+    return True
 
 
 def _naming(error: OSError, partial: Path, path: Path) -> OSError:

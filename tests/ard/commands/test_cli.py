@@ -486,6 +486,8 @@ def test_a_full_disk_gets_a_sentence_and_spares_what_existed(
             / {"attack": "manifest.json", "teach": "teacher.safetensors"}[command]
         )
     old.write_bytes(b"from before")
+    if command == "teach":
+        (old.parent / "metrics.jsonl").write_bytes(b"from before")
     teach = ("--dataset", "digits", "--arch", "resnet8:4", "--method", "natural", "--epochs", "1")
     source: dict[str, tuple[object, ...]] = {
         "export": (small_models.student.weights,),
@@ -499,6 +501,8 @@ def test_a_full_disk_gets_a_sentence_and_spares_what_existed(
         )
     assert "free space" in error
     assert old.read_bytes() == b"from before"
+    if command == "teach":
+        assert (old.parent / "metrics.jsonl").read_bytes() == b"from before"
     # What a benchmark found so far stays: the same command goes on from there.
     kept = {".out.onnx.journal"} if command == "bench" else set()
     assert {path.name for path in tmp_path.rglob(".*")} == kept

@@ -235,3 +235,14 @@ def test_a_folder_of_one_class_is_refused(tmp_path: Path) -> None:
         Image.new("RGB", (4, 4)).save(folder / "a.png")
     with pytest.raises(InputError, match=r"2 classes or more, found 1"):
         load_dataset(f"imagefolder:{tmp_path}", Path("unused"))
+
+
+def test_every_class_of_thousands_is_held_out_once() -> None:
+    classes = 1200
+    labels = torch.arange(classes).repeat(3)
+    training, validation = hold_out_validation(
+        Split(torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8), labels)
+    )
+    assert torch.equal(torch.unique(validation.labels), torch.arange(classes))
+    assert torch.equal(torch.unique(training.labels), torch.arange(classes))
+    assert len(validation) == classes

@@ -126,6 +126,15 @@ def test_what_was_found_for_another_question_is_not_taken_over(
         replace(first, each=True),
     ):
         assert Ledger(tmp_path / "e.json", other.asked()).masks == {}
+    unfinished = tmp_path / ".e.unfinished.json"
+    kept = unfinished.read_bytes()
+    for place in range(len(kept)):
+        flipped = bytearray(kept)
+        flipped[place] ^= 1
+        unfinished.write_bytes(flipped)
+        for name, found in Ledger(tmp_path / "e.json", first.asked()).masks.items():
+            assert name == "clean"
+            assert np.array_equal(found, mask)
     (tmp_path / ".e.unfinished.json").write_text("[1", encoding="utf-8")
     assert Ledger(tmp_path / "e.json", first.asked()).masks == {}
 

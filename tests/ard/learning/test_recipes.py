@@ -402,3 +402,24 @@ def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_bytes(b"\xef\xbb\xbfepochs = 7\n")
     assert read_recipe(path) == {"epochs": 7}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "v = " + "[" * 2000 + "]" * 2000,
+        "v = " + "{a=" * 900 + "1" + "}" * 900,
+        "[" + ".".join("a" * 2000) + "]",
+        "epochs = " + "9" * 5000,
+    ],
+)
+def test_a_recipe_of_great_depth_or_numbers_is_one_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"r\.toml: .*; mend it there"):
+        read_recipe(tmp_path / "r.toml")
+
+
+def test_settings_beyond_float32_are_refused() -> None:
+    for key in ("learning_rate", "weight_decay", "clip_norm", "loss.beta"):
+        with pytest.raises(InputError, match=rf"{key} 1e\+308: beyond what float32 holds"):
+            build_config(BARE | DISTILL_DEFAULTS | {key: 1e308})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import resource
 import shutil
 from dataclasses import replace
@@ -277,3 +278,23 @@ def test_a_target_without_a_name_is_refused(
     with pytest.raises(InputError):
         write(Path(name), force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "name", ["images.npy", "clean.npy", "labels.npy", "source_success.npy", "progress.json"]
+)
+def test_flips_in_a_half_made_set_are_not_vouched_for(
+    name: str, tmp_path: Path, whole: dict[str, bytes]
+) -> None:
+    draw = random.Random(0)
+    for _ in range(30):
+        out = tmp_path / "flipped"
+        stop(out, 2 * BATCH)
+        path = progress(out) if name == "progress.json" else progress(out).parent / "set" / name
+        data = bytearray(path.read_bytes())
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(data)
+        begun = write(out)
+        assert contents(out) == whole
+        assert begun == 0 or name == "progress.json"
+        shutil.rmtree(out)

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -419,3 +421,43 @@ def test_a_device_is_no_file_to_write(name: str) -> None:
     # Only asked, never written: a fault here would take the device away from the machine.
     with pytest.raises(InputError, match=f"/dev/{name}: .* found a device, pipe or socket"):
         refuse_existing_file(Path("/dev") / name, force=True)
+
+
+# --- what killed processes left ------------------------------------------------------------
+
+
+def gone() -> int:
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path: Path) -> None:
+    number = gone()
+    stale = [f".q.partial-{number}.npz", f"..q.partial-{number}.partial-{number}.npz"]
+    others = [
+        f".q.partial-{os.getppid()}.npz",  # of one that runs
+        f".q.partial-{number}.onnx",
+        f".r.partial-{number}.npz",
+        f"q.partial-{number}.npz",
+    ]
+    for name in (*stale, *others):
+        (tmp_path / name).write_text("half")
+    with atomic_file(tmp_path / "q.npz", force=False) as partial:
+        partial.write_text("whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*others, "q.npz"])
+
+
+def test_a_folder_that_a_killed_writer_set_aside_comes_back(tmp_path: Path) -> None:
+    number = gone()
+    for kind in ("partial", "retired"):
+        (tmp_path / f".demo.d.{kind}-{number}").mkdir()
+        (tmp_path / f".demo.d.{kind}-{number}" / "content").write_text(kind)
+    with (
+        pytest.raises(InputError, match="exists already"),
+        atomic_directory(tmp_path / "demo.d", False, "content"),
+    ):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["demo.d"]
+    assert (tmp_path / "demo.d" / "content").read_text() == "retired"
