@@ -6,7 +6,6 @@ classes) float32 that the validated runtime gave, and `about`, JSON that names b
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import Change, Format, without_writer
+from edge_bench.core.parse import json_of
 from edge_bench.core.saturation import cause
 from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
 from edge_bench.core.version import __version__
@@ -106,7 +106,7 @@ def read_fingerprint(path: Path, artifact_sha256: str) -> Fingerprint:
             raise ValueError(f"it claims {claimed} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             images, logits, about = (arrays[name] for name in ("images", "logits", "about"))
-        data = json.loads(str(about))
+        data = json_of(str(about))
     except (
         zipfile.BadZipFile,
         zlib.error,

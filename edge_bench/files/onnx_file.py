@@ -6,7 +6,6 @@ outputs and metadata; weights are stepped over. Field numbers are those of onnx.
 
 from __future__ import annotations
 
-import json
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_bench.core.errors import InputError
+from edge_bench.core.parse import json_of
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import from_json, require_file
 from edge_bench.files.wire import FOREIGN, Value, as_bytes, as_number, as_text, fields
@@ -115,9 +115,11 @@ def model_card(metadata: dict[str, str], path: Path) -> ModelCard | None:
     if CARD_KEY not in metadata:
         return None
     try:
-        data = json.loads(metadata[CARD_KEY])
-    except json.JSONDecodeError:
-        raise InputError(f"{path}: its {CARD_KEY} is not JSON; export it again") from None
+        data = json_of(metadata[CARD_KEY])
+    except ValueError as error:
+        raise InputError(
+            f"{path}: its {CARD_KEY} is not JSON that ardx reads ({error}); export it again"
+        ) from None
     return from_json(data, ModelCard, str(path), "a model card")
 
 

@@ -10,11 +10,13 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import KEY, Format
+from edge_bench.core.parse import LEAST, MOST, json_of
 
 T = TypeVar("T")
 
@@ -190,8 +192,8 @@ def parsed_json(path: Path, what: str) -> Any:
     """
     require_file(path, what)
     try:
-        return json.loads(path.read_text(encoding=TEXT))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json_of(path.read_text(encoding=TEXT))
+    except ValueError as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
 
 
@@ -229,7 +231,11 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, dict):
             return {key: _decode(v, get_args(kind)[1], where) for key, v in value.items()}
     elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if _is_huge(value) or not isfinite(value):
+            raise _out_of_range(where)
         return float(value)
+    elif kind is int and _is_huge(value):
+        raise _out_of_range(where)
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
         return value
     name, found = getattr(kind, "__name__", str(kind)), type(value).__name__
@@ -240,9 +246,21 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
     raise InputError(f"{where}: expected {name}, found {found}; make the file again")
 
 
+def _is_huge(value: Any) -> bool:
+    return type(value) is int and not LEAST <= value <= MOST
+
+
+def _out_of_range(where: str) -> InputError:
+    return InputError(
+        f"{where}: expected a finite number of at most 64 bits, found another; make the file again"
+    )
+
+
 def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: expected fields of {kind.__name__}, found {value!r}")
+        raise InputError(
+            f"{where}: expected fields of {kind.__name__}, found {type(value).__name__}"
+        )
     if isinstance(format_ := getattr(kind, "FORMAT", None), Format):
         value = format_.upgraded(value, where)
     hints = get_type_hints(kind)

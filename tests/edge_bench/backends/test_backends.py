@@ -130,7 +130,7 @@ def test_an_artefact_without_a_card_has_none(make_model: MakeModel) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("{", "its ardx_card is not JSON; export it again"),
+        ("{", "its ardx_card is not JSON that ardx reads"),
         ("{}", "expected a model card, found JSON without a schema_version"),
         ('{"schema_version": 9}', "schema version 9 of a model card"),
         ('{"schema_version": 1}', "field 'architecture' is missing"),
