@@ -231,13 +231,9 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, dict):
             return {key: _decode(v, get_args(kind)[1], where) for key, v in value.items()}
     elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if _is_huge(value) or not isfinite(value):
-            raise _out_of_range(where)
-        return float(value)
-    elif kind is int and _is_huge(value):
-        raise _out_of_range(where)
+        return float(_in_range(value, where))
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
+        return _in_range(value, where) if kind is int else value
     name, found = getattr(kind, "__name__", str(kind)), type(value).__name__
     if origin is tuple:
         arguments = get_args(kind)
@@ -246,12 +242,10 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
     raise InputError(f"{where}: expected {name}, found {found}; make the file again")
 
 
-def _is_huge(value: Any) -> bool:
-    return type(value) is int and not LEAST <= value <= MOST
-
-
-def _out_of_range(where: str) -> InputError:
-    return InputError(
+def _in_range(value: float, where: str) -> float:
+    if LEAST <= value <= MOST if isinstance(value, int) else isfinite(value):
+        return value
+    raise InputError(
         f"{where}: expected a finite number of at most 64 bits, found another; make the file again"
     )
 
