@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json
+from edge_bench.commands.console import print_json, say
 from edge_bench.commands.flags import Force, Json, command
 from edge_bench.commands.gate import EXITS
 from edge_bench.commands.gate_policy import PolicyFlags, judged, policy_of
@@ -71,7 +71,7 @@ def run_attest(flags: AttestFlags) -> None:
         except InputError:
             flags.out.unlink()  # What was to be signed and is not would be taken for evidence.
             raise
-    print(told)
+    say(told)
     if code := EXITS[verdict.status]:
         raise typer.Exit(code)
 
@@ -110,9 +110,9 @@ def run_verify(flags: VerifyFlags) -> None:
     if flags.json_summary:
         print_json({"signer": signer, "subjects": told})
         return
-    print(f"{flags.file}: signed by {signer}")
+    say(f"{flags.file}: signed by {signer}")
     for given, name in told.items():
-        print(f"{given}: is {name}, which it is about")
+        say(f"{given}: is {name}, which it is about")
 
 
 verify_command = command("verify", VerifyFlags, run_verify)

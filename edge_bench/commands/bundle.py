@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json, progress
+from edge_bench.commands.console import print_json, progress, say
 from edge_bench.commands.flags import Force, Json, command
 from edge_bench.commands.gate import ConditionFlags
 
@@ -99,7 +99,7 @@ def run_bundle(flags: BundleFlags) -> None:
             {"bundle": str(out), "sha256": sha256, "size_bytes": size_bytes, "members": members}
         )
         return
-    print(f"{out}: {len(manifest.members)} files, {size_bytes} bytes, sha256 {sha256}")
+    say(f"{out}: {len(manifest.members)} files, {size_bytes} bytes, sha256 {sha256}")
 
 
 bundle = command("bundle", BundleFlags, run_bundle)

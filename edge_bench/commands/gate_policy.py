@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_bench.commands.console import put
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -144,13 +145,13 @@ def write_outputs(
             partial.write_text(text, encoding="utf-8")
     markdown = as_markdown(verdict, report, what_broke)
     if flags.md == Path("-"):
-        print(markdown, end="")
+        put(markdown, end="")
     elif flags.md is not None:
         with atomic_file(flags.md, force=True) as partial:
             partial.write_text(markdown, encoding="utf-8")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         for line in as_github(verdict, what_broke):
-            print(line)
+            put(line)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(markdown)

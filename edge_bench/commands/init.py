@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json
+from edge_bench.commands.console import print_json, say
 from edge_bench.commands.flags import Json, command
 
 
@@ -67,12 +67,12 @@ def run_init(flags: InitFlags) -> None:
             }
         )
         return
-    print(f"wrote {targets[0]}: measures {found.artifact}, by {found.sets or 'no sets'}")
+    say(f"wrote {targets[0]}: measures {found.artifact}, by {found.sets or 'no sets'}")
     if found.others:
         passed = ", ".join(map(str, found.others))
-        print(f"  passed over {passed}; change the workflow's artefact to gate on another one")
+        say(f"  passed over {passed}; change the workflow's artefact to gate on another one")
     source = f"limits from {found.report[0]}" if found.report else "no report of the artefact found"
-    print(f"wrote {targets[1]}: {source}")
+    say(f"wrote {targets[1]}: {source}")
     sets = f" --sets {found.sets}" if found.sets else ""
     steps = []
     if not found.sets:
@@ -81,7 +81,7 @@ def run_init(flags: InitFlags) -> None:
         steps.append(f"measure, then set the floors: ardx bench {found.artifact}{sets}")
     steps.append("read gate.toml: the limits are yours to choose; then commit both files")
     for number, step in enumerate(steps, start=1):
-        print(f"next {number}: {step}")
+        say(f"next {number}: {step}")
 
 
 init = command("init", InitFlags, run_init)
