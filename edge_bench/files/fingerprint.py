@@ -22,7 +22,7 @@ from edge_bench.core.parse import json_of
 from edge_bench.core.saturation import cause
 from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
 from edge_bench.core.version import __version__
-from edge_bench.files.store import atomic_file, from_json, require_file, to_json
+from edge_bench.files.store import BROKEN_ARRAY, atomic_file, from_json, require_file, to_json
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (N, C, H, W) of 8-bit levels to the logits (N, classes) of the runtime."""
@@ -111,7 +111,7 @@ def read_fingerprint(path: Path, artifact_sha256: str) -> Fingerprint:
         zipfile.BadZipFile,
         zlib.error,
         KeyError,  # an array that is not there
-        ValueError,  # not numpy's, pickled, or not JSON
+        *BROKEN_ARRAY,  # not numpy's, pickled, or not JSON
         EOFError,
         OSError,  # a seek to where a damaged directory points
         NotImplementedError,  # an unknown compression

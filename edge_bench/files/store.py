@@ -23,6 +23,9 @@ T = TypeVar("T")
 TEXT = "utf-8-sig"
 """Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
 
+BROKEN_ARRAY = (ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
+"""What numpy raises for an array file whose header says what cannot be, each for its own reason."""
+
 
 def sha256_file(path: Path) -> str:
     """Hex digest of a file, read in blocks."""
@@ -206,6 +209,16 @@ def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:
     if not isinstance(data, dict) or KEY not in data:
         raise InputError(f"{origin}: expected {what}, found JSON without a {KEY}")
     result: T = _decode(data, kind, origin)
+    return result
+
+
+def typed(data: Any, kind: type[T], where: str) -> T:
+    """`from_json` for JSON that has no version, as an answer of a board.
+
+    Raises:
+        InputError: fields that are missing, unknown or of another type.
+    """
+    result: T = _decode(data, kind, where)
     return result
 
 
