@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from ard.commands import attack, evaluate, export, learn, teachers
+from ard.commands import adopt, attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
 from edge_bench.commands import attest as evidence
-from edge_bench.commands import bench, bundle, compare, engine, gate, init, trend
+from edge_bench.commands import bench, bundle, compare, engine, gate, init, report, trend
 from edge_bench.commands.console import Stages, print_json, print_table, progress
 from edge_bench.core.version import __version__
 
@@ -83,6 +83,7 @@ def doctor(json_summary: o.Json = False) -> None:
 for name, command in (
     ("teach", learn.teach),
     ("teachers", teachers.teachers),
+    ("adopt", adopt.adopt),
     ("distill", learn.distill),
     ("evaluate", evaluate.evaluate),
     ("export", export.export_command),
@@ -92,6 +93,7 @@ for name, command in (
     ("bench", bench.bench),
     ("gate", gate.gate),
     ("compare", compare.compare),
+    ("report", report.report),
     ("attest", evidence.attest),
     ("verify", evidence.verify_command),
     ("trend", trend.trend),

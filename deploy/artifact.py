@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from deploy.allowed_drop.search import search
+from deploy.allowed_drop.search import search, strains_of
 from deploy.allowed_drop.terms import Maker, Outcome
 from deploy.lowering.layers import Layer
 from deploy.lowering.pixels import read_levels
@@ -42,6 +42,9 @@ LEAST_FIDELITY = 0.999
 """Of the FP32 graph that INT8 and FP16 are made from: the exporter's errors are none of theirs."""
 RESOLUTIONS = {"fp32": 0.0, "fp16": 2.0**-10, "int8": 0.0}
 """Of logits, relative, by precision: one step of float16, in which two of them may become equal."""
+FLOAT = "fp32.onnx"
+RANKED_ON = 64
+"""Images on which layers are ranked, where an artefact agrees too little."""
 REMEDIES = {
     "fp32": "see that the model in eval mode depends on its images alone, or lower --min-agreement",
     "fp16": "keep layers in float32 by --max-robust-drop, leave --fp16 out, or lower "
@@ -99,12 +102,13 @@ def export_artifact(
         tempfile.TemporaryDirectory() as folder,
     ):
         graph, outcome = Path(folder) / f"{plan.precision}.onnx", None
+        maker: Maker | None = None
         if isinstance(model, QDQNetwork):
             new_card = _trained(model, new_card, plan, graph)
         elif plan.precision == "fp32":
             export_fp32(model, card.input_shape, graph, levels=plan.input == "uint8")
         else:
-            new_card, outcome = _lowered(model, new_card, plan, graph, monitor, root)
+            new_card, outcome, maker = _lowered(model, new_card, plan, graph, monitor, root)
         if plan.precision == "int8" and plan.input == "uint8":
             quantised = onnx.load(graph)
             read_levels(quantised)
@@ -113,6 +117,8 @@ def export_artifact(
         parser = require_parsed(graph, plan.read_by) if plan.read_by else None
         resolution, remedy = RESOLUTIONS[plan.precision], REMEDIES[plan.precision]
         parities = compare(model, graph, plan.check_images, plan.check_labels, resolution, root)
+        if maker is not None and min(each.agreement for each in parities) < plan.least_agreement:
+            remedy = f"{_worst(maker, new_card, plan, Path(folder), monitor, root)}; {remedy}"
         require_agreement(parities, plan.least_agreement, "the artefact", remedy)
         fingerprint = _fingerprint(graph, card.classes, plan.check_images, root)
         write_fingerprint(marks, fingerprint, force=False)
@@ -143,9 +149,9 @@ def _trained(model: QDQNetwork, card: ModelCard, plan: ExportPlan, out: Path) ->
 
 def _lowered(
     model: nn.Module, card: ModelCard, plan: ExportPlan, out: Path, monitor: Monitor, root: Path
-) -> tuple[ModelCard, Outcome | None]:
-    """Write the graph in the plan's precision; return its card and what the budget measured."""
-    fp32, outcome = out.with_name("fp32.onnx"), None
+) -> tuple[ModelCard, Outcome | None, Maker]:
+    """Write the graph in the plan's precision; its card, what the budget measured, its maker."""
+    fp32, outcome = out.with_name(FLOAT), None
     # INT8 is calibrated on floats, and reads levels in a way of its own.
     levels = plan.input == "uint8" and plan.int8 is None
     export_fp32(model, card.input_shape, fp32, levels=levels)
@@ -159,7 +165,20 @@ def _lowered(
         outcome = search(fp32, _Finished(maker, lower), plan.budget, out.parent, monitor, root)
         lower = replace(lower, recipe=lower.recipe | outcome.recipe())
     maker.make(out, outcome.in_float if outcome else ())
-    return lower, outcome
+    return lower, outcome, maker
+
+
+def _worst(
+    maker: Maker, card: ModelCard, plan: ExportPlan, folder: Path, monitor: Monitor, root: Path
+) -> str:
+    """Which layers lose most in the lower precision, each alone in a network in float."""
+    images = levels_of(plan.check_images["clean"][:RANKED_ON]).numpy()
+    labels = plan.check_labels[:RANKED_ON].numpy()
+    fp32 = folder / FLOAT
+    finish(fp32, card)
+    found = strains_of(fp32, _Finished(maker, card), images, labels, folder, monitor, root)
+    named = ", ".join(f"{each.layer.name} (by {each.margin_shift:.2g})" for each in found[:3])
+    return f"the layers that move the logits most, each alone, are {named}"
 
 
 def _maker(fp32: Path, card: ModelCard, plan: ExportPlan) -> tuple[Maker, ModelCard]:

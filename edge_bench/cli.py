@@ -15,6 +15,7 @@ from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
 from edge_bench.commands.init import init
+from edge_bench.commands.report import report
 from edge_bench.commands.trend import trend
 
 app = typer.Typer(
@@ -30,6 +31,7 @@ app.command("bundle")(bundle)
 app.command("bench", context_settings=SETTINGS)(bench)
 app.command("gate")(gate)
 app.command("compare")(compare)
+app.command("report")(report)
 app.command("attest")(attest)
 app.command("verify")(verify_command)
 app.command("trend")(trend)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge_bench.backends.registry import BACKENDS
+from edge_bench.commands.bench_flags import floats_of
 from edge_bench.commands.console import warn
 from edge_bench.commands.flags import Force as Force
 from edge_bench.commands.flags import Json as Json
 from edge_bench.commands.flags import command as command
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import ModelCard, parse_epsilon
+
+if TYPE_CHECKING:
+    from ard.models.checkpoints import Reading
 
 Data = "Data"
 Importing = "Importing a set"
@@ -115,6 +119,43 @@ TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]
 Out = Annotated[Path, typer.Option(help="What to write.")]
+
+ARCHITECTURE = (
+    "resnet18, resnet8:32 or another of ardx's, a classifier of torchvision's, timm:NAME, or "
+    "PACKAGE.MODULE:FUNCTION of yours, from the working folder or installed, which is called with "
+    "the number of classes."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignFlags:
+    """What a person says about a file of weights that the file does not say itself."""
+
+    key: Annotated[
+        str | None,
+        typer.Option(help="Where in a file of several the weights lie, such as ema."),
+    ] = None
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            help="Channel means of the normalisation that the weights were trained with, where "
+            "their file does not hold it: 0.5,0.5,0.5. Default: what timm or torchvision state."
+        ),
+    ] = None
+    std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
+
+
+def reading_of(flags: ForeignFlags) -> Reading:
+    """The values of --key, --mean and --std."""
+    from ard.models.checkpoints import Reading
+
+    return Reading(
+        key=flags.key,
+        mean=floats_of(flags.mean, "--mean"),
+        std=floats_of(flags.std, "--std"),
+        options="--",
+    )
+
 
 DEFAULT_DATA_DIR = Path("data")
 NORM_NAMES = {"linf": "L-inf", "l2": "L2"}

@@ -19,10 +19,14 @@ from edge_bench.core.progress import silent
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset
+    from ard.learning.config import TrainConfig
     from ard.learning.learn import Learned
     from ard.learning.recipes import Layer
+    from ard.learning.start import Start
     from ard.learning.teacher import Teacher
     from ard.processes.world import World
+
+    Starter = Callable[[TrainConfig, Dataset], Start]
 
 # What a command chooses where the config has no default; a recipe may choose otherwise.
 TEACH_DEFAULTS = {"method": "trades", "epsilon": 8 / 255}
@@ -37,6 +41,8 @@ QAT_DEFAULTS = {
     "precision": "fp32",
     "patience": 0,
 }
+# What --pretrained has: the rate of training from scratch would undo what was learnt.
+PRETRAINED_DEFAULTS = {"learning_rate": 0.01}
 
 
 def _inner(of_a_teacher: bool) -> str:
@@ -48,6 +54,16 @@ class LearningFlags:
     """What `teach` and `distill` both take; a setting that is None is left to the recipe."""
 
     out: o.Out
+    pretrained: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from weights of the same architecture in a file of anyone's (.safetensors, "
+            ".pt, .pth); a head of other classes is made anew. The learning rate is 0.01 then, "
+            "where not given.",
+            rich_help_panel=o.Quantised,
+        ),
+    ] = None
+    foreign: o.ForeignFlags
     config: Annotated[
         str | None,
         typer.Option(
@@ -133,7 +149,7 @@ class TeachFlags(LearningFlags):
 
     arch: str | None = o.setting(
         "architecture",
-        "Architecture, such as resnet18 or resnet8:32.",
+        f"Architecture: {o.ARCHITECTURE}",
         "the recipe's",
         panel=None,
     )
@@ -177,7 +193,7 @@ class DistillFlags(LearningFlags):
         typer.Option(help="Of mtard: weights of a second teacher, trained on clean images."),
     ] = None
     student: str | None = o.setting(
-        "architecture", "Architecture, such as mobilenet_v2 or resnet8.", "the recipe's", panel=None
+        "architecture", f"Architecture: {o.ARCHITECTURE}", "the recipe's", panel=None
     )
     init: Annotated[
         Path | None,
@@ -251,8 +267,9 @@ def _teach(flags: TeachFlags) -> None:
     from ard.processes.torchrun import joined
 
     with joined() as world:
-        settings = _settings(flags, TEACH_DEFAULTS, distils=False)
-        _learn("teach", flags, settings, flags.out / "teacher.safetensors", None, world)
+        settings = _settings(flags, TEACH_DEFAULTS | _of_pretrained(flags), distils=False)
+        start = _pretrained_start(flags, world)
+        _learn("teach", flags, settings, flags.out / "teacher.safetensors", None, world, start)
 
 
 def _distill(flags: DistillFlags) -> None:
@@ -292,8 +309,43 @@ def _distill(flags: DistillFlags) -> None:
             flags.out / "student.safetensors",
             teachers,
             world,
-            flags.init,
+            _init_start(flags.init) if flags.init else _pretrained_start(flags, world),
         )
+
+
+def _init_start(path: Path) -> Starter:
+    def load(config: TrainConfig, data: Dataset) -> Start:
+        from ard.learning.start import load_start
+
+        return load_start(path, config, data)
+
+    return load
+
+
+def _pretrained_start(flags: LearningFlags, world: World) -> Starter | None:
+    path = flags.pretrained
+    if path is None:
+        return None
+    reading = o.reading_of(flags.foreign)
+
+    def load(config: TrainConfig, data: Dataset) -> Start:
+        from ard.learning.start import load_pretrained_start
+        from ard.models.checkpoints import say_nothing
+
+        tell = warn if world.leads else say_nothing
+        return load_pretrained_start(path, config, data, reading, tell)
+
+    return load
+
+
+def _of_pretrained(flags: LearningFlags) -> Layer:
+    """What --pretrained chooses where neither a recipe nor a flag does."""
+    if flags.pretrained is not None:
+        return PRETRAINED_DEFAULTS
+    reason = "is said of the weights of --pretrained, and none were given"
+    foreign = flags.foreign
+    o.refuse_beside(reason, {"--key": foreign.key, "--mean": foreign.mean, "--std": foreign.std})
+    return {}
 
 
 def _of_start(flags: DistillFlags) -> Layer:
@@ -303,7 +355,11 @@ def _of_start(flags: DistillFlags) -> Layer:
     if flags.target is not None and not flags.qat:
         raise InputError(f"--target {flags.target}: is what --qat trains for; add --qat")
     if flags.init is None:
-        return {}
+        return _of_pretrained(flags)
+    o.refuse_beside(
+        "--init gives the weights to start from already", {"--pretrained": flags.pretrained}
+    )
+    _of_pretrained(flags)
     from ard.learning.recipes import settings_of_card
     from ard.models.weight_files import load_model
 
@@ -349,13 +405,12 @@ def _learn(
     weights: Path,
     teachers: Callable[[Dataset], tuple[Teacher, Teacher | None]] | None,
     world: World,
-    init: Path | None = None,
+    starter: Starter | None = None,
 ) -> None:
     """Run what both commands share; `teachers` loads those that fit the dataset."""
     from ard.data.datasets import load_dataset
     from ard.learning.learn import learn
     from ard.learning.recipes import build_config
-    from ard.learning.start import load_start
 
     config = build_config(settings)
     data = world.first_here(
@@ -367,7 +422,7 @@ def _learn(
         o.tell_skipped(data.skipped)
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
-    start = load_start(init, config, data) if init else None
+    start = starter(config, data) if starter else None
     asked = {"teacher": teacher, "clean_teacher": clean_teacher}
     measured = {
         name: _measured(flags, name, one, data, torch_device, world)

@@ -42,6 +42,7 @@ class TrainConfig:
         teacher_sha256, clean_teacher_sha256, start_sha256, data_sha256: identity of the teachers'
             files, of the weights that training started from, and of the training images, so that a
             run is resumed only on what it was started on.
+        source_sha256: of the source of an architecture that is imported; None for all others.
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
@@ -74,6 +75,7 @@ class TrainConfig:
     clean_teacher_sha256: str | None = None
     start_sha256: str | None = None
     data_sha256: str | None = None
+    source_sha256: str | None = None
 
     def __post_init__(self) -> None:
         least = {"epochs": 1, "batch_size": 2, "inner_steps": 1, "validate_every": 1, "patience": 0}

@@ -21,6 +21,7 @@ from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan_epochs, train
 from ard.methods.registry import METHODS
+from ard.models.imported import source_sha256
 from ard.models.sizes import check_fits
 from ard.models.weight_files import save_model
 from ard.processes.world import ALONE, World
@@ -88,6 +89,7 @@ def learn(
         clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
         start_sha256=start.sha256 if start else None,
         data_sha256=dataset.train.sha256,
+        source_sha256=source_sha256(config.architecture),
     )
     init = start.model if start else None
     config = _settled(config, run, dataset, teachers, out, world, init)

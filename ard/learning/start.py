@@ -12,6 +12,9 @@ from torch import nn
 from ard.data.datasets import matched
 from ard.data.splits import Dataset, calibration_part, hold_out_validation
 from ard.learning.config import TrainConfig
+from ard.models.checkpoints import Reading, Tell
+from ard.models.pretrained import load_pretrained
+from ard.models.sizes import check_fits
 from ard.models.weight_files import load_model
 from deploy.onnx_export.export import export_fp32
 from deploy.qat.qdq_layout import arrays_of
@@ -58,6 +61,27 @@ def load_start(path: Path, config: TrainConfig, dataset: Dataset) -> Start:
     if config.qat is not None:
         model = quantised(model, dataset, config.qat, config.seed)
     return Start(model=model.requires_grad_(True), sha256=sha256_file(path), card=card)
+
+
+def load_pretrained_start(
+    path: Path, config: TrainConfig, dataset: Dataset, reading: Reading, tell: Tell
+) -> Start:
+    """Load anyone's weights of the student's architecture; another head is made anew.
+
+    Raises:
+        InputError: unreadable, or of another architecture.
+    """
+    check_fits(config.architecture, dataset.image_shape)
+    model = load_pretrained(
+        path,
+        config.architecture,
+        dataset.image_shape,
+        dataset.classes,
+        seed=config.seed,
+        reading=reading,
+        tell=tell,
+    )
+    return Start(model=model.requires_grad_(True), sha256=sha256_file(path))
 
 
 def quantised(model: nn.Module, dataset: Dataset, target: str, seed: int) -> QDQNetwork:

@@ -1,7 +1,8 @@
 """Architectures by name. Inputs are images in [0, 1]; normalisation is the first layer.
 
 A name may carry a width: `resnet8:32` has 32 base channels instead of 16. To add one: a builder
-and an entry in ARCHITECTURES; any other name is looked up among torchvision's classifiers.
+and an entry in ARCHITECTURES. `timm:NAME` is a network of timm's, `PACKAGE.MODULE:FUNCTION` what a
+function of the user's makes; any other name is looked up among torchvision's classifiers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from torch.nn import functional as F
 from torchvision import models as torchvision_models
 from torchvision.models.resnet import BasicBlock
 
+from ard.models.imported import imported_network, is_imported
 from ard.models.swish_resnets import SwishPreActResNet18, SwishWideResNet
+from ard.models.timm_networks import has_size, is_timm, timm_network
 from ard.models.wide_resnets import WideResNet
 from deploy.qat.strided import mend
 from edge_bench.core.errors import InputError, first_line
@@ -222,27 +225,53 @@ def build_model(
     """A freshly initialised classifier; torch's global seed decides the weights.
 
     Args:
+        architecture: `resnet8:32`, a name of torchvision's, `timm:NAME`, or
+            `PACKAGE.MODULE:FUNCTION`, which is imported and called with the number of classes.
         image_size: (height, width) for the architectures whose weights depend on it (vit_b_16,
-            maxvit_t); None builds them for torchvision's own, 224x224.
+            maxvit_t); None builds them for their own, 224x224 mostly.
 
     Raises:
         SizeError: an architecture that cannot be built for `image_size`.
         InputError: unknown architecture, a width where there is none, or wrong channels.
     """
+    return Classifier(_network(architecture, channels, classes, image_size), mean, std)
+
+
+def _network(
+    architecture: str, channels: int, classes: int, image_size: tuple[int, int] | None
+) -> nn.Module:
+    """The network of an architecture's text, without normalisation."""
     name, _, width_text = architecture.partition(":")
-    if width_text and name not in DEFAULT_WIDTHS:
+    if name in ARCHITECTURES:
+        return ARCHITECTURES[name](channels, classes, _width(architecture))
+    if is_timm(architecture):
+        try:
+            return timm_network(architecture, channels, classes, image_size)
+        except (ValueError, AssertionError, RuntimeError, TypeError) as error:
+            raise SizeError(f"architecture {architecture}: {first_line(error)}") from None
+    if is_imported(architecture):
+        return imported_network(architecture, classes)
+    if width_text:
+        raise InputError(
+            f"architecture {architecture}: only {', '.join(DEFAULT_WIDTHS)} take a width; write "
+            f"{name}, timm:NAME, or PACKAGE.MODULE:FUNCTION for a function of yours"
+        )
+    return _torchvision_network(name, channels, classes, image_size)
+
+
+def _width(architecture: str) -> int:
+    """Base channels of one of ours; 0 where it has no such choice."""
+    name, colon, text = architecture.partition(":")
+    if colon and name not in DEFAULT_WIDTHS:
         raise InputError(
             f"architecture {architecture}: only {', '.join(DEFAULT_WIDTHS)} take a width; "
             f"write {name}"
         )
-    if width_text and not (width_text.isdecimal() and int(width_text) > 0):
+    if colon and not (text.isdecimal() and int(text) > 0):
         raise InputError(
             f"architecture {architecture}: expected a width above 0, such as resnet8:32"
         )
-    if name in ARCHITECTURES:
-        width = int(width_text) if width_text else DEFAULT_WIDTHS.get(name, 0)
-        return Classifier(ARCHITECTURES[name](channels, classes, width), mean, std)
-    return Classifier(_torchvision_network(name, channels, classes, image_size), mean, std)
+    return int(text) if text else DEFAULT_WIDTHS.get(name, 0)
 
 
 def _torchvision_network(
@@ -251,8 +280,8 @@ def _torchvision_network(
     known = torchvision_models.list_models(module=torchvision_models)
     if name not in known:
         raise InputError(
-            f"architecture {name}: expected one of {', '.join(ARCHITECTURES)}, or the name of a "
-            "torchvision classifier"
+            f"architecture {name}: expected one of {', '.join(ARCHITECTURES)}, the name of a "
+            "torchvision classifier, timm:NAME, or PACKAGE.MODULE:FUNCTION of yours"
         )
     if channels != 3:
         raise InputError(
@@ -278,8 +307,10 @@ def _torchvision_network(
 
 def has_sizes(architecture: str) -> bool:
     """Whether the weights of an architecture depend on the image size."""
-    if architecture.partition(":")[0] in ARCHITECTURES:
+    if architecture.partition(":")[0] in ARCHITECTURES or is_imported(architecture):
         return False
+    if is_timm(architecture):
+        return has_size(architecture)
     return bool(_settings_of(architecture) & {"image_size", "input_size"})
 
 

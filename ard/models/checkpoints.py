@@ -50,21 +50,26 @@ class Reading:
     Attributes:
         key: where in the file the weights lie.
         mean, std: of the normalisation in front of the network, one value per channel.
+        options: what the options begin with by which the person says it.
     """
 
     key: str | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    options: str = "--teacher-"
 
     def __post_init__(self) -> None:
         if len(self.mean or ()) != len(self.std or ()):
-            raise InputError(
-                "--teacher-mean and --teacher-std: expected both, of as many values, or neither"
-            )
+            raise InputError(f"{self.both}: expected both, of as many values, or neither")
         if not all(isfinite(value) for value in self.mean or ()):
-            raise InputError(f"--teacher-mean {self.mean}: expected finite values")
+            raise InputError(f"{self.options}mean {self.mean}: expected finite values")
         if not all(0 < value < inf for value in self.std or ()):
-            raise InputError(f"--teacher-std {self.std}: expected values above 0")
+            raise InputError(f"{self.options}std {self.std}: expected values above 0")
+
+    @property
+    def both(self) -> str:
+        """The options of the normalisation, for sentences."""
+        return f"{self.options}mean and {self.options}std"
 
     def normalisation(self, channels: int) -> tuple[Tensor, Tensor] | None:
         """Mean and standard deviation as tensors; None where none were given."""
@@ -72,8 +77,8 @@ class Reading:
             return None
         if len(self.mean) != channels:
             raise InputError(
-                f"--teacher-mean and --teacher-std: expected {channels} values, one per channel "
-                f"of the images, came {len(self.mean)}"
+                f"{self.both}: expected {channels} values, one per channel of the images, came "
+                f"{len(self.mean)}"
             )
         return torch.tensor(self.mean), torch.tensor(self.std)
 
@@ -126,7 +131,7 @@ def choose(
     own: Collection[str],
     rename: Callable[[str], str | None],
     path: Path,
-    key: str | None = None,
+    reading: Reading = AS_IT_IS,
     tell: Tell = say_nothing,
 ) -> Weights:
     """The weights in a loaded checkpoint that a network of the names `own` can take.
@@ -138,7 +143,7 @@ def choose(
         own: names of the network's weights.
         rename: a name without prefixes to the network's; None for one that is not used.
         path: for messages.
-        key: where the weights lie, where the user says so.
+        reading: says where the weights lie, where the user does.
         tell: told which are taken, where several fit.
 
     Raises:
@@ -147,12 +152,15 @@ def choose(
     candidates = sorted(_candidates(data), key=lambda one: one.rank)
     if not candidates:
         raise InputError(f"{path}: expected a state dict of tensors, {_found(data)}")
+    key = reading.key
     if key is not None:
         asked = [one for one in candidates if key == one.key]
         asked = asked or [one for one in candidates if key in one.key.split(".")]
         if not asked:
             keys = ", ".join(one.words for one in candidates)
-            raise InputError(f"{path}: --teacher-key {key}: no weights lie there, but at {keys}")
+            raise InputError(
+                f"{path}: {reading.options}key {key}: no weights lie there, but at {keys}"
+            )
         candidates = asked
     read = [(one, _named(one, own, rename, path)) for one in candidates]
     fitting = [(one, weights) for one, weights in read if weights.fits(own)]
@@ -160,11 +168,50 @@ def choose(
         others = ", ".join(one.words for one, _ in fitting[1:])
         tell(
             f"{path}: holds weights at {fitting[0][0].words}, which are taken, and at {others}; "
-            "--teacher-key chooses"
+            f"{reading.options}key chooses"
         )
     chosen = fitting[0] if fitting else min(read, key=lambda pair: pair[1].distance(own))
     _require_ordinary(chosen[1].tensors, path)
     return chosen[1]
+
+
+def names_a_normalisation(name: str) -> bool:
+    """Whether a weight is by its name the mean of a normalisation."""
+    return _MEAN.match(re.sub(r"^\d+\.", "", name)) is not None
+
+
+def with_new_head(
+    tensors: Mapping[str, Tensor],
+    own: Mapping[str, Tensor],
+    head: Collection[str],
+    path: Path,
+    tell: Tell,
+) -> dict[str, Tensor]:
+    """Weights with the head of the network itself where that of the file is another.
+
+    A head of other names is left out where no other part of the network begins as they do; any
+    other weight that does not fit is the caller's to compare.
+
+    Args:
+        head: names of the network's weights whose shapes follow the number of classes.
+        tell: told what is made anew.
+    """
+    if all(name in tensors and tensors[name].shape == own[name].shape for name in head):
+        return dict(tensors)
+    body = {name.partition(".")[0] for name in own if name not in head}
+    absent = not any(name in tensors for name in head)
+    left_out = {
+        name
+        for name in tensors
+        if name in head or (absent and name not in own and name.partition(".")[0] not in body)
+    }
+    rows = {tensors[name].shape[0] for name in left_out if tensors[name].ndim}
+    classes = f"of {rows.pop()} outputs, " if len(rows) == 1 else ""
+    theirs = ", ".join(sorted(left_out))
+    whose = f"its head ({theirs}) is another" if left_out else "it has no head"
+    tell(f"{path}: {whose}, {classes}and {', '.join(sorted(head))} are made anew, at random")
+    kept = {name: tensor for name, tensor in tensors.items() if name not in left_out}
+    return kept | {name: own[name] for name in head}
 
 
 def contents(data: object) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ard.models.architectures import SizeError, build_model, has_sizes
+from ard.models.imported import is_imported
 from edge_bench.core.errors import InputError, first_line
 
 LARGEST = 512
@@ -63,7 +64,7 @@ def why_not(
 ) -> str | None:
     """What stands against a forward pass on images (C, H, W), in training or not; None: nothing.
 
-    Computed on shapes alone: no weight is made, and torch's random state is as before.
+    Computed on shapes alone, but for functions of the user's; torch's random state is as before.
 
     Raises:
         InputError: no such architecture, or of other channels.
@@ -73,23 +74,42 @@ def why_not(
     batch_size = classes = 2
     try:
         model = shapes_of(architecture, image_shape, classes).train(trains)
-        with torch.no_grad():
-            logits = model(torch.empty(batch_size, *image_shape, device="meta"))
-    except (RuntimeError, ValueError, AssertionError, SizeError) as error:
+        state = iter(model.state_dict().values())
+        device = next(state, torch.zeros(0)).device
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            logits = model(torch.zeros(batch_size, *image_shape, device=device))
+    except _unfit(architecture) as error:
         return first_line(error).removeprefix(f"architecture {architecture}: ")
-    if not isinstance(logits, Tensor) or logits.shape != (batch_size, classes):
-        return "its output is not one logit per class"
+    if not isinstance(logits, Tensor):
+        return f"it gives a {type(logits).__name__}, expected a tensor of logits"
+    if logits.shape != (batch_size, classes):
+        return (
+            f"its output is not one logit per class: {tuple(logits.shape)} for {batch_size} images "
+            f"and {classes} classes"
+        )
     return None
+
+
+def _unfit(architecture: str) -> tuple[type[Exception], ...]:
+    """What a network raises on images that it does not take; one of the user's raises anything."""
+    if is_imported(architecture):
+        return (Exception,)
+    return (RuntimeError, ValueError, AssertionError, SizeError)
 
 
 def shapes_of(architecture: str, image_shape: tuple[int, int, int], classes: int) -> nn.Module:
     """The classifier for images (C, H, W) without weights, on the device `meta`.
+
+    What a function of the user's makes is made as it is: it may compute with its weights.
 
     Raises:
         InputError: as `build_model` does.
     """
     channels, height, width = image_shape
     statistics = torch.zeros(channels), torch.ones(channels)
+    if is_imported(architecture):
+        with torch.random.fork_rng(devices=[]):
+            return build_model(architecture, channels, classes, *statistics, (height, width))
     with torch.random.fork_rng(devices=[]), _WithoutWeights():
         model = build_model(architecture, channels, classes, *statistics, (height, width))
     return model.to("meta")

@@ -6,7 +6,7 @@ import json
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from ard.models.checkpoints import (
     contents,
     require_finite,
     say_nothing,
+    with_new_head,
 )
+from ard.models.imported import check_source, is_imported
 from ard.models.published import CLASSES, KnownTeacher, check_digest
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
@@ -124,11 +126,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             f"{path}: holds no model card, so it was not written by ardx; give it as --teacher "
             "with --teacher-arch, or train it here"
         )
-    try:
-        data = json.loads(metadata[CARD_KEY])
-    except json.JSONDecodeError:
-        raise InputError(f"{path}: its model card is not JSON; make it again") from None
-    card = from_json(data, ModelCard, str(path), "a model card")
+    card = _card(path, metadata)
     require_finite(tensors, path)
     model: nn.Module
     if card.recipe.get("qat"):
@@ -139,8 +137,30 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
     return model.eval().requires_grad_(False), card
 
 
+def card_inside(path: Path) -> ModelCard | None:
+    """The card of weights that ardx wrote; None of any other file.
+
+    Raises:
+        InputError: damaged.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    metadata = load_tensors(path, "weights")[1]
+    return _card(path, metadata) if CARD_KEY in metadata else None
+
+
+def _card(path: Path, metadata: Mapping[str, str]) -> ModelCard:
+    try:
+        data = json.loads(metadata[CARD_KEY])
+    except json.JSONDecodeError:
+        raise InputError(f"{path}: its model card is not JSON; make it again") from None
+    return from_json(data, ModelCard, str(path), "a model card")
+
+
 def _of_card(path: Path, card: ModelCard) -> Classifier:
     channels, height, width = card.input_shape
+    if is_imported(card.architecture):
+        check_source(str(path), card.architecture, card.recipe.get("source_sha256"))
     try:
         return _empty(card.architecture, channels, card.classes, (height, width))
     except InputError as error:
@@ -190,6 +210,7 @@ def load_published(
     image_size: tuple[int, int] | None = None,
     normalisation: tuple[Tensor, Tensor] | None = None,
     unused: tuple[str, ...] = (),
+    head: Collection[str] = (),
     reading: Reading = AS_IT_IS,
     tell: Tell = say_nothing,
 ) -> Classifier:
@@ -200,6 +221,7 @@ def load_published(
     own training reads. A normalisation that the checkpoint holds is kept; otherwise that of
     `reading` or `normalisation` (mean and standard deviation) stands in, and without it inputs in
     [0, 1] go in as they are, as in TRADES and most robust models. `image_size` as in `build_model`.
+    `head` names weights that stay as they are made where those of the file do not fit.
 
     Raises:
         InputError: not a checkpoint of that architecture or number of classes; NaN or infinite
@@ -222,16 +244,17 @@ def load_published(
         return None if name.startswith(left_out) else name
 
     own = model.network.state_dict()
-    weights = choose(data, own, our_name, path, reading.key, tell)
+    weights = choose(data, own, our_name, path, reading, tell)
     require_finite(weights.tensors, path)
-    state = {f"network.{name}": tensor for name, tensor in weights.tensors.items()}
-    state |= _normalisation(weights, model, path, given is not None)
+    tensors = with_new_head(weights.tensors, own, head, path, tell) if head else weights.tensors
+    state = {f"network.{name}": tensor for name, tensor in tensors.items()}
+    state |= _normalisation(weights, model, path, reading)
     _load_strictly(model, state, path, architecture, f"; the file holds {contents(data)}")
     return model.eval().requires_grad_(False)
 
 
 def _normalisation(
-    weights: Weights, model: Classifier, path: Path, given: bool
+    weights: Weights, model: Classifier, path: Path, reading: Reading
 ) -> dict[str, Tensor]:
     """That of the file, or what the model was built with."""
     inside = {"mean": weights.mean, "std": weights.std}
@@ -242,12 +265,12 @@ def _normalisation(
         raise InputError(
             f"{path}: holds the {there} of a normalisation, but no {missing}; add a tensor "
             f"normalize.{missing} to its state dict, or save it without the {there} and give both "
-            "as --teacher-mean and --teacher-std"
+            f"as {reading.both}"
         )
-    if found and given:
+    if found and reading.mean is not None:
         raise InputError(
-            f"--teacher-mean and --teacher-std: {path} holds its normalisation already, and images "
-            "would be normalised otherwise than in its training; leave both out"
+            f"{reading.both}: {path} holds its normalisation already, and images would be "
+            "normalised otherwise than in its training; leave both out"
         )
     require_finite(found, path)
     if found and not bool((found["std"] > 0).all()):

@@ -21,7 +21,6 @@ from deploy.allowed_drop.terms import (
     Judged,
     Maker,
     Outcome,
-    Part,
     Strain,
     Trial,
 )
@@ -68,7 +67,8 @@ def search(
     strains: list[Strain] = []
     kept: tuple[Layer, ...] | None = ()
     if not trials.holds(()):
-        strains = _strains(fp32, maker, budget.deciding, folder, monitor, root)
+        half = budget.deciding
+        strains = strains_of(fp32, maker, half.adversarial, half.labels, folder, monitor, root)
         ranked = [strain.layer for strain in strains]
         most = len(ranked) - 1
         if budget.max_float_layers is not None:
@@ -186,17 +186,29 @@ class _Trials:
         return self._found[key]
 
 
-def _strains(
-    fp32: Path, maker: Maker, half: Part, folder: Path, monitor: Monitor, root: Path
+def strains_of(
+    fp32: Path,
+    maker: Maker,
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    folder: Path,
+    monitor: Monitor,
+    root: Path,
 ) -> list[Strain]:
-    """What each layer does when it alone has the lower precision, the largest shift first."""
-    expected = _margins(fp32, half, root)
+    """What each layer does when it alone has the lower precision, the largest shift first.
+
+    Args:
+        fp32: as of `search`.
+        images: (N, C, H, W); labels are (N,).
+        folder: where trials are written.
+    """
+    expected = _margins(fp32, images, labels, root)
     path = folder / "alone.onnx"
     found: list[Strain] = []
     with monitor("one layer at a time") as report:
         for done, layer in enumerate(maker.layers, start=1):
             maker.make(path, [other for other in maker.layers if other is not layer])
-            margins = _margins(path, half, root)
+            margins = _margins(path, images, labels, root)
             found.append(
                 Strain(
                     layer=layer,
@@ -208,21 +220,23 @@ def _strains(
     return sorted(found, key=lambda strain: strain.margin_shift, reverse=True)
 
 
-def _margins(artifact: Path, half: Part, root: Path) -> NDArray[np.float32]:
-    """(N,) logit of the label minus the largest other one on the adversarial images."""
+def _margins(
+    artifact: Path, images: NDArray[np.uint8], labels: NDArray[np.int64], root: Path
+) -> NDArray[np.float32]:
+    """(N,) logit of the label minus the largest other one."""
     with open_as_target(artifact, root=root) as backend:
         assert backend.card is not None
         classes = backend.card.classes
-        size = AT_ONCE if backend.input.batch_size is None else len(half.labels)
+        size = AT_ONCE if backend.input.batch_size is None else len(labels)
         logits = np.concatenate(
             [
-                stored_logits(backend, half.adversarial[begin : begin + size], classes)
-                for begin in range(0, len(half.labels), size)
+                stored_logits(backend, images[begin : begin + size], classes)
+                for begin in range(0, len(labels), size)
             ]
         )
     rows = np.arange(len(logits))
-    right = logits[rows, half.labels]
-    logits[rows, half.labels] = -np.inf
+    right = logits[rows, labels]
+    logits[rows, labels] = -np.inf
     margins: NDArray[np.float32] = right - logits.max(axis=1)
     return margins
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
+from contextlib import redirect_stderr
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from torch import nn
 from deploy.lowering.graph import INPUT, OUTPUT
 from deploy.lowering.pixels import read_levels
 from deploy.lowering.tidy import clean
+from deploy.onnx_export.refusal import refusal
+from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.core.version import __version__
 from edge_bench.files.onnx_file import CARD_KEY
@@ -34,24 +38,32 @@ def export_fp32(
     """Write `model` (eval mode, CPU, images in [0, 1]) as ONNX with a free batch size.
 
     With `levels` the graph reads uint8 images (B, H, W, C), otherwise float ones (B, C, H, W).
+
+    Raises:
+        InputError: a layer that ONNX, or the exporter, does not have.
     """
     example = torch.zeros(2, *image_shape)
     # Without gradients: `qat.strided` computes some layers in another way where they learn.
-    with warnings.catch_warnings(), torch.no_grad():
+    # Where it fails, it prints its own graphs beside what it raises.
+    with warnings.catch_warnings(), torch.no_grad(), redirect_stderr(io.StringIO()):
         # torch's exporter warns about its own internals; the parity check judges the result.
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            model,
-            (example,),
-            str(path),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-            external_data=False,
-        )
+        try:
+            torch.onnx.export(
+                model,
+                (example,),
+                str(path),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                external_data=False,
+            )
+        except Exception as error:
+            # It raises a dozen unrelated types, of its own and of what runs inside of the network.
+            raise InputError(refusal(model, example, error, OPSET)) from None
     graph = onnx.load(path)
     if levels:
         read_levels(graph)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edge_bench.commands.attest import Key
 from edge_bench.commands.console import print_json, progress, say
 from edge_bench.commands.flags import Force, Json, command
 from edge_bench.commands.gate import ConditionFlags
@@ -37,9 +38,7 @@ class BundleFlags:
         ),
     ] = None
     held_to: ConditionFlags
-    key: Annotated[
-        Path | None, typer.Option("--sign", help="SSH key that signs it, into a .sig beside it.")
-    ] = None
+    sign: Key = None
     force: Force = False
     json_summary: Json = False
 
@@ -51,24 +50,30 @@ def run_bundle(flags: BundleFlags) -> None:
 
     Example: ardx bundle student-int8.onnx --for sm86,sm120 --out student.ardx
 
-    Example: ardx bundle student.onnx --sets sets/ --out student.ardx --sign ~/.ssh/id_ed25519
+    Example: ardx bundle student.onnx --out student.ardx --sign ~/.ssh/id_ed25519
     """
     import tempfile
 
     from edge_bench.backends.trt_rtx import build_ahead
     from edge_bench.core.errors import InputError
     from edge_bench.files.bundle import is_bundle, pack
-    from edge_bench.files.store import refuse_existing_file, require_file, sha256_file
+    from edge_bench.files.store import refuse_existing_file, sha256_file
     from edge_bench.options.engine import EngineOptions
     from edge_bench.policy.gate import read_conditions
-    from edge_bench.signing.openssh import sign, signature_path
+    from edge_bench.signing.openssh import (
+        require_key,
+        signature_of,
+        signature_path,
+        write_signature,
+    )
 
     out = flags.out
     if not is_bundle(out):
         raise InputError(f"--out {out}: expected a file name that ends in .ardx")
     refuse_existing_file(out, flags.force)
-    if flags.key is not None:
-        require_file(flags.key, "an SSH key")
+    key, signatures = flags.sign, list[str]()
+    if key is not None:
+        require_key(key)
         refuse_existing_file(signature_path(out), flags.force)
     gate, wanted = read_conditions(flags.gate_file, flags.held_to.conditions()), flags.engine_for
     with (
@@ -89,17 +94,21 @@ def run_bundle(flags: BundleFlags) -> None:
             engines=None if wanted is None else Path(engines),
             force=flags.force,
             report_progress=told,
+            seal=None
+            if key is None
+            else lambda packed: signatures.append(signature_of(packed, key)),
         )
-    if flags.key is not None:
-        sign(out, flags.key, flags.force)
+    signature = write_signature(out, signatures[0], flags.force) if signatures else None
     sha256, size_bytes = sha256_file(out), out.stat().st_size
     if flags.json_summary:
         members = sorted(manifest.members)
-        print_json(
-            {"bundle": str(out), "sha256": sha256, "size_bytes": size_bytes, "members": members}
-        )
+        summary = {"bundle": str(out), "sha256": sha256, "size_bytes": size_bytes}
+        signed = {} if signature is None else {"signature": str(signature)}
+        print_json({**summary, "members": members, **signed})
         return
     say(f"{out}: {len(manifest.members)} files, {size_bytes} bytes, sha256 {sha256}")
+    if signature is not None:
+        say(f"signature: {signature}")
 
 
 bundle = command("bundle", BundleFlags, run_bundle)

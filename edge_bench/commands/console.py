@@ -29,7 +29,7 @@ TRAINING = (
     *("torch", "torchvision", "sklearn", "safetensors", "pyautoattack", "tomli", "tomli_w"),
     *("onnx", "onnxscript"),
 )
-REPORTING = ("junitparser", "tomli")
+REPORTING = ("junitparser", "tomli", "jinja2", "matplotlib", "PIL")
 MODULE_EXTRAS = (
     dict.fromkeys(TRAINING, "train")
     | dict.fromkeys(REPORTING, "report")

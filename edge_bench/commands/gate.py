@@ -100,7 +100,7 @@ def run_gate(flags: GateFlags) -> None:
         baseline = read_baseline(path) if path else None
         decision = judged(report, policy, baseline, flags.decided.artifact)
         what_broke = broken(report, baseline)
-    write_outputs(flags.outputs, report, decision, what_broke)
+    write_outputs(flags.outputs, report, decision, what_broke, flags.json_summary)
     if flags.json_summary:
         print_json(as_json(decision, what_broke))
     elif flags.outputs.md != Path("-"):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_bench.commands.console import put
+from edge_bench.commands.console import put, say_aside
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -133,9 +133,16 @@ def update_baseline(report: Report, policy: Policy, path: Path | None) -> Verdic
 
 
 def write_outputs(
-    flags: OutputFlags, report: Report, verdict: Verdict, what_broke: Broken | None
+    flags: OutputFlags,
+    report: Report,
+    verdict: Verdict,
+    what_broke: Broken | None,
+    json_summary: bool = False,
 ) -> None:
-    """The files that were asked for, and what GitHub shows where it runs this."""
+    """The files that were asked for, and what GitHub shows where it runs this.
+
+    Its runner reads commands from either stream; stdout may be JSON or Markdown for a program.
+    """
     from edge_bench.files.store import atomic_file
     from edge_bench.policy.told import as_github, as_junit, as_markdown
 
@@ -150,8 +157,9 @@ def write_outputs(
         with atomic_file(flags.md, force=True) as partial:
             partial.write_text(markdown, encoding="utf-8")
     if os.environ.get("GITHUB_ACTIONS") == "true":
+        taken = json_summary or flags.md == Path("-")
         for line in as_github(verdict, what_broke):
-            put(line)
+            (say_aside if taken else put)(line)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(markdown)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_bench.commands.console import print_json, say
 from edge_bench.commands.flags import Json, command
+
+if TYPE_CHECKING:
+    from edge_bench.ci.found import Found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +71,18 @@ def run_init(flags: InitFlags) -> None:
             }
         )
         return
-    say(f"wrote {targets[0]}: measures {found.artifact}, by {found.sets or 'no sets'}")
+    for line in _told(found, targets):
+        say(line)
+
+
+def _told(found: Found, targets: list[Path]) -> Iterator[str]:
+    """What was written from what, and what to do next."""
+    yield f"wrote {targets[0]}: measures {found.artifact}, by {found.sets or 'no sets'}"
     if found.others:
         passed = ", ".join(map(str, found.others))
-        say(f"  passed over {passed}; change the workflow's artefact to gate on another one")
+        yield f"  passed over {passed}; change the workflow's artefact to gate on another one"
     source = f"limits from {found.report[0]}" if found.report else "no report of the artefact found"
-    say(f"wrote {targets[1]}: {source}")
+    yield f"wrote {targets[1]}: {source}"
     sets = f" --sets {found.sets}" if found.sets else ""
     steps = []
     if not found.sets:
@@ -81,7 +91,7 @@ def run_init(flags: InitFlags) -> None:
         steps.append(f"measure, then set the floors: ardx bench {found.artifact}{sets}")
     steps.append("read gate.toml: the limits are yours to choose; then commit both files")
     for number, step in enumerate(steps, start=1):
-        say(f"next {number}: {step}")
+        yield f"next {number}: {step}"
 
 
 init = command("init", InitFlags, run_init)

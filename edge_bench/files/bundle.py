@@ -18,6 +18,7 @@ import os
 import re
 import stat
 import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path, PurePosixPath
@@ -108,10 +109,13 @@ def pack(
     engines: Path | None = None,
     force: bool,
     report_progress: ProgressCallback = no_progress,
+    seal: Callable[[Path], None] | None = None,
 ) -> BundleManifest:
     """Check the parts and write them into the bundle `out`, whole or not at all.
 
     `engines` is a folder of engines that were built of `model` ahead of time, and their records.
+    `seal` is given the finished file before it takes the place of `out`; where it raises, nothing
+    is written.
 
     Raises:
         InputError: a part is missing or damaged, or does not belong to the others.
@@ -127,21 +131,24 @@ def pack(
         files[BASELINE] = baseline
     _check_files(files, model)
     members: dict[str, BundleMember] = {}
-    with atomic_file(out, force) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for name in sorted([*files, LOCK]):
-            members[name] = (
-                _add_file(archive, name, files[name])
-                if name in files
-                else add_text(archive, name, lock_file(with_engines=engines is not None))
+    with atomic_file(out, force) as partial:
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name in sorted([*files, LOCK]):
+                members[name] = (
+                    _add_file(archive, name, files[name])
+                    if name in files
+                    else add_text(archive, name, lock_file(with_engines=engines is not None))
+                )
+                report_progress(len(members), len(files) + 1, "")
+            manifest = BundleManifest(
+                ardx_version=__version__,
+                model=f"{MODEL}/{model.name}",
+                gate=None if gate == Gate() else gate,
+                members=members,
             )
-            report_progress(len(members), len(files) + 1, "")
-        manifest = BundleManifest(
-            ardx_version=__version__,
-            model=f"{MODEL}/{model.name}",
-            gate=None if gate == Gate() else gate,
-            members=members,
-        )
-        add_text(archive, MANIFEST, to_json(manifest) + "\n")
+            add_text(archive, MANIFEST, to_json(manifest) + "\n")
+        if seal is not None:
+            seal(partial)
     return manifest
 
 

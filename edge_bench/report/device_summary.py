@@ -71,7 +71,8 @@ def device_rows(report: Report) -> list[list[str]]:
         }
         largest = sorted(rails.items(), key=lambda item: -item[1])[:SHOWN_RAILS]
         told = ", ".join(f"{name} {value / 1e3:.2f} W" for name, value in largest)
-        rows.append([f"largest of {len(rails)} rails in latency", told])
+        if rails:
+            rows.append([f"largest of {len(rails)} rails in latency", told])
     if "temperature_max_c" in figures:
         name, value = max(figures["temperature_max_c"].items(), key=lambda item: item[1])
         rows.append([f"highest temperature ({name})", f"{value:.1f} °C"])

@@ -9,15 +9,19 @@ framework's parsing rules have it. Thresholds and observed values are decimal st
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from edge_bench.core.errors import InputError
+from edge_bench.core.markdown import plain
 from edge_bench.core.spec import Report, SetResult
 from edge_bench.core.version import __version__
-from edge_bench.files.store import parsed_json, sha256_file
-from edge_bench.policy.outcome import PASSED, Outcome, Verdict
+from edge_bench.files.external_data import model_files
+from edge_bench.files.kinds import Kind, kind_of
+from edge_bench.files.store import identity, parsed_json, sha256_file
+from edge_bench.policy.outcome import CRITICAL, PASSED, Outcome, Verdict
 
 STATEMENT = "https://in-toto.io/Statement/v1"
 PREDICATE = "https://in-toto.io/attestation/eval-result/v0.1"
@@ -48,7 +52,7 @@ def statement(
             f"{report_file.name}: expected a report with replayed images to attest, came one of "
             "latencies alone; run ardx bench with --sets"
         )
-    artifact = Subject(name=report.artifact.path, sha256=report.artifact.sha256)
+    artifact = Subject(name=_file_name(report.artifact.path), sha256=report.artifact.sha256)
     return {
         "_type": STATEMENT,
         "subject": [_resource(artifact), _resource(report_file)],
@@ -84,8 +88,23 @@ def statement(
     }
 
 
-def read_subjects(path: Path) -> list[Subject]:
-    """The files that a statement is about.
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What a statement says: the files it is about, the verdict, and what decided it.
+
+    Attributes:
+        subjects: the artefact and the report.
+        status: `passed`, `failed` or `inconclusive`.
+        failed: critical conditions that did not pass, with their limits.
+    """
+
+    subjects: list[Subject]
+    status: str
+    failed: list[str]
+
+
+def read_statement(path: Path) -> Evidence:
+    """What a statement says; `openssh.verify` tells first whether to believe it.
 
     Raises:
         InputError: none that ardx wrote.
@@ -95,7 +114,19 @@ def read_subjects(path: Path) -> list[Subject]:
         if data["_type"] != STATEMENT or data["predicateType"] != PREDICATE:
             raise KeyError
         subjects = data["subject"]
-        return [Subject(name=str(s["name"]), sha256=str(s["digest"]["sha256"])) for s in subjects]
+        predicate = data["predicate"]
+        return Evidence(
+            subjects=[
+                Subject(name=plain(str(s["name"])), sha256=str(s["digest"]["sha256"]))
+                for s in subjects
+            ],
+            status=plain(str(predicate[EVIDENCE]["verdict"])),
+            failed=[
+                plain(f"{claim['metric']} {claim['comparator']} {claim['threshold']}")
+                for claim in predicate["claims"]
+                if claim["passed"] is not True and claim[OUTCOME]["tier"] == CRITICAL
+            ],
+        )
     except (KeyError, TypeError):
         raise InputError(
             f"{path}: expected {WHAT} ({PREDICATE}), found other JSON; name the file that attest "
@@ -109,10 +140,14 @@ def require_subject(path: Path, subjects: list[Subject], statement_file: Path) -
     Raises:
         InputError: it is about none of this content.
     """
+    known = {subject.sha256: subject.name for subject in subjects}
     sha256 = sha256_file(path)
-    for subject in subjects:
-        if subject.sha256 == sha256:
-            return subject.name
+    if sha256 not in known and kind_of(path) is Kind.ONNX:
+        # Of a model whose weights lie in other files, reports name the sha256 over all of them.
+        with suppress(InputError):  # It need not be a model; then it is no subject.
+            sha256, _ = identity(model_files(path))
+    if sha256 in known:
+        return known[sha256]
     raise InputError(
         f"{path}: {statement_file} is about {' and '.join(s.name for s in subjects)}, and none of "
         f"them has the sha256 of this file ({sha256[:12]}); it is another file, or was changed"
@@ -122,6 +157,11 @@ def require_subject(path: Path, subjects: list[Subject], statement_file: Path) -
 def to_text(value: dict[str, Any]) -> str:
     """The statement as JSON, the same for the same verdict."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"
+
+
+def _file_name(path: str) -> str:
+    """Of how a report names its artefact, `dir/m.onnx` or `dir/student.ardx: m.onnx`."""
+    return path.rpartition(": ")[2].replace("\\", "/").rpartition("/")[2] or "_"
 
 
 def _resource(subject: Subject) -> dict[str, Any]:

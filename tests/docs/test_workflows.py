@@ -81,3 +81,6 @@ def test_a_stranger_s_change_meets_no_right_to_write() -> None:
     assert not [s for s in steps if "run" in s or "checkout" in s.get("uses", "")]
     # YAML takes a bare `on` for true.
     assert list(writes[True]) == ["workflow_run"]
+    assert writes[True]["workflow_run"]["workflows"] == [runs["name"]]
+    uploads = {s["with"]["name"] for s in runs["jobs"]["gate"]["steps"] if "upload" in str(s)}
+    assert steps[0]["with"]["name"] in uploads

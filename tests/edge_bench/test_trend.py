@@ -148,6 +148,18 @@ def test_devices_and_runtimes_are_told_apart(write: Write, tmp_path: Path, invok
     assert told[1]["points"][0]["worst_case"] == 0.6
 
 
+def test_a_latency_on_another_board_is_not_compared(
+    write: Write, tmp_path: Path, make_report: Callable[..., Report]
+) -> None:
+    write("a", 1, mask(600), 1.0)
+    other = replace(make_report().device, cpu="another CPU")
+    write("b", 2, mask(500), 2.0, device=other)
+    (series,) = series_of(read_history(tmp_path / "history"))
+    assert series.steps[0].latency is None
+    assert series.steps[0].accuracy is not None
+    assert series.steps[0].accuracy.verdict == WORSE
+
+
 def test_the_pictures_are_described_and_the_same_each_time(
     write: Write, tmp_path: Path, invoke: Invoke
 ) -> None:

@@ -493,7 +493,7 @@ def test_a_full_disk_gets_a_sentence_and_spares_what_existed(
         "teach": teach,
         "bench": (shipped / "student.onnx", "--sets", shipped / "sets"),
     }
-    with full_disk(4096):
+    with full_disk(8192):
         error = sentence(
             command, *source[command], "--out", tmp_path / "out.onnx", "--force", code=3
         )

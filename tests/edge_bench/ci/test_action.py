@@ -17,6 +17,7 @@ import pytest
 import yaml
 from numpy.typing import NDArray
 
+from edge_bench.cli import app
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
 from edge_bench.files.store import write_json
@@ -225,6 +226,18 @@ def test_what_so_few_samples_cannot_decide_is_told_as_such(
     assert len(list(ET.parse(workspace / "ardx-gate.xml").getroot().iter("error"))) == 1
 
 
+def test_the_page_is_written_whatever_the_verdict(
+    act: Act, workspace: Path, reports: Callable[[int, int], None]
+) -> None:
+    if all(command.name != "report" for command in app.registered_commands):
+        pytest.skip("this ardx has no command report, which writes the page")
+    reports(0, 0)
+    ended = act(report="new.json", page="page.html", gate_options="--min-robust-accuracy=0.9")
+    assert ended.outcomes["page"] == "success", ended.log
+    assert (ended.outputs["status"], ended.outputs["page"]) == ("failed", "page.html")
+    assert "<html" in (workspace / "page.html").read_text(encoding="utf-8")
+
+
 def test_a_report_that_was_measured_elsewhere_must_be_of_the_file_that_ships(
     act: Act,
     workspace: Path,
@@ -279,6 +292,7 @@ def test_a_gate_that_breaks_is_no_verdict(
 ) -> None:
     """Python ends with 1 there, which is what a failed gate ends with."""
     reports(0, 0)
+    (workspace / "ardx-gate.md").write_text("### ardx gate: passed\n", encoding="utf-8")
     broken = workspace / "python"
     broken.write_text(f'#!/bin/sh\n[ "$3" = gate ] && exit 1\nexec {sys.executable} "$@"\n')
     broken.chmod(0o755)

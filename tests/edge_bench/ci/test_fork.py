@@ -134,14 +134,15 @@ def test_a_fork_is_gated_without_secrets_and_told_by_the_second_workflow(
     assert COMMENT.splitlines()[-1] in github.comments[0]["body"]
 
 
-def test_a_comment_of_a_person_is_not_written_over(
+def test_a_comment_of_anybody_else_is_not_written_over(
     post: Callable[..., Ended], github: GitHub
 ) -> None:
     person = {"id": 1, "user": {"type": "User"}, "body": "<!-- ardx gate -->\nmine"}
-    github.comments.append(dict(person))
+    other_bot = {"id": 2, "user": {"type": "Bot"}, "body": "coverage: 90%"}
+    github.comments += [dict(person), dict(other_bot)]
     assert post(COMMENT).succeeded
-    assert github.comments[0] == person
-    assert len(github.comments) == 2
+    assert github.comments[:2] == [person, other_bot]
+    assert len(github.comments) == 3
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,23 @@ def test_limits_stand_a_little_beside_what_was_measured(
     assert ended.returncode == 0, ended.stdout
 
 
+def test_of_several_artefacts_the_measured_one_is_taken(
+    invoke: Invoke,
+    measured_project: tuple[Path, Report],
+    make_model: Callable[..., Path],
+    make_card: Callable[..., Any],
+) -> None:
+    folder, _ = measured_project
+    make_model("m.onnx", card=make_card(precision="int8")).rename(folder / "models/a-int8.onnx")
+    stdout = invoke("init", "ci", "--dir", folder)[1]
+    assert "measures models/student.onnx" in stdout
+    for path in (folder / "gate.toml", folder / WORKFLOW, folder / "reports/base.json"):
+        path.unlink()
+    # Without a report, the quantised one, whatever it is called.
+    (folder / "models/a-int8.onnx").rename(folder / "models/z.onnx")
+    assert "measures models/z.onnx" in invoke("init", "ci", "--dir", folder)[1]
+
+
 def test_the_steps_it_writes_run_and_pass(
     invoke: Invoke, measured_project: tuple[Path, Report]
 ) -> None:

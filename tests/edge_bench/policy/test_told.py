@@ -113,6 +113,19 @@ def test_annotations_and_summary_where_github_runs_it(
     assert summary == "before\n" + (GOLDEN / f"{kind}.md").read_text(encoding="utf-8")
 
 
+def test_what_programs_read_stays_whole_where_github_runs_it(
+    invoke: Invoke, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    command = ("gate", "new.json", "--require", "worst_case >= 99%")
+    code, stdout, stderr = invoke(*command, "--json")
+    assert (code, json.loads(stdout)["status"]) == (1, "failed")
+    assert stderr.startswith("::error title=")
+    _, stdout, stderr = invoke(*command, "--md", "-")
+    assert stdout.startswith("### ardx gate: failed")
+    assert stderr.startswith("::error title=")
+
+
 def test_a_sentence_cannot_start_a_command_of_its_own(
     invoke: Invoke, make_report: MakeReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

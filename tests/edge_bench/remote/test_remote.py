@@ -25,6 +25,7 @@ from edge_bench.remote.client import Client as HostClient
 from edge_bench.remote.layout import Job
 from edge_bench.remote.parcel import make_parcel
 from edge_bench.remote.ssh import Ssh
+from edge_bench.signing.openssh import sign
 
 MakeBoard = Callable[..., Any]
 Invoke = Callable[..., tuple[int, str, str]]
@@ -125,6 +126,32 @@ def test_the_gate_of_a_bundle_holds_for_the_board(
     assert (code, summary["gate"]["passed"]) == (1, False)
     assert summary["model"] == f"{bundle.name}: {model.name}"
     assert "error" not in stderr
+    assert board.left == LEFT
+
+
+def test_a_signature_is_verified_here_and_stays_here(
+    board: Any,
+    invoke: Invoke,
+    over_there: Callable[..., Any],
+    model: Path,
+    sets: Path,
+    keys: Path,
+    tmp_path: Path,
+) -> None:
+    bundle, signers = tmp_path / "model.ardx", tmp_path / "signers"
+    pack(model, bundle, sets=sets, gate=None, baseline=None, force=False)
+    signers.write_text(f"alice {(keys / 'user_key.pub').read_text()}")
+    words = [bundle if word == model else word for word in over_there()]
+    del words[2:4]  # --sets
+    words += ["--signers", signers, *QUICK]
+    code, _, stderr = invoke(*words)
+    assert code == 2
+    assert "unsigned" in stderr
+    assert not board.left
+    sign(bundle, keys / "user_key", force=False)
+    code, _, stderr = invoke(*words)
+    assert code == 0, stderr
+    assert f"{bundle}: signed by alice (" in stderr
     assert board.left == LEFT
 
 

@@ -68,7 +68,7 @@ def test_a_signature_holds_for_its_file_by_ssh_keygen_alone(
     file: Path, key: Path, signers: Path
 ) -> None:
     signature = sign(file, key, force=False)
-    assert verify(file, signers) == WHO
+    assert verify(file, signers).identity == WHO
     command = ["ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", WHO, "-n", "ardx", "-s"]
     with file.open("rb") as content:
         subprocess.run([*command, str(signature)], stdin=content, check=True, capture_output=True)
@@ -77,14 +77,16 @@ def test_a_signature_holds_for_its_file_by_ssh_keygen_alone(
 def test_a_changed_file_an_unsigned_one_and_another_signer_are_refused(
     file: Path, key: Path, signers: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match=r"expected its signature in verdict\.json\.sig beside it"):
+    with pytest.raises(
+        InputError, match=r"unsigned: expected its signature in .*verdict\.json\.sig"
+    ):
         verify(file, signers)
     sign(file, key, force=False)
     others = allow(tmp_path, make_key(tmp_path, "other"))
-    with pytest.raises(InputError, match="by none of the signers in"):
+    with pytest.raises(InputError, match="does not list"):
         verify(file, others)
     file.write_bytes(b"passed!")
-    with pytest.raises(InputError, match=r"does not hold .*: the file changed since"):
+    with pytest.raises(InputError, match="changed since"):
         verify(file, signers)
 
 
@@ -99,21 +101,21 @@ def test_a_signature_for_something_else_or_out_of_its_time_is_refused(
             capture_output=True,
         )
     signature_path(file).write_bytes(mail.stdout)
-    with pytest.raises(InputError, match="does not hold"):
+    with pytest.raises(InputError, match="made for something else"):
         verify(file, allow(tmp_path, key))
     sign(file, key, force=True)
     expired = allow(tmp_path, key, options='valid-before="20200101" ')
-    with pytest.raises(InputError, match=r"by none of the signers|does not hold"):
+    with pytest.raises(InputError, match="has expired"):
         verify(file, expired)
     other_use = allow(tmp_path, key, options='namespaces="git" ')
-    with pytest.raises(InputError, match=r"by none of the signers|does not hold"):
+    with pytest.raises(InputError, match="does not allow to sign for ardx"):
         verify(file, other_use)
 
 
 def test_a_torn_signature_is_refused(file: Path, key: Path, signers: Path) -> None:
     path = sign(file, key, force=False)
     path.write_bytes(path.read_bytes()[:80])
-    with pytest.raises(InputError, match="by none of the signers"):
+    with pytest.raises(InputError, match="cannot be read"):
         verify(file, signers)
 
 
@@ -143,10 +145,10 @@ def test_what_cannot_sign_is_named_and_nothing_is_left(
                 check=True,
                 start_new_session=True,
             )
-            assert done.stdout.startswith(f"InputError {key}: expected a key that ssh-keygen signs")
+            assert done.stdout.startswith(f"InputError --sign {key}: expected a key that can sign")
             assert done.stdout.count("\n") == 1
     assert not signature_path(file).exists()
-    with pytest.raises(InputError, match="expected an SSH key, found no file there"):
+    with pytest.raises(InputError, match=r"expected a key of ssh-keygen, .* found no file there"):
         sign(file, tmp_path / "none", force=False)
 
 
@@ -239,7 +241,7 @@ def test_a_signed_statement_is_about_its_files_and_no_others(
     ask = ("verify", "verdict.intoto.json", "--signers", signers)
     code, stdout, _ = invoke(*ask, *about)
     assert code == 0
-    assert stdout.splitlines()[0] == f"verdict.intoto.json: signed by {WHO}"
+    assert stdout.splitlines()[0].startswith(f"verdict.intoto.json: signed by {WHO} (")
     assert json.loads(invoke(*ask, *about, "--json")[1])["signer"] == WHO
     Path("student.onnx").write_bytes(b"another model that ships")
     code, _, stderr = invoke(*ask, *about)
@@ -247,7 +249,7 @@ def test_a_signed_statement_is_about_its_files_and_no_others(
     assert "none of them has the sha256 of this file" in stderr
     text = Path("verdict.intoto.json").read_text(encoding="utf-8")
     Path("verdict.intoto.json").write_text(text.replace("0.45", "0.55"), encoding="utf-8")
-    assert "does not hold" in invoke(*ask)[2]
+    assert "changed since" in invoke(*ask)[2]
 
 
 def test_a_failed_gate_is_attested_too_and_exits_as_the_gate(
@@ -291,17 +293,17 @@ def test_a_bundle_runs_only_if_an_allowed_signer_signed_it(
     assert invoke(*pack)[0] == 0
     code, _, stderr = invoke(*run)
     assert (code, stderr.count("\n")) == (2, 1)
-    assert "expected its signature in student.ardx.sig" in stderr
+    assert "unsigned" in stderr
     assert invoke(*pack, "--sign", key, "--force")[0] == 0
     code, _, stderr = invoke(*run)
     assert code == 0
-    assert f"student.ardx: signed by {WHO}\n" in stderr
+    assert f"student.ardx: signed by {WHO} (" in stderr
     changed = bytearray(out.read_bytes())
     changed[len(changed) // 2] ^= 1
     out.write_bytes(changed)
     code, _, stderr = invoke(*run, "--force")
     assert (code, stderr.count("\n")) == (2, 1)
-    assert "does not hold" in stderr
+    assert "changed since" in stderr
     code, _, stderr = invoke("bench", model, *run[2:], "--force")
     assert (code, stderr.count("\n")) == (2, 1)
     assert "--signers: expected a bundle" in stderr

@@ -1,0 +1,206 @@
+"""Sections of accuracy: by attack, by class, and which samples changed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_bench.core.metrics import BoolArray, class_names, decode_mask, labels_of
+from edge_bench.core.series import series_array
+from edge_bench.core.spec import Report
+from edge_bench.page.charts import bars, histogram, pairs
+from edge_bench.page.facts import Fact, accuracies, correct, per_class
+from edge_bench.page.parts import Figure, Row, Section, Table, interval, listed, percent, shown
+
+DRAWN_ATTACKS, DRAWN_CLASSES, CONFUSIONS = 24, 24, 12
+LEFT_OUT = "Accuracy was not measured: bench was given no --sets."
+
+
+def attacks_section(report: Report) -> Section:
+    """Accuracy by attack with its interval, drawn and as a table."""
+    found = accuracies(report)
+    if not found:
+        return Section(key="attacks", title="Accuracy by attack", paragraphs=(LEFT_OUT,))
+    rows = tuple(
+        (shown(fact.name), percent(fact.value), _around(fact), f"{fact.samples:,}")
+        for fact in found
+    )
+    title = "Accuracy by attack"
+    lowest = min(found, key=lambda fact: fact.value)
+    description = (
+        f"Bars from {percent(found[0].value)} clean down to {percent(lowest.value)} "
+        f"({shown(lowest.name)}), each with its 95% interval"
+    )
+    drawn = found if len(found) <= DRAWN_ATTACKS else [*found[: DRAWN_ATTACKS - 1], found[-1]]
+    svg = bars(
+        title,
+        description,
+        "attacks",
+        [(shown(f.name), f.value, f.low or 0.0, f.high or 0.0) for f in drawn],
+    )
+    table = Table(
+        caption="Accuracy by attack",
+        header=("images", "accuracy", "95% interval", "samples"),
+        rows=rows,
+    )
+    note = "The worst case counts a sample as right where it is right unattacked and under all."
+    return Section(
+        key="attacks",
+        title=title,
+        paragraphs=(note,),
+        figures=(Figure(title=title, description=description, svg=svg, table=table),),
+    )
+
+
+def classes_section(report: Report) -> Section:
+    """Clean and worst-case accuracy of each class; the worst class by name."""
+    title = "Accuracy by class"
+    found = sorted(per_class(report), key=lambda pair: (pair[1].value, pair[0].value))
+    if not found:
+        why = (
+            LEFT_OUT
+            if report.clean_mask is None
+            else "This report is of before ardx kept the class of each image: run bench again."
+        )
+        return Section(key="classes", title=title, paragraphs=(why,))
+    clean, worst = found[0]
+    sentence = (
+        f"The worst class is {shown(worst.name)}: {percent(worst.value)} of its {worst.samples:,} "
+        f"images stay right in the worst case ({_around(worst)} at 95%), of {percent(clean.value)} "
+        "unattacked."
+    )
+    table = Table(
+        caption="Accuracy by class, worst first",
+        header=("class", "clean", "worst case", "95% interval of the worst case", "samples"),
+        rows=tuple(
+            (shown(w.name), percent(c.value), percent(w.value), _around(w), f"{w.samples:,}")
+            for c, w in found
+        ),
+    )
+    drawn = found[:DRAWN_CLASSES]
+    part = f" The {len(drawn)} worst of {len(found)} are drawn." if len(drawn) < len(found) else ""
+    svg = pairs(title, sentence, "classes", [(shown(c.name), c.value, w.value) for c, w in drawn])
+    figure = Figure(title=title, description=sentence.rstrip("."), svg=svg, table=table)
+    return Section(key="classes", title=title, paragraphs=(sentence + part,), figures=(figure,))
+
+
+def changes_section(report: Report) -> Section:
+    """Which samples an attack turned, by index, and from what to what."""
+    title, masks = "Which samples changed", correct(report)
+    if not report.sets:
+        return Section(key="changes", title=title, paragraphs=(LEFT_OUT,))
+    clean = masks["clean"]
+    broken = turned(report)
+    by = np.sum(list(broken.values()), axis=0)
+    sentence = (
+        f"{int((by > 0).sum()):,} of the {int(clean.sum()):,} samples that are right unattacked "
+        f"are turned by an attack, {int((by == len(broken)).sum()):,} by every one; "
+        f"{int((~clean).sum()):,} were wrong before any attack."
+    )
+    rows = tuple(
+        (
+            shown(r.name),
+            f"{int(broken[r.name].sum()):,}",
+            f"{int((~clean & masks[r.name]).sum()):,}",
+            listed(np.flatnonzero(broken[r.name]).tolist()),
+        )
+        for r in report.sets
+    )
+    table = Table(
+        caption="Samples turned by each attack",
+        header=("attack", "turned wrong", "turned right", "index of those turned wrong"),
+        rows=rows,
+    )
+    tables = (table, *([t] if (t := _confusions(report)) else []))
+    return Section(
+        key="changes",
+        title=title,
+        paragraphs=(sentence,),
+        figures=_confidences(report),
+        tables=tables,
+    )
+
+
+def turned(report: Report) -> dict[str, BoolArray]:
+    """(N,) by attack: right unattacked, tried by this attack, and wrong under it."""
+    masks, found, left = correct(report), {}, decode_mask(report.clean_mask or "")
+    for result in report.sets:
+        # The mask of an attack on survivors is '0' also where the others had won before.
+        tried = left if result.manifest.attacked == "survivors" else masks["clean"]
+        found[result.name] = tried & ~masks[result.name]
+        left = left & masks[result.name]
+    return found
+
+
+def _confusions(report: Report) -> Table | None:
+    """The most frequent changes of class over all attacks."""
+    labels, names = labels_of(report), class_names(report)
+    told = [s for s in report.sets if s.answers is not None]
+    if labels is None or not told or report.clean_answers is None:
+        return None
+    before = series_array(report.clean_answers.predicted)
+    counts: Counter[tuple[int, int]] = Counter()
+    for result in told:
+        assert result.answers is not None
+        after = series_array(result.answers.predicted)
+        at = (before == labels) & (after != labels)
+        width = int(max(before.max(), after.max())) + 1
+        found, often = np.unique(before[at] * width + after[at], return_counts=True)
+        for code, count in zip(found.tolist(), often.tolist(), strict=True):
+            counts[divmod(code, width)] += count
+    first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:CONFUSIONS]
+    rows: list[Row] = [
+        (shown(names.get(old, str(old))), shown(names.get(new, str(new))), f"{count:,}")
+        for (old, new), count in first
+    ]
+    if not rows:
+        return None
+    return Table(
+        caption="Most frequent changes over all attacks",
+        header=("from the right class", "to", "times"),
+        rows=tuple(rows),
+    )
+
+
+def _confidences(report: Report) -> tuple[Figure, ...]:
+    """How sure the artefact is of its errors, under the attack that breaks most."""
+    labels = labels_of(report)
+    told = [s for s in report.sets if s.answers is not None]
+    if labels is None or not told:
+        return ()
+    worst = min(told, key=lambda result: result.mask.count("1"))
+    assert worst.answers is not None
+    wrong = series_array(worst.answers.predicted) != labels
+    sure: NDArray[np.int64] = series_array(worst.answers.confidence)[wrong]
+    if not len(sure):
+        return ()
+    edges = np.linspace(0, 100, 11)
+    counts = np.histogram(sure / 100, edges)[0]
+    title = f"Confidence in errors under {shown(worst.name)}"
+    description = (
+        f"Of {len(sure):,} errors half have a confidence of {np.median(sure) / 100:.0f} % or more"
+    )
+    svg = histogram(
+        title,
+        description,
+        "confidence",
+        edges.tolist(),
+        counts.tolist(),
+        [],
+        ("confidence in the wrong class, %", "errors"),
+    )
+    rows = tuple(
+        (f"{low:.0f} to {high:.0f} %", f"{count:,}")
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+        if count
+    )
+    table = Table(caption=title, header=("confidence", "errors"), rows=rows)
+    return (Figure(title=title, description=description, svg=svg, table=table),)
+
+
+def _around(fact: Fact) -> str:
+    assert fact.low is not None
+    assert fact.high is not None
+    return interval(fact.low, fact.high)

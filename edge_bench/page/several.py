@@ -1,0 +1,148 @@
+"""Several reports on one page: artefacts, boards and backends beside each other."""
+
+from __future__ import annotations
+
+from edge_bench.core.spec import Report
+from edge_bench.page.charts import trade_off
+from edge_bench.page.facts import WORST, Fact, accuracies, energies, latency
+from edge_bench.page.parts import Figure, Row, Section, Table, interval, percent, shown, size
+from edge_bench.page.verdict import device_named, named, verdict
+
+Named = tuple[str, Report]
+
+
+def names_of(reports: list[Report]) -> list[str]:
+    """A name for each report: its artefact, and as much more as it takes to tell them apart."""
+    words = [(named(r), r.backend.name, device_named(r)) for r in reports]
+    for count in (1, 2, 3):
+        found = [", ".join(told[:count]) for told in words]
+        if len(set(found)) == len(found):
+            return found
+    return [f"{name} ({index})" for index, name in enumerate(found, 1)]
+
+
+def comparison_section(reports: list[Report]) -> Section:
+    """Robust accuracy against latency, and all figures side by side."""
+    them = list(zip(names_of(reports), reports, strict=True))
+    images = {report.images_sha256 for report in reports}
+    alike = (
+        "All were asked about the same images."
+        if len(images) == 1 and None not in images
+        else "They were not all asked about the same images, so differences of accuracy are also "
+        "differences of images."
+    )
+    attacks = [{s.name: s.manifest.attack for s in report.sets} for report in reports]
+    if any(found != attacks[0] for found in attacks):
+        common = [name for name in attacks[0] if all(name in found for found in attacks)]
+        which = f"only {', '.join(map(shown, common))} in common" if common else "none in common"
+        alike += (
+            f" They were not attacked alike, with {which}, so a worst case that looks better may "
+            "only have met less."
+        )
+    tables = [_side_by_side(them)]
+    if any(report.sets for report in reports):
+        tables.append(_by_attack(them))
+    return Section(
+        key="comparison",
+        title="Comparison",
+        paragraphs=(_told(them), alike),
+        figures=_trade_off(them),
+        tables=tuple(tables),
+    )
+
+
+def each_section(reports: list[Report]) -> Section:
+    """The verdict on each report by itself."""
+    them = zip(names_of(reports), reports, strict=True)
+    return Section(
+        key="each",
+        title="Each report",
+        paragraphs=("A page of one report tells all of it: ardx report REPORT --html PAGE.",),
+        points=tuple(
+            verdict(report) if name == named(report) else f"{name}: {verdict(report)}"
+            for name, report in them
+        ),
+    )
+
+
+def _told(them: list[Named]) -> str:
+    """Which is most robust, and which is fastest."""
+    robust = [(fact.value, name, fact) for name, r in them if (fact := _worst(r))]
+    fast = min((latency(r.latency, 0.5).value, name) for name, r in them)
+    sentence = f"{fast[1]} is fastest, with a median of {fast[0]:.3g} ms a call."
+    if not robust:
+        return f"No report has a robust accuracy. {sentence}"
+    value, name, fact = max(robust, key=lambda item: item[0])
+    near = [
+        other
+        for _, other, them_fact in robust
+        if other != name and (them_fact.high or 0) >= (fact.low or 0)
+    ]
+    apart = f"; its interval overlaps that of {', '.join(near)}" if near else ""
+    return f"{name} is most robust, with {percent(value)} in the worst case{apart}. {sentence}"
+
+
+def _worst(report: Report) -> Fact | None:
+    return next((fact for fact in accuracies(report) if fact.name == WORST), None)
+
+
+def _trade_off(them: list[Named]) -> tuple[Figure, ...]:
+    points, rows = [], []
+    for name, report in them:
+        worst, median = _worst(report), latency(report.latency, 0.5)
+        if worst is None:
+            continue
+        x = ("", median.value, median.low or median.value, median.high or median.value)
+        y = ("", worst.value, worst.low or 0.0, worst.high or 1.0)
+        points.append((name, x, y))
+        rows.append(
+            (
+                name,
+                f"{median.value:.4g} ms",
+                f"{x[2]:.4g} to {x[3]:.4g} ms",
+                percent(worst.value),
+                interval(y[2], y[3]),
+            )
+        )
+    if not points:
+        return ()
+    title = "Worst-case accuracy against latency"
+    description = "Up is more robust and left is faster; lines are 95% intervals"
+    svg = trade_off(title, description, "trade-off", points)
+    header = ("report", "median latency", "95% interval", "worst case", "95% interval of that")
+    table = Table(caption=title, header=header, rows=tuple(rows))
+    return (Figure(title=title, description=description, svg=svg, table=table),)
+
+
+def _side_by_side(them: list[Named]) -> Table:
+    rows: list[Row] = []
+    for name, report in them:
+        found = {fact.name: fact for fact in accuracies(report)}
+        energy = next(iter(energies(report)), None)
+        card = report.artifact.card
+        rows.append(
+            (
+                name,
+                card.precision if card else "-",
+                device_named(report),
+                report.backend.name,
+                percent(found["clean"].value) if found else "-",
+                percent(found[WORST].value) if WORST in found else "-",
+                f"{latency(report.latency, 0.95).value:.4g} ms",
+                f"{energy.value:.3g} mJ" if energy else "-",
+                size(report.artifact.size_bytes),
+            )
+        )
+    header = ("report", "precision", "board", "backend", "clean", "worst case", "p95", "energy")
+    return Table(caption="Side by side", header=(*header, "size"), rows=tuple(rows))
+
+
+def _by_attack(them: list[Named]) -> Table:
+    found = {name: {f.name: f for f in accuracies(report)} for name, report in them}
+    attacks = list(dict.fromkeys(attack for facts in found.values() for attack in facts))
+    attacks.sort(key=lambda attack: attack == WORST)
+    rows = [
+        (shown(attack), *(percent(f[attack].value) if attack in f else "-" for f in found.values()))
+        for attack in attacks
+    ]
+    return Table(caption="Accuracy by attack", header=("images", *found), rows=tuple(rows))

@@ -1,0 +1,165 @@
+"""The first words of a page: what was found, in a sentence, and what it was found against."""
+
+from __future__ import annotations
+
+from edge_bench.core.spec import AttackSpec, Report, SetResult
+from edge_bench.page.facts import WORST, accuracies, energies, latency
+from edge_bench.page.parts import Headline, Section, Table, interval, percent, shown, size
+from edge_bench.report.summary import threat_label
+
+KINDS = {
+    "white-box": "an attacker who has the model and follows its gradients",
+    "bpda": "an attacker who asks this very file and follows the gradients of a stand-in for it",
+    "black-box": "an attacker who sees only the scores of the model",
+    "transfer": "an attacker who has another model and hopes that it errs alike",
+    "imported": "a set that another library made; how well it fits this model is not known",
+    "replay": "images crafted earlier; of how, the set does not say",
+}
+ON_OTHERS = "was crafted on another file and replayed here, so it flatters this one"
+
+
+def named(report: Report) -> str:
+    """The artefact of a report, for people."""
+    return shown(report.artifact.path.rsplit("/", 1)[-1])
+
+
+def device_named(report: Report) -> str:
+    """The machine of a report, for people."""
+    device = report.device
+    return shown(device.board or device.cpu or device.device)
+
+
+def verdict(report: Report) -> str:
+    """The result in one sentence."""
+    card = report.artifact.card
+    what = named(report) + (f" ({card.precision})" if card else "")
+    backend = f"{report.backend.name} {shown(report.backend.version)}"
+    speed = (
+        f"95 of 100 calls of {report.latency.batch_size} image"
+        f"{'s' if report.latency.batch_size > 1 else ''} end within "
+        f"{latency(report.latency, 0.95).value:.3g} ms on {device_named(report)} ({backend})"
+    )
+    found = {fact.name: fact for fact in accuracies(report)}
+    if not found:
+        return f"{what} was timed alone: {speed}; its accuracy and robustness were not measured."
+    clean, worst = found["clean"], found.get(WORST)
+    if worst is None:
+        return f"{what} is right on {percent(clean.value)} of {clean.samples:,} images; {speed}."
+    assert worst.low is not None
+    assert worst.high is not None
+    attacks = len(report.sets)
+    by = "the one attack tried" if attacks == 1 else f"every one of the {attacks} attacks tried"
+    return (
+        f"{what} stays right on {percent(worst.value)} of {clean.samples:,} images under {by} "
+        f"(95% interval {interval(worst.low, worst.high)}), of {percent(clean.value)} unattacked; "
+        f"{speed}."
+    )
+
+
+def verdict_section(report: Report) -> Section:
+    """The verdict and the figures that stand for it."""
+    found = {fact.name: fact for fact in accuracies(report)}
+    heads = []
+    for name, title in ((WORST, "Robust, worst case"), ("clean", "Clean accuracy")):
+        fact = found.get(name)
+        if fact is not None and fact.low is not None and fact.high is not None:
+            note = f"{interval(fact.low, fact.high)} at 95%, {fact.samples:,} images"
+            heads.append(Headline(name=title, value=percent(fact.value), note=note))
+        else:
+            heads.append(Headline(name=title, value="not measured", note="give --sets to bench"))
+    p95 = latency(report.latency, 0.95)
+    ends = "too few calls for an interval"
+    if p95.low is not None and p95.high is not None:
+        ends = f"{p95.low:.3g} to {p95.high:.3g} ms at 95%"
+    heads.append(Headline(name="Latency, p95", value=f"{p95.value:.3g} ms", note=ends))
+    energy = next(iter(energies(report)), None)
+    if energy is None or energy.low is None or energy.high is None:
+        heads.append(Headline(name="Energy", value="not measured", note="no sensor tells it"))
+    else:
+        note = f"give or take {energy.high - energy.value:.2g} mJ, above idle"
+        heads.append(Headline(name="Energy an image", value=f"{energy.value:.3g} mJ", note=note))
+    sha = report.artifact.sha256[:16]
+    heads.append(
+        Headline(name="Size", value=size(report.artifact.size_bytes), note=f"sha256 {sha}…")
+    )
+    return Section(
+        key="verdict", title="Verdict", paragraphs=(verdict(report),), headlines=tuple(heads)
+    )
+
+
+def threats_section(report: Report) -> Section:
+    """What each attack stands for, and what nobody tried."""
+    if not report.sets:
+        untried = ("No attack was tried at all: nothing here says how robust this artefact is.",)
+        return Section(key="threats", title="What was tried, and what was not", points=untried)
+    rows = tuple(
+        (shown(s.name), budget(s.manifest.attack), threat_label(s), _means(s)) for s in report.sets
+    )
+    table = Table(
+        caption="Attacks tried", header=("attack", "budget", "threat", "it stands for"), rows=rows
+    )
+    return Section(
+        key="threats",
+        title="What was tried, and what was not",
+        paragraphs=(
+            "An accuracy under attack is an upper bound: it says what these attacks found, within "
+            "their budgets. Of what was not tried, this report says nothing:",
+        ),
+        points=tuple(_untried(report)),
+        tables=(table,),
+    )
+
+
+def budget(attack: AttackSpec) -> str:
+    """Norm, size and effort of an attack, in a cell."""
+    epsilon = attack.epsilon
+    if attack.norm == "linf":
+        told = f"L-inf {epsilon * 255:.3g}/255"
+    else:
+        told = f"{attack.norm.upper()} {epsilon:.3g}"
+    parts = [told, f"{shown(attack.name)}"]
+    if attack.steps is not None:
+        parts.append(f"{attack.steps} {'queries' if attack.name == 'square' else 'steps'}")
+    if attack.restarts > 1:
+        parts.append(f"{attack.restarts} restarts")
+    if attack.target is not None:
+        parts.append(f"aimed at {attack.target.replace('_', ' ')}")
+    return ", ".join(parts)
+
+
+def _means(result: SetResult) -> str:
+    means = KINDS[result.manifest.threat]
+    return means if result.relation == "this artefact" else f"{means}; it {ON_OTHERS}"
+
+
+def _untried(report: Report) -> list[str]:
+    """What the attacks of a report leave open."""
+    own = [s for s in report.sets if s.relation == "this artefact"]
+    threats = {s.manifest.threat for s in own}
+    norms = {s.manifest.attack.norm for s in report.sets}
+    found = []
+    if not threats & {"white-box", "bpda"}:
+        found.append(
+            "An attack that adapts to this very file, by its gradients or a stand-in's: every set "
+            "was crafted on another model (ardx attack ARTEFACT --parent WEIGHTS)."
+        )
+    if "black-box" not in threats:
+        found.append(
+            "A search by scores alone, which tells whether gradients were misleading (ardx bench "
+            "--attack square)."
+        )
+    if missing := [name for key, name in (("linf", "L-inf"), ("l2", "L2")) if key not in norms]:
+        found.append(f"Changes bounded in {' or '.join(missing)}.")
+    if all(s.manifest.attack.target is None for s in report.sets):
+        found.append("An aim at one chosen class: the attacks were content with any error.")
+    largest = max(
+        (s.manifest.attack.epsilon for s in report.sets if s.manifest.attack.norm == "linf"),
+        default=None,
+    )
+    if largest is not None:
+        found.append(f"Any budget above L-inf {largest * 255:.3g}/255.")
+    found.append(
+        "What no budget of pixels describes: patches and stickers, turning and scaling, noise, "
+        "blur, weather and other cameras, poisoned training data, and a certificate of any kind."
+    )
+    return found
