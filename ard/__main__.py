@@ -1,6 +1,15 @@
 """`python -m ard`: the same commands as `ardx`."""
 
-from ard.cli import app
+from edge_bench.commands.interrupts import quiet_start
+
+
+def main(name: str | None = None) -> None:
+    """Run the command line, from before its imports on, which take a while."""
+    quiet_start()
+    from ard.cli import app
+
+    app(prog_name=name)
+
 
 if __name__ == "__main__":
-    app(prog_name="python -m ard")
+    main("python -m ard")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Timer
 from types import TracebackType
 from typing import Any
 
@@ -62,6 +63,10 @@ def provider_here(name: str) -> str:
     return version
 
 
+FIRST_SECONDS = 600.0
+"""Within which the first inference ends, however slow the board."""
+
+
 class OrtBackend:
     """One ONNX file in one inference session, under the session options of its card.
 
@@ -93,6 +98,7 @@ class OrtBackend:
         self.engine_sha256: str | None = None
         self._path = path
         self._session = _open_session(ort, path, threads, name, self.card)
+        self._first: Any = ort.RunOptions()
         self.input = image_input(self._session.get_inputs(), path)
         self.classes, self._output = logits_output(self._session.get_outputs(), path, output)
         self.info = BackendInfo(
@@ -105,13 +111,35 @@ class OrtBackend:
     def infer(self, batch: NDArray[Any]) -> NDArray[np.float32]:
         """(B, ...) in the dtype and layout of `input` to logits (B, C)."""
         try:
-            (logits,) = self._session.run([self._output], {self.input.name: batch})
+            (logits,) = self._run({self.input.name: batch})
+        except InputError:
+            raise
         except Exception as error:
             raise InputError(
                 f"{self._path}: ONNX Runtime failed on a batch of shape {batch.shape} "
                 f"({first_line(error)}); export it with a free batch size"
             ) from None
         return np.asarray(logits)
+
+    def _run(self, inputs: dict[str, NDArray[Any]]) -> Any:
+        """All outputs asked for; the first time within FIRST_SECONDS, for graphs with a loop."""
+        if self._first is None:
+            return self._session.run([self._output], inputs)
+        options, self._first = self._first, None
+        timer = Timer(FIRST_SECONDS, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            return self._session.run([self._output], inputs, options)
+        except Exception:
+            if options.terminate:
+                raise InputError(
+                    f"{self._path}: its first inference did not end within {FIRST_SECONDS:g} "
+                    "seconds, as of a graph with a loop that never ends; see what the model does"
+                ) from None
+            raise
+        finally:
+            timer.cancel()
 
     def __enter__(self) -> OrtBackend:
         return self

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_bench.commands.console import print_json
+from edge_bench.commands.console import print_json, say
 from edge_bench.commands.flags import Force, Json, command
 from edge_bench.commands.gate import EXITS
 from edge_bench.commands.gate_policy import PolicyFlags, judged, policy_of
@@ -78,7 +78,7 @@ def run_attest(flags: AttestFlags) -> None:
         print_json(summary | {"signature": signature and str(signature)})
     else:
         told = f"{flags.out}: {len(verdict.outcomes)} claims, {verdict.status}"
-        print(told + (f"; signed in {signature}" if signature else ""))
+        say(told + (f"; signed in {signature}" if signature else ""))
     if code := EXITS[verdict.status]:
         raise typer.Exit(code)
 
@@ -134,7 +134,7 @@ def run_verify(flags: VerifyFlags) -> None:
     if flags.json_summary:
         print_json({"file": str(flags.file), "signer": signer.identity, "key": signer.key})
     else:
-        print(f"{flags.file}: signed by {signer}")
+        say(f"{flags.file}: signed by {signer}")
 
 
 def _verify_statement(flags: VerifyFlags, signer: Signer) -> None:
@@ -153,14 +153,14 @@ def _verify_statement(flags: VerifyFlags, signer: Signer) -> None:
         summary |= {"subjects": told}
         print_json(summary | {"not_compared": [subject.name for subject in unseen]})
     else:
-        print(f"{flags.file}: signed by {signer}")
+        say(f"{flags.file}: signed by {signer}")
         for given, name in told.items():
-            print(f"{given}: is {name}, which it is about")
+            say(f"{given}: is {name}, which it is about")
         for subject in unseen:
-            print(f"not compared: {subject.name}, sha256 {subject.sha256}; give --subject FILE")
+            say(f"not compared: {subject.name}, sha256 {subject.sha256}; give --subject FILE")
         for condition in evidence.failed:
-            print(f"did not pass: {condition}")
-        print(f"verdict: {evidence.status}")
+            say(f"did not pass: {condition}")
+        say(f"verdict: {evidence.status}")
     if evidence.status != PASSED:
         raise typer.Exit(EXIT_GATE_FAILED)
 

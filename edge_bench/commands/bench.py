@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from edge_bench.commands.bench_flags import (
     warn_of_saturation,
     with_bundled_engine,
 )
-from edge_bench.commands.console import print_json, print_table, progress, warn
+from edge_bench.commands.console import print_json, print_table, progress, say, say_aside, warn
 from edge_bench.commands.flags import command
 from edge_bench.commands.gate import print_verdict, verdict
 from edge_bench.core.errors import EXIT_GATE_FAILED, EXIT_PASS
@@ -110,7 +109,7 @@ def _require_signed(flags: BenchFlags) -> None:
             f"--signers: expected a bundle (.ardx), which carries all that is run, came "
             f"{flags.model}; pack it with ardx bundle --sign"
         )
-    print(f"{flags.model}: signed by {verify(flags.model, flags.signers)}", file=sys.stderr)
+    say_aside(f"{flags.model}: signed by {verify(flags.model, flags.signers)}")
 
 
 def _told_as(model: Path, parts: Unpacked) -> str:
@@ -178,4 +177,4 @@ def _print_report(report: Report, out: Path) -> None:
         print_table("device", ["figure", "value"], rows)
     if rows := sweep_rows(report):
         print_table("sweep", SWEEP_HEADER, rows)
-    print(f"report: {out}")
+    say(f"report: {out}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import typer
 
 from edge_bench.commands.bench_flags import Asked, warn_of_saturation
-from edge_bench.commands.console import print_json, print_table, progress, warn
+from edge_bench.commands.console import print_json, print_table, progress, say, say_aside, warn
 from edge_bench.core.spec import Report
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import public_artifact, refuse_existing_file
@@ -48,7 +47,7 @@ def bench_all(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     _warn(outcome.reports, asked.sets)
     for contender in outcome.comparison.contenders:
         if contender.error:
-            print(f"error: {contender.backend}: {contender.error}", file=sys.stderr)
+            say_aside(f"error: {contender.backend}: {contender.error}")
     return tell_all(outcome, asked.out, asked.json_summary)
 
 
@@ -94,12 +93,13 @@ def _warn(reports: dict[str, Report], sets: list[AdversarialSet]) -> None:
 def _tell(outcome: Outcome, out: Path) -> None:
     size = outcome.comparison.batch_size
     print_table(f"backends (p50 of batch {size}, by turns)", HEADER, rows(outcome.standings))
-    print(conclusion(outcome.standings))
+    say(conclusion(outcome.standings))
     if outcome.comparison.absent:
-        print(f"not here: {', '.join(outcome.comparison.absent)} (ardx doctor says what they need)")
+        say(f"not here: {', '.join(outcome.comparison.absent)} (ardx doctor says what they need)")
     files = [c.report for c in outcome.comparison.contenders if c.report]
-    print(f"reports: {', '.join([*files, report_path(out, ALL).name])} in {out.parent}")
-    print(f"{outcome.standings[0].backend}, in full:\n")
+    say(f"reports: {', '.join([*files, report_path(out, ALL).name])} in {out.parent}")
+    say(f"{outcome.standings[0].backend}, in full:")
+    say("")
 
 
 def summarise_all(outcome: Outcome, out: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -12,8 +11,9 @@ import typer
 
 from edge_bench.backends import BACKENDS
 from edge_bench.commands.bench_all import summarise_all, tell_all
-from edge_bench.commands.console import print_json, print_table, progress
+from edge_bench.commands.console import print_json, print_table, progress, say, say_aside
 from edge_bench.commands.gate import verdict
+from edge_bench.commands.interrupts import told
 from edge_bench.core.errors import (
     EXIT_ENVIRONMENT,
     EXIT_GATE_FAILED,
@@ -51,7 +51,6 @@ STAY_HERE = frozenset(
 )
 """Options of `bench` that are about this side; all others travel as they were given."""
 PYTHON = "python3"
-INTERRUPTED = 130
 
 
 def forwarded(context: typer.Context) -> tuple[str, ...]:
@@ -137,13 +136,13 @@ def _bench_hosts(
 
         try:
             return on_all(hosts, work)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             _say(
                 "interrupted: ",
                 f"what began on {', '.join(hosts)} goes on there; the same command listens to it "
                 "again, or fetches its report",
             )
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(told(error, None)[1]) from None
 
 
 def _bench_one(host: str, client: Client, expected: Expected) -> Returned:
@@ -171,7 +170,7 @@ def _clean(client: Client) -> None:
 
 
 def _say(prefix: str, line: str) -> None:
-    print(f"{prefix}{line}", file=sys.stderr, flush=True)
+    say_aside(f"{prefix}{line}")
 
 
 def _tell_fleet(
@@ -213,7 +212,7 @@ def _tell_fleet(
     else:
         if rows:
             print_table("fleet", HEADER, rows)
-            print(f"reports: {', '.join(str(paths[cells[0]]) for cells in rows)}")
+            say(f"reports: {', '.join(str(paths[cells[0]]) for cells in rows)}")
         _print_verdicts(summaries)
     return next((s["exit_code"] for s in summaries.values() if s["exit_code"]), EXIT_PASS)
 
@@ -229,5 +228,5 @@ def _print_verdicts(summaries: dict[str, dict[str, Any]]) -> None:
     for host, summary in summaries.items():
         if "gate" in summary:
             for violation in summary["gate"]["violations"]:
-                print(f"gate: {host}: {violation['sentence']}")
-            print(f"gate: {host}: {'passed' if summary['gate']['passed'] else 'failed'}")
+                say(f"gate: {host}: {violation['sentence']}")
+            say(f"gate: {host}: {'passed' if summary['gate']['passed'] else 'failed'}")

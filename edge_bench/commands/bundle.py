@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_bench.commands.attest import Key
-from edge_bench.commands.console import print_json, progress
+from edge_bench.commands.console import print_json, progress, say
 from edge_bench.commands.flags import Force, Json, command
 from edge_bench.commands.gate import ConditionFlags
 
@@ -106,9 +106,9 @@ def run_bundle(flags: BundleFlags) -> None:
         signed = {} if signature is None else {"signature": str(signature)}
         print_json({**summary, "members": members, **signed})
         return
-    print(f"{out}: {len(manifest.members)} files, {size_bytes} bytes, sha256 {sha256}")
+    say(f"{out}: {len(manifest.members)} files, {size_bytes} bytes, sha256 {sha256}")
     if signature is not None:
-        print(f"signature: {signature}")
+        say(f"signature: {signature}")
 
 
 bundle = command("bundle", BundleFlags, run_bundle)

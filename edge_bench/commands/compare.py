@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json, print_table
+from edge_bench.commands.console import print_json, print_table, put, say
 from edge_bench.commands.flags import Json, command
 from edge_bench.core.errors import InputError
 
@@ -55,7 +55,7 @@ def run_compare(flags: CompareFlags) -> None:
     if flags.json_summary:
         print_json(as_json(change))
     elif flags.md == Path("-"):
-        print(as_markdown(change), end="")
+        put(as_markdown(change), end="")
     else:
         _print(change)
 
@@ -67,8 +67,9 @@ def _print(change: Change) -> None:
         print_table("accuracies", told.HEADER, rows)
     if rows := told.latency_rows(change):
         print_table("latency of one call", told.LATENCY_HEADER, rows)
-    print(*told.sentences(change), sep="\n")
-    print(told.verdict_line(change))
+    for line in told.sentences(change):
+        say(line)
+    say(told.verdict_line(change))
 
 
 compare = command("compare", CompareFlags, run_compare)

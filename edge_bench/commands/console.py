@@ -11,14 +11,18 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from edge_bench.backends.registry import BACKENDS
-from edge_bench.core.errors import EXIT_ENVIRONMENT, EXIT_USAGE, ArdxError, os_sentence
+from edge_bench.commands.interrupts import interruptible, told
+from edge_bench.commands.tables import as_lines, widths_in
+from edge_bench.core.errors import EXIT_ENVIRONMENT, EXIT_PASS, EXIT_USAGE, ArdxError, os_sentence
+from edge_bench.core.markdown import plain
 from edge_bench.core.progress import ProgressCallback, plain_progress
 
 TRAINING = (
@@ -48,6 +52,7 @@ def progress(label: str, clock: Callable[[], float] = time.monotonic) -> Iterato
         yield plain_progress(label, clock)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -64,44 +69,100 @@ def progress(label: str, clock: Callable[[], float] = time.monotonic) -> Iterato
         TextColumn("{task.fields[text]}"),
     )
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(label, total=None, text="")
+        task = bar.add_task(escape(plain(label)), total=None, text="")
 
         def update(done: int, total: int, text: str) -> None:
             if text:
-                bar.update(task, text=text)
+                bar.update(task, text=escape(plain(text)))
             bar.update(task, completed=done, total=total)
 
         yield update
 
 
+_lost: list[OSError] = []
+"""Why stdout did not take what a command printed; at most one, told where the command ends."""
+
+
+def put(text: str, end: str = "\n") -> None:
+    """Print on stdout. Where that fails, the command goes on: its work and its exit code count."""
+    try:
+        print(text, end=end)
+    except OSError as error:
+        _lose(error)
+
+
+def _lose(error: OSError) -> None:
+    _lost[:] = [error]
+    with suppress(OSError):
+        # What is still in the buffer would fail once more when Python ends, with its own code.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _deliver(code: int) -> None:
+    """Flush stdout; where it took nothing, say so, by the exit code too unless that is another."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _lose(error)
+    if not _lost:
+        return
+    say_aside(
+        f"error: stdout: {_lost[0].strerror}; the command has done its work, and the files that it "
+        "writes are there; give it somewhere to print"
+    )
+    if code == EXIT_PASS:
+        raise typer.Exit(EXIT_ENVIRONMENT) from None
+
+
+def say(sentence: str) -> None:
+    """A line on stdout, without characters that steer a terminal: files and boards say much."""
+    put(plain(sentence))
+
+
+def say_aside(sentence: str) -> None:
+    """The same on stderr."""
+    print(plain(sentence), file=sys.stderr, flush=True)
+
+
 def warn(sentence: str) -> None:
     """A warning for people, on stderr."""
-    print(f"warning: {sentence}", file=sys.stderr)
+    say_aside(f"warning: {sentence}")
 
 
 def print_json(summary: dict[str, Any]) -> None:
     """The machine-readable summary of a command, on stdout."""
-    print(json.dumps(summary, indent=2, allow_nan=False))
+    put(json.dumps(summary, indent=2, allow_nan=False))
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    """A table on stdout: the first column left, figures right, never wrapped in a pipe."""
+    """A table on stdout: the first column left, figures right, never wrapped in a pipe.
+
+    A terminal too narrow for it gets shorter words, or a line for each cell, but whole figures.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    rows = [[plain(cell) for cell in row] for row in rows]
+    console = Console(width=None if sys.stdout.isatty() else WIDTH_OF_PIPES)
+    widths = widths_in(header, rows, console.width)
     table = Table(box=box.SIMPLE_HEAD)
-    for index, name in enumerate(header):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+    for index, (name, width) in enumerate(zip(header, widths or [], strict=bool(widths))):
+        side: Literal["left", "right"] = "left" if index == 0 else "right"
+        table.add_column(name, justify=side, no_wrap=True, width=width)
     for row in rows:
         # As text: rich takes the brackets of 'ardx[train]' for markup and drops them.
         table.add_row(*map(Text, row))
-    terminal = sys.stdout.isatty()
-    console = Console(width=None if terminal else WIDTH_OF_PIPES)
-    # A title of the table's own would be wrapped to the table's width.
-    console.print(Text(title, style="bold"))
-    console.print(table)
+    # Printed by us: of a pipe that nobody reads, rich makes exit code 1.
+    with console.capture() as drawn:
+        # A title of the table's own would be wrapped to the table's width.
+        console.print(Text(plain(title), style="bold"))
+        if widths:
+            console.print(table)
+    put(drawn.get(), end="")
+    if not widths:
+        put("\n".join([*as_lines(header, rows), ""]))
 
 
 # typer does not export the base of its usage errors, only this child of it.
@@ -114,7 +175,7 @@ def _usage_exit(error: Any, command_path: str) -> typer.Exit:
     where = error.ctx.command_path if error.ctx else command_path
     # torchrun starts one command many times, and numbers the processes.
     if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0":
-        print(f"error: {problem}; see {where} --help", file=sys.stderr)
+        say_aside(f"error: {problem}; see {where} --help")
     return typer.Exit(EXIT_USAGE)
 
 
@@ -136,11 +197,25 @@ class Stages(TyperGroup):
             raise _usage_exit(error, ctx.command_path) from None
 
     def invoke(self, ctx: Any) -> Any:
-        """Run a command; an error that the user can mend becomes a sentence and an exit code."""
+        """Run a command, and see that what it printed has arrived."""
+        _lost.clear()
+        if sys.stdout is None:  # Closed by the caller, who then wants none of it.
+            sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, to the end
         try:
-            return super().invoke(ctx)
+            result = self._ended(ctx)
+        except typer.Exit as end:
+            _deliver(end.exit_code)
+            raise
+        _deliver(EXIT_PASS)
+        return result
+
+    def _ended(self, ctx: Any) -> Any:
+        """Run it; an error that the user can mend becomes a sentence and an exit code."""
+        try:
+            with interruptible():
+                return super().invoke(ctx)
         except ArdxError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say_aside(f"error: {error}")
             raise typer.Exit(error.exit_code) from None
         except USAGE_ERROR as error:
             raise _usage_exit(error, ctx.command_path) from None
@@ -148,20 +223,15 @@ class Stages(TyperGroup):
             module = (error.name or "").partition(".")[0]
             if module not in MODULE_EXTRAS:
                 raise
-            print(
+            say_aside(
                 f"error: this command needs {module}, which is not installed here; install it: "
-                f"pip install 'ardx[{MODULE_EXTRAS[module]}]'",
-                file=sys.stderr,
+                f"pip install 'ardx[{MODULE_EXTRAS[module]}]'"
             )
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except OSError as error:
-            print(f"error: {os_sentence(error)}; what existed before is untouched", file=sys.stderr)
+            say_aside(f"error: {os_sentence(error)}; what existed before is untouched")
             raise typer.Exit(EXIT_ENVIRONMENT) from None
-        except KeyboardInterrupt:
-            print(
-                "interrupted: the same command goes on with a set that `attack` began and with "
-                "the replay of `bench`, and a training run with --resume; other unfinished files "
-                "were removed",
-                file=sys.stderr,
-            )
-            raise typer.Exit(130) from None
+        except KeyboardInterrupt as error:
+            sentence, code = told(error, ctx.invoked_subcommand)
+            say_aside(sentence)
+            raise typer.Exit(code) from None

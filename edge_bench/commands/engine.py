@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json, progress
+from edge_bench.commands.console import print_json, progress, say
 from edge_bench.commands.flags import Force, Json, command
 
 
@@ -71,7 +71,7 @@ def run_engine(flags: AheadFlags) -> None:
             }
         )
         return
-    print(
+    say(
         f"{flags.out}: {size_bytes} bytes {key.place()}, by {key.compiler} {key.tensorrt}, "
         f"sha256 {record.engine_sha256}"
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_bench.commands.console import print_json
+from edge_bench.commands.console import print_json, put, say
 from edge_bench.commands.flags import Json, command
 from edge_bench.commands.gate_policy import (
     OutputFlags,
@@ -104,7 +104,7 @@ def run_gate(flags: GateFlags) -> None:
     if flags.json_summary:
         print_json(as_json(decision, what_broke))
     elif flags.outputs.md != Path("-"):
-        print(*lines(decision, what_broke), sep="\n")
+        put("\n".join(lines(decision, what_broke)))
     if code := EXITS[decision.status]:
         raise typer.Exit(code)
 
@@ -124,5 +124,5 @@ def verdict(violations: list[Violation]) -> dict[str, object]:
 def print_verdict(violations: list[Violation]) -> None:
     """A line per violation, and the verdict."""
     for violation in violations:
-        print(f"gate: {violation.sentence}")
-    print("gate: failed" if violations else "gate: passed")
+        say(f"gate: {violation.sentence}")
+    say("gate: failed" if violations else "gate: passed")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from edge_bench.commands.console import put, say_aside
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -152,14 +152,14 @@ def write_outputs(
             partial.write_text(text, encoding="utf-8")
     markdown = as_markdown(verdict, report, what_broke)
     if flags.md == Path("-"):
-        print(markdown, end="")
+        put(markdown, end="")
     elif flags.md is not None:
         with atomic_file(flags.md, force=True) as partial:
             partial.write_text(markdown, encoding="utf-8")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         taken = json_summary or flags.md == Path("-")
         for line in as_github(verdict, what_broke):
-            print(line, file=sys.stderr if taken else sys.stdout)
+            (say_aside if taken else put)(line)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(markdown)

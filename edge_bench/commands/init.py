@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json
+from edge_bench.commands.console import print_json, say
 from edge_bench.commands.flags import Json, command
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def run_init(flags: InitFlags) -> None:
         )
         return
     for line in _told(found, targets):
-        print(line)
+        say(line)
 
 
 def _told(found: Found, targets: list[Path]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json, print_table
+from edge_bench.commands.console import print_json, print_table, put, say
 from edge_bench.commands.flags import Force, Json, command
 
 
@@ -68,11 +68,11 @@ def run_trend(flags: TrendFlags) -> None:
     if flags.json_summary:
         print_json(as_json(history))
     elif flags.md == Path("-"):
-        print(as_markdown(history), end="")
+        put(as_markdown(history), end="")
     else:
         for series in history:
             print_table(series.name, HEADER, rows(series))
-            print(sentence(series))
+            say(sentence(series))
 
 
 def _write(path: Path, text: str) -> None:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~>-])")
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+CONTROL = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff"
+    r"\U000e0000-\U000e007f]"
+)
+"""Control characters, marks and overrides of the direction of writing, halves of characters (which
+no UTF-8 has), and invisible tags."""
 
 
 def plain(text: str) -> str:

@@ -6,6 +6,7 @@ latencies are raw samples in nanoseconds (see `timing`).
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from math import inf, isfinite, nan
 from typing import Any, ClassVar
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
+from edge_bench.core.ranges import at_least
 from edge_bench.core.series import Telemetry, series_array
 from edge_bench.core.version import __version__
 
@@ -60,6 +62,11 @@ def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
             f"{where}: expected {classes} different class names, came {len(set(names))} in "
             f"{len(names)}"
         )
+
+
+def _check_mask(mask: str, name: str) -> None:
+    if not mask or set(mask) - {"0", "1"}:
+        raise InputError(f"report: expected a mask of '0' and '1' in {name}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,6 +231,9 @@ class SetManifest:
     class_names: ClassNames | None = None
 
     def __post_init__(self) -> None:
+        at_least(0, "set manifest", {"samples": self.samples})
+        at_least(1, "set manifest", {"image_shape": min(self.image_shape)})
+        at_least(2, "set manifest", {"classes": self.classes})
         _check_names(self.class_names, self.classes, "set manifest")
         if self.threat not in THREATS:
             known = " or ".join(THREATS)
@@ -241,6 +251,9 @@ class Artifact:
     sha256: str
     size_bytes: int
     card: ModelCard | None
+
+    def __post_init__(self) -> None:
+        at_least(1, "artifact", {"size_bytes": self.size_bytes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,6 +283,9 @@ class DeviceProfile:
     power_mode: str | None = None
     throttled: tuple[str, ...] | None = None
     vnni: bool | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, "device", {"cores": self.cores, "memory_bytes": self.memory_bytes})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,6 +318,11 @@ class FingerprintResult:
     architecture: str
     cpu: str | None
 
+    def __post_init__(self) -> None:
+        others = {"largest_difference": self.largest_difference, "tolerance": self.tolerance}
+        at_least(0, "fingerprint", {"same_class": self.same_class, **others})
+        at_least(self.same_class, "fingerprint", {"samples": self.samples})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
@@ -323,6 +344,8 @@ class Measurement:
     background_cores: float | None = None
 
     def __post_init__(self) -> None:
+        others = {"warmup_runs": self.warmup_runs, "background_cores": self.background_cores}
+        at_least(0, "measurement", others)
         if self.batch_size < 1 or not self.latency_ns:
             raise InputError(
                 "measurement: expected a batch size of 1 or more and one or more timings, came "
@@ -423,6 +446,14 @@ class SetResult:
     mask: str
     answers: Answers | None = None
 
+    def __post_init__(self) -> None:
+        _check_mask(self.mask, self.name)
+        if len(self.mask) != self.manifest.samples:
+            raise InputError(
+                f"set {self.name}: expected a mask of the {self.manifest.samples} samples of its "
+                f"manifest, came one of {len(self.mask)}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -477,6 +508,7 @@ class Report:
     content_sha256: str | None = None
 
     def __post_init__(self) -> None:
+        at_least(0, "report", {"peak_memory_bytes": self.peak_memory_bytes})
         self._check_masks()
         samples = len(self.clean_mask or "")
         told = [self.clean_answers, *(s.answers for s in self.sets)]
@@ -490,13 +522,19 @@ class Report:
             )
 
     def _check_masks(self) -> None:
-        masks = {"clean_mask": self.clean_mask} | {s.name: s.mask for s in self.sets}
-        lengths = {len(mask) for mask in masks.values() if mask is not None}
-        if lengths and (self.clean_mask is None or len(lengths) > 1):
-            raise InputError("report: expected a clean mask and set masks of one length")
-        for name, mask in masks.items():
-            if mask is not None and (not mask or set(mask) - {"0", "1"}):
-                raise InputError(f"report: expected a mask of '0' and '1' in {name}")
+        if self.clean_mask is not None:
+            _check_mask(self.clean_mask, "clean_mask")
+        elif self.sets:
+            raise InputError("report: expected a clean mask beside those of its sets, came none")
+        for name, times in Counter(s.name for s in self.sets).items():
+            if times > 1:
+                raise InputError(f"report: expected one set called {name}, came {times}")
+        for found in self.sets:
+            if len(found.mask) != len(self.clean_mask or ""):
+                raise InputError(
+                    f"report: expected masks of one length, came {len(self.clean_mask or '')} "
+                    f"clean images and {len(found.mask)} in {found.name}"
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ same files give the same bytes. The manifest comes last, since it holds the hash
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import stat
 import zipfile
@@ -128,12 +129,7 @@ def pack(
     if baseline is not None:
         read_report(baseline)
         files[BASELINE] = baseline
-    for name, file in files.items():
-        if not is_safe(name):
-            raise InputError(
-                f"{file}: a bundle holds names of letters, digits and ' .,+()=@-_' that do not "
-                "begin with a dot; rename it"
-            )
+    _check_files(files, model)
     members: dict[str, BundleMember] = {}
     with atomic_file(out, force) as partial:
         with zipfile.ZipFile(partial, "w") as archive:
@@ -154,6 +150,32 @@ def pack(
         if seal is not None:
             seal(partial)
     return manifest
+
+
+def _check_files(files: dict[str, Path], model: Path) -> None:
+    """Refuse what `bench` would refuse, and a link that would bring along what nobody named."""
+    if len(files) + len((LOCK, MANIFEST)) > MOST_MEMBERS:
+        raise InputError(
+            f"a bundle holds at most {MOST_MEMBERS} files, came {len(files) + 2}, of which a set "
+            f"has {len(ARRAYS) + 1}; pack fewer sets"
+        )
+    beside_model = Path(os.path.realpath(model)).parent
+    for name, file in files.items():
+        if not is_safe(name):
+            raise InputError(
+                f"{file}: a bundle holds names of letters, digits and ' .,+()=@-_' that do not "
+                "begin with a dot; rename it"
+            )
+        found, folders = Path(os.path.realpath(file)), [Path(os.path.realpath(file.parent))]
+        if name.startswith(f"{MODEL}/"):
+            folders.append(beside_model)
+        if file not in (model, files.get(BASELINE)) and not any(
+            found.is_relative_to(folder) for folder in folders
+        ):
+            raise InputError(
+                f"{file}: a link to {found}, outside of its folder, where nothing to be packed is "
+                "looked for; put the file itself there"
+            )
 
 
 def lock_file(*, with_engines: bool = False) -> str:

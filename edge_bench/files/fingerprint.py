@@ -6,7 +6,6 @@ classes) float32 that the validated runtime gave, and `about`, JSON that names b
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -19,10 +18,11 @@ from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import Change, Format, without_writer
+from edge_bench.core.parse import json_of
 from edge_bench.core.saturation import cause
 from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
 from edge_bench.core.version import __version__
-from edge_bench.files.store import atomic_file, from_json, require_file, to_json
+from edge_bench.files.store import BROKEN_ARRAY, atomic_file, from_json, require_file, to_json
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (N, C, H, W) of 8-bit levels to the logits (N, classes) of the runtime."""
@@ -106,12 +106,12 @@ def read_fingerprint(path: Path, artifact_sha256: str) -> Fingerprint:
             raise ValueError(f"it claims {claimed} bytes")
         with np.load(path, allow_pickle=False) as arrays:
             images, logits, about = (arrays[name] for name in ("images", "logits", "about"))
-        data = json.loads(str(about))
+        data = json_of(str(about))
     except (
         zipfile.BadZipFile,
         zlib.error,
         KeyError,  # an array that is not there
-        ValueError,  # not numpy's, pickled, or not JSON
+        *BROKEN_ARRAY,  # not numpy's, pickled, or not JSON
         EOFError,
         OSError,  # a seek to where a damaged directory points
         NotImplementedError,  # an unknown compression

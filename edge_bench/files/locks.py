@@ -11,11 +11,15 @@ from typing import BinaryIO
 from edge_bench.core.errors import InputError
 
 
+class LockedError(InputError):
+    """Another process works on the same files."""
+
+
 def hold(path: Path, refusal: str) -> BinaryIO:
     """Open `path` (made where it is missing) to read and append, held until it is closed.
 
     Raises:
-        InputError: another process holds it; the sentence is `refusal`.
+        LockedError: another process holds it; the sentence is `refusal`.
     """
     import fcntl  # Not on every system, and not for every command.
 
@@ -26,7 +30,7 @@ def hold(path: Path, refusal: str) -> BinaryIO:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise InputError(refusal) from None
+            raise LockedError(refusal) from None
         # A process that finishes may remove the file; one that was removed guards nothing.
         if _is_at(file, path):
             return file

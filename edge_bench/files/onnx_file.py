@@ -6,7 +6,6 @@ outputs and metadata; weights are stepped over. Field numbers are those of onnx.
 
 from __future__ import annotations
 
-import json
 import mmap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.errors import InputError
+from edge_bench.core.parse import json_of
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import from_json, require_file
 from edge_bench.files.wire import FOREIGN, Value, as_bytes, as_number, as_text, fields
@@ -124,14 +124,11 @@ def card_of(text: str, where: str) -> ModelCard:
         InputError: a card that is damaged or of a newer schema.
     """
     try:
-        data = json.loads(text)
-        # A number that JSON lacks would fail when the report is written that holds the card.
-        json.dumps(data, allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        why = "it is nested too deep" if isinstance(error, RecursionError) else first_line(error)
+        data = json_of(text)
+    except ValueError as error:
         raise InputError(
-            f"{where}: its model card ({CARD_KEY}) is not JSON that can be read ({why}); make the "
-            "file again"
+            f"{where}: its model card ({CARD_KEY}) is not JSON that can be read ({error}); make "
+            "the file again"
         ) from None
     return from_json(data, ModelCard, where, "a model card")
 

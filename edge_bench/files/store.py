@@ -11,16 +11,21 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import KEY, Format
+from edge_bench.core.parse import LEAST, MOST, json_of
 
 T = TypeVar("T")
 
 TEXT = "utf-8-sig"
 """Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
+
+BROKEN_ARRAY = (ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
+"""What numpy raises for an array file whose header says what cannot be, each for its own reason."""
 
 
 def sha256_file(path: Path) -> str:
@@ -240,8 +245,8 @@ def parsed_json(path: Path, what: str) -> Any:
     """
     require_file(path, what)
     try:
-        return json.loads(path.read_text(encoding=TEXT))
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        return json_of(path.read_text(encoding=TEXT))
+    except ValueError as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
 
 
@@ -254,6 +259,16 @@ def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:
     if not isinstance(data, dict) or KEY not in data:
         raise InputError(f"{origin}: expected {what}, found JSON without a {KEY}")
     result: T = _decode(data, kind, origin)
+    return result
+
+
+def typed(data: Any, kind: type[T], where: str) -> T:
+    """`from_json` for JSON that has no version, as an answer of a board.
+
+    Raises:
+        InputError: fields that are missing, unknown or of another type.
+    """
+    result: T = _decode(data, kind, where)
     return result
 
 
@@ -279,9 +294,9 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
         if isinstance(value, dict):
             return {key: _decode(v, get_args(kind)[1], where) for key, v in value.items()}
     elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
+        return float(_in_range(value, where))
     elif isinstance(value, kind) and (kind is bool or not isinstance(value, bool)):
-        return value
+        return _in_range(value, where) if kind is int else value
     name, found = getattr(kind, "__name__", str(kind)), type(value).__name__
     if origin is tuple:
         arguments = get_args(kind)
@@ -290,9 +305,19 @@ def _decode(value: Any, kind: Any, where: str) -> Any:
     raise InputError(f"{where}: expected {name}, found {found}; make the file again")
 
 
+def _in_range(value: float, where: str) -> float:
+    if LEAST <= value <= MOST if isinstance(value, int) else isfinite(value):
+        return value
+    raise InputError(
+        f"{where}: expected a finite number of at most 64 bits, found another; make the file again"
+    )
+
+
 def _decode_dataclass(value: Any, kind: type[Any], where: str) -> Any:
     if not isinstance(value, dict):
-        raise InputError(f"{where}: expected fields of {kind.__name__}, found {value!r}")
+        raise InputError(
+            f"{where}: expected fields of {kind.__name__}, found {type(value).__name__}"
+        )
     if isinstance(format_ := getattr(kind, "FORMAT", None), Format):
         value = format_.upgraded(value, where)
     hints = get_type_hints(kind)

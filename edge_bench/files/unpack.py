@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import shutil
 import stat
 import struct
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bench.core.errors import ArdxError, CapabilityError, InputError, first_line
+from edge_bench.core.parse import json_of
 from edge_bench.core.spec import Gate
 from edge_bench.files.bundle import (
     BASELINE,
@@ -141,7 +141,7 @@ def _manifest(
         )
     if entries[MANIFEST].file_size > LARGEST_MANIFEST:
         raise _refused(bundle, f"{MANIFEST} is longer than that of any bundle")
-    data = json.loads(archive.read(entries[MANIFEST]))
+    data = json_of(archive.read(entries[MANIFEST]))
     return from_json(data, BundleManifest, str(bundle), "a bundle")
 
 

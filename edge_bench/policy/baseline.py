@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,8 @@ import numpy as np
 from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.formats import Change, Format
 from edge_bench.core.metrics import BoolArray, decode_mask, pack_bits
+from edge_bench.core.parse import json_of
+from edge_bench.core.ranges import at_least, fractions
 from edge_bench.core.spec import AttackSpec, Report
 from edge_bench.files.report_file import read_report
 from edge_bench.files.store import TEXT, read_json, require_file
@@ -31,6 +32,9 @@ class BaselineSet:
     attack: AttackSpec
     accuracy: float
     right: str
+
+    def __post_init__(self) -> None:
+        fractions(f"set {self.name}", {"accuracy": self.accuracy})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,11 @@ class Baseline:
     figures: dict[str, float]
 
     def __post_init__(self) -> None:
+        at_least(0, "baseline", {"samples": self.samples})
+        at_least(0, "baseline", self.figures)
+        fractions("baseline", {"clean_accuracy": self.clean_accuracy})
+        if len({s.name for s in self.sets}) < len(self.sets):
+            raise InputError("baseline: expected sets of different names, came one name twice")
         packed = [s.right for s in self.sets] + ([] if self.right is None else [self.right])
         for text in packed:
             unpacked(text, self.samples)
@@ -161,7 +170,7 @@ def _is_report(path: Path) -> bool:
 def _fields(path: Path) -> dict[str, Any]:
     """Of a JSON file; none of one that cannot be read, which is left to who reads it."""
     try:
-        found = json.loads(require_file(path, WHAT).read_text(encoding=TEXT))
+        found = json_of(require_file(path, WHAT).read_text(encoding=TEXT))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from edge_bench.core.errors import InconclusiveError, InputError, first_line
+from edge_bench.core.parse import toml_of
 from edge_bench.core.spec import Gate, Report, Violation
 from edge_bench.files.store import TEXT, require_file
 from edge_bench.policy.baseline import baseline_of
@@ -25,13 +25,9 @@ def read_conditions(path: Path | None, options: dict[str, Any]) -> Gate:
     """
     given: dict[str, Any] = {}
     if path is not None:
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
         require_file(path, "a TOML file of gate conditions")
         try:
-            given = tomllib.loads(path.read_text(encoding=TEXT))
+            given = toml_of(path.read_text(encoding=TEXT))
         except ValueError as error:
             raise InputError(
                 f"{path}: expected TOML, but {first_line(error)}; write lines such as "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.parse import toml_of
 from edge_bench.devices import DEVICES
 from edge_bench.files.store import TEXT, require_file
 from edge_bench.policy.condition import AT_LEAST, Condition, parse_condition
@@ -72,13 +72,9 @@ def read_policy(path: Path) -> Policy:
     Raises:
         InputError: no TOML, an unknown name, a value of another kind, or a contradiction.
     """
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
     require_file(path, "a policy")
     try:
-        given = tomllib.loads(path.read_text(encoding=TEXT))
+        given = toml_of(path.read_text(encoding=TEXT))
     except ValueError as error:
         raise InputError(
             f"{path}: expected TOML, but {first_line(error)}; write lines such as "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from edge_bench.core.errors import (
     EXIT_INCONCLUSIVE,
@@ -18,7 +17,9 @@ from edge_bench.core.errors import (
     InconclusiveError,
     InputError,
 )
+from edge_bench.core.parse import json_of
 from edge_bench.core.progress import plain_progress
+from edge_bench.files.store import typed
 from edge_bench.remote.layout import BEGIN, BUNDLE, DIED
 from edge_bench.remote.parcel import Parcel, Shipped
 from edge_bench.remote.ssh import Disconnected, Ended, Sink, Ssh
@@ -34,6 +35,14 @@ NOT_FOUND = (126, 127)
 """Exit codes of a shell that could not start a program."""
 ERROR = "error: "
 
+WELCOMES = {
+    "started": "runs there (process {pid}), and goes on there if this ends",
+    "running": "runs there already (process {pid}): goes on listening",
+    "again": "was killed there earlier: started again (process {pid}), goes on with it",
+    "ended": "has ended there: fetches the report",
+}
+"""What a run there is when we come, for people."""
+
 Say = Callable[[str], None]
 """Called with a line for people."""
 
@@ -45,6 +54,47 @@ class Fetched:
     code: int
     errors: tuple[str, ...]
     files: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Answer of `receive look`."""
+
+    python: tuple[int, ...]
+    folder: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lacks:
+    """Answer of `board lacks`."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """Answer of `board start`."""
+
+    state: str
+    pid: int | None
+
+    def __post_init__(self) -> None:
+        if self.state not in WELCOMES:
+            raise InputError(f"expected {' or '.join(WELCOMES)}, came {self.state[:40]!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """Answer of `board fetch`."""
+
+    code: int
+    error: str | None
+    files: dict[str, str]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.code < 256:
+            raise InputError(f"expected an exit code from 0 to 255, came {self.code}")
 
 
 class Client:
@@ -64,16 +114,15 @@ class Client:
     def run(self) -> Fetched:
         """From nothing there to the reports here; the job's folder stays there until `clean`."""
         self._ship(self._parcel.files)
-        if self._parcel.wheels and self._ask("lacks"):
+        if self._parcel.wheels and self._ask("lacks", Lacks).names:
             self._ship(self._parcel.wheels)
-        state = self._ask("start")
-        self._say(_welcome(state))
+        self._say(_welcome(self._ask("start", State)))
         self._follow()
-        fetched = self._patiently(lambda: self._ask("fetch"))
+        fetched = self._patiently(lambda: self._ask("fetch", End))
         # Where not even the log could take an error, the exit code's file did.
-        unlogged = [fetched["error"]] if fetched["error"] else []
+        unlogged = [fetched.error] if fetched.error else []
         errors = [self._named(error) for error in [*self._log.errors, *unlogged]]
-        return Fetched(code=fetched["code"], errors=tuple(errors), files=fetched["files"])
+        return Fetched(code=fetched.code, errors=tuple(errors), files=fetched.files)
 
     def clean(self) -> None:
         """Remove the job there."""
@@ -92,15 +141,15 @@ class Client:
     def _ship(self, files: dict[str, Shipped]) -> None:
         """Send what is not there yet, unchanged."""
         wanted = [word for name, file in files.items() for word in (name, file.sha256)]
-        found = self._answer(self._receive("look", *wanted))
-        if tuple(found["python"]) < OLDEST_PYTHON:
-            version = ".".join(map(str, found["python"]))
+        found = self._answer(self._receive("look", *wanted), Found)
+        if found.python < OLDEST_PYTHON:
+            version = ".".join(map(str, found.python))
             raise CapabilityError(
                 f"{self._ssh.host}: {self._parcel.python} is Python {version}, and ardx needs "
                 "3.10 or newer; name another by --remote-python"
             )
-        self._folder = found["folder"]
-        missing = {name: files[name] for name in found["missing"]}
+        self._folder = found.folder
+        missing = {name: file for name, file in files.items() if name in found.missing}
         if missing:
             sizes = {name: file.path.stat().st_size for name, file in missing.items()}
             self._say(f"sends {', '.join(sizes)}: {sum(sizes.values()) / 1e6:.1f} MB")
@@ -120,7 +169,7 @@ class Client:
                     f"lost the connection ({error.said}); the benchmark goes on there, and ardx "
                     f"tries to reach it for {PATIENCE_SECONDS / 60:.0f} minutes"
                 )
-                state = self._patiently(lambda: self._ask("start"))
+                state = self._patiently(lambda: self._ask("start", State))
                 self._count_restarts(state)
                 self._say(_welcome(state))
                 continue
@@ -133,9 +182,9 @@ class Client:
                 )
             return
 
-    def _count_restarts(self, state: dict[str, Any]) -> None:
+    def _count_restarts(self, state: State) -> None:
         """A board that goes down once lost its power; one that does so again, by what we do."""
-        self._restarts += state["state"] == "again"
+        self._restarts += state.state == "again"
         if self._restarts > 1:
             raise CapabilityError(
                 f"{self._ssh.host}: went down twice during this benchmark, which now runs again; "
@@ -180,19 +229,27 @@ class Client:
             self._ssh.pause(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _ask(self, verb: str) -> Any:
-        return self._answer(self._board(verb))
+    def _ask(self, verb: str, kind: type[T]) -> T:
+        return self._answer(self._board(verb), kind)
 
     def _board(self, verb: str) -> Ended:
         return self._checked(self._ssh.call(self._words(verb)))
 
-    def _answer(self, ended: Ended) -> Any:
-        """The JSON of the last line; a login shell may have said something before."""
-        lines = ended.stdout.decode(errors="replace").splitlines()
+    def _answer(self, ended: Ended, kind: type[T]) -> T:
+        """The JSON of the last line; a login shell may have said something before.
+
+        What is at the other end may be anybody's: an answer is held to its fields and their types.
+        """
+        last = ended.stdout.rstrip().rpartition(b"\n")[2].decode(errors="replace")
         try:
-            return json.loads(lines[-1] if lines else "")
+            data = json_of(last)
+            return typed({"names": data} if kind is Lacks else data, kind, "its answer")
+        except InputError as error:
+            raise CapabilityError(
+                f"{self._ssh.host}: not what ardx there says ({error}); see what answers there"
+            ) from None
         except ValueError:
-            said = lines[-1][:80] if lines else "nothing"
+            said = last[:80] or "nothing"
             raise CapabilityError(
                 f"{self._ssh.host}: {self._parcel.python} there answered with '{said}'; expected "
                 "Python 3.10 or newer, or name one by --remote-python"
@@ -259,11 +316,5 @@ class Log:
         self._tell(line)
 
 
-def _welcome(state: dict[str, Any]) -> str:
-    pid = state["pid"]
-    return {
-        "started": f"runs there (process {pid}), and goes on there if this ends",
-        "running": f"runs there already (process {pid}): goes on listening",
-        "again": f"was killed there earlier: started again (process {pid}), goes on with it",
-        "ended": "has ended there: fetches the report",
-    }[state["state"]]
+def _welcome(state: State) -> str:
+    return WELCOMES[state.state].format(pid=state.pid)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.parse import json_of
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import write_report
 from edge_bench.files.store import from_json, public_artifact
@@ -108,6 +108,6 @@ def _report(host: str, fetched: Fetched, name: str, expected: Expected) -> Repor
 def _read(host: str, fetched: Fetched, name: str, kind: type[T]) -> T:
     where = f"{host}: {name}"
     try:
-        return from_json(json.loads(fetched.files[name]), kind, where, "a report of ardx bench")
+        return from_json(json_of(fetched.files[name]), kind, where, "a report of ardx bench")
     except (KeyError, ValueError, InputError) as error:
         raise CapabilityError(f"{where}: no whole report came back ({error})") from None

@@ -6,9 +6,7 @@ crashes takes no other with it. Then all that came through are opened here and r
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -25,10 +23,12 @@ from edge_bench.core.errors import (
     first_line,
     os_sentence,
 )
+from edge_bench.core.own_process import own_process
 from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Report
 from edge_bench.core.version import __version__
 from edge_bench.files.journal import Journal
+from edge_bench.files.locks import LockedError
 from edge_bench.files.onnx_file import read_onnx
 from edge_bench.files.report_file import write_report
 from edge_bench.files.sets import AdversarialSet, open_sets
@@ -112,6 +112,7 @@ def run_all(
     Raises:
         InputError: no model or no sets that any backend could read.
         CapabilityError: no backend is here.
+        LockedError: another process benchmarks one of them for the same report.
     """
     read_onnx(model)
     opened = open_sets(sets) if sets else []
@@ -123,6 +124,8 @@ def run_all(
             reports[name] = _in_own_process(
                 model, sets, options_for(name, options), square, report_path(out, name), monitor
             )
+        except LockedError:
+            raise  # It is measured at this moment: a comparison without it would be half of one.
         except Exception as error:
             # Of one backend: a bug in its runtime must not take the figures of the others.
             errors[name] = error
@@ -182,9 +185,7 @@ def _in_own_process(
     report: Path,
     monitor: Monitor,
 ) -> Report:
-    # Spawned, not forked: runtimes hold threads, which a fork does not survive.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
+    with own_process() as pool:
         return pool.submit(_bench, model, sets, options, square, report, monitor).result()
 
 

@@ -183,7 +183,13 @@ def _time_batch(
 
 
 def _check_finite(backend: Backend, batch: NDArray[Any]) -> None:
-    if not np.isfinite(backend.infer(batch)).all():
+    logits = backend.infer(batch)
+    if logits.dtype.kind != "f":
+        raise InputError(
+            f"the model's output: expected logits in floats, came {logits.dtype.name}; export the "
+            "classifier with its logits"
+        )
+    if not np.isfinite(logits).all():
         raise InputError(
             "the model's logits hold NaN or infinity on the images that were timed; export or "
             "quantise it again"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from edge_bench.backends import BACKENDS, open_backend
 from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.own_process import own_process
 from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.spec import SweepPoint
 from edge_bench.files.sets import AdversarialSet, open_sets
@@ -37,10 +36,9 @@ def run_sweep(
     """
     check_sweep(options)
     points: list[SweepPoint] = []
-    context = multiprocessing.get_context("spawn")  # Runtimes' threads do not survive a fork.
     path = sets[0].path if sets else None
     for number, setting in enumerate(options.sweep, 1):
-        with ProcessPoolExecutor(1, mp_context=context) as pool:
+        with own_process() as pool:
             try:
                 point = pool.submit(time_point, model, path, options, setting).result()
             except BrokenProcessPool:

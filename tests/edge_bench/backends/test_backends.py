@@ -12,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_bench.backends import open_backend, ort
 from edge_bench.core.errors import CapabilityError, InputError
@@ -265,3 +266,42 @@ def test_rounding_to_tf32_is_switched_off_where_onnx_runtime_can(
     assert ort.provider_options(Version, "ort-cuda", None) == {"use_tf32": "0"}
     int8 = make_card(precision="int8")
     assert ort.provider_options(Version, "ort-tensorrt", int8) == {"trt_int8_enable": "1"}
+
+
+def test_a_graph_that_never_ends_is_ended_with_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ort, "FIRST_SECONDS", 0.2)
+    info = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["on"], ["still"]),
+            helper.make_node("Neg", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            info("at", TensorProto.INT64, []),
+            info("on", TensorProto.BOOL, []),
+            info("before", TensorProto.FLOAT, ["n", 4]),
+        ],
+        [info("still", TensorProto.BOOL, []), info("after", TensorProto.FLOAT, ["n", 4])],
+    )
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["images"], ["means"]),
+        helper.make_node("Flatten", ["means"], ["flat"]),
+        helper.make_node("Loop", ["times", "", "flat"], ["logits"], body=body),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "endless",
+        [info("images", TensorProto.FLOAT, ["n", 4, 8, 8])],
+        [info("logits", TensorProto.FLOAT, ["n", 4])],
+        [numpy_helper.from_array(np.array(2**62), "times")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "endless.onnx")
+    with (
+        open_backend("ort", tmp_path / "endless.onnx", 1) as backend,
+        pytest.raises(InputError, match=r"endless\.onnx: its first inference did not end"),
+    ):
+        backend.infer(np.zeros((1, 4, 8, 8), np.float32))

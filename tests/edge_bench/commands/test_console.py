@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from edge_bench.commands.console import Stages, print_json, print_table, progress
+from edge_bench.commands.console import Stages, print_json, print_table, progress, say, warn
+from edge_bench.commands.interrupts import interruptible
 from edge_bench.core.errors import (
     ArdxError,
     CapabilityError,
@@ -200,3 +207,145 @@ def test_a_foreign_error_is_quoted_by_its_first_line(text: str, expected: str) -
 def test_a_table_keeps_the_brackets_of_an_extra(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("this environment", ["capability"], [["pip install 'ardx[tensorrt]'"]])
     assert "'ardx[tensorrt]'" in capsys.readouterr().out
+
+
+HOSTILE = "a\x1b[2Jb\x07\u202ec\u2066\ud800\x9bd\ne"
+
+
+def test_nothing_that_steers_a_terminal_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(HOSTILE, ["a"], [[HOSTILE]])
+    say(HOSTILE)
+    warn(HOSTILE)
+    with progress(HOSTILE) as update:
+        update(1, 2, HOSTILE)
+    told = capsys.readouterr()
+    _, error = ended_by(InputError(HOSTILE))
+    for text in (told.out, told.err, error):
+        assert "a [2Jb" in text
+        assert not set(text) & set("\x1b\x07\u202e\u2066\ud800\x9b")
+    assert error.count("\n") == 1
+
+
+ROWS = [
+    ["clean", "-", "98.3 %", "96.8 to 99.3 %", "1000"],
+    ["an attack of a very long name", "black-box", "83.1 %", "80.6 to 85.4 %", "1000"],
+]
+AT_WIDTH = """
+import json, sys
+from edge_bench.commands.console import print_table
+print_table("accuracy", *json.loads(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("columns", [160, 80, 60, 40, 20])
+def test_a_narrow_terminal_shortens_words_and_keeps_every_figure(columns: int) -> None:
+    given = json.dumps([["images", "threat", "accuracy", "95% interval", "n"], ROWS])
+    ours, theirs = os.openpty()
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_WIDTH, given], stdout=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        text = b""
+        with suppress(OSError):  # Linux's way to say that the other side has gone.
+            while block := os.read(ours, 4096):
+                text += block
+    os.close(ours)
+    assert process.returncode == 0
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
+    for row in ROWS:
+        for figure in row[2:]:
+            assert sum(figure in line for line in lines) >= 1, lines
+    assert columns < 60 or max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [("attack", "goes on with the set"), ("teach", "with --resume"), ("export", "begins anew")],
+)
+def test_each_signal_ends_a_command_with_its_sentence_and_code(
+    number: signal.Signals, command: str, what: str
+) -> None:
+    app = typer.Typer(cls=Stages)
+    tidied = []
+
+    def wait() -> None:
+        try:
+            signal.raise_signal(number)
+        finally:
+            # A second one would end this process.
+            tidied.append(signal.getsignal(signal.SIGTERM))
+
+    before = signal.getsignal(number)
+    app.command(command)(wait)
+    app.command("other")(lambda: None)
+    result = CliRunner().invoke(app, [command])
+    assert result.exit_code == 128 + number
+    assert result.stderr.startswith("interrupted")
+    assert what in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert tidied == [signal.SIG_DFL]
+    assert signal.getsignal(number) == before
+
+
+def test_what_is_to_be_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("module", ["edge_bench", "ard"])
+def test_an_interrupt_during_the_imports_is_no_traceback(module: str) -> None:
+    code = (
+        "import runpy, signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        f"        if name == '{module}.cli': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+        f"runpy.run_module('{module}', run_name='__main__')\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, b"")
+
+
+PRINTING = """
+import typer
+from edge_bench.commands.console import Stages, print_table, say
+app = typer.Typer(cls=Stages)
+@app.command()
+def go(code: int) -> None:
+    print_table("title", ["a"], [["1"]] * 5000)
+    raise typer.Exit(code)
+@app.command()
+def short(code: int) -> None:
+    say("passed")
+    raise typer.Exit(code)
+app()
+"""
+
+
+@pytest.mark.parametrize("command", ["go", "short"])
+@pytest.mark.parametrize(("given", "code"), [(0, 3), (4, 4)])
+def test_a_stdout_that_nobody_reads_is_said_with_a_code_of_its_own(
+    command: str, given: int, code: int
+) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    words = [sys.executable, "-c", PRINTING, command, str(given)]
+    ended = subprocess.run(words, stdout=theirs, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(theirs)
+    assert "Broken pipe" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.returncode == code
+
+
+def test_a_stdout_that_was_closed_is_no_error() -> None:
+    words = [sys.executable, "-c", PRINTING, "go", "0"]
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *words], stderr=subprocess.PIPE, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, b"")

@@ -612,3 +612,46 @@ def test_plain_names_are_safe(name: str) -> None:
 )
 def test_other_names_are_not(name: str) -> None:
     assert not is_safe(name)
+
+
+def test_a_link_out_of_a_folder_is_not_packed(
+    invoke: Invoke, model: Path, sets: Path, tmp_path: Path
+) -> None:
+    secret = tmp_path / "elsewhere" / "labels.npy"
+    secret.parent.mkdir()
+    (sets / "pgd" / "labels.npy").rename(secret)
+    (sets / "pgd" / "labels.npy").symlink_to(secret)
+    code, _, stderr = invoke("bundle", model, "--sets", sets, "--out", tmp_path / "a.ardx")
+    assert code == 2
+    assert_one_sentence(stderr)
+    assert f"pgd/labels.npy: a link to {secret}, outside of its folder" in stderr
+    assert not list(tmp_path.glob("*.ardx"))
+
+
+def test_links_of_a_cache_of_models_are_packed(
+    invoke: Invoke, model: Path, sets: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "snapshot"
+    cache.mkdir()
+    for file in (model, fingerprint_path(model)):
+        (cache / file.name).symlink_to(file)
+    (tmp_path / "linked").symlink_to(sets)
+    words = ("bundle", cache / model.name, "--sets", tmp_path / "linked", "--out")
+    assert invoke(*words, tmp_path / "a.ardx")[0] == 0
+
+
+def test_more_files_than_bench_reads_back_are_refused_while_packing(
+    invoke: Invoke, model: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Model, fingerprint, lock file, manifest, and five of each of two sets.
+    for most, ended in ((14, 0), (13, 2)):
+        monkeypatch.setattr("edge_bench.files.bundle.MOST_MEMBERS", most)
+        monkeypatch.setattr("edge_bench.files.unpack.MOST_MEMBERS", most)
+        out = tmp_path / f"{most}.ardx"
+        code, _, stderr = invoke("bundle", model, "--sets", sets, "--out", out)
+        assert code == ended
+        if code:
+            assert "at most 13 files, came 14, of which a set has 5; pack fewer" in stderr
+        else:
+            with unpacked(out):
+                pass

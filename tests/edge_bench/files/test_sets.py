@@ -285,3 +285,29 @@ def test_a_manifest_of_a_newer_schema_is_refused(make_set: MakeSet) -> None:
     (folder / MANIFEST).write_text(json.dumps(data | {"schema_version": 9}), encoding="utf-8")
     with pytest.raises(InputError, match="schema version 9"):
         open_set(folder)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        "(True, True)",
+        f"({10**30},)",
+        f"({2**63},)",
+        "(6000000000000,)",
+        "(-1,)",
+        "(1.5,)",
+        "('a',)",
+        f"({2**40}, {2**40})",
+    ],
+)
+def test_a_header_that_says_what_cannot_be_is_refused(
+    make_set: MakeSet, vouch: Callable[[Path], None], shape: str
+) -> None:
+    folder = make_set()
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    size = len(header).to_bytes(2, "little")
+    (folder / "clean.npy").write_bytes(b"\x93NUMPY\x01\x00" + size + header.encode() + b"\x00" * 64)
+    vouch(folder)
+    with pytest.raises(InputError, match=r"clean\.npy: ") as caught:
+        open_set(folder)
+    assert "\n" not in str(caught.value)

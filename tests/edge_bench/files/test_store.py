@@ -142,7 +142,7 @@ def test_json_never_holds_nan() -> None:
         ),
         (lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon=8), "attack epsilon 8"),
         (lambda d: d["artifact"]["card"].update(classes=1), "2 or more classes, came 1"),
-        (lambda d: d.update(clean_mask=""), "expected a clean mask"),
+        (lambda d: d.update(clean_mask=""), "expected a mask of .* in clean_mask"),
     ],
 )
 def test_a_report_that_does_not_fit_is_refused_by_file_and_field(
@@ -461,3 +461,52 @@ def test_a_folder_that_a_killed_writer_set_aside_comes_back(tmp_path: Path) -> N
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["demo.d"]
     assert (tmp_path / "demo.d" / "content").read_text() == "retired"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda d: d["sets"][0].update(mask="1"),
+            "expected a mask of the . samples of its manifest",
+        ),
+        (lambda d: d["sets"].append(d["sets"][0]), "expected one set called pgd, came 2"),
+        (
+            lambda d: d["sets"][0].update(name="clean_mask", mask="1"),
+            "set clean_mask: expected a mask of the",
+        ),
+        (
+            lambda d: (
+                d["sets"][0].update(name="clean_mask", mask="1"),
+                d["sets"][0]["manifest"].update(samples=1),
+            ),
+            "expected masks of one length, came . clean images and 1 in clean_mask",
+        ),
+        (lambda d: d["sets"][0]["manifest"].update(samples=-1), "samples of 0 or more, came -1"),
+        (lambda d: d["sets"][0]["manifest"].update(samples=10**400), "number in it is too large"),
+        (lambda d: d["artifact"].update(size_bytes=-1), "size_bytes of 1 or more, came -1"),
+        (lambda d: d.update(peak_memory_bytes=-1), "peak_memory_bytes of 0 or more, came -1"),
+        (lambda d: d["latency"].update(warmup_runs=-1), "warmup_runs of 0 or more, came -1"),
+        (
+            lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon=10**400),
+            "a number in it is too large",
+        ),
+        (
+            lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon=10**4400),
+            "a number in it is too large",
+        ),
+    ],
+)
+def test_masks_and_numbers_that_would_pass_a_gate_by_mistake_are_refused(
+    report_path: Path, change: Callable[[dict[str, Any]], object], sentence: str
+) -> None:
+    most = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)  # To write the number, not to read it.
+    try:
+        edit(report_path, change)
+    finally:
+        sys.set_int_max_str_digits(most)
+    with pytest.raises(InputError, match=sentence) as caught:
+        read_json(report_path, Report, "a report of ardx bench")
+    assert str(caught.value).startswith(str(report_path))
+    assert len(str(caught.value)) < 500

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -12,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import psutil
 import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
 from edge_bench.core.spec import Report
+from edge_bench.files.journal import Journal
 from edge_bench.files.store import read_json
 from edge_bench.options.bench import BenchOptions
 from edge_bench.report.compare import Comparison
@@ -174,3 +179,41 @@ def test_a_backend_that_fails_on_a_bundle_names_the_bundle(
     code, _, stderr = invoke("bench", bundle, "--backend", "all", "--out", out, *QUICK)
     assert code == 2
     assert f"error: openvino: {bundle}: only_ort.onnx: OpenVINO " in stderr
+
+
+def test_a_backend_that_another_process_measures_ends_the_command_and_nothing_is_written(
+    invoke: Invoke, make_model: MakeModel, out: Path
+) -> None:
+    with Journal(report_path(out, "ort")):
+        words = ("bench", make_model(), "--backend", "all", "--out", out, *QUICK)
+        code, stdout, stderr = invoke(*words)
+        assert (code, stdout) == (2, "")
+        assert "another process" in stderr
+    assert not list(out.parent.glob(f"{out.stem}*.json"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_processes_of_a_bench_end_with_it(
+    make_model: MakeModel, out: Path, number: signal.Signals
+) -> None:
+    slow = ("--runs", 3, "--seconds", 60, "--warmup", 0, "--settle-seconds", 0)
+    words = ("bench", make_model(), "--out", out, "--backend", "all", *slow)
+    with psutil.Popen(
+        [sys.executable, "-m", "edge_bench", *map(str, words)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        children: list[psutil.Process] = []
+        end = time.monotonic() + 60
+        while len(children) < 2:  # Python's tracker of resources, and the one that measures.
+            assert time.monotonic() < end
+            children = parent.children(recursive=True)
+        parent.send_signal(number)
+        _, alive = psutil.wait_procs(children, timeout=20)
+        for process in alive:
+            process.kill()
+        assert not alive
+        if number == signal.SIGTERM:
+            assert parent.wait(20) == 128 + number
+            assert "interrupted by SIGTERM: the same command goes on" in parent.stderr.read()

@@ -1,0 +1,42 @@
+"""A process of its own for one piece of work, which ends with the process that asked for it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing.connection import wait
+from threading import Thread
+
+
+@contextmanager
+def own_process() -> Iterator[ProcessPoolExecutor]:
+    """One process for the block's work; killed where the block is interrupted."""
+    # Spawned, not forked: runtimes hold threads, which a fork does not survive.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
+        before = multiprocessing.active_children()
+        try:
+            yield pool
+        except KeyboardInterrupt:
+            for process in multiprocessing.active_children():
+                if process not in before:
+                    process.kill()
+            raise
+
+
+def _end_with_parent() -> None:
+    """Nobody would take the result of an orphan, which would hold its lock for ever."""
+    # Ctrl-C reaches both; the parent says so and ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_watch_parent, name="parent", daemon=True).start()
+
+
+def _watch_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
