@@ -16,9 +16,9 @@ from edge_bench.core.exports import lazily
 from edge_bench.core.version import __version__
 
 if TYPE_CHECKING:
-    from edge_bench.core.spec import Gate as Gate
+    from edge_bench.core.gate import Gate as Gate
+    from edge_bench.core.gate import Violation as Violation
     from edge_bench.core.spec import Report as Report
-    from edge_bench.core.spec import Violation as Violation
     from edge_bench.files.report_file import read_report as read_report
     from edge_bench.files.sets import open_sets as open_sets
     from edge_bench.files.store import write_json as write_json
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
-    "Gate": "edge_bench.core.spec",
+    "Gate": "edge_bench.core.gate",
     "Report": "edge_bench.core.spec",
-    "Violation": "edge_bench.core.spec",
+    "Violation": "edge_bench.core.gate",
     "read_report": "edge_bench.files.report_file",
     "open_sets": "edge_bench.files.sets",
     "write_json": "edge_bench.files.store",

@@ -36,8 +36,9 @@ from edge_bench.backends import open_backend
 from edge_bench.backends.engine_cache import EngineRecord, record_path
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import KEY, WRITER, Change, Format
+from edge_bench.core.gate import Gate
 from edge_bench.core.progress import no_progress
-from edge_bench.core.spec import Gate, ModelCard, Report, SetManifest
+from edge_bench.core.spec import ModelCard, Report, SetManifest
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin, compare, fingerprint_path, read_fingerprint
 from edge_bench.files.onnx_file import CARD_KEY, model_card, read_onnx

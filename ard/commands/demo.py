@@ -20,8 +20,9 @@ from ard.learning.learn import Learned, learn
 from ard.learning.teacher import Teacher, load_teacher
 from ard.methods.base import LossOptions
 from edge_bench.core.errors import InputError
+from edge_bench.core.gate import Gate
 from edge_bench.core.progress import Monitor
-from edge_bench.core.spec import Gate, Report
+from edge_bench.core.spec import Report
 from edge_bench.files.report_file import read_report
 from edge_bench.files.store import atomic_directory
 from edge_bench.policy.gate import check

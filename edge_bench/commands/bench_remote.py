@@ -22,7 +22,8 @@ from edge_bench.core.errors import (
     CapabilityError,
     os_sentence,
 )
-from edge_bench.core.spec import Gate, Report
+from edge_bench.core.gate import Gate
+from edge_bench.core.spec import Report
 from edge_bench.files.external_data import model_files
 from edge_bench.files.store import identity, refuse_existing_file
 from edge_bench.files.unpack import Unpacked

@@ -26,7 +26,7 @@ from edge_bench.core.errors import (
 )
 
 if TYPE_CHECKING:
-    from edge_bench.core.spec import Violation
+    from edge_bench.core.gate import Violation
 
 
 @dataclass(frozen=True, kw_only=True)

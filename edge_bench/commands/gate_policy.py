@@ -60,7 +60,7 @@ def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
     Raises:
         InputError: nothing to check, or a condition that says nothing.
     """
-    from edge_bench.core.spec import Gate
+    from edge_bench.core.gate import Gate
     from edge_bench.policy.condition import UNDOUBTED, Condition, parse_condition
     from edge_bench.policy.gate import conditions_of
     from edge_bench.policy.policy_file import Policy, check_conditions, read_policy

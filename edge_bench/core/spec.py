@@ -16,6 +16,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.ranges import at_least
 from edge_bench.core.series import Telemetry, series_array
+from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.core.version import __version__
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -325,84 +326,6 @@ class FingerprintResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measurement:
-    """Raw timings: one entry of `latency_ns` per call of `batch_size` images, unclipped.
-
-    Attributes:
-        first_ns: the very first call, kept apart.
-        warmup_runs: calls that were dropped next.
-        settled: had latency settled by then? None where that was not looked at.
-        background_cores: mean number of cores that other processes kept busy while it was timed;
-            None where that could not be told.
-    """
-
-    batch_size: int
-    warmup_runs: int
-    first_ns: int
-    latency_ns: tuple[int, ...]
-    settled: bool | None = None
-    background_cores: float | None = None
-
-    def __post_init__(self) -> None:
-        others = {"warmup_runs": self.warmup_runs, "background_cores": self.background_cores}
-        at_least(0, "measurement", others)
-        if self.batch_size < 1 or not self.latency_ns:
-            raise InputError(
-                "measurement: expected a batch size of 1 or more and one or more timings, came "
-                f"batch size {self.batch_size} and {len(self.latency_ns)} timings"
-            )
-        # Of the machine's clock, or of a file: neither gives a latency, nor a throughput.
-        if (least := min(self.first_ns, *self.latency_ns)) < 0:
-            raise InputError(
-                f"measurement: expected timings of 0 ns or more, came {least} ns: the clock went "
-                "back while it was timed"
-            )
-        if not any(self.latency_ns):
-            raise InputError(
-                f"measurement: expected timings above 0 ns, came {len(self.latency_ns)} of 0 ns: "
-                "the clock stood still while it was timed"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepPoint:
-    """One setting of a sweep and its timing; None where the sweep left it as it was.
-
-    Attributes:
-        threads: of the runtime.
-        cores: numbers of the cores that the process was held to.
-        timed: calls of `timed.batch_size` images.
-    """
-
-    threads: int | None
-    cores: tuple[int, ...] | None
-    timed: Measurement
-
-
-@dataclass(frozen=True, kw_only=True)
-class Soak:
-    """One image a call, call after call, for a long time.
-
-    Attributes:
-        minutes: what was asked for.
-        latency_ns: every call in order, as a series of `samples`: hours of them stay small.
-        background_cores: as in Measurement.
-    """
-
-    minutes: float
-    latency_ns: str
-    background_cores: float | None = None
-
-    def __post_init__(self) -> None:
-        samples = series_array(self.latency_ns)
-        if samples.min() < 0 or not samples.any():
-            raise InputError(
-                "soak: expected latencies of 0 ns or more, not all 0: the clock went back or stood "
-                "still while it was timed"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class Answers:
     """What the artefact said of each image, as series (see `series`) of N numbers.
 
@@ -535,40 +458,3 @@ class Report:
                     f"report: expected masks of one length, came {len(self.clean_mask or '')} "
                     f"clean images and {len(found.mask)} in {found.name}"
                 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gate:
-    """Conditions on a report; None or False means not asked.
-
-    Fractions, milliseconds, bytes, millijoules an image.
-    """
-
-    min_clean_accuracy: float | None = None
-    min_robust_accuracy: float | None = None
-    max_latency_p95_ms: float | None = None
-    max_size_bytes: int | None = None
-    max_robust_drop: float | None = None
-    max_energy_mj: float | None = None
-    no_throttling: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("min_clean_accuracy", "min_robust_accuracy", "max_robust_drop"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                option = "--" + name.replace("_", "-")
-                raise InputError(
-                    f"{option} {value:g}: expected a fraction from 0 to 1 (0.45 for 45 percent)"
-                )
-        for name in ("max_latency_p95_ms", "max_size_bytes", "max_energy_mj"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < inf:
-                raise InputError(f"--{name.replace('_', '-')} {value:g}: expected a value above 0")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Violation:
-    """One condition that a report does not meet, and the sentence that says so."""
-
-    condition: str
-    sentence: str

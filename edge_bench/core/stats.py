@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from edge_bench.core.spec import Measurement
+from edge_bench.core.timings import Measurement
 
 MANY = 500
 """Above this many values, exact sums of binomials cost more than they tell."""

@@ -26,8 +26,8 @@ from typing import ClassVar
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format
+from edge_bench.core.gate import Gate
 from edge_bench.core.progress import ProgressCallback, no_progress
-from edge_bench.core.spec import Gate
 from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint

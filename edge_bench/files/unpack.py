@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bench.core.errors import ArdxError, CapabilityError, InputError, first_line
+from edge_bench.core.gate import Gate
 from edge_bench.core.parse import json_of
-from edge_bench.core.spec import Gate
 from edge_bench.files.bundle import (
     BASELINE,
     BLOCK,

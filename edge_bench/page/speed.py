@@ -20,8 +20,9 @@ from edge_bench.core.series import (
     decode_series,
     series_array,
 )
-from edge_bench.core.spec import Measurement, Report
+from edge_bench.core.spec import Report
 from edge_bench.core.stats import percentile_ms
+from edge_bench.core.timings import Measurement
 from edge_bench.page.charts import Line, histogram, lines
 from edge_bench.page.facts import PERCENTILES, latency
 from edge_bench.page.parts import Figure, Row, Section, Table, number, shown

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from edge_bench.core.errors import InconclusiveError, InputError, first_line
+from edge_bench.core.gate import Gate, Violation
 from edge_bench.core.parse import toml_of
-from edge_bench.core.spec import Gate, Report, Violation
+from edge_bench.core.spec import Report
 from edge_bench.files.store import TEXT, require_file
 from edge_bench.policy.baseline import baseline_of
 from edge_bench.policy.condition import AT_LEAST, AT_MOST, DROP, UNTHROTTLED, VALUE, Condition

@@ -9,7 +9,8 @@ from typing import Any
 
 from edge_bench.core.errors import InconclusiveError
 from edge_bench.core.series import CLOCK, POWER, TEMPERATURE, Telemetry, decode_series
-from edge_bench.core.spec import Measurement, Report
+from edge_bench.core.spec import Report
+from edge_bench.core.timings import Measurement
 from edge_bench.telemetry.energy import Energy, energy_per_image
 from edge_bench.telemetry.throttling import throttling
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edge_bench.core.metrics import accuracy, worst_case_mask
-from edge_bench.core.spec import FingerprintResult, Measurement, Report, SetResult, Soak, SweepPoint
+from edge_bench.core.spec import FingerprintResult, Report, SetResult
 from edge_bench.core.stats import early_stopping_floor, percentile_ms, wilson_interval
+from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.files.fingerprint import differs
 from edge_bench.options.setting import cores_text
 from edge_bench.report.device_summary import device_figures

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from edge_bench.core.errors import InconclusiveError
 from edge_bench.core.series import POWER, Phase, Samples, Telemetry, decode_series
-from edge_bench.core.spec import Measurement
+from edge_bench.core.timings import Measurement
 
 LEAST_SAMPLES = 5
 LONGEST_GAP = 5.0

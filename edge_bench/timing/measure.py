@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from statistics import median_low
 from time import perf_counter_ns
 
-from edge_bench.core.spec import Measurement
+from edge_bench.core.timings import Measurement
 from edge_bench.timing.background import Background
 
 WINDOW, WINDOW_NS = 5, 10_000_000

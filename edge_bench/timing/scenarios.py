@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_bench.backends.base import Backend
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback
-from edge_bench.core.spec import Measurement, Soak
+from edge_bench.core.timings import Measurement, Soak
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.inference import batch_to_time

@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.series import encode_series, series_array
-from edge_bench.core.spec import Soak
+from edge_bench.core.timings import Soak
 from edge_bench.timing.background import Background
 
 PARTS = 10

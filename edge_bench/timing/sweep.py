@@ -12,7 +12,7 @@ from edge_bench.backends import BACKENDS, open_backend
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.own_process import own_process
 from edge_bench.core.progress import ProgressCallback
-from edge_bench.core.spec import SweepPoint
+from edge_bench.core.timings import SweepPoint
 from edge_bench.files.sets import AdversarialSet, open_sets
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.setting import Setting, cores_text

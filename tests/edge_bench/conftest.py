@@ -26,12 +26,12 @@ from edge_bench.core.spec import (
     AttackSpec,
     BackendInfo,
     DeviceProfile,
-    Measurement,
     ModelCard,
     Report,
     SetManifest,
     SetResult,
 )
+from edge_bench.core.timings import Measurement
 from edge_bench.files.sets import ARRAYS, MANIFEST, AdversarialSet, open_set
 from edge_bench.files.store import sha256_file, write_json
 from edge_bench.options.bench import BenchOptions

@@ -18,7 +18,8 @@ from ard.evaluation.record import EvaluationRecord
 from ard.learning.run_state import CHECKPOINT_FORMAT
 from edge_bench.backends.engine_cache import EngineRecord
 from edge_bench.core.formats import KEY, WRITER, Format
-from edge_bench.core.spec import Gate, ModelCard, Report, SetManifest
+from edge_bench.core.gate import Gate
+from edge_bench.core.spec import ModelCard, Report, SetManifest
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin
 from edge_bench.files.set_writer import SetProgress

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import AttackSpec, Gate, Measurement, ModelCard, Report, parse_epsilon
+from edge_bench.core.gate import Gate
+from edge_bench.core.spec import AttackSpec, ModelCard, Report, parse_epsilon
+from edge_bench.core.timings import Measurement
 
 
 @pytest.mark.parametrize(

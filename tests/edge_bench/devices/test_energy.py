@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_bench.core.errors import InconclusiveError
 from edge_bench.core.series import POWER, Phase, Samples, Series, Telemetry, encode_series
-from edge_bench.core.spec import Measurement
+from edge_bench.core.timings import Measurement
 from edge_bench.telemetry.energy import Energy, energy_per_image
 
 SECOND = 1_000_000

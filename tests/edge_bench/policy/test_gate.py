@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import binomtest
 
 from edge_bench.core.errors import InconclusiveError, InputError
-from edge_bench.core.spec import Gate, Report
+from edge_bench.core.gate import Gate
+from edge_bench.core.spec import Report
 from edge_bench.policy.gate import check, read_conditions
 
 MakeReport = Callable[..., Report]

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import Gate, Report
+from edge_bench.core.gate import Gate
+from edge_bench.core.spec import Report
 from edge_bench.files.bundle import pack
 from edge_bench.files.store import read_json
 from edge_bench.remote.fleet import HEADER, outputs, row

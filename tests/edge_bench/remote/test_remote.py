@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import CapabilityError
+from edge_bench.core.gate import Gate
 from edge_bench.core.progress import no_progress
-from edge_bench.core.spec import Gate, Report
+from edge_bench.core.spec import Report
 from edge_bench.files.bundle import pack
 from edge_bench.files.store import read_json, sha256_file
 from edge_bench.files.unpack import Unpacked

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
+from edge_bench.core.gate import Gate
 from edge_bench.core.metrics import decode_mask, encode_mask, worst_case_mask
-from edge_bench.core.spec import AttackSpec, Gate, Report
+from edge_bench.core.spec import AttackSpec, Report
 from edge_bench.files.sets import AdversarialSet, open_set
 from edge_bench.files.store import read_json, sha256_file, write_json
 from edge_bench.options.bench import BenchOptions

@@ -10,7 +10,7 @@ import pytest
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import no_progress
 from edge_bench.core.series import decode_series, encode_series, series_array
-from edge_bench.core.spec import Soak
+from edge_bench.core.timings import Soak
 from edge_bench.timing.soak import PARTS, drift, soak
 
 MS = 1_000_000

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edge_bench.core.series import EVENTS, Samples, Series, Telemetry, encode_series
-from edge_bench.core.spec import Report, Soak
+from edge_bench.core.spec import Report
+from edge_bench.core.timings import Soak
 from edge_bench.timing.stability import stabilities
 
 MakeReport = Callable[..., Report]
