@@ -12,13 +12,8 @@ import pytest
 import torch
 
 from ard.commands import flags as options
-from ard.commands.learn import (
-    DISTILL_DEFAULTS,
-    QAT_DEFAULTS,
-    TEACH_DEFAULTS,
-    DistillFlags,
-    TeachFlags,
-)
+from ard.commands.learn import DISTILL_DEFAULTS, QAT_DEFAULTS, TEACH_DEFAULTS
+from ard.commands.learn_flags import DistillFlags, TeachFlags
 from ard.learning.config import TrainConfig
 from ard.learning.recipes import (
     build_config,
