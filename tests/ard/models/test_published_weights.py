@@ -1,0 +1,25 @@
+"""The weights that come with the repository are what their page says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ard.models.weight_files import load_model
+from edge_bench.files.store import sha256_file
+
+WEIGHTS = Path(__file__).parents[3] / "weights"
+
+
+def test_every_file_has_its_line_and_its_hash_and_loads() -> None:
+    page = (WEIGHTS / "README.md").read_text(encoding="utf-8")
+    files = sorted(WEIGHTS.glob("*.safetensors"))
+    assert files
+    for path in files:
+        assert f"`{path.name}`" in page
+        assert sha256_file(path) in page
+        model, card = load_model(path)
+        assert (card.dataset, card.classes, card.class_names is not None) == ("cifar10", 10, True)
+        with torch.no_grad():
+            assert model.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
