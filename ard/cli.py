@@ -13,7 +13,7 @@ from ard.commands import adopt, attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
 from edge_bench.commands import attest as evidence
 from edge_bench.commands import bench, bundle, compare, engine, gate, init, report, trend
-from edge_bench.commands.console import Stages, print_json, print_table, progress
+from edge_bench.commands.console import Stages, print_json, print_table, progress, put, say
 from edge_bench.core.version import __version__
 
 app = typer.Typer(
@@ -34,7 +34,7 @@ def root(
 ) -> None:
     """Handle the options that belong to no stage."""
     if version:
-        print(f"ardx {__version__}")
+        say(f"ardx {__version__}")
         raise typer.Exit
 
 
@@ -58,11 +58,11 @@ def demo(
         print_json(result.as_json())
         return
     print_table(f"{dataset}, L-inf {result.epsilon:g}", HEADER, table_rows(result))
-    print(result.footnote)
+    put(result.footnote)
     for sentence in result.gate_sentences:
-        print(f"gate: {sentence}")
-    print("gate: failed" if result.gate_sentences else "gate: passed")
-    print(f"files: {out}/ (weights, student.onnx, student-int8.onnx, sets/, reports/)")
+        say(f"gate: {sentence}")
+    say("gate: failed" if result.gate_sentences else "gate: passed")
+    say(f"files: {out}/ (weights, student.onnx, student-int8.onnx, sets/, reports/)")
 
 
 def doctor(json_summary: o.Json = False) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ard.commands import flags as o
 from ard.data.registry import KNOWN
-from edge_bench.commands.console import print_json, warn
+from edge_bench.commands.console import print_json, say, warn
 
 if TYPE_CHECKING:
     from ard.learning.adopt import Adopted
@@ -89,7 +89,7 @@ def _print(adopted: Adopted, json_summary: bool) -> None:
         )
         return
     card = adopted.card
-    print(
+    say(
         f"{adopted.weights}: {card.architecture} of {card.classes} classes on "
         f"{'x'.join(map(str, card.input_shape))} images; clean accuracy "
         f"{100 * adopted.clean_accuracy:.1f} % of {adopted.images:,} test images of {card.dataset}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,7 @@ import typer
 
 from ard.attacks.registry import KNOWN
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, progress, warn
+from edge_bench.commands.console import print_json, progress, say, say_aside, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
@@ -222,7 +221,7 @@ def _print_transfer(out: Path, victim: Victim, device: str) -> None:
     from ard.crafting.craft import judge_set
 
     kept = judge_set(victim.module, out, device)
-    print(f"{victim.path.name} keeps {100 * kept:.1f} % on them", file=sys.stderr)
+    say_aside(f"{victim.path.name} keeps {100 * kept:.1f} % on them")
 
 
 def _print_set(out: Path, model: Path, json_summary: bool) -> None:
@@ -246,7 +245,7 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
         )
         return
     budget = o.render_budget(manifest.attack.epsilon, manifest.attack.norm)
-    print(
+    say(
         f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; "
         f"{model.name} keeps {100 * robust:.1f} % on them"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, progress
+from edge_bench.commands.console import print_json, print_table, progress, put, say
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -296,8 +296,8 @@ def _print_budget(outcome: Outcome) -> None:
         rows = tradeoff.report_rows(outcome)
         print_table("on the images that did not decide", tradeoff.REPORT_HEADER, rows)
     for note in tradeoff.notes(outcome):
-        print(note)
-    print()
+        say(note)
+    put("")
 
 
 def _print_parities(title: str, parities: list[Parity]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from edge_bench.backends.registry import BACKENDS
 from edge_bench.commands.bench_flags import floats_of
-from edge_bench.commands.console import warn
+from edge_bench.commands.console import say_aside, warn
 from edge_bench.commands.flags import Force as Force
 from edge_bench.commands.flags import Json as Json
 from edge_bench.commands.flags import command as command
@@ -219,7 +218,7 @@ def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
 def tell_skipped(line: str) -> None:
     """Say which files of a folder were passed over, if any."""
     if line:
-        print(line, file=sys.stderr)
+        say_aside(line)
 
 
 def render_budget(epsilon: float, norm: str) -> str:
@@ -281,5 +280,5 @@ def target_of(name: str | None, root: Path | None = None) -> str:
             )
         return name or DEFAULT_TARGET
     found, seen = target_here(root)
-    print(f"--target auto: {found} ({seen}; {target_named(found).why})", file=sys.stderr)
+    say_aside(f"--target auto: {found} ({seen}; {target_named(found).why})")
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ard.commands import flags as o
 from ard.commands.learn_flags import DistillFlags, LearningFlags, TeachFlags
 from edge_bench.commands.bench_flags import floats_of
-from edge_bench.commands.console import print_json, progress, warn
+from edge_bench.commands.console import print_json, progress, say, warn
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
 
@@ -253,7 +253,7 @@ def _measured(
     found = world.from_first(lambda: asdict(measure(teacher, data, torch_device)))
     if world.leads:
         if not flags.json_summary:
-            print(
+            say(
                 f"{name.replace('_', ' ')}: clean accuracy {100 * found['clean_accuracy']:.1f} % "
                 f"on {found['images']:,} held-out training images"
             )
@@ -279,7 +279,7 @@ def _print_learned(
             }
         )
         return
-    print(
+    say(
         f"{learned.weights}: {config.architecture} by {config.method}"
         f"{f' as INT8 for {config.qat}' if config.qat else ''}, best of {config.epochs} "
         f"epochs at {found.epoch}; held-out training images: clean "
@@ -301,4 +301,4 @@ def recipes(json_summary: o.Json = False) -> None:
         return
     width = max(map(len, tables), default=0)
     for name, table in tables.items():
-        print(f"{name:{width}}  {table.get('description', '')}".rstrip())
+        say(f"{name:{width}}  {table.get('description', '')}".rstrip())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, warn
+from edge_bench.commands.console import print_json, print_table, say, warn
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def teachers(
     for page in pages:
         print_table(page, HEADER, _rows(listed, page))
     for epsilon in sorted({teacher.epsilon for teacher in listed} - {BUDGET}):
-        print(f"*: at L-inf {epsilon} instead of {BUDGET}")
+        say(f"*: at L-inf {epsilon} instead of {BUDGET}")
 
 
 def _rows(listed: list[KnownTeacher], page: str) -> list[list[str]]:
@@ -106,8 +106,9 @@ def _check(
             }
         )
         return
-    print(
+    say(
         f"{file}: loads as {teacher.name} ({teacher.dataset}, {teacher.architecture}, "
-        f"{parameters:,} parameters)\nsha256 {sha256}, "
-        + ("as published" if compared else "to be compared by you: no published one is known")
+        f"{parameters:,} parameters)"
     )
+    known = "as published" if compared else "to be compared by you: no published one is known"
+    say(f"sha256 {sha256}, {known}")

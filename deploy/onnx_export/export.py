@@ -17,7 +17,7 @@ from torch import nn
 from deploy.lowering.graph import INPUT, OUTPUT
 from deploy.lowering.pixels import read_levels
 from deploy.lowering.tidy import clean
-from deploy.onnx_export.refusal import refusal
+from deploy.onnx_export.refusal import first_cause, refusal
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.core.version import __version__
@@ -63,6 +63,8 @@ def export_fp32(
             )
         except Exception as error:
             # It raises a dozen unrelated types, of its own and of what runs inside of the network.
+            if isinstance(first := first_cause(error), OSError):
+                raise first from None  # The disk, not a layer.
             raise InputError(refusal(model, example, error, OPSET)) from None
     graph = onnx.load(path)
     if levels:

@@ -70,8 +70,13 @@ def _failing(
             yield path, child, error
 
 
-def _told(error: BaseException) -> str:
+def first_cause(error: BaseException) -> BaseException:
     """What was wrong at first: the exporter wraps it in pages of its own."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {first_line(error)}"
+    return error
+
+
+def _told(error: BaseException) -> str:
+    first = first_cause(error)
+    return f"{type(first).__name__}: {first_line(first)}"
