@@ -35,7 +35,7 @@ class Clock:
 
     def minutes_left(self) -> float:
         """From now on."""
-        return (self.end - time.monotonic()) / 60
+        return max(0.0, self.end - time.monotonic()) / 60
 
 
 def main(

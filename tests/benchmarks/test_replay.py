@@ -10,5 +10,6 @@ def test_a_hundred_times_the_images_take_their_masks_more_memory() -> None:
     channels, height, width = SHAPE
     peaks = [measure(samples)["ended"][0] for samples in (few, many)]
     grown = peaks[1] - peaks[0]
-    assert grown < 20 * many
-    assert 20 * many < 0.2 * channels * height * width * many, "an array in memory would show"
+    # Six bytes an image of what the artefact said, and the same as text in the report.
+    assert grown < 50 * many
+    assert 50 * many < 0.3 * channels * height * width * many, "an array in memory would show"

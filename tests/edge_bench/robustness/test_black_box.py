@@ -241,7 +241,8 @@ def test_sets_of_two_budgets_ask_for_one(
     make_model: MakeModel, weak: AdversarialSet, quick: Quick
 ) -> None:
     spec = replace(weak.manifest.attack, epsilon=16 / 255)
-    sets = [weak, replace(weak, manifest=replace(weak.manifest, attack=spec))]
+    wider = replace(weak, path=weak.path.with_name("wider"))
+    sets = [weak, replace(wider, manifest=replace(weak.manifest, attack=spec))]
     with pytest.raises(InputError, match="one epsilon to take it from, came 6/255, 16/255; give"):
         run(make_model(), sets, quick(), square=square(epsilon=None))
     assert len(run(make_model(), sets, quick(), square=square()).sets) == 3
