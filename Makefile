@@ -36,4 +36,4 @@ docs: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv demo .aarch64 docs/_build
+	rm -rf .venv demo .aarch64 .gpu docs/_build

@@ -79,6 +79,8 @@ def why_not(
         with torch.random.fork_rng(devices=[]), torch.no_grad():
             logits = model(torch.zeros(batch_size, *image_shape, device=device))
     except _unfit(architecture) as error:
+        if isinstance(error, InputError) and not isinstance(error, SizeError):
+            raise  # No such network at all, whatever the images.
         return first_line(error).removeprefix(f"architecture {architecture}: ")
     if not isinstance(logits, Tensor):
         return f"it gives a {type(logits).__name__}, expected a tensor of logits"

@@ -11,9 +11,27 @@ import typer
 from edge_bench.commands.console import print_json, print_table, put, say
 from edge_bench.commands.flags import Json, command
 from edge_bench.core.errors import InputError
+from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
 
 if TYPE_CHECKING:
     from edge_bench.compare.reports import Change
+
+
+@dataclass(frozen=True, kw_only=True)
+class MarginFlags:
+    """What counts as no change, for `compare` and `trend`."""
+
+    margin: Annotated[
+        float, typer.Option(help="Change of accuracy that counts as none, a fraction.")
+    ] = MARGIN
+    latency_margin: Annotated[
+        float, typer.Option(help="Relative change of latency that counts as none, a fraction.")
+    ] = LATENCY_MARGIN
+
+    def __post_init__(self) -> None:
+        for name, value in (("margin", self.margin), ("latency-margin", self.latency_margin)):
+            if not 0 < value < 1:
+                raise InputError(f"--{name} {value:g}: expected a fraction between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +40,7 @@ class CompareFlags:
 
     base: Annotated[Path, typer.Argument(help="Report written by bench, before.")]
     new: Annotated[Path, typer.Argument(help="Report written by bench, after.")]
-    margin: Annotated[
-        float, typer.Option(help="Difference of accuracies that counts as none, a fraction.")
-    ] = 0.01
-    latency_margin: Annotated[
-        float, typer.Option(help="Relative difference of latencies that counts as none.")
-    ] = 0.05
+    counts: MarginFlags
     md: Annotated[Path | None, typer.Option(help="Write it in Markdown here; - for stdout.")] = None
     json_summary: Json = False
 
@@ -42,13 +55,8 @@ def run_compare(flags: CompareFlags) -> None:
     from edge_bench.files.report_file import read_report
     from edge_bench.files.store import atomic_file
 
-    for option, value in (("margin", flags.margin), ("latency-margin", flags.latency_margin)):
-        if not 0 < value < 1:
-            raise InputError(
-                f"--{option} {value:g}: expected a fraction above 0 and below 1, such as 0.01"
-            )
     reports = read_report(flags.base), read_report(flags.new)
-    change = compare_reports(*reports, flags.margin, flags.latency_margin)
+    change = compare_reports(*reports, flags.counts.margin, flags.counts.latency_margin)
     if flags.md is not None and flags.md != Path("-"):
         with atomic_file(flags.md, force=True) as partial:
             partial.write_text(as_markdown(change), encoding="utf-8")

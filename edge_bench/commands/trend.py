@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edge_bench.commands.compare import MarginFlags
 from edge_bench.commands.console import print_json, print_table, put, say
 from edge_bench.commands.flags import Force, Json, command
 
@@ -26,12 +27,7 @@ class TrendFlags:
     md: Annotated[
         Path | None, typer.Option(help="Write the tables in Markdown here; - for stdout.")
     ] = None
-    margin: Annotated[
-        float, typer.Option(help="Change of accuracy that counts as none, a fraction.")
-    ] = 0.01
-    latency_margin: Annotated[
-        float, typer.Option(help="Relative change of latency that counts as none, a fraction.")
-    ] = 0.05
+    counts: MarginFlags
     force: Force = False
     json_summary: Json = False
 
@@ -43,18 +39,16 @@ def run_trend(flags: TrendFlags) -> None:
 
     Example: ardx trend history/ --html trend.html
     """
-    from edge_bench.core.errors import InputError
     from edge_bench.files.store import refuse_existing_file
     from edge_bench.history.series import read_history, series_of
     from edge_bench.history.told import HEADER, as_json, as_markdown, rows, sentence
 
-    for option, margin in (("--margin", flags.margin), ("--latency-margin", flags.latency_margin)):
-        if not 0 < margin < 1:
-            raise InputError(f"{option} {margin:g}: expected a fraction between 0 and 1")
     for path in (flags.html, flags.svg, None if flags.md == Path("-") else flags.md):
         if path is not None:
             refuse_existing_file(path, flags.force)
-    history = series_of(read_history(flags.folder), flags.margin, flags.latency_margin)
+    history = series_of(
+        read_history(flags.folder), flags.counts.margin, flags.counts.latency_margin
+    )
     if flags.html is not None:
         from edge_bench.history.page import as_html
 

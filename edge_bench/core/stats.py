@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from math import comb, erfc, sqrt
+from math import comb, erfc, exp, lgamma, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -13,6 +13,8 @@ from edge_bench.core.timings import Measurement
 
 MANY = 500
 """Above this many values, exact sums of binomials cost more than they tell."""
+
+EPSILON = 1e-17
 
 
 def wilson_interval(successes: int, trials: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -35,14 +37,29 @@ def mcnemar_p_value(only_first: int, only_second: int) -> float:
     """Two-sided exact McNemar test (McNemar 1947) from the two counts of discordant samples.
 
     `only_first` samples are right under the first model alone, `only_second` under the second
-    alone; under the null hypothesis either is Binomial(sum, 1/2).
+    alone; under the null hypothesis either is Binomial(sum, 1/2). Summed in whole numbers up to
+    MANY discordant samples, in floats above, where a factorial's digits would take minutes.
     """
     discordant = only_first + only_second
     if discordant == 0:
         return 1.0
-    tail = sum(islice(_binomials(discordant), min(only_first, only_second) + 1))
-    # Whole numbers until the last division: a float 2**-n underflows beyond n = 1074.
+    most = min(only_first, only_second)
+    if discordant > MANY:
+        return min(1.0, 2 * _lower_tail(most, discordant))
+    tail = sum(islice(_binomials(discordant), most + 1))
     return min(1.0, 2 * tail / (1 << discordant))
+
+
+def _lower_tail(most: int, n: int) -> float:
+    """P[Binomial(n, 1/2) <= most], the largest term first and until no further one counts."""
+    log_term = lgamma(n + 1) - lgamma(most + 1) - lgamma(n - most + 1) - n * log(2)
+    total = part = 1.0
+    for i in range(most, 0, -1):
+        part *= i / (n - i + 1)
+        total += part
+        if part < total * EPSILON:
+            break
+    return exp(log_term) * total
 
 
 def _binomials(n: int) -> Iterator[int]:

@@ -15,9 +15,9 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from edge_bench.core.errors import InputError
+from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import KEY, Format
-from edge_bench.core.parse import LEAST, MOST, json_of
+from edge_bench.core.parse import LEAST, MOST, json_of, toml_of
 
 T = TypeVar("T")
 
@@ -248,6 +248,21 @@ def parsed_json(path: Path, what: str) -> Any:
         return json_of(path.read_text(encoding=TEXT))
     except ValueError as error:
         raise InputError(f"{path}: expected {what} as JSON, but {error}; make it again") from None
+
+
+def parsed_toml(path: Path, what: str, example: str) -> dict[str, Any]:
+    """What a TOML file that people wrote holds; `example` is a line of such a file.
+
+    Raises:
+        InputError: missing, or no TOML.
+    """
+    require_file(path, what)
+    try:
+        return toml_of(path.read_text(encoding=TEXT))
+    except ValueError as error:
+        raise InputError(
+            f"{path}: expected TOML, but {first_line(error)}; write lines such as {example}"
+        ) from None
 
 
 def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:

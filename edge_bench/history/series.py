@@ -24,10 +24,11 @@ from edge_bench.compare.accuracies import (
     AccuracyChange,
 )
 from edge_bench.compare.latencies import LatencyChange
-from edge_bench.compare.reports import LATENCY_MARGIN, MARGIN, compare_reports
+from edge_bench.compare.reports import compare_reports
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import read_report
+from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
 
 REAL = (BETTER, WORSE)
 T = TypeVar("T", AccuracyChange, LatencyChange)

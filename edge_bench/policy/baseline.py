@@ -21,6 +21,7 @@ from edge_bench.files.store import TEXT, read_json, require_file
 from edge_bench.policy.condition import PERFORMANCE
 from edge_bench.policy.measured import measured
 
+ROUNDED = 1e-6
 WHAT = "a report of ardx bench, or a baseline made of one"
 
 
@@ -77,9 +78,18 @@ class Baseline:
         fractions("baseline", {"clean_accuracy": self.clean_accuracy})
         if len({s.name for s in self.sets}) < len(self.sets):
             raise InputError("baseline: expected sets of different names, came one name twice")
-        packed = [s.right for s in self.sets] + ([] if self.right is None else [self.right])
-        for text in packed:
-            unpacked(text, self.samples)
+        told = {s.name: (s.accuracy, s.right) for s in self.sets}
+        if self.right is not None:
+            told["the clean images"] = (self.clean_accuracy or 0.0, self.right)
+        for name, (accuracy, right) in told.items():
+            # A figure that people review in place of bits must be that of the bits.
+            found = float(unpacked(right, self.samples).mean())
+            if abs(found - accuracy) > ROUNDED:
+                raise InputError(
+                    f"baseline: expected the accuracy of {name} to be that of its bits, "
+                    f"{found:.6g}, came {accuracy:.6g}: it was edited; write it anew with "
+                    "--update-baseline"
+                )
 
     @property
     def clean_mask(self) -> BoolArray | None:

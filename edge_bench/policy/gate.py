@@ -6,11 +6,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from edge_bench.core.errors import InconclusiveError, InputError, first_line
+from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.gate import Gate, Violation
-from edge_bench.core.parse import toml_of
 from edge_bench.core.spec import Report
-from edge_bench.files.store import TEXT, require_file
+from edge_bench.files.store import parsed_toml
 from edge_bench.policy.baseline import baseline_of
 from edge_bench.policy.condition import AT_LEAST, AT_MOST, DROP, UNTHROTTLED, VALUE, Condition
 from edge_bench.policy.evaluate import Circumstances, evaluate
@@ -26,14 +25,8 @@ def read_conditions(path: Path | None, options: dict[str, Any]) -> Gate:
     """
     given: dict[str, Any] = {}
     if path is not None:
-        require_file(path, "a TOML file of gate conditions")
-        try:
-            given = toml_of(path.read_text(encoding=TEXT))
-        except ValueError as error:
-            raise InputError(
-                f"{path}: expected TOML, but {first_line(error)}; write lines such as "
-                "min_robust_accuracy = 0.45"
-            ) from None
+        what, example = "a TOML file of gate conditions", "min_robust_accuracy = 0.45"
+        given = parsed_toml(path, what, example)
     known = {f.name for f in fields(Gate)}
     for name, value in given.items():
         if name not in known:

@@ -9,10 +9,9 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from edge_bench.core.errors import InputError, first_line
-from edge_bench.core.parse import toml_of
+from edge_bench.core.errors import InputError
 from edge_bench.devices import DEVICES
-from edge_bench.files.store import TEXT, require_file
+from edge_bench.files.store import parsed_toml
 from edge_bench.policy.condition import AT_LEAST, Condition, parse_condition
 from edge_bench.policy.outcome import TIERS
 
@@ -72,14 +71,7 @@ def read_policy(path: Path) -> Policy:
     Raises:
         InputError: no TOML, an unknown name, a value of another kind, or a contradiction.
     """
-    require_file(path, "a policy")
-    try:
-        given = toml_of(path.read_text(encoding=TEXT))
-    except ValueError as error:
-        raise InputError(
-            f"{path}: expected TOML, but {first_line(error)}; write lines such as "
-            'critical = ["worst_case >= 0.45"]'
-        ) from None
+    given = parsed_toml(path, "a policy", 'critical = ["worst_case >= 0.45"]')
     _check_fields(given, path)
     conditions = tuple(
         parse_condition(text, tier, f"{path}: {tier}")

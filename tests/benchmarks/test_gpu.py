@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -72,12 +73,14 @@ def test_a_step_that_has_no_time_left_is_said_and_not_begun(tmp_path: Path) -> N
     assert all(line["skipped"].startswith("0.0 of ") for line in found)
 
 
-def test_a_step_is_stopped_when_time_is_up(tmp_path: Path) -> None:
+def test_a_step_is_stopped_when_time_is_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STEPS, "crafting", replace(STEPS["crafting"], least_minutes=0.0))
     lines = tmp_path / "gpu.jsonl"
     # A second does for no step's imports.
     main(dry_run=True, minutes=1 / 60, lines=lines, work=tmp_path, only=["crafting"])
     (found,) = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    assert found.get("stopped") is True or "skipped" in found
+    assert found["stopped"] is True
+    assert 1 <= found["seconds"] < 10
 
 
 def test_what_it_needs_is_said(tmp_path: Path) -> None:

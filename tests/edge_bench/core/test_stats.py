@@ -150,6 +150,15 @@ def test_mcnemar_is_scipy_s_on_a_thousand_cases_and_statsmodels_too() -> None:
         assert mcnemar_p_value(int(lost), int(won)) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("lost", "won"),
+    [(250, 251), (200, 400), (1, 900), (0, 600), (5000, 5300), (224_000, 226_000), (100, 100_000)],
+)
+def test_mcnemar_of_many_is_scipy_s_too(lost: int, won: int) -> None:
+    expected = binomtest(lost, lost + won).pvalue
+    assert mcnemar_p_value(lost, won) == pytest.approx(expected, rel=1e-7, abs=1e-300)
+
+
 @pytest.mark.parametrize("quantile", [0.5, 0.95, 0.99])
 @pytest.mark.parametrize("count", [20, 130, 662, 5000])
 def test_the_interval_of_a_quantile_is_made_of_scipy_s_binomial(

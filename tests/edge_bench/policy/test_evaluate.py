@@ -273,6 +273,14 @@ def test_a_spoilt_baseline_is_refused(report: Report, change: dict[str, object])
         replace(values, **change)  # type: ignore[arg-type]
 
 
+def test_a_baseline_whose_figures_were_edited_is_refused(report: Report) -> None:
+    values = baseline_of(report)
+    with pytest.raises(InputError, match=r"of the clean images to be that of its bits, 0\.9, came"):
+        replace(values, clean_accuracy=0.8)
+    with pytest.raises(InputError, match=r"of pgd to be that of its bits, 0\.504, came"):
+        replace(values, sets=(replace(values.sets[0], accuracy=0.4),))
+
+
 def test_what_broke_is_told_by_index_and_class(report: Report) -> None:
     found = broken(changed(report, 3), baseline_of(report))
     assert found is not None
