@@ -63,6 +63,7 @@ class AttackFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     seed: o.Seed = 0
     force: o.Force = False
@@ -104,6 +105,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     beside: dict[str, object] = {
         "--images": flags.images,
         "--image-size": flags.image_size if flags.dataset is None else None,
+        "--resize": flags.resize if flags.dataset is None else None,
         "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
         "--from": flags.source,
@@ -132,17 +134,19 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
 
 def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
     """The test images of --dataset, or of the model's own."""
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import dataset_of
     from ard.data.sources import SplitSource
     from ard.data.splits import take_limit
 
-    data = load_dataset(
-        flags.dataset or victim.card.dataset,
+    data = dataset_of(
+        flags.model,
+        victim.card,
+        flags.dataset,
         flags.data_dir,
         download=flags.download,
         image_size=flags.image_size,
+        resize=flags.resize,
     )
-    data = matched(flags.model, victim.card, data)
     o.tell_skipped(data.skipped)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
@@ -176,7 +180,11 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
             f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset}
         )
         clean: Source = open_images(
-            flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
+            flags.images,
+            victim.card,
+            image_size=flags.image_size,
+            resize=flags.resize,
+            limit=flags.limit,
         )
         o.tell_skipped(clean.skipped)
     else:

@@ -16,6 +16,7 @@ from edge_bench.commands.flags import Force as Force
 from edge_bench.commands.flags import Json as Json
 from edge_bench.commands.flags import command as command
 from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.preprocessing import GRAMMAR
 from edge_bench.core.spec import ModelCard, parse_epsilon
 
 if TYPE_CHECKING:
@@ -53,7 +54,19 @@ Download = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Resize an image folder's pictures to this side.", min=1, rich_help_panel=Data
+        help="Bring pictures to this side in pixels. Default: the model's, as its card says; of a "
+        "dataset by name its usual one.",
+        min=1,
+        rich_help_panel=Data,
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help=f"How: {GRAMMAR}. Default: as the model's card says, else stretch. It is kept on the "
+        "card of what is trained, and of its artefacts.",
+        metavar="POLICY",
+        rich_help_panel=Data,
     ),
 ]
 Images = Annotated[
@@ -207,12 +220,6 @@ def resolve_torch_device(name: str) -> str:
             "--torch-device cuda: torch sees no CUDA device here; use --torch-device cpu"
         )
     return "cuda" if available and name != "cpu" else "cpu"
-
-
-def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
-    """The value of --image-size for a trained model: by default what it was trained at."""
-    _, height, width = card.input_shape
-    return image_size or (height if height == width else None)
 
 
 def tell_skipped(line: str) -> None:

@@ -6,14 +6,15 @@ Their options are in `learn_flags`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.learn_flags import DistillFlags, LearningFlags, TeachFlags
+from ard.commands.started import begun
 from edge_bench.commands.bench_flags import floats_of
-from edge_bench.commands.console import print_json, progress, say, warn
+from edge_bench.commands.console import print_json, progress, say, say_aside, warn
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
 
@@ -27,6 +28,28 @@ if TYPE_CHECKING:
     from ard.processes.world import World
 
     Starter = Callable[[TrainConfig, Dataset], Start]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The settings of a command, in layers.
+
+    Attributes:
+        defaults: of the command.
+        given: by the card of weights, a recipe, --set and flags.
+        chooses: whether what was given beside settings has a say between the two.
+    """
+
+    defaults: Layer
+    given: Layer
+    chooses: bool
+
+    def settings(self, chosen: Layer | None = None) -> Layer:
+        """All of them in one."""
+        from ard.learning.recipes import merge
+
+        return merge(self.defaults, chosen or {}, self.given)
+
 
 # What a command chooses where the config has no default; a recipe may choose otherwise.
 TEACH_DEFAULTS = {"method": "trades", "epsilon": 8 / 255}
@@ -52,10 +75,12 @@ def _teach(flags: TeachFlags) -> None:
     """
     from ard.processes.torchrun import joined
 
+    since = begun()
     with joined() as world:
-        settings = _settings(flags, TEACH_DEFAULTS | _of_pretrained(flags), distils=False)
+        asked = _asked(flags, TEACH_DEFAULTS, _of_pretrained(flags), distils=False)
         start = _pretrained_start(flags, world)
-        _learn("teach", flags, settings, flags.out / "teacher.safetensors", None, world, start)
+        out = flags.out / "teacher.safetensors"
+        _learn("teach", flags, asked, out, None, world, start, since)
 
 
 def _distill(flags: DistillFlags) -> None:
@@ -78,6 +103,7 @@ def _distill(flags: DistillFlags) -> None:
 
     from ard.models.checkpoints import Reading, say_nothing
 
+    since = begun()
     reading = Reading(
         key=flags.teacher_key,
         mean=floats_of(flags.teacher_mean, "--teacher-mean"),
@@ -87,15 +113,16 @@ def _distill(flags: DistillFlags) -> None:
     if flags.target is not None:
         flags = replace(flags, target=o.target_of(flags.target))
     with joined() as world:
-        settings = _settings(flags, DISTILL_DEFAULTS | start, distils=True)
+        asked = _asked(flags, DISTILL_DEFAULTS, start, distils=True)
         _learn(
             "distill",
             flags,
-            settings,
+            asked,
             flags.out / "student.safetensors",
             teachers,
             world,
             _init_start(flags.init) if flags.init else _pretrained_start(flags, world),
+            since,
         )
 
 
@@ -161,8 +188,8 @@ teach = o.command("teach", TeachFlags, _teach)
 distill = o.command("distill", DistillFlags, _distill)
 
 
-def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
-    """All settings that were given, the most explicit last."""
+def _asked(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool) -> Asked:
+    """All settings that were given, the most explicit last; `start` is of the weights' card."""
     from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
     from ard.methods.registry import method_named
 
@@ -177,7 +204,12 @@ def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
             "epochs; give one of the two"
         )
     recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
-    settings = merge(defaults, recipe, parse_sets(flags.sets or []), given)
+    asked = Asked(
+        defaults=defaults,
+        given=merge(start, recipe, parse_sets(flags.sets or []), given),
+        chooses=not flags.config,
+    )
+    settings = asked.settings()
     for key, option, _ in o.settings_of(flags):
         if key in ("dataset", "architecture") and key not in settings:
             raise InputError(
@@ -185,38 +217,87 @@ def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
                 f"{key} in it by --config"
             )
     method_named(settings["method"], distils)
-    return settings
+    return asked
+
+
+def _chosen(
+    flags: LearningFlags, asked: Asked, data: Dataset, teacher: Teacher | None, device: str
+) -> Layer:
+    """What follows from pictures, weights and machine; nothing where a recipe was chosen."""
+    from ard.data.splits import training_images
+    from ard.learning.chosen import Given, chosen
+
+    if not asked.chooses:
+        return {}
+    given = Given(
+        images=training_images(data, asked.given.get("train_fraction", 1.0)),
+        image_shape=data.image_shape,
+        trained=flags.pretrained is not None or getattr(flags, "init", None) is not None,
+        on_gpu=device.startswith("cuda"),
+        teacher=teacher.card if teacher else None,
+    )
+    found = chosen(given, asked.given)
+    if asked.settings()["method"] != "ard":
+        found.pop("loss.ranking.teacher_input", None)
+    return found
+
+
+def _tell_chosen(found: Layer, data: Dataset) -> None:
+    from ard.learning.recipes import BUDGETS
+
+    if not found:
+        return
+    values = [
+        f"{name} {o.render_epsilon(value) if name in BUDGETS else value}"
+        for name, value in found.items()
+    ]
+    _, height, width = data.image_shape
+    say(
+        f"chosen for {len(data.train):,} images of {width}x{height}: {', '.join(values)}; flags, "
+        "--set and --config win"
+    )
 
 
 def _learn(
     label: str,
     flags: LearningFlags,
-    settings: Layer,
+    asked: Asked,
     weights: Path,
     teachers: Callable[[Dataset], tuple[Teacher, Teacher | None]] | None,
     world: World,
-    starter: Starter | None = None,
+    starter: Starter | None,
+    since: float,
 ) -> None:
     """Run what both commands share; `teachers` loads those that fit the dataset."""
     from ard.data.datasets import load_dataset
     from ard.learning.learn import learn
     from ard.learning.recipes import build_config
 
-    config = build_config(settings)
+    # Refused before the data are read, where it is wrong whatever they are.
+    config = build_config(asked.settings())
     data = world.first_here(
         lambda: load_dataset(
-            config.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
+            config.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
         )
     )
     if world.leads:
         o.tell_skipped(data.skipped)
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
+    picked = _chosen(flags, asked, data, teacher, torch_device)
+    settings = asked.settings(picked)
+    config = build_config(settings)
+    if world.leads and not flags.json_summary:
+        _tell_chosen(picked, data)
     start = starter(config, data) if starter else None
-    asked = {"teacher": teacher, "clean_teacher": clean_teacher}
+    given = {"teacher": teacher, "clean_teacher": clean_teacher}
     measured = {
         name: _measured(flags, name, one, data, torch_device, world)
-        for name, one in asked.items()
+        for name, one in given.items()
         if one is not None
     }
     with progress(label) if world.leads else silent(label) as report_progress:
@@ -228,15 +309,17 @@ def _learn(
             clean_teacher=clean_teacher,
             start=start,
             minutes=settings.get("minutes"),
+            begun=since,
             resume=flags.resume,
             force=flags.force,
             torch_device=torch_device,
             world=world,
             tensorboard=flags.tensorboard,
+            tell=say_aside,
             report_progress=report_progress,
         )
     if world.leads:
-        _print_learned(learned, measured, flags.json_summary)
+        _print_learned(learned, measured, picked, flags.json_summary)
 
 
 def _measured(
@@ -263,7 +346,7 @@ def _measured(
 
 
 def _print_learned(
-    learned: Learned, measured: dict[str, dict[str, float]], json_summary: bool
+    learned: Learned, measured: dict[str, dict[str, float]], picked: Layer, json_summary: bool
 ) -> None:
     config = learned.config
     found = learned.validation
@@ -274,6 +357,7 @@ def _print_learned(
                 "sha256": learned.sha256,
                 "method": config.method,
                 "epochs": config.epochs,
+                "chosen": picked,
                 "validation": asdict(found),
                 **measured,
             }

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
+from edge_bench.core.preprocessing import Preprocessing
 
 # Splits that must agree between teacher, student and evaluation never follow the run's seed.
 SPLIT_SEED = 20_250_339
@@ -107,6 +109,9 @@ class Dataset:
         class_names: of the classes, in the order of their labels; None where nobody knows them.
         skipped: lines about files that were passed over in a folder of pictures, and about classes
             named by numbers that stand for others; empty where there is nothing to tell.
+        validation: what its owner set apart for the choice of a model; None where a part of the
+            training images is held out for it.
+        preprocessing: how its pictures became images; None where they are taken as they are.
     """
 
     name: str
@@ -116,11 +121,36 @@ class Dataset:
     flips: bool
     class_names: ClassNames | None = None
     skipped: str = ""
+    validation: Split | None = None
+    preprocessing: Preprocessing | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return self.train.image_shape
+
+    @property
+    def training_sha256(self) -> str:
+        """Identity of all images that decide the weights, those that choose among them too."""
+        if self.validation is None:
+            return self.train.sha256
+        both = self.train.sha256 + self.validation.sha256
+        return hashlib.sha256(both.encode()).hexdigest()
+
+
+def training_and_validation(dataset: Dataset) -> tuple[Split, Split]:
+    """What is trained on, and what chooses a model: set apart by the data's owner, or held out."""
+    if dataset.validation is None:
+        return hold_out_validation(dataset.train)
+    return dataset.train, take_limit(dataset.validation, VALIDATION_MOST)
+
+
+def training_images(dataset: Dataset, fraction: float) -> int:
+    """How many images about that part of the training data has, without reading any."""
+    if dataset.validation is not None:
+        return round(fraction * len(dataset.train))
+    held_out = min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(dataset.train)))
+    return round(fraction * (len(dataset.train) - held_out))
 
 
 def hold_out_validation(train: Split) -> tuple[Split, Split]:
@@ -191,7 +221,25 @@ def stratified_subset(split: Split, count: int, seed: int, asked: str) -> Tensor
             f"{asked}: {count} of {len(split)} images cannot be drawn with one or more of each of "
             f"the {classes} classes drawn and left; choose another number or a larger dataset"
         ) from None
-    return torch.from_numpy(np.sort(chosen))
+    return torch.from_numpy(np.sort(_of_every_class(chosen, split.labels.numpy(), seed)))
+
+
+def _of_every_class(chosen: NDArray[Any], labels: NDArray[Any], seed: int) -> NDArray[Any]:
+    """The draw with rare classes on both sides: proportions alone may round one to nothing."""
+    inside = np.zeros(len(labels), dtype=bool)
+    inside[chosen] = True
+    generator = np.random.default_rng(seed)
+    for side in (inside, ~inside):
+        for label in np.setdiff1d(labels, labels[side]):
+            # One of it comes in, and one of the class with most goes out, so the number stays.
+            largest = np.bincount(labels[side]).argmax()
+            moved = [
+                generator.choice(np.flatnonzero(labels == label)),
+                generator.choice(np.flatnonzero(side & (labels == largest))),
+            ]
+            inside[moved] = ~inside[moved]
+            side[moved] = ~side[moved]
+    return np.flatnonzero(inside)
 
 
 def any_subset(split: Split, count: int, seed: int) -> Tensor:

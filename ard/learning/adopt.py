@@ -83,6 +83,7 @@ def adopt(
         classes=dataset.classes,
         class_names=dataset.class_names,
         input_shape=dataset.image_shape,
+        preprocessing=dataset.preprocessing,
         parent_sha256=sha256_file(path),
     )
     before = card_inside(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import inf
@@ -14,14 +14,16 @@ from torch import nn
 
 from ard.data.datasets import matched
 from ard.data.splits import Dataset
-from ard.learning.config import TrainConfig
+from ard.learning.config import TrainConfig, as_saved
+from ard.learning.pace import Clock, Pace, too_short
 from ard.learning.recipes import CONFIG, write_config
-from ard.learning.run_state import Validation, read_checkpoint
+from ard.learning.run_state import Validation, read_checkpoint, saved_pace
 from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
-from ard.learning.train import CHECKPOINT, plan_epochs, train
+from ard.learning.train import CHECKPOINT, plan, train
 from ard.methods.registry import METHODS
+from ard.models.checkpoints import Tell, say_nothing
 from ard.models.imported import source_sha256
 from ard.models.sizes import check_fits
 from ard.models.weight_files import SETTINGS_KEY, save_model
@@ -56,11 +58,13 @@ def learn(
     clean_teacher: Teacher | None = None,
     start: Start | None = None,
     minutes: float | None = None,
+    begun: float | None = None,
     resume: bool = False,
     force: bool = False,
     torch_device: str = "cpu",
     world: World = ALONE,
     tensorboard: bool = False,
+    tell: Tell = say_nothing,
     report_progress: ProgressCallback = no_progress,
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
@@ -72,7 +76,14 @@ def learn(
         taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
     The config that was used lies beside them as a recipe, `config.toml`.
+
+    Args:
+        minutes: that the run may take, with what goes before it: epochs are chosen, and chosen
+            anew while it goes. A resumed run has taken what its checkpoint says.
+        begun: `time.perf_counter()` from which they count; by default now.
+        tell: is told what was planned for them.
     """
+    begun = time.perf_counter() if begun is None else begun
     run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
     _refuse_what_does_not_fit(config, clean_teacher, start)
     if tensorboard:
@@ -91,18 +102,19 @@ def learn(
             teacher_sha256=teacher.sha256 if teacher else None,
             clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
             start_sha256=start.sha256 if start else None,
-            data_sha256=dataset.train.sha256,
+            data_sha256=dataset.training_sha256,
             source_sha256=source_sha256(config.architecture),
         )
         init = start.model if start else None
-        config = _settled(config, run, dataset, teachers, out, world, init)
-        student, validation = train(
+        config, pace = _settled(config, run, dataset, teachers, out, world, init, begun, tell)
+        student, validation, config = train(
             config,
             dataset,
             teachers,
             out,
             init=init,
             resume=resume,
+            pace=pace,
             torch_device=torch_device,
             world=world,
             tensorboard=tensorboard,
@@ -182,8 +194,10 @@ def _settled(
     out: Path,
     world: World,
     init: nn.Module | None,
-) -> TrainConfig:
-    """The settings with nothing left open: precision, and epochs where a time was given.
+    begun: float,
+    tell: Tell,
+) -> tuple[TrainConfig, Pace | None]:
+    """The settings with nothing left open: precision, and where a time was given epochs and pace.
 
     A run that goes on keeps what was settled when it began.
 
@@ -191,8 +205,10 @@ def _settled(
         InputError: no such time, or milestones that lie beyond the end.
     """
 
+    checkpoint, pace = out / CHECKPOINT, None
+
     def saved(name: str) -> Any:
-        return world.from_first(lambda: _saved_setting(out / CHECKPOINT, name))
+        return world.from_first(lambda: _saved_setting(checkpoint, name, config))
 
     if config.precision == "auto":
         precision = saved("precision") if run.resume else _precision(config, run.torch_device)
@@ -203,17 +219,34 @@ def _settled(
     if run.minutes is not None:
         if not 0 < run.minutes < inf:
             raise InputError(f"--minutes {run.minutes:g}: expected a value above 0")
+        clock = Clock(seconds=60 * run.minutes, begun=begun)
         if run.resume:
-            config = replace(config, epochs=saved("epochs"))
+            config = replace(config, epochs=saved("epochs"), epoch_steps=saved("epoch_steps"))
+            _, metadata = world.tensors_from_first(lambda: ({}, read_checkpoint(checkpoint)[1]))
+            pace = saved_pace(metadata, clock)
         else:
-            device, minutes = run.torch_device, run.minutes
-            config = plan_epochs(config, dataset, teachers, minutes, device, world, init)
+            device = run.torch_device
+            config, pace = plan(config, dataset, teachers, clock, device, world, init)
+            _tell_plan(config, pace, init is not None, world, tell)
     if config.milestones and config.milestones[-1] >= config.epochs:
         raise InputError(
             f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
             "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
         )
-    return config
+    return config, pace
+
+
+def _tell_plan(config: TrainConfig, pace: Pace, starts: bool, world: World, tell: Tell) -> None:
+    """Say what was planned for a time, and where it is too short."""
+    if not world.leads:
+        return
+    size = f"{config.epoch_steps} updates" if config.epoch_steps else "the whole data"
+    tell(
+        f"--minutes {pace.clock.seconds / 60:g}: {config.epochs} epochs of {size} "
+        f"({pace.step_seconds:.2g} s an update), more or fewer as it goes"
+    )
+    if short := too_short(pace, starts=starts):
+        tell(short)
 
 
 def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> ModelCard:
@@ -231,6 +264,7 @@ def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> Mod
         classes=dataset.classes,
         class_names=dataset.class_names,
         input_shape=dataset.image_shape,
+        preprocessing=dataset.preprocessing,
         parent_sha256=teacher.sha256 if teacher else None,
     )
 
@@ -265,7 +299,7 @@ def _claim(held: ExitStack, weights: Path, resume: bool, force: bool) -> None:
     _check_out(weights, resume, force)
 
 
-def _saved_setting(checkpoint: Path, name: str) -> Any:
+def _saved_setting(checkpoint: Path, name: str, config: TrainConfig) -> Any:
     """A setting that was settled when the run of a checkpoint began."""
     _, metadata = read_checkpoint(checkpoint)
-    return json.loads(metadata[SETTINGS_KEY])[name]
+    return as_saved(metadata[SETTINGS_KEY], config)[name]

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, hold_out_validation
+from ard.data.splits import Dataset, training_and_validation
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
 from ard.models.published import teacher_for
@@ -52,7 +52,7 @@ def measure(teacher: Teacher, dataset: Dataset, torch_device: str) -> Measured:
     """
     if teacher.card is not None:
         dataset = matched(Path("teacher"), teacher.card, dataset)
-    held_out = hold_out_validation(dataset.train)[1]
+    held_out = training_and_validation(dataset)[1]
     right = evaluate_attack(teacher.model, held_out, None, torch_device=torch_device)
     return Measured(clean_accuracy=float(right.mean()), images=len(held_out))
 
