@@ -235,11 +235,14 @@ def _print_transfer(out: Path, victim: Victim, device: str) -> None:
 def _print_set(out: Path, model: Path, json_summary: bool) -> None:
     """What a set holds, read back from the disk with every check that a replay makes."""
     from ard.attacks.registry import attack_label
+    from edge_bench.core.class_figures import by_class, class_figures, named, worst
+    from edge_bench.core.metrics import encode_mask
     from edge_bench.files.sets import open_set
 
     found = open_set(out)
     manifest = found.manifest
     robust = 1 - float(found.source_success.mean())
+    kept, names = encode_mask(~found.source_success), named(manifest.class_names)
     if json_summary:
         print_json(
             {
@@ -249,6 +252,7 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
                 "threat": manifest.threat,
                 "source_sha256": manifest.source_sha256,
                 "source_accuracy": robust,
+                **class_figures({"source": kept}, found.labels, names),
             }
         )
         return
@@ -256,6 +260,11 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
     say(
         f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; "
         f"{model.name} keeps {100 * robust:.1f} % on them"
+    )
+    lowest = worst(by_class(kept, found.labels, names))
+    say(
+        f"worst class: {lowest.name}, of whose {lowest.samples} images it keeps "
+        f"{100 * lowest.accuracy:.1f} %"
     )
 
 

@@ -178,4 +178,4 @@ def _tell(
     budget = o.render_budget(budget_of(flags.epsilon, flags.norm, victim.card), flags.norm)
     title = f"{flags.model.name} on {evaluation.dataset}, {victim.threat} through {victim.runtime}"
     title += f", {budget}"
-    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))
+    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(evaluation, result))

@@ -346,7 +346,10 @@ def _measured(
 
 
 def _print_learned(
-    learned: Learned, measured: dict[str, dict[str, float]], picked: Layer, json_summary: bool
+    learned: Learned,
+    measured: dict[str, dict[str, float]],
+    picked: Layer,
+    json_summary: bool,
 ) -> None:
     config = learned.config
     found = learned.validation
@@ -369,6 +372,17 @@ def _print_learned(
         f"epochs at {found.epoch}; held-out training images: clean "
         f"{100 * found.clean_accuracy:.1f} %, pgd10 {100 * found.robust_accuracy:.1f} %"
     )
+    names = learned.class_names
+    worst = (
+        f"{what} {100 * share:.1f} % ({names[label] if names else label})"
+        for what, share, label in (
+            ("clean", found.worst_clean, found.worst_clean_class),
+            ("pgd10", found.worst_robust, found.worst_robust_class),
+        )
+        if share is not None and label is not None
+    )
+    if told := ", ".join(worst):
+        say(f"worst class there: {told}")
 
 
 def recipes(json_summary: o.Json = False) -> None:

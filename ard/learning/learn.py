@@ -28,7 +28,7 @@ from ard.models.imported import source_sha256
 from ard.models.sizes import check_fits
 from ard.models.weight_files import SETTINGS_KEY, save_model
 from ard.processes.world import ALONE, World
-from edge_bench.core.classes import require_same
+from edge_bench.core.classes import ClassNames, require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import ModelCard
@@ -47,6 +47,7 @@ class Learned:
     sha256: str
     config: TrainConfig
     validation: Validation
+    class_names: ClassNames | None = None
 
 
 def learn(
@@ -122,7 +123,13 @@ def learn(
         )
         card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
         sha256 = world.from_first(lambda: _written(weights, student, card, config))
-        return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+        return Learned(
+            weights=weights,
+            sha256=sha256,
+            config=config,
+            validation=validation,
+            class_names=card.class_names,
+        )
 
 
 def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainConfig) -> str:

@@ -37,11 +37,19 @@ CHECKPOINT_FORMAT = Format(
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Accuracies on the held-out part of the training set, as fractions."""
+    """Accuracies on the held-out part of the training set, as fractions.
+
+    `worst_clean` and `worst_robust` are those of the class that fares worst, clean and attacked,
+    and `..._class` is its number; None in files of before.
+    """
 
     epoch: int
     clean_accuracy: float
     robust_accuracy: float
+    worst_clean: float | None = None
+    worst_clean_class: int | None = None
+    worst_robust: float | None = None
+    worst_robust_class: int | None = None
 
 
 class Run:

@@ -18,6 +18,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +45,7 @@ from ard.models.weight_files import load_state
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
+from edge_bench.core.metrics import BoolArray
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.store import atomic_file
 
@@ -375,11 +377,25 @@ def _validate(
     robust = evaluate_attack(
         model, validation, spec, correct=clean, torch_device=torch_device, world=world
     )
+    worst_clean, worst_clean_class = _worst_class(clean, validation)
+    worst_robust, worst_robust_class = _worst_class(robust, validation)
     return Validation(
         epoch=epoch,
         clean_accuracy=float(clean.mean()),
         robust_accuracy=float(robust.mean()),
+        worst_clean=worst_clean,
+        worst_clean_class=worst_clean_class,
+        worst_robust=worst_robust,
+        worst_robust_class=worst_robust_class,
     )
+
+
+def _worst_class(right: BoolArray, validation: Split) -> tuple[float, int]:
+    """Accuracy of the class that fares worst, and its number."""
+    labels = validation.labels.cpu().numpy()
+    shares = {int(label): float(right[labels == label].mean()) for label in np.unique(labels)}
+    lowest = min(shares, key=lambda label: (shares[label], label))
+    return shares[lowest], lowest
 
 
 def _timed_validation(
