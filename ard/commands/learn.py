@@ -248,14 +248,18 @@ def _tell_chosen(found: Layer, data: Dataset) -> None:
     if not found:
         return
     values = [
-        f"{name} {o.render_epsilon(value) if name in BUDGETS else value}"
-        for name, value in found.items()
+        f"{name} {_in_levels(value) if name in BUDGETS else value}" for name, value in found.items()
     ]
     _, height, width = data.image_shape
     say(
         f"chosen for {len(data.train):,} images of {width}x{height}: {', '.join(values)}; flags, "
         "--set and --config win"
     )
+
+
+def _in_levels(value: float) -> str:
+    """A budget or step in 8-bit levels, whole or not."""
+    return f"{255 * value:g}/255"
 
 
 def _learn(

@@ -11,7 +11,9 @@ import pytest
 from PIL import Image
 
 from ard.cli import app
+from ard.evaluation.record import EvaluationRecord
 from ard.models.weight_files import load_model
+from edge_bench.core.series import series_array
 from edge_bench.core.spec import ModelCard, Report
 from edge_bench.files.onnx_file import CARD_KEY
 from edge_bench.files.sets import open_set
@@ -88,3 +90,46 @@ def test_a_policy_without_a_size_is_refused(folder: Path) -> None:
     data = ("--dataset", f"imagefolder:{folder / 'insects'}", "--resize", "crop")
     told = sentence("teach", *data, "--arch", "resnet8:4", "--out", folder / "none")
     assert "--resize crop: to which size? Give --image-size, too" in told
+
+
+def test_settings_follow_from_the_pictures_and_the_worst_class_is_named(folder: Path) -> None:
+    data = ("--dataset", f"imagefolder:{folder / 'insects'}", "--image-size", 64)
+    asked = ("--arch", "resnet8:2", "--epochs", 1, "--torch-device", "cpu")
+    out = folder / "chosen"
+    told = json.loads(ardx("teach", *data, *asked, "--batch-size", 8, "--out", out, "--json"))
+    chosen = {"epsilon": 4 / 255, "inner_steps": 3, "step_size": 8 / 3 / 255}
+    assert told["chosen"] == pytest.approx(chosen | {"learning_rate": 0.1 * 8 / 128})
+    recipe = load_model(out / "teacher.safetensors")[1].recipe
+    assert {name: recipe[name] for name in chosen} == pytest.approx(chosen)
+    assert (recipe["batch_size"], recipe["epochs"]) == (8, 1)
+    assert recipe["validation"]["worst_clean_class"] in (0, 1, 2)
+    said = ardx("teach", *data, *asked, "--epsilon", "2/255", "--out", folder / "said")
+    words = " ".join(said.split())
+    assert "images of 64x64: inner_steps 3, step_size 1.33333/255, batch_size 32" in words
+    assert "worst class there: clean" in words
+
+
+def test_the_class_that_fares_worst_is_in_every_summary(folder: Path, weights: Path) -> None:
+    data = ("--data-dir", folder)
+    out = folder / "judged.json"
+    told = json.loads(ardx("evaluate", weights, *data, "--attacks", "fgsm", "--out", out, "--json"))
+    shares = told["class_accuracy"]["worst case"]
+    assert shares.keys() == {"ant", "bee", "moth"}
+    assert told["worst_class"]["worst case"]["accuracy"] == min(shares.values())
+    assert told["worst_class"]["clean"]["samples"] in (8, 4, 1)
+    mean = (8 * shares["ant"] + 4 * shares["bee"] + shares["moth"]) / 13
+    assert mean == pytest.approx(told["accuracy"]["worst case"])
+    kept = read_json(out, EvaluationRecord, "an evaluation")
+    assert kept.labels is not None
+    assert series_array(kept.labels).tolist() == [0] * 8 + [1] * 4 + [2]
+    assert "clean, worst class: " in ardx("evaluate", weights, *data, "--attacks", "clean")
+    told = json.loads(
+        ardx("attack", weights, *data, "--attack", "fgsm", "--out", folder / "third", "--json")
+    )
+    assert told["class_accuracy"]["source"] == shares
+    graph = folder / "float.onnx"
+    ardx("export", weights, *data, "--out", graph)
+    asked = ("--sets", folder / "third", "--out", folder / "float.json", *QUICK_BENCH, "--json")
+    told = json.loads(ardx("bench", graph, *asked))
+    assert told["class_accuracy"]["worst_case"] == shares
+    assert told["worst_class"]["worst_case"]["class"] == min(shares, key=lambda n: (shares[n], n))
