@@ -6,12 +6,13 @@ Their options are in `learn_flags`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.learn_flags import DistillFlags, LearningFlags, TeachFlags
+from ard.commands.learn_settings import Asked, asked_of, chosen_for, tell_chosen
 from ard.commands.started import begun
 from edge_bench.commands.bench_flags import floats_of
 from edge_bench.commands.console import print_json, progress, say, say_aside, warn
@@ -28,27 +29,6 @@ if TYPE_CHECKING:
     from ard.processes.world import World
 
     Starter = Callable[[TrainConfig, Dataset], Start]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """The settings of a command, in layers.
-
-    Attributes:
-        defaults: of the command.
-        given: by the card of weights, a recipe, --set and flags.
-        chooses: whether what was given beside settings has a say between the two.
-    """
-
-    defaults: Layer
-    given: Layer
-    chooses: bool
-
-    def settings(self, chosen: Layer | None = None) -> Layer:
-        """All of them in one."""
-        from ard.learning.recipes import merge
-
-        return merge(self.defaults, chosen or {}, self.given)
 
 
 # What a command chooses where the config has no default; a recipe may choose otherwise.
@@ -77,7 +57,7 @@ def _teach(flags: TeachFlags) -> None:
 
     since = begun()
     with joined() as world:
-        asked = _asked(flags, TEACH_DEFAULTS, _of_pretrained(flags), distils=False)
+        asked = asked_of(flags, TEACH_DEFAULTS, _of_pretrained(flags), distils=False)
         start = _pretrained_start(flags, world)
         out = flags.out / "teacher.safetensors"
         _learn("teach", flags, asked, out, None, world, start, since)
@@ -113,7 +93,7 @@ def _distill(flags: DistillFlags) -> None:
     if flags.target is not None:
         flags = replace(flags, target=o.target_of(flags.target))
     with joined() as world:
-        asked = _asked(flags, DISTILL_DEFAULTS, start, distils=True)
+        asked = asked_of(flags, DISTILL_DEFAULTS, start, distils=True)
         _learn(
             "distill",
             flags,
@@ -188,80 +168,6 @@ teach = o.command("teach", TeachFlags, _teach)
 distill = o.command("distill", DistillFlags, _distill)
 
 
-def _asked(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool) -> Asked:
-    """All settings that were given, the most explicit last; `start` is of the weights' card."""
-    from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
-    from ard.methods.registry import method_named
-
-    given = {
-        key: convert(key, value, option)
-        for key, option, value in o.settings_of(flags)
-        if value is not None
-    }
-    if {"epochs", "minutes"} <= given.keys():
-        raise InputError(
-            f"--epochs {flags.epochs} with --minutes {flags.minutes:g}: the minutes choose the "
-            "epochs; give one of the two"
-        )
-    recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
-    asked = Asked(
-        defaults=defaults,
-        given=merge(start, recipe, parse_sets(flags.sets or []), given),
-        chooses=not flags.config,
-    )
-    settings = asked.settings()
-    for key, option, _ in o.settings_of(flags):
-        if key in ("dataset", "architecture") and key not in settings:
-            raise InputError(
-                f"{option}: neither given nor in a recipe; give {option}, or a recipe with "
-                f"{key} in it by --config"
-            )
-    method_named(settings["method"], distils)
-    return asked
-
-
-def _chosen(
-    flags: LearningFlags, asked: Asked, data: Dataset, teacher: Teacher | None, device: str
-) -> Layer:
-    """What follows from pictures, weights and machine; nothing where a recipe was chosen."""
-    from ard.data.splits import training_images
-    from ard.learning.chosen import Given, chosen
-
-    if not asked.chooses:
-        return {}
-    given = Given(
-        images=training_images(data, asked.given.get("train_fraction", 1.0)),
-        image_shape=data.image_shape,
-        trained=flags.pretrained is not None or getattr(flags, "init", None) is not None,
-        on_gpu=device.startswith("cuda"),
-        teacher=teacher.card if teacher else None,
-    )
-    found = chosen(given, asked.given)
-    if asked.settings()["method"] != "ard":
-        found.pop("loss.ranking.teacher_input", None)
-    return found
-
-
-def _tell_chosen(found: Layer, data: Dataset) -> None:
-    from ard.learning.recipes import BUDGETS
-
-    if not found:
-        return
-    values = [
-        f"{name} {_in_levels(value) if name in BUDGETS else value}" for name, value in found.items()
-    ]
-    _, height, width = data.image_shape
-    say(
-        f"chosen for {len(data.train):,} images of {width}x{height}: {', '.join(values)}; flags, "
-        "--set and --config win"
-    )
-
-
-def _in_levels(value: float) -> str:
-    """A budget or step in 8-bit levels, whole or not."""
-    return f"{255 * value:g}/255"
-
-
 def _learn(
     label: str,
     flags: LearningFlags,
@@ -273,30 +179,18 @@ def _learn(
     since: float,
 ) -> None:
     """Run what both commands share; `teachers` loads those that fit the dataset."""
-    from ard.data.datasets import load_dataset
     from ard.learning.learn import learn
     from ard.learning.recipes import build_config
 
     # Refused before the data are read, where it is wrong whatever they are.
-    config = build_config(asked.settings())
-    data = world.first_here(
-        lambda: load_dataset(
-            config.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
-        )
-    )
-    if world.leads:
-        o.tell_skipped(data.skipped)
+    data = _data(flags, build_config(asked.settings()).dataset, world)
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
-    picked = _chosen(flags, asked, data, teacher, torch_device)
+    picked = chosen_for(flags, asked, data, teacher, torch_device)
     settings = asked.settings(picked)
     config = build_config(settings)
     if world.leads and not flags.json_summary:
-        _tell_chosen(picked, data)
+        tell_chosen(picked, data)
     start = starter(config, data) if starter else None
     given = {"teacher": teacher, "clean_teacher": clean_teacher}
     measured = {
@@ -324,6 +218,24 @@ def _learn(
         )
     if world.leads:
         _print_learned(learned, measured, picked, flags.json_summary)
+
+
+def _data(flags: LearningFlags, name: str, world: World) -> Dataset:
+    """The pictures to learn, and what was passed over among them told."""
+    from ard.data.datasets import load_dataset
+
+    data = world.first_here(
+        lambda: load_dataset(
+            name,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
+    )
+    if world.leads:
+        o.tell_skipped(data.skipped)
+    return data
 
 
 def _measured(

@@ -229,16 +229,16 @@ def _of_every_class(chosen: NDArray[Any], labels: NDArray[Any], seed: int) -> ND
     inside = np.zeros(len(labels), dtype=bool)
     inside[chosen] = True
     generator = np.random.default_rng(seed)
-    for side in (inside, ~inside):
-        for label in np.setdiff1d(labels, labels[side]):
+    for wanted in (True, False):
+        for label in np.setdiff1d(labels, labels[inside == wanted]):
             # One of it comes in, and one of the class with most goes out, so the number stays.
+            side = inside == wanted
             largest = np.bincount(labels[side]).argmax()
             moved = [
                 generator.choice(np.flatnonzero(labels == label)),
                 generator.choice(np.flatnonzero(side & (labels == largest))),
             ]
             inside[moved] = ~inside[moved]
-            side[moved] = ~side[moved]
     return np.flatnonzero(inside)
 
 

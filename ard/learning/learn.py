@@ -98,14 +98,7 @@ def learn(
             robust=teacher.model if teacher else None,
             clean=clean_teacher.model if clean_teacher else None,
         )
-        config = replace(
-            config,
-            teacher_sha256=teacher.sha256 if teacher else None,
-            clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
-            start_sha256=start.sha256 if start else None,
-            data_sha256=dataset.training_sha256,
-            source_sha256=source_sha256(config.architecture),
-        )
+        config = _identified(config, dataset, teacher, clean_teacher, start)
         init = start.model if start else None
         config, pace = _settled(config, run, dataset, teachers, out, world, init, begun, tell)
         student, validation, config = train(
@@ -130,6 +123,24 @@ def learn(
             validation=validation,
             class_names=card.class_names,
         )
+
+
+def _identified(
+    config: TrainConfig,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    clean_teacher: Teacher | None,
+    start: Start | None,
+) -> TrainConfig:
+    """The settings with the files that the run had."""
+    return replace(
+        config,
+        teacher_sha256=teacher.sha256 if teacher else None,
+        clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
+        start_sha256=start.sha256 if start else None,
+        data_sha256=dataset.training_sha256,
+        source_sha256=source_sha256(config.architecture),
+    )
 
 
 def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainConfig) -> str:

@@ -107,8 +107,10 @@ def planned(config: TrainConfig, pace: Pace, whole_pass: int, *, starts: bool) -
         return replace(config, epochs=epochs, epoch_steps=0)
     # Fewer where validating so often would take too much of the time.
     count = max(1, min(FEWEST_EPOCHS, int(VALIDATION_SHARE * left / validation)))
+    while (left / count - validation) / step > whole_pass:
+        count += 1
     steps = max(1, int((left / count - validation) / step))
-    return replace(config, epochs=count, epoch_steps=min(steps, whole_pass))
+    return replace(config, epochs=count, epoch_steps=steps)
 
 
 def epochs_left(config: TrainConfig, pace: Pace, steps: int) -> int:
@@ -117,6 +119,9 @@ def epochs_left(config: TrainConfig, pace: Pace, steps: int) -> int:
     Args:
         steps: of an epoch.
     """
+    if pace.position >= 1:
+        # The learning rate has come down: what time is left would change nothing.
+        return 0
     left = pace.clock.left() - pace.validation_seconds
     epoch = steps * pace.step_seconds + pace.validation_seconds / config.validate_every
     return max(0, int(left / epoch))

@@ -111,8 +111,8 @@ def train(
             if world.leads:
                 _save(run, config, lines, out)
             board(line)
-            steps = _steps_per_epoch(config, training)
-            report_progress(line["epoch"] * steps, config.epochs * steps, _progress_text(line))
+            total = config.epochs * _steps_per_epoch(config, training)
+            report_progress(line["epoch"] * total // config.epochs, total, _progress_text(line))
     if run.epochs_done < config.epochs:
         total = config.epochs * _steps_per_epoch(config, training)
         report_progress(total, total, f"stopped after epoch {run.epochs_done}: robust overfitting")

@@ -50,6 +50,7 @@ class Story:
     minutes: float
     image_size: int
     limit: int
+    only: tuple[str, ...] = MODELS
 
     @property
     def dataset(self) -> tuple[str, ...]:
@@ -202,7 +203,7 @@ def tell(story: Story) -> None:
     if not story.weights("adopted").exists():
         size = ("--image-size", str(story.image_size), "--out", story.weights("adopted"))
         ardx("adopt", mine, "--arch", ARCH, *story.dataset, *MEAN_STD, *size)
-    for model in MODELS:
+    for model in story.only:
         have = recorded(story.lines).get(model, {})
         if "int8" in have:
             continue
@@ -272,6 +273,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of each training")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--limit", type=int, default=200, help="test pictures that are attacked")
+    parser.add_argument("--only", nargs="*", default=list(MODELS), help="some models alone")
     asked = parser.parse_args()
     tell(
         Story(
@@ -281,6 +283,7 @@ def main() -> None:
             minutes=asked.minutes,
             image_size=asked.image_size,
             limit=asked.limit,
+            only=tuple(asked.only),
         )
     )
     from benchmarks.own.table import write

@@ -227,6 +227,12 @@ def test_a_plan_spends_a_quarter_on_validation_at_most_where_it_can(clock: Time)
     assert too_short(long, starts=True) is None
     assert "give" in (too_short(replace(long, validation_seconds=99), starts=True) or "")
     assert epochs_left(found, pace, 500) == 0
+    # One pass would leave a third of the time, and two are too many: two epochs, each a part.
+    found = planned(config(), long, 70, starts=False)
+    assert (found.epochs, found.epoch_steps) == (2, 58)
+    ended = replace(pace, position=1.0)
+    assert epochs_left(found, pace, 1) > 0
+    assert epochs_left(found, ended, 1) == 0
 
 
 def test_a_pass_can_be_cut_into_epochs_by_hand(few: Dataset, tmp_path: Path) -> None:
