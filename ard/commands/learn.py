@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from ard.commands import flags as o
 from ard.commands.learn_flags import DistillFlags, LearningFlags, TeachFlags
 from edge_bench.commands.bench_flags import floats_of
-from edge_bench.commands.console import print_json, progress, say, warn
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
+from edge_bench.terminal.console import print_json, progress, say, warn
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, say, warn
 from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import print_json, print_table, say, warn
 
 if TYPE_CHECKING:
-    from ard.models.published import KnownTeacher
+    from ard.models.published.checkpoints import KnownTeacher
 
 HEADER = ["name", "dataset", "architecture", "clean", "AutoAttack", "licence", "file"]
 BUDGET = "8/255"
@@ -41,7 +41,7 @@ def teachers(
 
     Example: ardx teachers --dataset cifar10
     """
-    from ard.models.published import teacher_named, teachers_of
+    from ard.models.published.checkpoints import teacher_named, teachers_of
 
     listed = teachers_of(dataset)
     if file is not None:
@@ -79,7 +79,7 @@ def _rows(listed: list[KnownTeacher], page: str) -> list[list[str]]:
 def _check(
     file: Path, name: str | None, dataset: str | None, key: str | None, json_summary: bool
 ) -> None:
-    from ard.models.published import teacher_named, teacher_of_file
+    from ard.models.published.checkpoints import teacher_named, teacher_of_file
 
     teacher = teacher_named(name, dataset) if name else teacher_of_file(file, dataset)
     if teacher is None:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
 from typing import Any
 
-from ard.methods.base import LossOptions
+from ard.methods.parts.base import LossOptions
 from ard.methods.registry import INNER, METHODS
 from edge_bench.core.errors import InputError
 

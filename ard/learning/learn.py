@@ -86,14 +86,7 @@ def learn(
             robust=teacher.model if teacher else None,
             clean=clean_teacher.model if clean_teacher else None,
         )
-        config = replace(
-            config,
-            teacher_sha256=teacher.sha256 if teacher else None,
-            clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
-            start_sha256=start.sha256 if start else None,
-            data_sha256=dataset.train.sha256,
-            source_sha256=source_sha256(config.architecture),
-        )
+        config = _of_these(config, dataset, teacher, clean_teacher, start)
         init = start.model if start else None
         config = _settled(config, run, dataset, teachers, out, world, init)
         student, validation = train(
@@ -111,6 +104,24 @@ def learn(
         card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
         sha256 = world.from_first(lambda: _written(weights, student, card, config))
         return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+
+
+def _of_these(
+    config: TrainConfig,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    clean_teacher: Teacher | None,
+    start: Start | None,
+) -> TrainConfig:
+    """The config with the hashes of all that it is used with: a run goes on with the same alone."""
+    return replace(
+        config,
+        teacher_sha256=teacher.sha256 if teacher else None,
+        clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
+        start_sha256=start.sha256 if start else None,
+        data_sha256=dataset.train.sha256,
+        source_sha256=source_sha256(config.architecture),
+    )
 
 
 def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainConfig) -> str:

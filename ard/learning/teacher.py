@@ -11,7 +11,7 @@ from ard.data.datasets import matched
 from ard.data.splits import Dataset, hold_out_validation
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
-from ard.models.published import teacher_for
+from ard.models.published.checkpoints import teacher_for
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
 from edge_bench.core.classes import require_same
@@ -96,7 +96,7 @@ def load_teacher(
     Example:
         teacher = load_teacher(Path("teacher/teacher.safetensors"), None, digits)
 
-    `architecture` is needed where the file is published under a name that `ard.models.published`
+    `architecture` is needed where the file is published under a name that `published.checkpoints`
     does not know; it is an architecture, or the name of the known teacher that the file is. `tell`
     is told what was chosen in a file that leaves a choice.
 
