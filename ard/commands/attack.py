@@ -10,7 +10,7 @@ import typer
 
 from ard.attacks.registry import KNOWN
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, progress, say, say_aside, warn
+from edge_bench.terminal.console import print_json, progress, say, say_aside, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
@@ -235,9 +235,9 @@ def _print_transfer(out: Path, victim: Victim, device: str) -> None:
 def _print_set(out: Path, model: Path, json_summary: bool) -> None:
     """What a set holds, read back from the disk with every check that a replay makes."""
     from ard.attacks.registry import attack_label
-    from edge_bench.core.class_figures import by_class, class_figures, named, worst
-    from edge_bench.core.metrics import encode_mask
     from edge_bench.files.sets import open_set
+    from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
+    from edge_bench.statistics.metrics import encode_mask
 
     found = open_set(out)
     manifest = found.manifest

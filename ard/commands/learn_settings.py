@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.learn_flags import LearningFlags
-from edge_bench.commands.console import say
 from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import say
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset

@@ -17,7 +17,7 @@ from ard.data.picture_files import pictures_of
 from ard.data.splits import Dataset, Split
 from edge_bench.core.classes import composed, in_order
 from edge_bench.core.errors import InputError, first_line
-from edge_bench.core.preprocessing import Preprocessing
+from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.files.store import require_file
 
 COLUMNS = ("path", "label")

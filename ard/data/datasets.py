@@ -15,7 +15,7 @@ from ard.data.picture_folder import labels_of, taken_as_indices
 from ard.data.registry import DATASETS, KNOWN, LISTS
 from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
 from edge_bench.core.errors import CapabilityError, InputError, first_line
-from edge_bench.core.preprocessing import Preprocessing, preprocessing_of
+from edge_bench.core.pictures.preprocessing import Preprocessing, preprocessing_of
 from edge_bench.core.spec import ModelCard
 
 

@@ -13,7 +13,7 @@ from ard.data.picture_tree import PictureTree, Skipped, open_tree
 from ard.data.splits import Dataset, Split
 from edge_bench.core.classes import composed
 from edge_bench.core.errors import InputError
-from edge_bench.core.preprocessing import Preprocessing
+from edge_bench.core.pictures.preprocessing import Preprocessing
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing")

@@ -20,7 +20,7 @@ from torch import Tensor
 from ard.data.picture_tree import FORMATS
 from ard.data.splits import Split
 from edge_bench.core.errors import InputError, first_line
-from edge_bench.core.preprocessing import CROP, STRETCH, Preprocessing
+from edge_bench.core.pictures.preprocessing import CROP, STRETCH, Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -39,13 +39,14 @@ MOST_THREADS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFiles:
-    """Colour pictures of one size, in files; see `data.Stored`.
+    """Pictures of one size, in files; see `data.Stored`.
 
     Attributes:
         root: what the files are named relative to.
         preprocessing: how every picture becomes an image; None takes them as they are.
         size: (height, width) of the pictures once they are read.
         index: which of the paths, in order.
+        mode: `RGB`, or `L` for grey ones.
     """
 
     paths: list[Path]
@@ -53,11 +54,12 @@ class PictureFiles:
     preprocessing: Preprocessing | None
     size: tuple[int, int]
     index: Tensor
+    mode: str = "RGB"
 
     @property
     def shape(self) -> torch.Size:
         """(N, C, H, W)."""
-        return torch.Size((len(self.index), 3, *self.size))
+        return torch.Size((len(self.index), len(self.mode), *self.size))
 
     def at(self, index: Tensor) -> PictureFiles:
         """Some of them; nothing is read yet."""
@@ -72,9 +74,10 @@ class PictureFiles:
         images = torch.empty(self.shape, dtype=torch.uint8)
         for row, chosen in enumerate(self.index.tolist()):
             path = self.paths[chosen]
-            picture = read_picture(path, "RGB", self.preprocessing)
+            picture = read_picture(path, self.mode, self.preprocessing)
             self._check_size(path, picture.shape[0], picture.shape[1])
-            images[row] = torch.from_numpy(picture.transpose(2, 0, 1).copy())
+            planes = picture.reshape(*picture.shape[:2], -1).transpose(2, 0, 1)
+            images[row] = torch.from_numpy(planes.copy())
         return images
 
     def check_sizes(self) -> None:
@@ -113,18 +116,23 @@ class PictureFiles:
 
 
 def pictures_of(
-    paths: list[Path], labels: Iterable[int], root: Path, preprocessing: Preprocessing | None
+    paths: list[Path],
+    labels: Iterable[int],
+    root: Path,
+    preprocessing: Preprocessing | None,
+    mode: str = "RGB",
 ) -> Split:
     """Pictures with labels: in memory up to `IN_MEMORY_BYTES`, else left in their files."""
     if not paths:
         raise InputError("an empty list of pictures; check the dataset's files")
-    height, width = read_picture(paths[0], "RGB", preprocessing).shape[:2]
+    height, width = read_picture(paths[0], mode, preprocessing).shape[:2]
     files = PictureFiles(
         paths=paths,
         root=root,
         preprocessing=preprocessing,
         size=(height, width),
         index=torch.arange(len(paths)),
+        mode=mode,
     )
     split = Split(files, torch.as_tensor(np.asarray(labels), dtype=torch.int64))
     if files.shape.numel() <= IN_MEMORY_BYTES:

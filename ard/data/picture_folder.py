@@ -17,7 +17,7 @@ from ard.data.picture_tree import open_tree, sorted_pictures
 from ard.data.splits import Split
 from edge_bench.core.classes import ClassNames, are_indices, indices_of, shown
 from edge_bench.core.errors import InputError
-from edge_bench.core.preprocessing import Preprocessing
+from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.spec import ModelCard
 
 MODES = {1: "L", 3: "RGB"}

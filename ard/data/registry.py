@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_bench.core.preprocessing import CROP, Preprocessing
+from edge_bench.core.pictures.preprocessing import CROP, Preprocessing
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
-from edge_bench.core.preprocessing import Preprocessing
+from edge_bench.core.pictures.preprocessing import Preprocessing
 
 # Splits that must agree between teacher, student and evaluation never follow the run's seed.
 SPLIT_SEED = 20_250_339
@@ -112,6 +112,7 @@ class Dataset:
         validation: what its owner set apart for the choice of a model; None where a part of the
             training images is held out for it.
         preprocessing: how its pictures became images; None where they are taken as they are.
+        unlabelled: further training images, whose labels are what a teacher takes them for.
     """
 
     name: str
@@ -123,6 +124,7 @@ class Dataset:
     skipped: str = ""
     validation: Split | None = None
     preprocessing: Preprocessing | None = None
+    unlabelled: Split | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -130,12 +132,12 @@ class Dataset:
         return self.train.image_shape
 
     @property
-    def training_sha256(self) -> str:
+    def sha256(self) -> str:
         """Identity of all images that decide the weights, those that choose among them too."""
-        if self.validation is None:
+        more = [each.sha256 for each in (self.validation, self.unlabelled) if each is not None]
+        if not more:
             return self.train.sha256
-        both = self.train.sha256 + self.validation.sha256
-        return hashlib.sha256(both.encode()).hexdigest()
+        return hashlib.sha256("".join([self.train.sha256, *more]).encode()).hexdigest()
 
 
 def training_and_validation(dataset: Dataset) -> tuple[Split, Split]:

@@ -22,6 +22,7 @@ from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan, train
+from ard.learning.unlabelled import unlabelled_of
 from ard.methods.registry import METHODS
 from ard.models.checkpoints import Tell, say_nothing
 from ard.models.imported import source_sha256
@@ -48,6 +49,7 @@ class Learned:
     config: TrainConfig
     validation: Validation
     class_names: ClassNames | None = None
+    unlabelled_images: int = 0
 
 
 def learn(
@@ -76,16 +78,12 @@ def learn(
         )
         taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
-    The config that was used lies beside them as a recipe, `config.toml`.
-
-    Args:
-        minutes: that the run may take, with what goes before it: epochs are chosen, and chosen
-            anew while it goes. A resumed run has taken what its checkpoint says.
-        begun: `time.perf_counter()` from which they count; by default now.
-        tell: is told what was planned for them.
+    The config that was used lies beside them as a recipe, `config.toml`. With `minutes`, which
+    count from `begun` (a `time.perf_counter()`; now), epochs are chosen, and anew while it goes.
+    `tell` is told the plan, and which pictures without labels are used.
     """
-    begun = time.perf_counter() if begun is None else begun
-    run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
+    clock = None if minutes is None else _clock(minutes, begun)
+    run = _Command(clock=clock, resume=resume, force=force, torch_device=torch_device, tell=tell)
     _refuse_what_does_not_fit(config, clean_teacher, start)
     if tensorboard:
         check_installed()
@@ -94,14 +92,12 @@ def learn(
     with ExitStack() as held:
         world.from_first(lambda: _claim(held, weights, resume, force))
         card = _card(config, dataset, teacher)
-        teachers = Teachers(
-            robust=teacher.model if teacher else None,
-            clean=clean_teacher.model if clean_teacher else None,
-        )
-        config = _identified(config, dataset, teacher, clean_teacher, start)
+        dataset = _with_unlabelled(config, dataset, teacher, torch_device, tell)
+        teachers = _models(teacher, clean_teacher)
+        config = _of_these(config, dataset, teacher, clean_teacher, start)
         init = start.model if start else None
-        config, pace = _settled(config, run, dataset, teachers, out, world, init, begun, tell)
-        student, validation, config = train(
+        config, pace = _settled(config, run, dataset, teachers, out, world, init)
+        trained = train(
             config,
             dataset,
             teachers,
@@ -114,31 +110,64 @@ def learn(
             tensorboard=tensorboard,
             report_progress=report_progress,
         )
-        card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
-        sha256 = world.from_first(lambda: _written(weights, student, card, config))
-        return Learned(
-            weights=weights,
-            sha256=sha256,
-            config=config,
-            validation=validation,
-            class_names=card.class_names,
-        )
+        return _kept(weights, trained, card, dataset, world)
 
 
-def _identified(
+def _models(teacher: Teacher | None, clean_teacher: Teacher | None) -> Teachers:
+    return Teachers(
+        robust=teacher.model if teacher else None,
+        clean=clean_teacher.model if clean_teacher else None,
+    )
+
+
+def _kept(
+    weights: Path,
+    trained: tuple[nn.Module, Validation, TrainConfig],
+    card: ModelCard,
+    dataset: Dataset,
+    world: World,
+) -> Learned:
+    """Write what was trained, with all that its card says of it."""
+    student, validation, config = trained
+    more = len(dataset.unlabelled) if dataset.unlabelled else 0
+    found = {"validation": asdict(validation)} | ({"unlabelled_images": more} if more else {})
+    card = replace(card, recipe=asdict(config) | found)
+    return Learned(
+        weights=weights,
+        sha256=world.from_first(lambda: _written(weights, student, card, config)),
+        config=config,
+        validation=validation,
+        class_names=card.class_names,
+        unlabelled_images=more,
+    )
+
+
+def _with_unlabelled(
+    config: TrainConfig, dataset: Dataset, teacher: Teacher | None, torch_device: str, tell: Tell
+) -> Dataset:
+    """The dataset with the further pictures that the config names."""
+    model = teacher.model if teacher else None
+    added = unlabelled_of(config, dataset, model, torch_device)
+    if added is None:
+        return dataset
+    tell(str(added))
+    return replace(dataset, unlabelled=added.used)
+
+
+def _of_these(
     config: TrainConfig,
     dataset: Dataset,
     teacher: Teacher | None,
     clean_teacher: Teacher | None,
     start: Start | None,
 ) -> TrainConfig:
-    """The settings with the files that the run had."""
+    """The config with the hashes of all that it is used with: a run goes on with the same alone."""
     return replace(
         config,
         teacher_sha256=teacher.sha256 if teacher else None,
         clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
         start_sha256=start.sha256 if start else None,
-        data_sha256=dataset.training_sha256,
+        data_sha256=dataset.sha256,
         source_sha256=source_sha256(config.architecture),
     )
 
@@ -158,10 +187,18 @@ def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainCo
 class _Command:
     """What a run is told besides its settings, and in which every process must agree."""
 
-    minutes: float | None
+    clock: Clock | None
     resume: bool
     force: bool
     torch_device: str
+    tell: Tell
+
+
+def _clock(minutes: float, begun: float | None) -> Clock:
+    """The time that --minutes gives."""
+    if not 0 < minutes < inf:
+        raise InputError(f"--minutes {minutes:g}: expected a value above 0")
+    return Clock(seconds=60 * minutes, begun=time.perf_counter() if begun is None else begun)
 
 
 def _refuse_what_does_not_fit(
@@ -212,17 +249,14 @@ def _settled(
     out: Path,
     world: World,
     init: nn.Module | None,
-    begun: float,
-    tell: Tell,
 ) -> tuple[TrainConfig, Pace | None]:
     """The settings with nothing left open: precision, and where a time was given epochs and pace.
 
     A run that goes on keeps what was settled when it began.
 
     Raises:
-        InputError: no such time, or milestones that lie beyond the end.
+        InputError: milestones that lie beyond the end.
     """
-
     checkpoint, pace = out / CHECKPOINT, None
 
     def saved(name: str) -> Any:
@@ -231,21 +265,20 @@ def _settled(
     if config.precision == "auto":
         precision = saved("precision") if run.resume else _precision(config, run.torch_device)
         config = replace(config, precision=precision)
-    command = {"minutes": run.minutes, "resume": run.resume, "force": run.force}
+    seconds = run.clock.seconds if run.clock else None
+    command = {"seconds": seconds, "resume": run.resume, "force": run.force}
     environment = {"torch": torch.__version__, "device": run.torch_device.partition(":")[0]}
     world.check_agreement(asdict(config) | command | environment)
-    if run.minutes is not None:
-        if not 0 < run.minutes < inf:
-            raise InputError(f"--minutes {run.minutes:g}: expected a value above 0")
-        clock = Clock(seconds=60 * run.minutes, begun=begun)
+    if run.clock is not None:
         if run.resume:
-            config = replace(config, epochs=saved("epochs"), epoch_steps=saved("epoch_steps"))
+            planned = ("epochs", "epoch_steps", "validate_every")
+            config = replace(config, **{name: saved(name) for name in planned})
             _, metadata = world.tensors_from_first(lambda: ({}, read_checkpoint(checkpoint)[1]))
-            pace = saved_pace(metadata, clock)
+            pace = saved_pace(metadata, run.clock)
         else:
             device = run.torch_device
-            config, pace = plan(config, dataset, teachers, clock, device, world, init)
-            _tell_plan(config, pace, init is not None, world, tell)
+            config, pace = plan(config, dataset, teachers, run.clock, device, world, init)
+            _tell_plan(config, pace, init is not None, world, run.tell)
     if config.milestones and config.milestones[-1] >= config.epochs:
         raise InputError(
             f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "

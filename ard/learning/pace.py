@@ -16,10 +16,10 @@ from ard.methods.registry import METHODS
 
 RESERVE, RESERVE_SHARE = 1.0, 0.01
 """Seconds, and share of the time, for what is left to do after the last validation."""
-FEWEST_EPOCHS = 4
-"""Validations that a short run should have: the best of them is kept."""
-VALIDATION_SHARE = 0.25
-"""Of the time, where epochs are shorter than a pass over the data."""
+FEWEST_EPOCHS = 8
+"""Of a run, after each of which it is planned anew: the last may be off by so much of the time."""
+MOST_VALIDATIONS, VALIDATION_SHARE = 4, 0.25
+"""Where epochs are shorter than a pass over the data: how many at most, and of the time."""
 VALIDATION_PASSES = 11
 """Of each image forward and back in a validation that every image survives."""
 STEP_PASSES = 1.5
@@ -57,12 +57,14 @@ class Pace:
 
     Attributes:
         step_seconds, validation_seconds: as measured last, or as estimated before that.
+        robust_seconds: what a validation would take that every image survives.
         position: share of the run that is done, when an epoch begins.
     """
 
     clock: Clock
     step_seconds: float
     validation_seconds: float
+    robust_seconds: float
     position: float = 0.0
 
     def at(self, step: int, steps_left: int) -> float:
@@ -74,8 +76,9 @@ class Pace:
         return self.clock.left() < self.step_seconds + self.validation_seconds
 
     def after_validation(self, seconds: float) -> Pace:
-        """The pace once a validation took so long."""
-        return replace(self, validation_seconds=SLOWER * seconds)
+        """The pace once a validation took so long; the next is of a network that survives more."""
+        expected = max(SLOWER * seconds, (seconds + self.robust_seconds) / 2)
+        return replace(self, validation_seconds=expected)
 
 
 def first_pace(
@@ -84,17 +87,20 @@ def first_pace(
     """The pace before a run: a validation is taken to cost what it would of a robust network."""
     attack = config.inner_steps if METHODS[config.method].inner is not None else 0
     per_image = step_seconds / config.batch_size / (attack + STEP_PASSES)
+    validation = per_image * VALIDATION_PASSES * validation_images
     return Pace(
         clock=clock,
         step_seconds=step_seconds,
-        validation_seconds=per_image * VALIDATION_PASSES * validation_images,
+        validation_seconds=validation,
+        robust_seconds=validation,
     )
 
 
 def planned(config: TrainConfig, pace: Pace, whole_pass: int, *, starts: bool) -> TrainConfig:
     """The settings with epochs, and steps of each, that fit into what is left.
 
-    Where only a few passes over the data fit, epochs are shorter than a pass.
+    Where only a few passes over the data fit, epochs are shorter than a pass, and not every one is
+    validated.
 
     Args:
         whole_pass: steps of a pass over the data.
@@ -105,12 +111,12 @@ def planned(config: TrainConfig, pace: Pace, whole_pass: int, *, starts: bool) -
     epochs = int(left / (whole_pass * step + validation / config.validate_every))
     if epochs >= FEWEST_EPOCHS:
         return replace(config, epochs=epochs, epoch_steps=0)
-    # Fewer where validating so often would take too much of the time.
-    count = max(1, min(FEWEST_EPOCHS, int(VALIDATION_SHARE * left / validation)))
-    while (left / count - validation) / step > whole_pass:
-        count += 1
-    steps = max(1, int((left / count - validation) / step))
-    return replace(config, epochs=count, epoch_steps=steps)
+    validations = max(1, min(MOST_VALIDATIONS, int(VALIDATION_SHARE * left / validation)))
+    every = max(config.validate_every, FEWEST_EPOCHS // validations)
+    training = int((left - validations * validation) / step)
+    steps = min(max(1, training // FEWEST_EPOCHS), whole_pass)
+    epochs = max(1, training // steps)
+    return replace(config, epochs=epochs, epoch_steps=steps, validate_every=every)
 
 
 def epochs_left(config: TrainConfig, pace: Pace, steps: int) -> int:

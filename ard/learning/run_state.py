@@ -173,6 +173,7 @@ def told(pace: Pace) -> dict[str, float]:
         "elapsed": pace.clock.elapsed(),
         "step_seconds": pace.step_seconds,
         "validation_seconds": pace.validation_seconds,
+        "robust_seconds": pace.robust_seconds,
         "position": pace.position,
     }
 
@@ -190,6 +191,7 @@ def saved_pace(metadata: dict[str, str], clock: Clock) -> Pace | None:
         clock=replace(clock, used=float(found["elapsed"])),
         step_seconds=float(found["step_seconds"]),
         validation_seconds=float(found["validation_seconds"]),
+        robust_seconds=float(found["robust_seconds"]),
         position=float(found["position"]),
     )
 

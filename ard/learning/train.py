@@ -32,6 +32,7 @@ from ard.data.splits import (
     take_fraction,
     training_and_validation,
 )
+from ard.data.unlabelled import joined
 from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig, learning_rate
 from ard.learning.pace import Clock, Pace, epochs_left, first_pace, planned
@@ -45,9 +46,9 @@ from ard.models.weight_files import load_state
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.store import atomic_file
+from edge_bench.statistics.metrics import BoolArray
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
@@ -71,12 +72,10 @@ def train(
     tensorboard: bool = False,
     report_progress: ProgressCallback = no_progress,
 ) -> tuple[nn.Module, Validation, TrainConfig]:
-    """Train and return the most robust weight average (on validation data) with its accuracies.
+    """Train; the most robust weight average (on validation data), its accuracies, the settings.
 
-    The settings are returned, too: with a `pace` their epochs are those that fitted into the time.
-
-    The student is `init`, which is kept where nothing better is found, or else a new network of
-    the config's architecture.
+    With a `pace` their epochs are those that fitted into the time. The student is `init`, which is
+    kept where nothing better is found, or else a new network of the config's architecture.
 
     Writes `metrics.jsonl` (and TensorBoard's files, if asked to) and a checkpoint into the folder
     `out` after every epoch; `resume` goes on from that checkpoint. Of several processes, only the
@@ -185,9 +184,14 @@ def _trained_epoch(
 
 
 def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:
-    """(training, validation); the fraction is taken of what remains after the hold-out."""
+    """(training, validation); the fraction is taken of what remains after the hold-out.
+
+    Images without labels of their own come on top.
+    """
     training, validation = training_and_validation(dataset)
     training = take_fraction(training, config.train_fraction, config.seed)
+    if dataset.unlabelled is not None:
+        training = joined([training, dataset.unlabelled])
     if len(training) < config.batch_size:
         raise InputError(
             f"--batch-size {config.batch_size}: more than the {len(training)} training images; "
@@ -222,10 +226,10 @@ def plan(
 
     def fitted() -> list[int]:
         found = planned(config, pace, whole, starts=init is not None)
-        return [found.epochs, found.epoch_steps]
+        return [found.epochs, found.epoch_steps, found.validate_every]
 
-    epochs, epoch_steps = world.from_first(fitted)
-    return replace(config, epochs=epochs, epoch_steps=epoch_steps), pace
+    epochs, steps, every = world.from_first(fitted)
+    return replace(config, epochs=epochs, epoch_steps=steps, validate_every=every), pace
 
 
 def timed_steps(

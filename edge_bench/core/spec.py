@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
-from edge_bench.core.preprocessing import Preprocessing
+from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.ranges import at_least
 from edge_bench.core.series import Telemetry, series_array
 from edge_bench.core.timings import Measurement, Soak, SweepPoint

@@ -19,7 +19,7 @@ from edge_bench.files.onnx_file import CARD_KEY
 from edge_bench.files.sets import open_set
 from edge_bench.files.store import from_json, read_json
 
-from .test_cli import QUICK_BENCH, RUNNER, ardx, sentence
+from .typed import QUICK_BENCH, RUNNER, ardx, sentence
 
 QUICK = ("--epochs", 1, "--inner-steps", 1, "--batch-size", 16, "--torch-device", "cpu")
 

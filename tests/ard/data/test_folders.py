@@ -78,7 +78,7 @@ def test_a_part_for_validation_chooses_the_model_and_is_not_the_test(tmp_path: P
     # What chooses the weights is part of what a run is resumed on.
     shutil.rmtree(root / "valid" / "b")
     write(root / "valid" / "b", 1)
-    assert load(root).training_sha256 != found.training_sha256
+    assert load(root).sha256 != found.sha256
 
 
 def test_one_folder_is_parted_by_class_and_says_so(tmp_path: Path) -> None:

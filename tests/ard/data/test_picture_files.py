@@ -23,7 +23,7 @@ from ard.learning.config import TrainConfig
 from ard.learning.step import Teachers
 from ard.learning.train import train
 from edge_bench.core.errors import InputError
-from edge_bench.core.preprocessing import Preprocessing
+from edge_bench.core.pictures.preprocessing import Preprocessing
 
 
 def write_folder(root: Path, train_count: int = 24, test_count: int = 6) -> Path:

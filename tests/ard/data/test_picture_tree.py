@@ -20,7 +20,7 @@ from ard.data.picture_files import PictureFiles, pictures_of, read_picture
 from ard.data.picture_tree import open_tree
 from ard.data.sources import open_images
 from edge_bench.core.errors import InputError
-from edge_bench.core.preprocessing import Preprocessing, preprocessing_of
+from edge_bench.core.pictures.preprocessing import Preprocessing, preprocessing_of
 from edge_bench.core.spec import ModelCard
 
 LEVELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)

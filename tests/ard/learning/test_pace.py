@@ -204,7 +204,9 @@ def test_a_minute_that_is_none_is_refused(few: Dataset, tmp_path: Path, clock: T
 
 def test_positions_are_those_of_a_run_without_a_time_while_the_plan_holds() -> None:
     whole = replace(config(), epochs=5)
-    pace = Pace(clock=Clock(seconds=1, begun=0), step_seconds=1, validation_seconds=1)
+    pace = Pace(
+        clock=Clock(seconds=1, begun=0), step_seconds=1, validation_seconds=1, robust_seconds=1
+    )
     for epoch in range(5):
         left = (5 - epoch) * WHOLE
         for each in range(WHOLE):
@@ -218,21 +220,36 @@ def test_positions_are_those_of_a_run_without_a_time_while_the_plan_holds() -> N
 
 
 def test_a_plan_spends_a_quarter_on_validation_at_most_where_it_can(clock: Time) -> None:
-    pace = Pace(clock=Clock(seconds=200, begun=1000), step_seconds=1, validation_seconds=10)
+    pace = Pace(
+        clock=Clock(seconds=200, begun=1000),
+        step_seconds=1,
+        validation_seconds=10,
+        robust_seconds=10,
+    )
+    assert pace.clock.left() == 197
     found = planned(config(), pace, 500, starts=False)
-    assert (found.epochs, found.epoch_steps) == (4, 39)
+    assert (found.epochs, found.epoch_steps, found.validate_every) == (8, 19, 2)
     long = replace(pace, validation_seconds=40)
     found = planned(config(), long, 500, starts=True)
-    assert (found.epochs, found.epoch_steps) == (1, 117)
+    assert (found.epochs, found.epoch_steps, found.validate_every) == (8, 14, 8)
+    # Parts of a pass that are passes, where so many fit.
+    found = planned(config(), long, 10, starts=True)
+    assert (found.epochs, found.epoch_steps, found.validate_every) == (11, 10, 8)
+    found = planned(config(), pace, 5, starts=False)
+    assert (found.epochs, found.epoch_steps, found.validate_every) == (13, 0, 1)
     assert too_short(long, starts=True) is None
     assert "give" in (too_short(replace(long, validation_seconds=99), starts=True) or "")
     assert epochs_left(found, pace, 500) == 0
-    # One pass would leave a third of the time, and two are too many: two epochs, each a part.
-    found = planned(config(), long, 70, starts=False)
-    assert (found.epochs, found.epoch_steps) == (2, 58)
     ended = replace(pace, position=1.0)
     assert epochs_left(found, pace, 1) > 0
     assert epochs_left(found, ended, 1) == 0
+
+
+def test_a_validation_of_a_network_that_survives_nothing_says_little_of_the_next() -> None:
+    clock = Clock(seconds=1, begun=0)
+    pace = Pace(clock=clock, step_seconds=1, validation_seconds=20, robust_seconds=20)
+    assert pace.after_validation(2).validation_seconds == 11
+    assert pace.after_validation(20).validation_seconds == 25
 
 
 def test_a_pass_can_be_cut_into_epochs_by_hand(few: Dataset, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.preprocessing import Preprocessing, preprocessing_of
+from edge_bench.core.pictures.preprocessing import Preprocessing, preprocessing_of
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import from_json, to_json
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.metrics import decode_mask, encode_mask
+from edge_bench.statistics.metrics import decode_mask, encode_mask
 
 Labels = NDArray[Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_bench.core.class_figures import by_class, class_figures, named, worst
+from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
 
 LABELS = np.array([2, 0, 0, 2, 2, 0, 0, 2])
 MASK = "10110111"
