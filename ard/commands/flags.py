@@ -222,6 +222,22 @@ def resolve_torch_device(name: str) -> str:
     return "cuda" if available and name != "cpu" else "cpu"
 
 
+def size_for(
+    name: str, image_size: int | None, resize: str | None, *weights: Path | None
+) -> tuple[int | None, str | None]:
+    """--image-size and --resize for a dataset; what was not given is as the weights' cards say."""
+    from ard.data.datasets import holds_pictures
+    from ard.models.weight_files import card_inside
+
+    if not holds_pictures(name) or (image_size is not None and resize is not None):
+        return image_size, resize
+    cards = (card_inside(path) for path in weights if path is not None)
+    known = next((card.preprocessing for card in cards if card and card.preprocessing), None)
+    if known is None or image_size not in (None, known.side):
+        return image_size, resize
+    return known.side, resize or known.resize
+
+
 def tell_skipped(line: str) -> None:
     """Say which files of a folder were passed over, if any."""
     if line:

@@ -225,13 +225,12 @@ def _data(flags: LearningFlags, name: str, world: World) -> Dataset:
     """The pictures to learn, and what was passed over among them told."""
     from ard.data.datasets import load_dataset
 
+    # A network learns from pictures that are prepared as those of its teacher and its start.
+    given = (getattr(flags, option, None) for option in ("init", "teacher"))
+    size, resize = o.size_for(name, flags.image_size, flags.resize, *given)
     data = world.first_here(
         lambda: load_dataset(
-            name,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
+            name, flags.data_dir, download=flags.download, image_size=size, resize=resize
         )
     )
     if world.leads:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ard.learning.start import Start
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Learned:
     """A finished training run."""
 
@@ -48,8 +48,8 @@ class Learned:
     sha256: str
     config: TrainConfig
     validation: Validation
-    class_names: ClassNames | None = None
     unlabelled_images: int = 0
+    class_names: ClassNames | None = None
 
 
 def learn(
@@ -73,9 +73,6 @@ def learn(
     """Train, keep the most robust weights on validation data, and write them with their card.
 
     Example:
-        config = TrainConfig(
-            dataset="digits", architecture="resnet8", method="pgd_at", epsilon=0.15, step_size=0.04
-        )
         taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
     The config that was used lies beside them as a recipe, `config.toml`. With `minutes`, which
@@ -93,11 +90,11 @@ def learn(
         world.from_first(lambda: _claim(held, weights, resume, force))
         card = _card(config, dataset, teacher)
         dataset = _with_unlabelled(config, dataset, teacher, torch_device, tell)
-        teachers = _models(teacher, clean_teacher)
+        teachers = Teachers(robust=_model(teacher), clean=_model(clean_teacher))
         config = _of_these(config, dataset, teacher, clean_teacher, start)
-        init = start.model if start else None
+        init = _model(start)
         config, pace = _settled(config, run, dataset, teachers, out, world, init)
-        trained = train(
+        student, validation, config = train(
             config,
             dataset,
             teachers,
@@ -110,44 +107,29 @@ def learn(
             tensorboard=tensorboard,
             report_progress=report_progress,
         )
-        return _kept(weights, trained, card, dataset, world)
+        more = len(dataset.unlabelled) if dataset.unlabelled else 0
+        card = _trained(card, config, validation, more)
+        sha256 = world.from_first(lambda: _written(weights, student, card, config))
+        return Learned(weights, sha256, config, validation, more, card.class_names)
 
 
-def _models(teacher: Teacher | None, clean_teacher: Teacher | None) -> Teachers:
-    return Teachers(
-        robust=teacher.model if teacher else None,
-        clean=clean_teacher.model if clean_teacher else None,
-    )
+def _trained(
+    card: ModelCard, config: TrainConfig, validation: Validation, unlabelled: int
+) -> ModelCard:
+    found = {"validation": asdict(validation)}
+    told = {"unlabelled_images": unlabelled} if unlabelled else {}
+    return replace(card, recipe=asdict(config) | found | told)
 
 
-def _kept(
-    weights: Path,
-    trained: tuple[nn.Module, Validation, TrainConfig],
-    card: ModelCard,
-    dataset: Dataset,
-    world: World,
-) -> Learned:
-    """Write what was trained, with all that its card says of it."""
-    student, validation, config = trained
-    more = len(dataset.unlabelled) if dataset.unlabelled else 0
-    found = {"validation": asdict(validation)} | ({"unlabelled_images": more} if more else {})
-    card = replace(card, recipe=asdict(config) | found)
-    return Learned(
-        weights=weights,
-        sha256=world.from_first(lambda: _written(weights, student, card, config)),
-        config=config,
-        validation=validation,
-        class_names=card.class_names,
-        unlabelled_images=more,
-    )
+def _model(given: Teacher | Start | None) -> nn.Module | None:
+    return given.model if given else None
 
 
 def _with_unlabelled(
     config: TrainConfig, dataset: Dataset, teacher: Teacher | None, torch_device: str, tell: Tell
 ) -> Dataset:
     """The dataset with the further pictures that the config names."""
-    model = teacher.model if teacher else None
-    added = unlabelled_of(config, dataset, model, torch_device)
+    added = unlabelled_of(config, dataset, _model(teacher), torch_device)
     if added is None:
         return dataset
     tell(str(added))

@@ -23,7 +23,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
-ATTACKED = 200
+ATTACKED, ATTACKED_A_MINUTE = 200, 5
 """Images that a teacher is attacked on: enough to tell 7 % apart, and seconds for most networks."""
 BATCH = 100
 OVERCONFIDENT = 0.25
@@ -71,6 +71,13 @@ class Measured:
             f"training images; after PGD-10 right on {100 * self.robust_accuracy:.1f} % of "
             f"{self.attacked}, sure by {100 * self.confidence:.1f} %, entropy {self.entropy:.2f}"
         )
+
+
+def attacked_within(minutes: float | None) -> int:
+    """How many held-out images a teacher is attacked on, before a run that has so many minutes."""
+    return (
+        ATTACKED if minutes is None else max(8, min(ATTACKED, round(ATTACKED_A_MINUTE * minutes)))
+    )
 
 
 def measure(

@@ -102,8 +102,7 @@ def train(
             config = _as_it_fits(config, run, training)
             if line["epoch"] % config.validate_every == 0 or line["epoch"] == config.epochs:
                 world.check_weights(run.student.parameters())
-                found = _timed_validation(config, run, validation, torch_device)
-                run.offer(found)
+                run.offer(found := _timed_validation(config, run, validation, torch_device))
                 line |= {"validation": asdict(found)}
             line["seconds"] = round(time.perf_counter() - begin, 3)
             lines.append(json.dumps(line))

@@ -75,6 +75,34 @@ def test_no_later_command_needs_the_size(folder: Path, weights: Path) -> None:
     assert measured.preprocessing == card.preprocessing
 
 
+def test_a_student_and_an_adopted_network_see_pictures_as_their_weights_did(
+    folder: Path, weights: Path
+) -> None:
+    data = ("--dataset", f"imagefolder:{folder / 'insects'}")
+    for name, given in {"init": ("--init", weights), "new": ("--student", "resnet8:4")}.items():
+        out = folder / name
+        ardx("distill", "--teacher", weights, *given, *data, *QUICK, "--out", out)
+        card = load_model(out / "student.safetensors")[1]
+        assert card.preprocessing == load_model(weights)[1].preprocessing
+    adopted = folder / "adopted.safetensors"
+    ardx("adopt", weights, "--arch", "resnet8:8", *data, "--out", adopted)
+    assert load_model(adopted)[1].preprocessing == load_model(weights)[1].preprocessing
+    # What is said wins, and does not stand beside a policy that nobody said.
+    ardx(
+        "adopt",
+        weights,
+        "--arch",
+        "resnet8:8",
+        *data,
+        "--image-size",
+        24,
+        "--out",
+        adopted,
+        "--force",
+    )
+    assert str(load_model(adopted)[1].preprocessing) == "24x24 pixels, stretched"
+
+
 def test_another_size_is_refused_and_another_policy_told(folder: Path, weights: Path) -> None:
     data = ("--data-dir", folder, "--attacks", "clean")
     told = sentence("evaluate", weights, *data, "--image-size", 24)
