@@ -181,6 +181,7 @@ def _learn(
     """Run what both commands share; `teachers` loads those that fit the dataset."""
     from ard.learning.learn import learn
     from ard.learning.recipes import build_config
+    from ard.learning.teacher import attacked_within
     from ard.models.checkpoints import say_nothing
 
     # Refused before the data are read, where it is wrong whatever they are.
@@ -194,8 +195,9 @@ def _learn(
         tell_chosen(picked, data)
     start = starter(config, data) if starter else None
     given = {"teacher": teacher, "clean_teacher": clean_teacher}
+    attacked = attacked_within(settings.get("minutes"))
     measured = {
-        name: _measured(flags, name, one, data, torch_device, world, config.epsilon)
+        name: _measured(flags, name, one, data, torch_device, world, config.epsilon, attacked)
         for name, one in given.items()
         if one is not None
     }
@@ -246,12 +248,13 @@ def _measured(
     torch_device: str,
     world: World,
     epsilon: float,
+    attacked: int,
 ) -> dict[str, float]:
     """What a teacher keeps of held-out images, told before anything is trained on it."""
     from ard.learning.teacher import Measured, doubt_about, doubt_about_confidence, measure
 
     found = Measured(
-        **world.from_first(lambda: asdict(measure(teacher, data, torch_device, epsilon)))
+        **world.from_first(lambda: asdict(measure(teacher, data, torch_device, epsilon, attacked)))
     )
     if world.leads:
         if not flags.json_summary:
