@@ -75,8 +75,7 @@ def learn(
         )
         taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
-    The config that was used lies beside them as a recipe, `config.toml`. `tell` is told which
-    pictures without labels are used, where the config names some.
+    The config that was used lies beside them as a recipe. `tell` is told of unlabelled pictures.
     """
     run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
     _refuse_what_does_not_fit(config, clean_teacher, start)
