@@ -57,14 +57,9 @@ def run_bench(flags: BenchFlags) -> None:
     """
     from edge_bench.files.report_file import read_report
     from edge_bench.files.sets import open_sets
-    from edge_bench.files.store import refuse_existing_file
     from edge_bench.policy.gate import check
 
-    require_host(flags.there)
-    if not flags.there.host:
-        refuse_existing_file(flags.out, flags.force)
-    require_probe(flags)
-    _require_signed(flags)
+    _refuse_what_does_not_fit(flags)
     options, square = bench_options(flags), square_of(flags.square)
     with _parts(flags.model, flags.sets) as parts:
         if flags.engine.bundled_engine:
@@ -98,6 +93,17 @@ def run_bench(flags: BenchFlags) -> None:
 
 
 bench = command("bench", BenchFlags, run_bench)
+
+
+def _refuse_what_does_not_fit(flags: BenchFlags) -> None:
+    """Refuse options, files that exist and strangers' bundles before anything is run."""
+    from edge_bench.files.store import refuse_existing_file
+
+    require_host(flags.there)
+    if not flags.there.host:
+        refuse_existing_file(flags.out, flags.force)
+    require_probe(flags)
+    _require_signed(flags)
 
 
 def _require_signed(flags: BenchFlags) -> None:
