@@ -239,7 +239,7 @@ def test_a_time_budget_becomes_a_number_of_epochs(
     assert found.epoch_steps == 0
     assert found.epochs in (int(560 / epoch), int(580 / epoch))
     short, _ = plan(config, digits, Teachers(), Clock(seconds=35, begun=float(next(ticks))))
-    assert short.epochs * (short.epoch_steps + epoch - 20) < 35
+    assert short.epochs * short.epoch_steps + epoch - 20 < 35
     assert 0 < short.epoch_steps < 20
     least, _ = plan(config, digits, Teachers(), Clock(seconds=0.6, begun=float(next(ticks))))
     assert (least.epochs, least.epoch_steps) == (1, 1)
