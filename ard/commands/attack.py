@@ -63,6 +63,7 @@ class AttackFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     seed: o.Seed = 0
     force: o.Force = False
@@ -104,6 +105,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     beside: dict[str, object] = {
         "--images": flags.images,
         "--image-size": flags.image_size if flags.dataset is None else None,
+        "--resize": flags.resize if flags.dataset is None else None,
         "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
         "--from": flags.source,
@@ -132,17 +134,19 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
 
 def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
     """The test images of --dataset, or of the model's own."""
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import dataset_of
     from ard.data.sources import SplitSource
     from ard.data.splits import take_limit
 
-    data = load_dataset(
-        flags.dataset or victim.card.dataset,
+    data = dataset_of(
+        flags.model,
+        victim.card,
+        flags.dataset,
         flags.data_dir,
         download=flags.download,
         image_size=flags.image_size,
+        resize=flags.resize,
     )
-    data = matched(flags.model, victim.card, data)
     o.tell_skipped(data.skipped)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
@@ -176,7 +180,11 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
             f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset}
         )
         clean: Source = open_images(
-            flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
+            flags.images,
+            victim.card,
+            image_size=flags.image_size,
+            resize=flags.resize,
+            limit=flags.limit,
         )
         o.tell_skipped(clean.skipped)
     else:
@@ -228,10 +236,13 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
     """What a set holds, read back from the disk with every check that a replay makes."""
     from ard.attacks.registry import attack_label
     from edge_bench.files.sets import open_set
+    from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
+    from edge_bench.statistics.metrics import encode_mask
 
     found = open_set(out)
     manifest = found.manifest
     robust = 1 - float(found.source_success.mean())
+    kept, names = encode_mask(~found.source_success), named(manifest.class_names)
     if json_summary:
         print_json(
             {
@@ -241,6 +252,7 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
                 "threat": manifest.threat,
                 "source_sha256": manifest.source_sha256,
                 "source_accuracy": robust,
+                **class_figures({"source": kept}, found.labels, names),
             }
         )
         return
@@ -248,6 +260,11 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
     say(
         f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; "
         f"{model.name} keeps {100 * robust:.1f} % on them"
+    )
+    lowest = worst(by_class(kept, found.labels, names))
+    say(
+        f"worst class: {lowest.name}, of whose {lowest.samples} images it keeps "
+        f"{100 * lowest.accuracy:.1f} %"
     )
 
 

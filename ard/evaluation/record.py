@@ -35,6 +35,7 @@ class EvaluationRecord:
         doubts: signs of false robustness.
         masks: by attack, a '1' for each sample that stayed correctly classified.
         class_names: names of the classes; None where nobody told them.
+        labels: a series (see `series`) of the class of each image; None in files of before.
     """
 
     FORMAT: ClassVar = Format(
@@ -42,6 +43,7 @@ class EvaluationRecord:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="class_names: the names of the classes"),
+            Change(ardx="0.2.0", what="labels: the class of each image"),
         ),
     )
 
@@ -66,3 +68,4 @@ class EvaluationRecord:
     doubts: tuple[Doubt, ...]
     masks: dict[str, str]
     class_names: ClassNames | None = None
+    labels: str | None = None

@@ -9,7 +9,9 @@ from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.files.fingerprint import differs
 from edge_bench.options.setting import cores_text
 from edge_bench.report.device_summary import device_figures
-from edge_bench.statistics.metrics import accuracy, worst_case_mask
+from edge_bench.statistics.class_figures import by_class, class_figures
+from edge_bench.statistics.class_figures import worst as worst_class
+from edge_bench.statistics.metrics import accuracy, class_names, labels_of, worst_case_mask
 from edge_bench.statistics.stats import early_stopping_floor, percentile_ms, wilson_interval
 from edge_bench.timing.measure import images_per_second
 from edge_bench.timing.soak import PARTS, drift
@@ -35,6 +37,7 @@ def summarise(report: Report) -> dict[str, Any]:
         "robust_accuracy": {s.name: accuracy(s.mask) for s in report.sets},
         "threat": {s.name: threat_label(s) for s in report.sets},
         "worst_case_accuracy": accuracy(worst) if worst else None,
+        **_class_figures(report),
         "latency_ms": _latency_ms(report.latency),
         "latency_samples": len(report.latency.latency_ns),
         "latency_batch_size": report.latency.batch_size,
@@ -56,6 +59,16 @@ def summarise(report: Report) -> dict[str, Any]:
         },
         **device_figures(report),
     }
+
+
+def _class_figures(report: Report) -> dict[str, Any]:
+    """Class by class, clean and in the worst case; nothing where nobody kept the labels."""
+    labels = labels_of(report)
+    masks = {"clean": report.clean_mask, "worst_case": worst_case_mask(report)}
+    known = {name: mask for name, mask in masks.items() if mask is not None}
+    if labels is None or not known:
+        return {"class_accuracy": None, "worst_class": None}
+    return class_figures(known, labels, class_names(report))
 
 
 def _latency_ms(timed: Measurement) -> dict[str, float]:
@@ -120,6 +133,12 @@ def accuracy_rows(report: Report) -> list[list[str]]:
     worst = worst_case_mask(report)
     if worst is not None:
         rows.append(_accuracy_row("worst case", "all of the above, per sample", worst))
+    labels = labels_of(report)
+    if labels is not None:
+        for name, mask in (("clean", report.clean_mask), ("worst case", worst)):
+            if mask is not None:
+                lowest = worst_class(by_class(mask, labels, class_names(report)))
+                rows.append(_accuracy_row(f"{name}, worst class", lowest.name, lowest.mask))
     return rows
 
 
