@@ -11,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 import ard.methods
+from ard.attacks.differential import Pair
 from ard.attacks.registry import ATTACKS, parse_attack
 from ard.attacks.run import run_attack
 from ard.cli import app
@@ -36,7 +37,11 @@ def help_of(*command: str) -> str:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_found_runs_and_stays_in_the_ball(name: str) -> None:
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)).eval()
+    model: torch.nn.Module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
+    if ATTACKS[name].differential:
+        other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
+        model = Pair(model, other)
+    model.eval()
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(4, 3, 2, 2, generator=draw)
     labels = torch.tensor([0, 1, 2, 3])

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ard.attacks.registry import KNOWN
+from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
 from edge_bench.commands.console import print_json, progress, say, say_aside, warn
+from edge_bench.core.attack import DIRECTIONS
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
@@ -29,15 +30,24 @@ class AttackFlags:
         str | None,
         typer.Option(
             "--attack",
-            help=f"{KNOWN} (pgd20; square5000 for --threat blackbox); with --import, what to call "
-            "it.",
+            help=f"{KNOWN} (pgd20; square5000 for --threat blackbox); with --threat differential "
+            f"{KNOWN_DIFFERENTIAL} (apgd_apart100); with --import, what to call it.",
         ),
     ] = None
     threat: Annotated[
         str | None,
         typer.Option(
             help="white-box (weights), bpda (an artefact's logits, --parent's gradients), blackbox "
-            "(scores alone) or transfer (on --from, for MODEL). Default: white-box or bpda."
+            "(scores alone), transfer (on --from, for MODEL) or differential (an artefact against "
+            "its --parent: images on which one errs and the other does not). Default: white-box or "
+            "bpda."
+        ),
+    ] = None
+    direction: Annotated[
+        str | None,
+        typer.Option(
+            help="With --threat differential: which is to err where the other is right, "
+            f"{' or '.join(DIRECTIONS)}. Default: {DIRECTIONS[0]}."
         ),
     ] = None
     source: Annotated[
@@ -69,12 +79,17 @@ class AttackFlags:
     json_summary: o.Json = False
 
 
+DEFAULT_ATTACKS = {"black-box": "square", "differential": "apgd_apart100"}
+
+
 def run_attack_command(flags: AttackFlags) -> None:
     """Craft an adversarial set, to be replayed on a device, or import one.
 
     A run that was stopped goes on where it was when the same command is given again.
 
     Example: ardx attack runs/student/student.safetensors --attack pgd20 --out sets/pgd20
+
+    Example: ardx attack int8.onnx --parent weights.safetensors --threat differential --out sets/d
     """
     from ard.attacks.victims import open_victim
     from edge_bench.files.store import refuse_existing
@@ -106,6 +121,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
         "--image-size": flags.image_size if flags.dataset is None else None,
         "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
+        "--direction": flags.direction,
         "--from": flags.source,
         "--step-size": flags.step_size,
         "--target-class": flags.target_class,
@@ -161,7 +177,9 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
 
     threat = threat_named(flags.threat, victim, flags.source)
     budget = budget_of(flags.epsilon, flags.norm, victim.card)
-    name = flags.attack_name or ("square" if threat == "black-box" else "pgd20")
+    if threat != "differential":
+        o.refuse_beside("it belongs to --threat differential", {"--direction": flags.direction})
+    name = flags.attack_name or DEFAULT_ATTACKS.get(threat, "pgd20")
     spec = parse_attack(
         name,
         epsilon=budget,
@@ -170,6 +188,7 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         restarts=flags.restarts,
         seed=flags.seed,
         target=flags.target_class,
+        direction=flags.direction,
     )
     if flags.images is not None:
         o.refuse_beside(
@@ -245,10 +264,11 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
         )
         return
     budget = o.render_budget(manifest.attack.epsilon, manifest.attack.norm)
-    say(
-        f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; "
-        f"{model.name} keeps {100 * robust:.1f} % on them"
-    )
+    kept = f"{model.name} keeps {100 * robust:.1f} % on them"
+    if manifest.threat == "differential":
+        apart = f"{100 * (1 - robust):.1f} %"
+        kept = f"tells {model.name} and its parent apart on {apart} of them"
+    say(f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; {kept}")
 
 
 attack = o.command("attack", AttackFlags, run_attack_command)

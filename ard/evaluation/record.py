@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ard.evaluation.doubts import Doubt
@@ -35,6 +35,8 @@ class EvaluationRecord:
         doubts: signs of false robustness.
         masks: by attack, a '1' for each sample that stayed correctly classified.
         class_names: names of the classes; None where nobody told them.
+        apart: by differential attack and direction, a '1' for each sample on which it told the
+            victim and its parent apart; no part of the worst case.
     """
 
     FORMAT: ClassVar = Format(
@@ -42,6 +44,7 @@ class EvaluationRecord:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="class_names: the names of the classes"),
+            Change(ardx="0.2.0", what="apart; direction and severity of an attack"),
         ),
     )
 
@@ -66,3 +69,4 @@ class EvaluationRecord:
     doubts: tuple[Doubt, ...]
     masks: dict[str, str]
     class_names: ClassNames | None = None
+    apart: dict[str, str] = field(default_factory=dict)

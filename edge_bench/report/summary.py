@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_bench.core.metrics import accuracy, worst_case_mask
+from edge_bench.core.apart import Estimate, apart, corrupted, corruption_accuracy, corruption_loss
+from edge_bench.core.metrics import BoolArray, accuracy, adversarial, worst_case_mask
 from edge_bench.core.spec import FingerprintResult, Report, SetResult
 from edge_bench.core.stats import early_stopping_floor, percentile_ms, wilson_interval
 from edge_bench.core.timings import Measurement, Soak, SweepPoint
@@ -32,9 +33,11 @@ def summarise(report: Report) -> dict[str, Any]:
         "backend": f"{report.backend.name} {report.backend.version}",
         "samples": len(report.clean_mask) if report.clean_mask else 0,
         "clean_accuracy": accuracy(report.clean_mask) if report.clean_mask else None,
-        "robust_accuracy": {s.name: accuracy(s.mask) for s in report.sets},
+        "robust_accuracy": {s.name: accuracy(s.mask) for s in adversarial(report)},
         "threat": {s.name: threat_label(s) for s in report.sets},
         "worst_case_accuracy": accuracy(worst) if worst else None,
+        "divergence": _divergence(report),
+        "corruption": _corruption(report),
         "latency_ms": _latency_ms(report.latency),
         "latency_samples": len(report.latency.latency_ns),
         "latency_batch_size": report.latency.batch_size,
@@ -56,6 +59,35 @@ def summarise(report: Report) -> dict[str, Any]:
         },
         **device_figures(report),
     }
+
+
+def _divergence(report: Report) -> dict[str, Any] | None:
+    """Shares of samples on which parent and artefact are told apart; None where nobody tried."""
+    found = apart(report)
+    if found is None:
+        return None
+    shares = {"unattacked": found.unattacked} | found.by_direction()
+    return {
+        name: {"share": float(mask.mean()), "interval": list(_wilson(mask))}
+        for name, mask in shares.items()
+    }
+
+
+def _corruption(report: Report) -> dict[str, Any] | None:
+    mean, loss = corruption_accuracy(report), corruption_loss(report)
+    if mean is None:
+        return None
+    return {
+        "accuracy": {s.name: accuracy(s.mask) for s in corrupted(report)},
+        "mean_accuracy": mean.value,
+        "mean_accuracy_interval": list(mean.interval()),
+        "relative_loss": loss.value if loss else None,
+        "relative_loss_interval": list(loss.interval()) if loss else None,
+    }
+
+
+def _wilson(mask: BoolArray) -> tuple[float, float]:
+    return wilson_interval(int(mask.sum()), len(mask))
 
 
 def _latency_ms(timed: Measurement) -> dict[str, float]:
@@ -119,8 +151,42 @@ def accuracy_rows(report: Report) -> list[list[str]]:
         rows.append(_accuracy_row(result.name, threat_label(result), result.mask))
     worst = worst_case_mask(report)
     if worst is not None:
-        rows.append(_accuracy_row("worst case", "all of the above, per sample", worst))
+        left_out = len(adversarial(report)) < len(report.sets)
+        over = "all attacks on it, per sample" if left_out else "all of the above, per sample"
+        rows.append(_accuracy_row("worst case", over, worst))
     return rows
+
+
+COMPARED_HEADER = ["beside the parent", "what", "value", "95% interval", "n"]
+
+
+def compared_rows(report: Report) -> list[list[str]]:
+    """What differs from the parent: divergence by direction, and what corruptions cost."""
+    rows = []
+    if (found := apart(report)) is not None:
+        words = {
+            "unattacked": "other classes on the clean image",
+            "either": "told apart within the budget",
+            "artefact": "parent right, artefact wrong",
+            "parent": "artefact right, parent wrong",
+        }
+        for name, mask in ({"unattacked": found.unattacked} | found.by_direction()).items():
+            low, high = _wilson(mask)
+            interval = f"{100 * low:.1f} to {100 * high:.1f}"
+            row = [f"divergence, {name}", words[name], f"{100 * mask.mean():.1f} %", interval]
+            rows.append([*row, str(len(mask))])
+    for name, what, estimate in (
+        ("corruption", "mean accuracy", corruption_accuracy(report)),
+        ("corruption loss", "of the parent's mean accuracy", corruption_loss(report)),
+    ):
+        if estimate is not None:
+            rows.append([name, what, *_percent(estimate), str(estimate.samples)])
+    return rows
+
+
+def _percent(estimate: Estimate) -> list[str]:
+    low, high = estimate.interval()
+    return [f"{100 * estimate.value:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
 def threat_label(result: SetResult) -> str:
@@ -128,7 +194,12 @@ def threat_label(result: SetResult) -> str:
 
     A set crafted on anything else is a replay, however it was made there, and flatters.
     """
-    threat = result.manifest.threat
+    threat, attack = result.manifest.threat, result.manifest.attack
+    if threat == "corruption":
+        return "corruption, no attack; not in the worst case"
+    if threat == "differential":
+        beside = "" if result.relation == "this artefact" else f" on {result.relation}"
+        return f"differential{beside}, the {attack.direction} to err; not in the worst case"
     if threat == "imported":
         return "replay of an imported set"
     if result.relation == "this artefact" and threat != "replay":

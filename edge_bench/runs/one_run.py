@@ -118,7 +118,8 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
     swept = run_sweep(bench.model, sets, options, tell)
     # Last of all: an attack may run for hours, and would time a hot device.
     if bench.square and replayed.clean_mask:
-        masks = (replayed.clean_mask, [result.mask for result in results])
+        stood = [result.mask for result in results if not result.manifest.is_compared]
+        masks = (replayed.clean_mask, stood)
         attacked = _attack(bench.square, sets, masks, backend, artifact, options, tell, answer)
         results = (*results, attacked)
     return Report(
