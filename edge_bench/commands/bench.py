@@ -40,6 +40,8 @@ def run_bench(flags: BenchFlags) -> None:
 
     Example: ardx bench student.onnx --sets sets/ --attack square --queries 5000 --epsilon 8/255
 
+    Example: ardx bench student.onnx --sets sets/ --attack rays --queries 2000
+
     Example: ardx bench student-int8.onnx --sets sets/ --backend trt --workspace-mib 512
 
     Example: ardx bench student-int8.onnx --sets sets/ --backend all --out report.json

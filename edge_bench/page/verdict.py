@@ -172,8 +172,8 @@ def _untried(report: Report) -> list[str]:
         )
     if not threats & {"black-box", "hard-label"}:
         found.append(
-            "A search by scores alone, or by classes alone, which tells whether gradients were misleading "
-            "(ardx bench --attack square, or rays)."
+            "A search by scores alone, or by classes alone, which tells whether gradients were "
+            "misleading (ardx bench --attack square, or rays)."
         )
     if all(s.manifest.threat != "differential" for s in report.sets):
         found.append(

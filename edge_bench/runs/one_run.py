@@ -206,11 +206,11 @@ def _attack(
     report_progress: ProgressCallback,
     answer: Answer,
 ) -> SetResult:
-    """Square by the scores of the runtime itself; `masks` of the clean images and of each set."""
+    """An attack by the runtime's own answers; `masks` of the clean images and of each set."""
 
     def scores(images: NDArray[Any]) -> NDArray[np.float32]:
         classes = sets[0].manifest.classes
-        return logits_of(backend, images, classes, options, "an image that Square tried")
+        return logits_of(backend, images, classes, options, f"an image that --attack {square.attack} tried")
 
     return attack_artefact(
         square,

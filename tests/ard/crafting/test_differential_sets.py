@@ -170,11 +170,11 @@ def test_weights_alone_and_other_attacks_are_refused(
     weights = small_models.student.weights
     with pytest.raises(InputError, match="give an artefact"):
         threat_named("differential", weights_victim(weights), None)
+    spec = parse_attack("pgd2", epsilon=EPSILON)
     with (
         open_victim(small_int8, parent=weights, threads=1) as victim,
         pytest.raises(InputError, match="expected diva"),
     ):
-        spec = parse_attack("pgd2", epsilon=EPSILON)
         craft_set(victim, source, spec, tmp_path / "s", threat="differential")
     assert list(tmp_path.iterdir()) == []
 
