@@ -6,6 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -15,6 +16,8 @@ from ard.attacks.differential import Pair
 from ard.attacks.registry import ATTACKS, parse_attack
 from ard.attacks.run import run_attack
 from ard.cli import app
+from ard.crafting import corrupting
+from ard.crafting.corruptions import CORRUPTIONS
 from ard.data.registry import DATASETS
 from ard.methods import inner
 from ard.methods.base import Logits, LossOptions, total
@@ -152,3 +155,17 @@ def test_a_target_says_why_and_is_told(name: str) -> None:
     assert TARGETS[name].why
     assert name in help_of("export")
     assert name in help_of("distill")
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_has_five_severities_of_both_sizes_and_is_told(name: str) -> None:
+    kind, draw = CORRUPTIONS[name], np.random.default_rng(0)
+    assert corrupting.function(name).__doc__
+    assert len(kind.small) == len(kind.large) == 5
+    for side in (8, 96):
+        picture = draw.random((side, side, 3))
+        for severity in range(1, 6):
+            found = corrupting.function(name)(picture, kind.strength(severity, side), draw)
+            assert found.shape == picture.shape
+            assert np.isfinite(found).all()
+    assert name in help_of("attack")

@@ -10,12 +10,13 @@ import typer
 
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
+from ard.crafting.corruptions import CORRUPTIONS
 from edge_bench.commands.console import print_json, progress, say, say_aside, warn
 from edge_bench.core.attack import DIRECTIONS
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
-    from ard.data.sources import SplitSource
+    from ard.data.sources import Source, SplitSource
 
 
 @dataclass(kw_only=True)
@@ -62,6 +63,13 @@ class AttackFlags:
     step_size: o.StepSize = None
     restarts: o.Restarts = 1
     target_class: o.TargetClass = None
+    corruption: Annotated[
+        str | None,
+        typer.Option(
+            help="Make no attack, but NAME:SEVERITY of the common corruptions, 1 to 5 (fog:3): "
+            f"{', '.join(CORRUPTIONS)}. What MODEL, or --parent, makes of them is stored, too."
+        ),
+    ] = None
     off_grid: Annotated[
         bool, typer.Option("--off-grid", help="Keep float images instead of 8-bit levels.")
     ] = False
@@ -90,6 +98,8 @@ def run_attack_command(flags: AttackFlags) -> None:
     Example: ardx attack runs/student/student.safetensors --attack pgd20 --out sets/pgd20
 
     Example: ardx attack int8.onnx --parent weights.safetensors --threat differential --out sets/d
+
+    Example: ardx attack student.safetensors --corruption fog:3 --out sets/fog3
     """
     from ard.attacks.victims import open_victim
     from edge_bench.files.store import refuse_existing
@@ -106,6 +116,8 @@ def run_attack_command(flags: AttackFlags) -> None:
         o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
+        elif flags.corruption is not None:
+            _corrupt(flags, flags.corruption, victim, device)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
             _craft(flags, victim, device)
@@ -122,6 +134,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
         "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
         "--direction": flags.direction,
+        "--corruption": flags.corruption,
         "--from": flags.source,
         "--step-size": flags.step_size,
         "--target-class": flags.target_class,
@@ -144,6 +157,51 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
             report_progress=report_progress,
         )
     _print_set(flags.out, flags.model, flags.json_summary)
+
+
+def _corrupt(flags: AttackFlags, text: str, victim: Victim, device: str) -> None:
+    """Corrupt clean images, those of a dataset or the user's own."""
+    from ard.crafting.corrupt import corrupt_set
+    from ard.crafting.corruptions import parse_corruption
+
+    beside: dict[str, object] = {
+        "--attack": flags.attack_name,
+        "--threat": flags.threat,
+        "--direction": flags.direction,
+        "--from": flags.source,
+        "--epsilon": flags.epsilon,
+        "--step-size": flags.step_size,
+        "--target-class": flags.target_class,
+        "--import-key": flags.import_key,
+        "--off-grid": flags.off_grid or None,
+    }
+    o.refuse_beside("--corruption is no attack", beside)
+    name, severity = parse_corruption(text)
+    with progress(f"corrupt {text}") as report_progress:
+        corrupt_set(
+            victim,
+            _clean_images(flags, victim),
+            name,
+            severity,
+            flags.out,
+            seed=flags.seed,
+            force=flags.force,
+            torch_device=device,
+            report_progress=report_progress,
+        )
+    _print_set(flags.out, flags.model, flags.json_summary)
+
+
+def _clean_images(flags: AttackFlags, victim: Victim) -> Source:
+    """The user's own images, or the test images of a dataset."""
+    from ard.data.sources import open_images
+
+    if flags.images is None:
+        return _test_images(flags, victim)
+    o.refuse_beside(f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset})
+    clean = open_images(flags.images, victim.card, image_size=flags.image_size, limit=flags.limit)
+    o.tell_skipped(clean.skipped)
+    return clean
 
 
 def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
@@ -171,7 +229,6 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import attacked_for, threat_named
     from ard.crafting.craft import craft_set
-    from ard.data.sources import Source, open_images
     from ard.evaluation.doubts import looks, rounded_away
     from edge_bench.files.sets import open_set
 
@@ -190,16 +247,7 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         target=flags.target_class,
         direction=flags.direction,
     )
-    if flags.images is not None:
-        o.refuse_beside(
-            f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset}
-        )
-        clean: Source = open_images(
-            flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
-        )
-        o.tell_skipped(clean.skipped)
-    else:
-        clean = _test_images(flags, victim)
+    clean = _clean_images(flags, victim)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)
@@ -263,12 +311,14 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
             }
         )
         return
-    budget = o.render_budget(manifest.attack.epsilon, manifest.attack.norm)
+    budget = f", {o.render_budget(manifest.attack.epsilon, manifest.attack.norm)}"
+    if manifest.attack.severity is not None:
+        budget = ""
     kept = f"{model.name} keeps {100 * robust:.1f} % on them"
     if manifest.threat == "differential":
         apart = f"{100 * (1 - robust):.1f} %"
         kept = f"tells {model.name} and its parent apart on {apart} of them"
-    say(f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; {kept}")
+    say(f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}{budget}; {kept}")
 
 
 attack = o.command("attack", AttackFlags, run_attack_command)

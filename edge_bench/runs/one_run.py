@@ -210,7 +210,9 @@ def _attack(
 
     def scores(images: NDArray[Any]) -> NDArray[np.float32]:
         classes = sets[0].manifest.classes
-        return logits_of(backend, images, classes, options, f"an image that --attack {square.attack} tried")
+        return logits_of(
+            backend, images, classes, options, f"an image that --attack {square.attack} tried"
+        )
 
     return attack_artefact(
         square,
