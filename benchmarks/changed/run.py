@@ -19,8 +19,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import typer
+from numpy.typing import NDArray
 
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.differential import pair_of
@@ -28,18 +30,23 @@ from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
 from ard.attacks.victims import Victim, open_victim, weights_victim
+from ard.crafting.corrupting import corrupted
+from ard.crafting.corruptions import CORRUPTIONS
 from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float, take_limit
 from ard.models.predict import predict
 from benchmarks.lines import RESULTS, append, commit, finished, machine, pack
-from edge_bench.core.attack import DIRECTIONS
+from edge_bench.core.attack import DIRECTIONS, SEVERITIES
 from edge_bench.core.metrics import BoolArray
 from edge_bench.core.saturation import saturation
 from edge_bench.devices import ROOT
 from edge_bench.devices.generic import has_vnni
+from edge_bench.robustness.black_box import ATTACKS
 
 LINES = RESULTS / "changed.jsonl"
 DIFFERENTIAL = ("diva20", "apgd_apart25")
+BY_GRADIENTS = "cw20"
+AT_ONCE = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +107,11 @@ def jobs() -> Iterator[tuple[str, Job]]:
     for attack in DIFFERENTIAL:
         for direction in DIRECTIONS:
             yield f"{attack}, {direction} errs", partial(differential, attack, direction)
+    for name in CORRUPTIONS:
+        yield f"corruption {name}", partial(corruption, name)
+    for attack in ("rays", "square"):
+        yield attack, partial(on_the_spot, attack)
+    yield f"bpda {BY_GRADIENTS}", by_gradients
 
 
 def digest(asked: Asked) -> str:
@@ -144,6 +156,49 @@ def differential(attack: str, direction: str, asked: Asked) -> dict[str, BoolArr
     stored = round_to_grid(found, split.images, asked.epsilon)
     theirs, ours = asked.right(as_float(stored))
     return {"parent": theirs, "artefact": ours}
+
+
+def corruption(name: str, asked: Asked) -> dict[str, BoolArray]:
+    """Who is right at each severity."""
+    found = {}
+    for severity in SEVERITIES:
+        levels = corrupted(asked.split.images.numpy(), name, severity, seed=0)
+        theirs, ours = asked.right(as_float(torch.from_numpy(levels)))
+        found |= {f"parent {severity}": theirs, f"artefact {severity}": ours}
+    return found
+
+
+def on_the_spot(attack: str, asked: Asked) -> dict[str, BoolArray]:
+    """What an attack without gradients leaves, of what is right on the clean image."""
+    split, right = asked.split, asked.right(as_float(asked.split.images))[1]
+
+    def scores(images: NDArray[Any]) -> NDArray[Any]:
+        with torch.no_grad():
+            logits: torch.Tensor = asked.victim.module(as_float(torch.from_numpy(images)))
+        return logits.numpy()
+
+    for finished in ATTACKS[attack](
+        scores,
+        split.images.numpy(),
+        split.labels.numpy(),
+        epsilon=asked.epsilon,
+        queries=asked.queries,
+        seed=0,
+        batch_size=AT_ONCE,
+        indices=np.flatnonzero(right),
+    ):
+        right[finished.indices[finished.success]] = False
+    return {"artefact": right}
+
+
+def by_gradients(asked: Asked) -> dict[str, BoolArray]:
+    """What the artefact keeps of an attack with its own logits and its parent's gradients."""
+    split = asked.split
+    spec = parse_attack(BY_GRADIENTS, epsilon=asked.epsilon)
+    images = as_float(split.images)
+    found = run_attack(asked.victim.module, images, split.labels, spec, 0)
+    stored = round_to_grid(found, split.images, asked.epsilon)
+    return {"artefact": asked.right(images)[1] & asked.right(as_float(stored))[1]}
 
 
 if __name__ == "__main__":
