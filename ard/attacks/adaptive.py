@@ -26,10 +26,12 @@ FIRST, SHRINKING, SHORTEST = 0.22, 0.03, 0.06
 def climb_adaptively(attempt: Attempt, loss: Loss, *, judge: Judge = margin) -> Tensor:
     """Auto-PGD from each random start; per sample the image that `judge` gives most to."""
     best = Best(attempt, judge)
-    for _ in range(attempt.spec.restarts):
-        start = random_start(
-            attempt.images, attempt.spec.epsilon, attempt.spec.norm, attempt.generator
-        )
+    spec = attempt.spec
+    for number in range(spec.restarts):
+        if attempt.starts is not None and number == 0:
+            start = attempt.starts
+        else:
+            start = random_start(attempt.images, spec.epsilon, spec.norm, attempt.generator)
         _one_start(attempt, loss, start, best)
     return best.images
 

@@ -49,10 +49,12 @@ def climb(
     """
     spec = attempt.spec
     best = Best(attempt, judge)
-    for _ in range(spec.restarts):
+    for number in range(spec.restarts):
         # Drawn for the whole batch, so that a sample's start does not depend on the others.
         start = attempt.images
-        if momentum is None:
+        if attempt.starts is not None and number == 0:
+            start = attempt.starts
+        elif momentum is None:
             start = random_start(attempt.images, spec.epsilon, spec.norm, attempt.generator)
         _one_start(attempt, loss, start, best, momentum)
     return best.images

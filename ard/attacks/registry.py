@@ -54,6 +54,11 @@ class Attack:
     parts: tuple[str, ...] = ()
 
     @property
+    def climbs(self) -> bool:
+        """Can it start from given images?"""
+        return self.differential or (self.step_size is not None and self.steps is not None)
+
+    @property
     def function(self) -> Callable[[Attempt], Tensor]:
         """The attack itself: an `Attempt` to images (B, C, H, W)."""
         file, name = self.run.split(":")

@@ -13,6 +13,7 @@ from ard.commands import flags as o
 from ard.crafting.corruptions import CORRUPTIONS
 from edge_bench.commands.console import print_json, progress, say, say_aside, warn
 from edge_bench.core.attack import DIRECTIONS
+from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
@@ -24,8 +25,8 @@ class AttackFlags:
     """The options of `attack`."""
 
     model: Annotated[
-        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
-    ]
+        Path | None, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+    ] = None
     out: o.Out
     attack_name: Annotated[
         str | None,
@@ -70,6 +71,16 @@ class AttackFlags:
             f"{', '.join(CORRUPTIONS)}. What MODEL, or --parent, makes of them is stored, too."
         ),
     ] = None
+    refresh: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the images of this set: keep what fools MODEL still, and attack again "
+            "what it stands. The set says whose it was before."
+        ),
+    ] = None
+    on: Annotated[
+        Path | None, typer.Option("--on", help="With --refresh: another way to name MODEL.")
+    ] = None
     off_grid: Annotated[
         bool, typer.Option("--off-grid", help="Keep float images instead of 8-bit levels.")
     ] = False
@@ -100,14 +111,17 @@ def run_attack_command(flags: AttackFlags) -> None:
     Example: ardx attack int8.onnx --parent weights.safetensors --threat differential --out sets/d
 
     Example: ardx attack student.safetensors --corruption fog:3 --out sets/fog3
+
+    Example: ardx attack --refresh old/pgd20 --on new.safetensors --out sets/pgd20
     """
     from ard.attacks.victims import open_victim
     from edge_bench.files.store import refuse_existing
 
+    model = _model_of(flags)
     refuse_existing(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
     with open_victim(
-        flags.model,
+        model,
         parent=flags.parent,
         backend=flags.backend,
         output=flags.output,
@@ -116,11 +130,79 @@ def run_attack_command(flags: AttackFlags) -> None:
         o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
+        elif flags.refresh is not None:
+            _refresh(flags, flags.refresh, victim, device)
         elif flags.corruption is not None:
             _corrupt(flags, flags.corruption, victim, device)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
             _craft(flags, victim, device)
+
+
+def _model_of(flags: AttackFlags) -> Path:
+    """The value of MODEL or --on.
+
+    Raises:
+        InputError: neither or both, or --on without --refresh.
+    """
+    if flags.on is not None and flags.refresh is None:
+        raise InputError(
+            f"--on {flags.on}: belongs to --refresh; name the model before the options"
+        )
+    found = [path for path in (flags.model, flags.on) if path is not None]
+    if len(found) != 1:
+        raise InputError(
+            "attack: expected one model, weights or an artefact (.onnx), as the argument MODEL or, "
+            f"with --refresh, as --on, came {len(found)}"
+        )
+    return found[0]
+
+
+def _refresh(flags: AttackFlags, folder: Path, victim: Victim, device: str) -> None:
+    """Attack what a stored set no longer fools."""
+    from ard.attacks.registry import parse_attack
+    from ard.crafting.refresh import refresh_set
+    from edge_bench.files.sets import open_set
+
+    beside: dict[str, object] = {
+        "--corruption": flags.corruption,
+        "--threat": flags.threat,
+        "--direction": flags.direction,
+        "--from": flags.source,
+        "--epsilon": flags.epsilon,
+        "--step-size": flags.step_size,
+        "--target-class": flags.target_class,
+        "--off-grid": flags.off_grid or None,
+        "--import-key": flags.import_key,
+        "--images": flags.images,
+        "--dataset": flags.dataset,
+        "--image-size": flags.image_size,
+        "--limit": flags.limit,
+    }
+    o.refuse_beside("--refresh takes it from the set", beside)
+    old = open_set(folder)
+    made = old.manifest.attack
+    spec = None
+    if flags.attack_name is not None:
+        spec = parse_attack(
+            flags.attack_name,
+            epsilon=made.epsilon,
+            norm=made.norm,
+            restarts=flags.restarts,
+            seed=flags.seed,
+            direction=made.direction,
+        )
+    with progress(f"refresh {folder.name}") as report_progress:
+        refresh_set(
+            victim,
+            old,
+            flags.out,
+            spec=spec,
+            force=flags.force,
+            torch_device=device,
+            report_progress=report_progress,
+        )
+    _print_set(flags.out, victim.path, flags.json_summary)
 
 
 def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None:
@@ -135,6 +217,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
         "--threat": flags.threat,
         "--direction": flags.direction,
         "--corruption": flags.corruption,
+        "--refresh": flags.refresh,
         "--from": flags.source,
         "--step-size": flags.step_size,
         "--target-class": flags.target_class,
@@ -156,7 +239,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
             torch_device=device,
             report_progress=report_progress,
         )
-    _print_set(flags.out, flags.model, flags.json_summary)
+    _print_set(flags.out, victim.path, flags.json_summary)
 
 
 def _corrupt(flags: AttackFlags, text: str, victim: Victim, device: str) -> None:
@@ -189,7 +272,7 @@ def _corrupt(flags: AttackFlags, text: str, victim: Victim, device: str) -> None
             torch_device=device,
             report_progress=report_progress,
         )
-    _print_set(flags.out, flags.model, flags.json_summary)
+    _print_set(flags.out, victim.path, flags.json_summary)
 
 
 def _clean_images(flags: AttackFlags, victim: Victim) -> Source:
@@ -216,7 +299,7 @@ def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
         download=flags.download,
         image_size=flags.image_size,
     )
-    data = matched(flags.model, victim.card, data)
+    data = matched(victim.path, victim.card, data)
     o.tell_skipped(data.skipped)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names

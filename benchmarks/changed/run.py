@@ -160,7 +160,7 @@ def differential(attack: str, direction: str, asked: Asked) -> dict[str, BoolArr
 
 def corruption(name: str, asked: Asked) -> dict[str, BoolArray]:
     """Who is right at each severity."""
-    found = {}
+    found: dict[str, BoolArray] = {}
     for severity in SEVERITIES:
         levels = corrupted(asked.split.images.numpy(), name, severity, seed=0)
         theirs, ours = asked.right(as_float(torch.from_numpy(levels)))
@@ -177,7 +177,7 @@ def on_the_spot(attack: str, asked: Asked) -> dict[str, BoolArray]:
             logits: torch.Tensor = asked.victim.module(as_float(torch.from_numpy(images)))
         return logits.numpy()
 
-    for finished in ATTACKS[attack](
+    for over in ATTACKS[attack](
         scores,
         split.images.numpy(),
         split.labels.numpy(),
@@ -187,7 +187,7 @@ def on_the_spot(attack: str, asked: Asked) -> dict[str, BoolArray]:
         batch_size=AT_ONCE,
         indices=np.flatnonzero(right),
     ):
-        right[finished.indices[finished.success]] = False
+        right[over.indices[over.success]] = False
     return {"artefact": right}
 
 
