@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from edge_bench.core.generations import generations
 from edge_bench.core.spec import ModelCard, Report
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.page.parts import Row, Section, Table, shown
@@ -95,13 +96,19 @@ def _machine(report: Report) -> tuple[Row, ...]:
     )
 
 
+def _told(age: int | None) -> str:
+    """Generations, where they say more than the relation."""
+    return f", {age} generations back" if age is not None and age > 1 else ""
+
+
 def _sets(report: Report) -> Table:
+    ages = generations(report)
     rows = tuple(
         (
             shown(s.name),
             shown(s.manifest.source_name),
             s.manifest.source_sha256,
-            s.relation,
+            f"{s.relation}{_told(ages[s.name])}",
             shown_long(", ".join(f"{k} {v}" for k, v in sorted(s.manifest.versions.items()))),
         )
         for s in report.sets

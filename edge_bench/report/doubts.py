@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from edge_bench.core.apart import apart
+from edge_bench.core.generations import generations
 from edge_bench.core.metrics import BoolArray, adversarial, decode_mask, worst_case_mask
 from edge_bench.core.spec import THREATS, Report
 from edge_bench.core.stats import mcnemar_p_value
@@ -36,7 +37,7 @@ def doubts_in(report: Report) -> list[str]:
     found += [f"timing of {name}: {v}" for name, v in stabilities(report).items() if not v.stable]
     if not report.sets:
         return ["no --sets given: accuracy and robustness were not measured", *found]
-    found += _other_parent(report)
+    found += _other_parent(report) + _stale(report)
     if not adversarial(report):
         return ["none of --sets is an attack: robustness was not measured", *found]
     return [*found, *_upper_bound(report), *_black_box(report), *_beyond_worst_case(report)]
@@ -106,6 +107,19 @@ def _other_parent(report: Report) -> list[str]:
         f"{', '.join(names)}: the parent that these sets compare with is not the one that this "
         "artefact was exported from, so what they tell apart is another pair of models; craft them "
         "on it (ardx attack ARTEFACT --parent WEIGHTS)"
+    ]
+
+
+def _stale(report: Report) -> list[str]:
+    """Sets whose source was replaced since, which tell less with every model after it."""
+    names = {s.name for s in adversarial(report)}
+    old = {n: age for n, age in generations(report).items() if n in names and (age or 0) > 1}
+    if not old:
+        return []
+    told = ", ".join(f"{name} ({age} generations back)" for name, age in old.items())
+    return [
+        f"sets crafted on what this artefact came from, not on it: {told}; what they break says "
+        "ever less as models change (ardx attack --refresh SET --on ARTEFACT --parent WEIGHTS)"
     ]
 
 

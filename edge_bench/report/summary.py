@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge_bench.core.apart import Estimate, apart, corrupted, corruption_accuracy, corruption_loss
+from edge_bench.core.generations import generations
 from edge_bench.core.metrics import BoolArray, accuracy, adversarial, worst_case_mask
 from edge_bench.core.spec import FingerprintResult, Report, SetResult
 from edge_bench.core.stats import early_stopping_floor, percentile_ms, wilson_interval
@@ -35,6 +36,7 @@ def summarise(report: Report) -> dict[str, Any]:
         "clean_accuracy": accuracy(report.clean_mask) if report.clean_mask else None,
         "robust_accuracy": {s.name: accuracy(s.mask) for s in adversarial(report)},
         "threat": {s.name: threat_label(s) for s in report.sets},
+        "generations": generations(report),
         "worst_case_accuracy": accuracy(worst) if worst else None,
         "divergence": _divergence(report),
         "corruption": _corruption(report),
@@ -194,6 +196,12 @@ def threat_label(result: SetResult) -> str:
 
     A set crafted on anything else is a replay, however it was made there, and flatters.
     """
+    times = len(result.manifest.refreshed)
+    again = f", refreshed {times} time{'s' if times > 1 else ''}" if times else ""
+    return _threat(result) + again
+
+
+def _threat(result: SetResult) -> str:
     threat, attack = result.manifest.threat, result.manifest.attack
     if threat == "corruption":
         return "corruption, no attack; not in the worst case"
