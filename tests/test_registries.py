@@ -19,8 +19,8 @@ from ard.cli import app
 from ard.crafting import corrupting
 from ard.crafting.corruptions import CORRUPTIONS
 from ard.data.registry import DATASETS
-from ard.methods import inner
-from ard.methods.base import Logits, LossOptions, total
+from ard.methods.parts import inner
+from ard.methods.parts.base import Logits, LossOptions, total
 from ard.methods.registry import ANCHORS, INNER, METHODS
 from ard.models.architectures import ARCHITECTURES, build_model
 from deploy.quantization.targets import TARGETS

@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.adaptive import climb_adaptively
 from ard.attacks.attempt import Attempt, margin
-from ard.attacks.climbing import climb
+from ard.attacks.steps.adaptive import climb_adaptively
+from ard.attacks.steps.climbing import climb
 from ard.models.deployed import Deployed
 from edge_bench.core.errors import InputError
 

@@ -2,7 +2,7 @@
 
 Nothing here imports torch, so that help and messages can name every attack: an entry says where
 its function is. An attack never grades itself: callers judge what it returns. What training
-ascends is in `ard.methods.inner`.
+ascends is in `ard.methods.parts.inner`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from edge_bench.core.attack import DIRECTIONS
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
+from edge_bench.core.threats.attack import DIRECTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,9 @@ import typer
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
 from ard.crafting.corruptions import CORRUPTIONS
-from edge_bench.commands.console import print_json, progress, say, say_aside, warn
-from edge_bench.core.attack import DIRECTIONS
 from edge_bench.core.errors import InputError
+from edge_bench.core.threats.attack import DIRECTIONS
+from edge_bench.terminal.console import print_json, progress, say, say_aside, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim

@@ -10,7 +10,7 @@ import typer
 
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, progress, warn
+from edge_bench.terminal.console import print_json, print_table, progress, warn
 
 if TYPE_CHECKING:
     from ard.evaluation.ledger import Ledger
@@ -147,7 +147,7 @@ def _specs(flags: EvaluateFlags, epsilon: float) -> tuple[list[AttackSpec], list
     The clean images are judged in any case.
     """
     from ard.attacks.registry import parse_attack
-    from edge_bench.core.attack import DIRECTIONS
+    from edge_bench.core.threats.attack import DIRECTIONS
 
     specs = [
         parse_attack(

@@ -47,24 +47,7 @@ def corrupt_set(
         severity: 1 to 5.
     """
     parent, sha256 = _parent_of(victim)
-    spec = AttackSpec(
-        name=name, epsilon=1, step_size=None, steps=None, seed=seed, severity=severity
-    )
-    manifest = SetManifest(
-        samples=len(images),
-        image_shape=images.shape,
-        classes=images.classes,
-        class_names=images.class_names,
-        dataset=images.dataset,
-        attack=spec,
-        threat="corruption",
-        source_sha256=victim.sha256,
-        source_name=victim.path.name,
-        parent_sha256=sha256,
-        on_grid=True,
-        arrays={},
-        versions=runtime_versions() | {"pillow": pillow_version},
-    )
+    manifest = _manifest(victim, images, name, severity, seed, sha256)
 
     def make(batch: Batch) -> Made:
         levels = batch.levels.cpu().numpy()
@@ -89,6 +72,28 @@ def corrupt_set(
         force=force,
         torch_device=torch_device,
         report_progress=report_progress,
+    )
+
+
+def _manifest(
+    victim: Victim, images: Source, name: str, severity: int, seed: int, parent_sha256: str | None
+) -> SetManifest:
+    return SetManifest(
+        samples=len(images),
+        image_shape=images.shape,
+        classes=images.classes,
+        class_names=images.class_names,
+        dataset=images.dataset,
+        attack=AttackSpec(
+            name=name, epsilon=1, step_size=None, steps=None, seed=seed, severity=severity
+        ),
+        threat="corruption",
+        source_sha256=victim.sha256,
+        source_name=victim.path.name,
+        parent_sha256=parent_sha256,
+        on_grid=True,
+        arrays={},
+        versions=runtime_versions() | {"pillow": pillow_version},
     )
 
 

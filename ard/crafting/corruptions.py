@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge_bench.core.attack import SEVERITIES
 from edge_bench.core.errors import InputError
+from edge_bench.core.threats.attack import SEVERITIES
 
 Strength = tuple[float, ...]
 SMALL, PUBLISHED_SIDE = 48, 224

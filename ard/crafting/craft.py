@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ard.attacks.differential import Pair, pair_of
-from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import ATTACKS, KNOWN_DIFFERENTIAL
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim
 from ard.crafting.batches import Batch, Made, told_apart, write_set
 from ard.data.sources import Source
@@ -84,18 +84,23 @@ def craft_set(
 
     return write_set(
         images,
-        SetPlan(
-            manifest=manifest,
-            batch_size=batch_size,
-            made_from={"images": images.identity, "runtime": victim.runtime}
-            | arithmetic(torch_device),
-        ),
+        plan_of(manifest, images, victim, batch_size, torch_device),
         out,
         make,
         attacked=attacked,
         force=force,
         torch_device=torch_device,
         report_progress=report_progress,
+    )
+
+
+def plan_of(
+    manifest: SetManifest, images: Source, victim: Victim, batch_size: int, torch_device: str
+) -> SetPlan:
+    """All that decides the bytes of a set that is crafted on a victim."""
+    made_from = {"images": images.identity, "runtime": victim.runtime}
+    return SetPlan(
+        manifest=manifest, batch_size=batch_size, made_from=made_from | arithmetic(torch_device)
     )
 
 

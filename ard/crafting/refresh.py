@@ -15,19 +15,18 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.differential import Pair, apart_by, pair_of
-from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import ATTACKS
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim
 from ard.crafting.batches import Batch, Made, told_apart, write_set
-from ard.crafting.craft import BATCH_SIZE, arithmetic, versions_of
+from ard.crafting.craft import BATCH_SIZE, plan_of, versions_of
 from ard.data.splits import Split, as_float
 from ard.models.predict import predict
 from edge_bench.core.classes import ClassNames, require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, SetManifest, Source
-from edge_bench.files.set_writer import SetPlan
 from edge_bench.files.sets import AdversarialSet
 
 
@@ -122,12 +121,7 @@ def refresh_set(
     images = StoredClean(old)
     return write_set(
         images,
-        SetPlan(
-            manifest=_manifest(victim, old.manifest, spec),
-            batch_size=batch_size,
-            made_from={"images": images.identity, "runtime": victim.runtime}
-            | arithmetic(torch_device),
-        ),
+        plan_of(_manifest(victim, old.manifest, spec), images, victim, batch_size, torch_device),
         out,
         make,
         attacked=attacked,

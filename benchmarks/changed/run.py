@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.differential import pair_of
-from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim, open_victim, weights_victim
 from ard.crafting.corrupting import corrupted
 from ard.crafting.corruptions import CORRUPTIONS
@@ -36,15 +36,15 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float, take_limit
 from ard.models.predict import predict
 from benchmarks.lines import RESULTS, append, commit, finished, machine, pack
-from edge_bench.core.attack import DIRECTIONS, SEVERITIES
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.saturation import saturation
+from edge_bench.core.threats.attack import DIRECTIONS, SEVERITIES
 from edge_bench.devices import ROOT
 from edge_bench.devices.generic import has_vnni
 from edge_bench.robustness.black_box import ATTACKS
+from edge_bench.statistics.metrics import BoolArray
 
 LINES = RESULTS / "changed.jsonl"
-DIFFERENTIAL = ("diva20", "apgd_apart25")
+DIFFERENTIAL = ("apgd_apart25", "diva20")
 BY_GRADIENTS = "cw20"
 AT_ONCE = 64
 
@@ -56,7 +56,6 @@ class Asked:
     victim: Victim
     split: Split
     epsilon: float
-    queries: int
 
     def right(self, images: torch.Tensor) -> tuple[BoolArray, BoolArray]:
         """(N,) twice: is the parent right on images in [0, 1], and is the artefact?"""
@@ -75,7 +74,7 @@ def main(
     lines: Annotated[Path, typer.Option(help="Where answers are written.")] = LINES,
     data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
     limit: Annotated[int, typer.Option(help="Stratified test images.")] = 200,
-    queries: Annotated[int, typer.Option(help="Of RayS and of Square, for each image.")] = 500,
+    queries: Annotated[int, typer.Option(help="Of RayS and of Square, for each image.")] = 300,
     only: Annotated[str, typer.Option(help="Only jobs whose name begins so.")] = "",
 ) -> None:
     """Ask every artefact everything that has no line yet."""
@@ -83,14 +82,12 @@ def main(
     card = weights_victim(model).card
     split = take_limit(load_dataset(card.dataset, data_dir).test, limit)
     origin = {"commit": commit(), "machine": machine()}
-    for name, job in jobs():
+    for name, job in jobs(queries):
         if not name.startswith(only):
             continue
         for path in artefacts:
             with open_victim(path, parent=model, threads=1) as victim:
-                asked = Asked(
-                    victim=victim, split=split, epsilon=recipe_epsilon(card), queries=queries
-                )
+                asked = Asked(victim=victim, split=split, epsilon=recipe_epsilon(card))
                 line_id = f"{path.stem} {name} {digest(asked)}"
                 if line_id not in finished(lines):
                     began = time.perf_counter()
@@ -101,22 +98,22 @@ def main(
                     append(lines, {"id": line_id} | told)
 
 
-def jobs() -> Iterator[tuple[str, Job]]:
+def jobs(queries: int) -> Iterator[tuple[str, Job]]:
     """Every question by its name; those that cost least first."""
     yield "clean", clean
+    for name in CORRUPTIONS:
+        yield f"corruption {name}", partial(corruption, name)
     for attack in DIFFERENTIAL:
         for direction in DIRECTIONS:
             yield f"{attack}, {direction} errs", partial(differential, attack, direction)
-    for name in CORRUPTIONS:
-        yield f"corruption {name}", partial(corruption, name)
-    for attack in ("rays", "square"):
-        yield attack, partial(on_the_spot, attack)
     yield f"bpda {BY_GRADIENTS}", by_gradients
+    for attack in ("rays", "square"):
+        yield f"{attack}{queries}", partial(on_the_spot, attack, queries)
 
 
 def digest(asked: Asked) -> str:
     """Of all that an answer follows from besides its name."""
-    parts = (asked.victim.sha256, asked.split.sha256, asked.epsilon, asked.queries)
+    parts = (asked.victim.sha256, asked.split.sha256, asked.epsilon)
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]
 
 
@@ -131,7 +128,6 @@ def told_of(asked: Asked, name: str, path: Path) -> dict[str, Any]:
         "question": name,
         "images": len(asked.split),
         "epsilon": asked.epsilon,
-        "queries": asked.queries,
         "runtime": asked.victim.runtime,
         "vnni": has_vnni(ROOT),
         "saturates": saturation(card, "ort", has_vnni(ROOT)) is not None,
@@ -168,7 +164,7 @@ def corruption(name: str, asked: Asked) -> dict[str, BoolArray]:
     return found
 
 
-def on_the_spot(attack: str, asked: Asked) -> dict[str, BoolArray]:
+def on_the_spot(attack: str, queries: int, asked: Asked) -> dict[str, BoolArray]:
     """What an attack without gradients leaves, of what is right on the clean image."""
     split, right = asked.split, asked.right(as_float(asked.split.images))[1]
 
@@ -182,7 +178,7 @@ def on_the_spot(attack: str, asked: Asked) -> dict[str, BoolArray]:
         split.images.numpy(),
         split.labels.numpy(),
         epsilon=asked.epsilon,
-        queries=asked.queries,
+        queries=queries,
         seed=0,
         batch_size=AT_ONCE,
         indices=np.flatnonzero(right),

@@ -10,14 +10,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from edge_bench.core.attack import NORMS as NORMS
-from edge_bench.core.attack import AttackSpec as AttackSpec
-from edge_bench.core.attack import parse_epsilon as parse_epsilon
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.ranges import at_least
 from edge_bench.core.series import Telemetry, series_array
+from edge_bench.core.threats.attack import NORMS as NORMS
+from edge_bench.core.threats.attack import AttackSpec as AttackSpec
+from edge_bench.core.threats.attack import parse_epsilon as parse_epsilon
 from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.core.version import __version__
 

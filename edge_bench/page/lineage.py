@@ -6,13 +6,13 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from edge_bench.core.generations import generations
 from edge_bench.core.spec import ModelCard, Report
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.page.parts import Row, Section, Table, shown
 from edge_bench.page.speed import shown_long
 from edge_bench.page.verdict import named
 from edge_bench.report.doubts import doubts_about
+from edge_bench.statistics.generations import generations
 from edge_bench.timing.stability import stabilities
 
 LONGEST_SETTING = 200

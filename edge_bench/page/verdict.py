@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from edge_bench.core.attack import SEVERITIES
-from edge_bench.core.metrics import adversarial
 from edge_bench.core.spec import AttackSpec, Report, SetResult
+from edge_bench.core.threats.attack import SEVERITIES
 from edge_bench.options.square import ON_THE_SPOT
 from edge_bench.page.facts import WORST, accuracies, energies, latency
 from edge_bench.page.parts import (
@@ -18,6 +17,7 @@ from edge_bench.page.parts import (
     size,
 )
 from edge_bench.report.summary import COMPARED_HEADER, compared_rows, threat_label
+from edge_bench.statistics.metrics import adversarial
 
 KINDS = {
     "white-box": "an attacker who has the model and follows its gradients",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_bench.core.apart import apart
-from edge_bench.core.generations import generations
-from edge_bench.core.metrics import BoolArray, adversarial, decode_mask, worst_case_mask
 from edge_bench.core.spec import THREATS, Report
-from edge_bench.core.stats import mcnemar_p_value
 from edge_bench.files.fingerprint import difference_sentence
 from edge_bench.files.sets import AdversarialSet
+from edge_bench.statistics.apart import apart
+from edge_bench.statistics.generations import generations
+from edge_bench.statistics.metrics import BoolArray, adversarial, decode_mask, worst_case_mask
+from edge_bench.statistics.stats import mcnemar_p_value
 from edge_bench.telemetry.throttling import throttling
 from edge_bench.timing.stability import stabilities
 

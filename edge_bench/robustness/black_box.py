@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray, decode_mask, encode_mask, pack_bits, unpack_bits
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, AttackSpec, SetManifest, SetResult
 from edge_bench.files.journal import Answer, ask_anew
@@ -23,6 +22,13 @@ from edge_bench.files.sets import AdversarialSet, grid_radius
 from edge_bench.options.square import ON_THE_SPOT, SquareOptions
 from edge_bench.robustness.rays import rays_attack
 from edge_bench.robustness.square import Finished, Scores, square_attack
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    decode_mask,
+    encode_mask,
+    pack_bits,
+    unpack_bits,
+)
 
 ATTACKS: dict[str, Callable[..., Iterator[Finished]]] = {
     "square": square_attack,

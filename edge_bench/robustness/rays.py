@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.metrics import pack_bits, unpack_bits
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import grid_radius
 from edge_bench.robustness.square import Finished, IntArray, Scores
+from edge_bench.statistics.metrics import pack_bits, unpack_bits
 
 FARTHEST = 255
 CHECKED, ONE_NEARER, BISECTED = 0, 1, 2

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.adaptive import checkpoints
-from ard.attacks.ascent import gradient_and_logits
 from ard.attacks.differential import Pair, apart_by
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.adaptive import checkpoints
+from ard.attacks.steps.ascent import gradient_and_logits
 
 EPSILON, GRID = 0.1, 101
 DIRECTIONS = ("artefact", "parent")

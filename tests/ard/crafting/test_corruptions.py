@@ -22,9 +22,7 @@ from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.models.predict import predict
 from ard.models.weight_files import load_model
-from edge_bench.core.apart import corruption_accuracy, corruption_loss
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import accuracy, worst_case_mask
 from edge_bench.files.sets import open_set
 from edge_bench.options.bench import BenchOptions
 from edge_bench.policy.condition import parse_condition
@@ -33,6 +31,8 @@ from edge_bench.policy.policy_file import Policy
 from edge_bench.report.doubts import doubts_in
 from edge_bench.report.summary import summarise
 from edge_bench.runs.one_run import run as run_bench
+from edge_bench.statistics.apart import corruption_accuracy, corruption_loss
+from edge_bench.statistics.metrics import accuracy, worst_case_mask
 
 from ..conftest import SmallModels
 

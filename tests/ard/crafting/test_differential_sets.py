@@ -18,16 +18,16 @@ from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.run import Evaluation
 from ard.models.predict import predict
 from ard.models.weight_files import load_model
-from edge_bench.core.apart import apart
 from edge_bench.core.errors import InputError
 from edge_bench.core.gate import Gate
-from edge_bench.core.metrics import worst_case_mask
 from edge_bench.core.spec import Report
 from edge_bench.files.sets import open_set, open_sets
 from edge_bench.options.bench import BenchOptions
 from edge_bench.policy.gate import check
 from edge_bench.report.summary import compared_rows, summarise
 from edge_bench.runs.one_run import run as run_bench
+from edge_bench.statistics.apart import apart
+from edge_bench.statistics.metrics import worst_case_mask
 
 from ..conftest import EPSILON, SmallModels
 

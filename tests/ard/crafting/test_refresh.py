@@ -21,13 +21,13 @@ from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.models.predict import predict
 from edge_bench.core.errors import InputError
-from edge_bench.core.generations import generations
 from edge_bench.core.spec import Source
 from edge_bench.files.sets import AdversarialSet, open_set
 from edge_bench.options.bench import BenchOptions
 from edge_bench.report.doubts import doubts_in
 from edge_bench.report.summary import threat_label
 from edge_bench.runs.one_run import run as run_bench
+from edge_bench.statistics.generations import generations
 
 from ..conftest import EPSILON, SmallModels
 

@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_bench.core.apart import apart, corruption_accuracy, corruption_loss
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import answers_of, encode_mask, worst_case_mask
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import AttackSpec, ParentClasses, Report, SetManifest, SetResult
 from edge_bench.files.sets import AdversarialSet, open_set
@@ -23,6 +21,8 @@ from edge_bench.policy.evaluate import evaluate
 from edge_bench.policy.policy_file import Policy
 from edge_bench.report.doubts import doubts_in
 from edge_bench.runs.one_run import run
+from edge_bench.statistics.apart import apart, corruption_accuracy, corruption_loss
+from edge_bench.statistics.metrics import answers_of, encode_mask, worst_case_mask
 
 MakeSet = Callable[..., Path]
 Numbers = NDArray[np.int64]

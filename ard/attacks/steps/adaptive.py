@@ -11,10 +11,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ard.attacks.ascent import gradient_and_logits
 from ard.attacks.attempt import Attempt, margin
-from ard.attacks.climbing import Best, Judge, Loss
-from ard.attacks.norms import projection, random_start, steepest
+from ard.attacks.steps.ascent import gradient_and_logits
+from ard.attacks.steps.climbing import Best, Judge, Loss
+from ard.attacks.steps.norms import projection, random_start, steepest
 
 # Croce and Hein 2020 (arXiv 2003.01690), Algorithm 1 and section 3: the share of the last step that
 # momentum keeps from the one before, the share of steps that must have gained for a step to keep

@@ -13,9 +13,9 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.metrics import BoolArray, decode_mask, labels_of
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import Report, SetResult
+from edge_bench.statistics.metrics import BoolArray, decode_mask, labels_of
 
 CORRUPTION = "corruption"
 
