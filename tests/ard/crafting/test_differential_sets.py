@@ -21,7 +21,9 @@ from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.gate import Gate
 from edge_bench.core.spec import Report
+from edge_bench.files.bundle import pack
 from edge_bench.files.sets import open_set, open_sets
+from edge_bench.files.unpack import unpacked
 from edge_bench.options.bench import BenchOptions
 from edge_bench.policy.gate import check
 from edge_bench.report.summary import compared_rows, summarise
@@ -208,3 +210,18 @@ def test_an_evaluation_of_weights_refuses_a_differential_attack(
             specs=[],
             differential=[parse_attack("diva5", epsilon=EPSILON)],
         )
+
+
+def test_a_bundle_carries_what_the_parent_answers(
+    sets: Path, small_int8: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "student.ardx"
+    pack(small_int8, out, sets=sets, gate=Gate(max_divergence=0.9), baseline=None, force=False)
+    with unpacked(out) as parts:
+        assert parts.gate == Gate(max_divergence=0.9)
+        assert parts.sets is not None
+        for found in open_sets(parts.sets):
+            before = open_set(sets / found.name)
+            assert (found.parent is None) == (before.parent is None) == (found.name == "fgsm")
+            if found.parent is not None and before.parent is not None:
+                assert np.array_equal(found.parent, before.parent)
