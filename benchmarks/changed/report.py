@@ -10,7 +10,6 @@ over images (each image counts once, with all its corruptions).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import sqrt
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +22,12 @@ from benchmarks.changed.run import BY_GRADIENTS, DIFFERENTIAL, LINES
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, Line, recorded, unpack
 from edge_bench.core.threats.attack import DIRECTIONS, SEVERITIES
+from edge_bench.statistics.apart import Estimate, mean_of, relative_loss
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.statistics.stats import wilson_interval
 
 DOCUMENT = RESULTS / "changed.md"
 ORDER = ("fp16", "x86", "x86-vnni", "arm", "budget")
-Z = 1.959964
 Answers = dict[str, dict[str, Line]]
 """By artefact, then by question."""
 
@@ -127,18 +126,17 @@ def corruption_rows(found: Answers) -> Iterator[list[str]]:
             continue
         every = [(k, s) for k in kinds for s in SEVERITIES]
         ours, theirs = _means(every, "artefact"), _means(every, "parent")
-        losses = [
-            _percent(
-                *_loss(*(_means([(k, s) for k in kinds], who) for who in ("artefact", "parent")))
-            )
-            for s in SEVERITIES
-        ]
+        losses = []
+        for severity in SEVERITIES:
+            each = [(kind, severity) for kind in kinds]
+            lost = relative_loss(_means(each, "artefact"), _means(each, "parent"))
+            losses.append(_percent(lost))
         yield [
             f"`{artefact}`",
             str(len(kinds)),
-            _percent(*_mean(theirs)),
-            _percent(*_mean(ours)),
-            _percent(*_loss(ours, theirs)),
+            _percent(mean_of(theirs)),
+            _percent(mean_of(ours)),
+            _percent(relative_loss(ours, theirs)),
             *losses,
         ]
 
@@ -162,19 +160,9 @@ def _means(parts: list[tuple[Line, int]], who: str) -> NDArray[np.float64]:
     return found
 
 
-def _mean(values: NDArray[np.float64]) -> tuple[float, float]:
-    return float(values.mean()), float(values.std(ddof=1)) / sqrt(len(values))
-
-
-def _loss(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
-    ratio = float(ours.mean() / theirs.mean())
-    _, error = _mean((ours - ratio * theirs) / theirs.mean())
-    return 1 - ratio, error
-
-
-def _percent(value: float, error: float) -> str:
-    low, high = value - Z * error, value + Z * error
-    return f"{100 * value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
+def _percent(figure: Estimate) -> str:
+    low, high = figure.interval()
+    return f"{100 * figure.value:.1f} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 if __name__ == "__main__":

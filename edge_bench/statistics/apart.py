@@ -7,7 +7,7 @@ parent and artefact disagree, whoever of them errs, and a corruption has no adve
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -47,16 +47,21 @@ class Apart:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A figure and its standard error, from `samples` images."""
+    """A figure and its standard error, from `samples` images.
+
+    The error counts two images more, one each way at its most, as Laplace would: images that are
+    all alike show no spread, and that so many showed none does not mean that there is none.
+    """
 
     value: float
     error: float
     samples: int
+    least: float = 0.0
 
     def interval(self, confidence: float = 0.95) -> tuple[float, float]:
-        """Normal interval; of one image, or of images that are all alike, the value itself."""
+        """Normal interval, within `least` and 1."""
         half = NormalDist().inv_cdf(0.5 + confidence / 2) * self.error
-        return self.value - half, self.value + half
+        return max(self.value - half, self.least), min(self.value + half, 1.0)
 
 
 def apart(report: Report) -> Apart | None:
@@ -99,7 +104,7 @@ def corruption_accuracy(report: Report) -> Estimate | None:
     found = corrupted(report)
     if not found:
         return None
-    return _mean(np.mean([decode_mask(s.mask) for s in found], axis=0))
+    return mean_of(np.mean([decode_mask(s.mask) for s in found], axis=0))
 
 
 def corruption_loss(report: Report) -> Estimate | None:
@@ -115,14 +120,25 @@ def corruption_loss(report: Report) -> Estimate | None:
         return None
     ours = np.mean([decode_mask(s.mask) for s, _ in found], axis=0)
     theirs = np.mean([series_array(parent.stored) == labels for _, parent in found], axis=0)
-    if theirs.mean() == 0:
-        return None
-    ratio = float(ours.mean() / theirs.mean())
-    spread = _mean((ours - ratio * theirs) / theirs.mean())
-    return Estimate(value=1 - ratio, error=spread.error, samples=len(ours))
+    return relative_loss(ours, theirs) if theirs.any() else None
 
 
-def _mean(values: NDArray[np.float64]) -> Estimate:
-    count = len(values)
-    error = float(values.std(ddof=1)) / sqrt(count) if count > 1 else 0.0
-    return Estimate(value=float(values.mean()), error=error, samples=count)
+def mean_of(shares: NDArray[np.float64]) -> Estimate:
+    """The mean of (N,) shares in [0, 1]."""
+    return Estimate(
+        value=float(shares.mean()), error=_error([*shares, 0.0, 1.0]), samples=len(shares)
+    )
+
+
+def relative_loss(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Estimate:
+    """One minus the ratio of the means of paired (N,) shares in [0, 1], by linearisation."""
+    base = float(theirs.mean())
+    ratio = float(ours.mean()) / base
+    # An image that is ours alone and one that is theirs alone: 1 - 0 and 0 - ratio.
+    apart = [*(ours - ratio * theirs), 1.0, -ratio]
+    error = _error(apart) / base
+    return Estimate(value=1 - ratio, error=error, samples=len(ours), least=-inf)
+
+
+def _error(values: list[float]) -> float:
+    return float(np.std(values, ddof=1)) / sqrt(len(values))

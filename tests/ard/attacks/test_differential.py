@@ -12,7 +12,7 @@ from ard.attacks.run import run_attack
 from ard.attacks.steps.adaptive import checkpoints
 from ard.attacks.steps.ascent import gradient_and_logits
 
-EPSILON, GRID = 0.1, 101
+EPSILON, GRID = 0.1, 61
 DIRECTIONS = ("artefact", "parent")
 
 

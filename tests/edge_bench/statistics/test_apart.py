@@ -21,7 +21,13 @@ from edge_bench.policy.evaluate import evaluate
 from edge_bench.policy.policy_file import Policy
 from edge_bench.report.doubts import doubts_in
 from edge_bench.runs.one_run import run
-from edge_bench.statistics.apart import apart, corruption_accuracy, corruption_loss
+from edge_bench.statistics.apart import (
+    apart,
+    corruption_accuracy,
+    corruption_loss,
+    mean_of,
+    relative_loss,
+)
 from edge_bench.statistics.metrics import answers_of, encode_mask, worst_case_mask
 
 MakeSet = Callable[..., Path]
@@ -115,13 +121,33 @@ def test_corruption_is_the_mean_over_sets_and_the_loss_is_relative_to_the_parent
     assert loss is not None
     assert mean.value == pytest.approx((8 + 6) / 20)
     assert loss.value == pytest.approx(1 - 14 / 16)
-    # Against the spread over drawings of the same images with replacement.
+    # Against the spread over drawings of the same images, and of the two that are counted besides.
     ours = np.mean([at(0, 1) == LABELS, at(0, 1, 2, 3) == LABELS], axis=0)
     theirs = np.mean([at(0) == LABELS, at(0, 1, 2) == LABELS], axis=0)
-    drawn = np.random.default_rng(0).integers(0, 10, (20_000, 10))
-    spread = (1 - ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)).std()
-    assert loss.error == pytest.approx(spread, rel=0.15)
-    assert mean.error == pytest.approx(ours[drawn].mean(axis=1).std(), rel=0.1)
+    drawn = np.random.default_rng(0).integers(0, 12, (20_000, 12))
+    more = np.append(ours, [1, 0])
+    assert mean.error == pytest.approx(more[drawn].mean(axis=1).std(), rel=0.1)
+    ratio = ours.mean() / theirs.mean()
+    apart_by = np.append(ours - ratio * theirs, [1, -ratio])[drawn].mean(axis=1).std()
+    assert loss.error == pytest.approx(apart_by / theirs.mean(), rel=0.1)
+
+
+def test_equal_answers_leave_an_interval_that_narrows_with_the_images() -> None:
+    halves = []
+    for images in (50, 5000):
+        shares: NDArray[np.float64] = np.arange(images) % 2 * np.float64(1)
+        low, high = relative_loss(shares, shares).interval()
+        assert low < 0 < high
+        halves.append(high)
+    assert halves[0] > 20 * halves[1]
+    assert mean_of(np.ones(100)).interval()[0] < 0.99
+    # Where there is enough to see, it is what a bootstrap of the ratio gives.
+    rng = np.random.default_rng(1)
+    theirs: NDArray[np.float64] = rng.random(400)
+    ours: NDArray[np.float64] = np.clip(theirs + rng.normal(-0.05, 0.2, 400), 0, 1)
+    drawn = rng.integers(0, 400, (4000, 400))
+    spread = (ours[drawn].mean(axis=1) / theirs[drawn].mean(axis=1)).std()
+    assert relative_loss(ours, theirs).error == pytest.approx(spread, rel=0.1)
 
 
 @pytest.mark.parametrize(
