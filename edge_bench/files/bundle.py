@@ -78,7 +78,11 @@ class BundleManifest:
     """What a bundle holds; `gate` is None where nothing was asked."""
 
     FORMAT: ClassVar = Format(
-        name="a bundle", history=(Change(ardx="0.1.0", what="the first form"),)
+        name="a bundle",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(ardx="0.2.0", what="max_divergence in its gate"),
+        ),
     )
 
     schema_version: int = FORMAT.version
@@ -211,7 +215,7 @@ def _set_members(sets: Path | None) -> dict[str, Path]:
     return {
         f"{SETS}/{opened.name}/{file}": opened.path / file
         for opened in open_sets(sets)
-        for file in (SET_MANIFEST, *ARRAYS)
+        for file in (SET_MANIFEST, *opened.manifest.arrays)
     }
 
 
