@@ -58,7 +58,11 @@ def reference(command: Long, place: Place) -> Reference:
 
 
 def _left(command: Long, folder: Path) -> tuple[str, ...]:
-    return tuple(command.same(folder / out) for out in command.out)
+    try:
+        return tuple(command.same(folder / out) for out in command.out)
+    except Exception as error:
+        # Whatever makes an output unreadable is what is looked for.
+        return (f"unreadable: {error}",)
 
 
 def again(command: Long, folder: Path) -> Ended:
@@ -70,6 +74,9 @@ def again(command: Long, folder: Path) -> Ended:
 def _ends_well(command: Long, place: Place, known: Reference) -> str | None:
     """Begun again, does it end as if nothing had happened, and leave nothing else?"""
     ended = again(command, place.folder)
+    if EXISTS in ended.said and left_over(place.folder, place.material, command):
+        # It was done but for removing what it worked with; the next run is the one that may write.
+        ended = run([*command.arguments, "--force"], place.folder)
     if ended.crashed or (ended.code != 0 and EXISTS not in ended.said):
         return f"begun again it ended with {ended.code}: {ended.said[-200:]}"
     if _left(command, place.folder) != known.same:

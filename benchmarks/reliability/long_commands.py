@@ -30,7 +30,7 @@ class Long:
         out: what it writes, relative to that folder; the first is its --out.
         same: the files of `out` to what must not differ; bytes where nothing else is said.
         again: options of the command that goes on after an interruption.
-        lines_before: of a file that is replaced, how it comes there.
+        forces: does it have --force, without which it replaces nothing?
     """
 
     name: str
@@ -53,10 +53,24 @@ def weights_of(folder: Path) -> str:
     """Of what learning leaves: the weights and the checkpoint to the bit, and the figures told."""
     if not folder.is_dir():
         return "missing"
-    found = {p.name: bytes_of(p) for p in folder.glob("*.safetensors")}
+    found = {p.name: _tensors_of(p) for p in folder.glob("*.safetensors")}
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     figures = [{k: v for k, v in json.loads(line).items() if "second" not in k} for line in lines]
     return json.dumps([found, figures], sort_keys=True)
+
+
+def _tensors_of(path: Path) -> list[Any]:
+    """Tensors to the bit, and metadata, of which safetensors keeps no order."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
+        metadata = sorted(file.metadata().items())
+    hashes = {
+        name: [str(t.dtype), list(t.shape), hashlib.sha256(t.tobytes()).hexdigest()]
+        for name, t in tensors.items()
+    }
+    return [hashes, metadata]
 
 
 def masks_of(path: Path) -> str:

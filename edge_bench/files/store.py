@@ -9,7 +9,7 @@ import re
 import shutil
 import types
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
@@ -104,6 +104,7 @@ def refuse_existing_file(path: Path, force: bool) -> None:
 def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it becomes `path` only when the block succeeds.
 
+    It is on the disk before it has that name, so that a power cut leaves the old or the new file.
     What killed processes left there of the same kind is removed.
     """
     refuse_existing_file(path, force)
@@ -114,11 +115,34 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         yield partial
+        sync(partial)
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise _naming(error, partial, path) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Let a file, or all that is in a folder, outlive a power cut."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            sync(inside)
+        sync_folder(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Let a new or renamed file's name outlive a power cut, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def refuse_folder(path: Path, force: bool, marker: str) -> None:
@@ -154,9 +178,11 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        sync(partial)
         if path.exists():
             path.replace(retired)
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise _naming(error, partial, path) from None
     finally:
