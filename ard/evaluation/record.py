@@ -42,7 +42,10 @@ class EvaluationRecord:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="class_names: the names of the classes"),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
+        sealed_from=3,
+        anew="run ardx evaluate again",
     )
 
     schema_version: int = FORMAT.version

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import inf
@@ -28,6 +27,7 @@ from ard.models.weight_files import SETTINGS_KEY, save_model
 from ard.processes.world import ALONE, World
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError
+from edge_bench.core.parse import json_of
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.locks import writing
@@ -268,4 +268,10 @@ def _claim(held: ExitStack, weights: Path, resume: bool, force: bool) -> None:
 def _saved_setting(checkpoint: Path, name: str) -> Any:
     """A setting that was settled when the run of a checkpoint began."""
     _, metadata = read_checkpoint(checkpoint)
-    return json.loads(metadata[SETTINGS_KEY])[name]
+    settings = json_of(metadata[SETTINGS_KEY])
+    if name not in settings:
+        raise InputError(
+            f"{checkpoint}: expected the settings of a run, but its {name!r} is missing; start "
+            "over with --force"
+        )
+    return settings[name]

@@ -41,7 +41,15 @@ class Ended:
 def import_everything() -> None:
     """Load what the commands need, without computing."""
     for name in (
-        *("ard.cli", "torch", "torchvision", "onnx", "onnxscript", "onnxruntime", "sklearn.datasets"),
+        *(
+            "ard.cli",
+            "torch",
+            "torchvision",
+            "onnx",
+            "onnxscript",
+            "onnxruntime",
+            "sklearn.datasets",
+        ),
         *("onnxruntime.quantization", "torch.onnx", "torch._dynamo", "torch.export", "jinja2"),
         *("ard.learning.learn", "ard.exporting.export", "ard.evaluation.run", "matplotlib.figure"),
         *("ard.crafting.craft", "ard.learning.adopt", "deploy.artifact", "edge_bench.runs.one_run"),
@@ -51,9 +59,7 @@ def import_everything() -> None:
         __import__(name)
 
 
-def start(
-    arguments: Sequence[str], folder: Path, prepare: Callable[[], None] | None = None
-) -> int:
+def start(arguments: Sequence[str], folder: Path, prepare: Callable[[], None] | None = None) -> int:
     """Begin `ardx ARGUMENTS` in `folder`; its process id. `prepare` runs in it before the command.
 
     Its output goes to `.said` files beside the folder.
@@ -79,9 +85,7 @@ def start(
         os._exit(code & 0xFF)
 
 
-def _become(
-    arguments: Sequence[str], folder: Path, prepare: Callable[[], None] | None
-) -> None:
+def _become(arguments: Sequence[str], folder: Path, prepare: Callable[[], None] | None) -> None:
     os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)

@@ -97,8 +97,11 @@ def killed(command: Long, place: Place, times: int, seed: int) -> Outcome:
         return found and f"killed after {moment:.2f} s: {found}"
 
     trials = (trial() for _ in range(times))
-    return counted("A killed command, begun again, ends as if nothing had happened",
-                   f"`{command.name}`, SIGKILL at random moments", trials)
+    return counted(
+        "A killed command, begun again, ends as if nothing had happened",
+        f"`{command.name}`, SIGKILL at random moments",
+        trials,
+    )
 
 
 def signalled(command: Long, place: Place, times: int, seed: int) -> Outcome:
@@ -109,7 +112,7 @@ def signalled(command: Long, place: Place, times: int, seed: int) -> Outcome:
         moment = random.uniform(0, 0.9 * known.seconds)
         numbers = [number, number] if twice else [number]
         ended = run_until(command.arguments, place.anew(), moment, numbers)
-        if ended.code not in (0, -number, 128 + number) or ended.crashed and ended.code >= 0:
+        if ended.code not in (0, -number, 128 + number) or (ended.crashed and ended.code >= 0):
             return f"{number.name} after {moment:.2f} s: exit {ended.code}: {ended.said[-200:]}"
         if ended.code == 128 + number and not twice and "interrupted" not in ended.said:
             return f"{number.name} after {moment:.2f} s: ended without its sentence"
@@ -124,8 +127,11 @@ def signalled(command: Long, place: Place, times: int, seed: int) -> Outcome:
         for twice in (False,) * times + (True,)
     ]
     trials = (trial(number, twice) for number, twice in plans)
-    return counted("A signal ends a command with its sentence, and the next run leaves no trace of it",
-                   f"`{command.name}`, SIGINT, SIGTERM and SIGHUP, once and twice", trials)
+    return counted(
+        "A signal ends a command with its sentence, and the next run leaves no trace of it",
+        f"`{command.name}`, SIGINT, SIGTERM and SIGHUP, once and twice",
+        trials,
+    )
 
 
 def _identity(path: Path) -> list[tuple[str, int, str]]:
@@ -164,8 +170,11 @@ def full_disk(command: Long, place: Place, times: int, seed: int) -> Outcome:
         return found and f"at {limit} bytes: {found}"
 
     limits = [0, *(random.randrange(largest) for _ in range(times - 1))]
-    return counted("A full disk ends a command with a sentence, and what was there before stays",
-                   f"`{command.name}`, files that may not grow beyond a size", map(trial, limits))
+    return counted(
+        "A full disk ends a command with a sentence, and what was there before stays",
+        f"`{command.name}`, files that may not grow beyond a size",
+        map(trial, limits),
+    )
 
 
 def _limit(size: int) -> None:
@@ -205,9 +214,11 @@ def power_cut(command: Long, place: Place, times: int, seed: int) -> Outcome:
         found = _ends_well(command, place, known)
         return found and f"after rename {index + 1} of {renames}: {found}"
 
-    return counted("A power cut at a rename loses nothing that was told to be written",
-                   f"`{command.name}`, unsynced content dropped after a rename",
-                   map(trial, sorted(chosen)))
+    return counted(
+        "A power cut at a rename loses nothing that was told to be written",
+        f"`{command.name}`, unsynced content dropped after a rename",
+        map(trial, sorted(chosen)),
+    )
 
 
 def together(command: Long, place: Place, times: int, seed: int) -> Outcome:
@@ -238,9 +249,11 @@ def together(command: Long, place: Place, times: int, seed: int) -> Outcome:
 
     forces = [(), ("--force",)] if command.forces else [()]
     trials = (trial(force) for force in forces for _ in range(times))
-    return counted("Of two commands with one --out one wins, and the other says so",
-                   f"`{command.name}`, started twice" + (", also with --force" * command.forces),
-                   trials)
+    return counted(
+        "Of two commands with one --out one wins, and the other says so",
+        f"`{command.name}`, started twice" + (", also with --force" * command.forces),
+        trials,
+    )
 
 
 def _stop_within(pid: int, folder: Path, after_s: float) -> None:

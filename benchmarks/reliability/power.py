@@ -51,7 +51,7 @@ def _watch(root: Path, index: int, told: Path) -> None:
     def cutting(real: Callable[..., None]) -> Callable[..., None]:
         def renamed(source: Any, target: Any, **more: Any) -> None:
             real(source, target, **more)
-            if not Path(os.path.abspath(target)).is_relative_to(root):
+            if not Path(target).absolute().is_relative_to(root):
                 return
             with told.open("ab") as file:
                 file.write(b".")
@@ -62,10 +62,10 @@ def _watch(root: Path, index: int, told: Path) -> None:
         return renamed
 
     # Set where they are looked up, in this process alone, which ends with the command.
-    os.replace, os.rename, os.fsync = cutting(replace), cutting(rename), noted
-    os.fdatasync = noted
-    Path.replace = lambda self, target: os.replace(self, target)  # type: ignore[method-assign,assignment]
-    Path.rename = lambda self, target: os.rename(self, target)  # type: ignore[method-assign,assignment]
+    for name, ours in (("replace", cutting(replace)), ("rename", cutting(rename))):
+        setattr(os, name, ours)
+        setattr(Path, name, ours)
+    os.fsync = noted  # type: ignore[assignment]
 
 
 def _drop(root: Path, begin_ns: int, synced: dict[tuple[int, int], tuple[int, int]]) -> None:

@@ -136,6 +136,7 @@ def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
 def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     """Run, write and warn; give the report, its summary and the exit code."""
     from edge_bench.files.journal import Journal
+    from edge_bench.files.onnx_seal import is_sealed
     from edge_bench.files.report_file import write_report
     from edge_bench.files.store import public_artifact
     from edge_bench.report.doubts import doubts_about
@@ -160,6 +161,12 @@ def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
             write_report(out, report, asked.force)
             for sentence in doubts_about(report, asked.sets):
                 warn(sentence)
+            if report.fingerprint is None and not is_sealed(parts.model):
+                say_aside(
+                    f"note: {asked.path}: neither a hash inside nor a fingerprint beside it "
+                    "vouches for its content, so damage to it would go unseen; ardx export writes "
+                    "both"
+                )
             ended = report, summarise(report) | {"report": str(out)}, EXIT_PASS
         journal.close_for(out)
     return ended

@@ -212,7 +212,10 @@ class SetManifest:
                 ardx="0.2.0",
                 what="class_names: the names of the classes, in the order of the labels",
             ),
+            Change(ardx="0.2.0", what="content_sha256 in manifest.json: of all the rest"),
         ),
+        sealed_from=3,
+        anew="craft the set again",
     )
 
     schema_version: int = FORMAT.version
@@ -386,7 +389,7 @@ class Report:
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
     beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
     output of logits alone. `labels` is a series of the class of each clean image, and
-    `content_sha256` that of all the rest, by which an edited file is told (see `report_file`);
+    `content_sha256` that of all the rest, by which an edited file is told (see `files.seal`);
     None in reports of before.
     """
 
@@ -405,6 +408,8 @@ class Report:
                 "image; content_sha256: of all the rest",
             ),
         ),
+        sealed_from=3,
+        anew="run ardx bench again",
     )
 
     schema_version: int = FORMAT.version

@@ -32,6 +32,7 @@ from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.kinds import Kind, kind_of
+from edge_bench.files.onnx_seal import require_as_sealed
 from edge_bench.files.report_file import read_report
 from edge_bench.files.sets import ARRAYS, open_sets
 from edge_bench.files.sets import MANIFEST as SET_MANIFEST
@@ -78,7 +79,13 @@ class BundleManifest:
     """What a bundle holds; `gate` is None where nothing was asked."""
 
     FORMAT: ClassVar = Format(
-        name="a bundle", history=(Change(ardx="0.1.0", what="the first form"),)
+        name="a bundle",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest; the member sbom.cdx.json"),
+        ),
+        sealed_from=2,
+        anew="copy the bundle again or pack it anew",
     )
 
     schema_version: int = FORMAT.version
@@ -194,6 +201,7 @@ def lock_file(*, with_engines: bool = False) -> str:
 def _model_members(model: Path) -> dict[str, Path]:
     """The ONNX file, the files of its external data, and its fingerprint where there is one."""
     files = model_files(model)
+    require_as_sealed(model)
     members: dict[str, Path] = {}
     for file in files:
         members[str(PurePosixPath(MODEL, file.relative_to(model.parent).as_posix()))] = file

@@ -56,7 +56,10 @@ class Origin:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="ardx_version", upgrade=without_writer),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
+        sealed_from=3,
+        anew="export the artefact again",
     )
 
     schema_version: int = FORMAT.version

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import KEY, Format
 from edge_bench.core.parse import LEAST, MOST, json_of, toml_of
+from edge_bench.files.seal import sealed, unsealed
 
 T = TypeVar("T")
 
@@ -250,7 +251,9 @@ def to_json(value: Any) -> str:
 
 
 def _json_pieces(value: Any) -> Iterator[str]:
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    plain = value
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = sealed(type(value), asdict(value))
     return json.JSONEncoder(indent=2, allow_nan=False).iterencode(plain)
 
 
@@ -296,10 +299,13 @@ def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:
 
     Older versions of a format are upgraded, and newer ones refused by name, wherever they stand: a
     report holds a model card, and either has a version of its own (see `formats`).
+
+    Raises:
+        InputError: missing or ill-typed fields, a newer version, or other content than was written.
     """
     if not isinstance(data, dict) or KEY not in data:
         raise InputError(f"{origin}: expected {what}, found JSON without a {KEY}")
-    result: T = _decode(data, kind, origin)
+    result: T = _decode(unsealed(data, kind, origin), kind, origin)
     return result
 
 

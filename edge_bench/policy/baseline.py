@@ -53,7 +53,13 @@ class Baseline:
     """
 
     FORMAT: ClassVar = Format(
-        name="a baseline", history=(Change(ardx="0.2.0", what="the first form"),)
+        name="a baseline",
+        history=(
+            Change(ardx="0.2.0", what="the first form"),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest"),
+        ),
+        sealed_from=2,
+        anew="write it anew with ardx gate --update-baseline",
     )
 
     schema_version: int = FORMAT.version

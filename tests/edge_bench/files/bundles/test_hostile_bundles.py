@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from edge_bench.files.bundle import EPOCH, MANIFEST, is_safe
+from edge_bench.files.bundle import EPOCH, MANIFEST, BundleManifest, is_safe
 from edge_bench.files.fingerprint import fingerprint_path
+from edge_bench.files.seal import sealed
 from edge_bench.files.unpack import unpacked
 from tests.edge_bench.files.bundles.parts import name_data
 
@@ -48,7 +49,7 @@ def _vouched(members: list[tuple[zipfile.ZipInfo, bytes]], **changes: Any) -> li
         for info, content in members
         if info.filename != MANIFEST
     }
-    text = json.dumps(manifest | changes).encode()
+    text = json.dumps(sealed(BundleManifest, manifest | changes)).encode()
     return [(i, text if i.filename == MANIFEST else c) for i, c in members]
 
 
@@ -78,7 +79,8 @@ def _size_lie(members: list[tuple[zipfile.ZipInfo, bytes]]) -> list[Any]:
     found = _vouched(members)
     manifest = json.loads(next(c for i, c in found if i.filename == MANIFEST))
     manifest["members"]["requirements.lock"]["size_bytes"] -= 1
-    return [(i, json.dumps(manifest).encode() if i.filename == MANIFEST else c) for i, c in found]
+    text = json.dumps(sealed(BundleManifest, manifest)).encode()
+    return [(i, text if i.filename == MANIFEST else c) for i, c in found]
 
 
 def _repack(path: Path, change: Change) -> None:
