@@ -433,7 +433,7 @@ class Report:
     output: str | None = None
     labels: str | None = None
     clean_answers: Answers | None = None
-    content_sha256: str | None = None
+    content_sha256: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         at_least(0, "report", {"peak_memory_bytes": self.peak_memory_bytes})

@@ -8,11 +8,13 @@ import os
 import re
 import shutil
 import types
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edge_bench.core.errors import InputError, first_line
@@ -25,8 +27,19 @@ T = TypeVar("T")
 TEXT = "utf-8-sig"
 """Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
 
-BROKEN_ARRAY = (ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
+BROKEN_ARRAY = (
+    *(ValueError, TypeError, ArithmeticError, MemoryError, RecursionError),
+    *(SyntaxError, TokenError),  # numpy reads the headers of Python 2 as it reads programs
+)
 """What numpy raises for an array file whose header says what cannot be, each for its own reason."""
+
+
+@contextmanager
+def array_header() -> Iterator[None]:
+    """Where numpy reads a header: its remark on those of Python 2 is for nobody here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def sha256_file(path: Path) -> str:

@@ -73,7 +73,7 @@ def test_a_manifest_survives_the_way_through_a_file(
 def test_a_card_s_recipe_survives_as_it_is(make_report: Callable[..., Report]) -> None:
     plain = json.loads(to_json(make_report()))
     plain["artifact"]["card"]["recipe"] = {"beta": 6.0, "steps": [1, 2], "warm": None}
-    report = from_json(plain, Report, "here", "a report")
+    report = from_json(sealed(Report, plain), Report, "here", "a report")
     assert report.artifact.card is not None
     assert report.artifact.card.recipe == {"beta": 6.0, "steps": [1, 2], "warm": None}
 
@@ -83,7 +83,7 @@ def test_a_whole_number_is_read_where_a_fraction_is_expected(
 ) -> None:
     plain = json.loads(to_json(make_report("1", {"pgd": "1"}, epsilon=0.5)))
     plain["sets"][0]["manifest"]["attack"]["step_size"] = 1
-    attack = from_json(plain, Report, "here", "a report").sets[0].manifest.attack
+    attack = from_json(sealed(Report, plain), Report, "here", "a report").sets[0].manifest.attack
     assert isinstance(attack.step_size, float)
 
 

@@ -120,7 +120,7 @@ ESCAPE = "leaves its folder, or is none of a bundle"
         (_edited(MANIFEST, b"{"), "not a readable bundle"),
         (_edited(MANIFEST, b"[" * 100_000), "not a readable bundle"),
         (_edited(MANIFEST, b"{}"), "found JSON without a schema_version"),
-        (_manifest_with(schema_version=2), "schema version 2 of a bundle"),
+        (_manifest_with(schema_version=3), "schema version 3 of a bundle"),
         (_manifest_with(model="../student.onnx"), "its model '../student.onnx' is missing"),
         (_manifest_with(model="requirements.lock"), "its model 'requirements.lock' is missing"),
         (_manifest_with(gate={"min_clean_accuracy": 80}), "expected a fraction from 0 to 1"),
@@ -345,3 +345,23 @@ def test_more_files_than_bench_reads_back_are_refused_while_packing(
         else:
             with unpacked(out):
                 pass
+
+
+@pytest.mark.parametrize(("at", "said"), [(10, b"\x60\xea"), (12, b"\0\0\0\x7f")])
+def test_a_long_directory_is_refused_before_it_is_read(
+    invoke: Invoke,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    said: Any,
+) -> None:
+    content = bytearray(bundle.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    content[end + at : end + at + len(said)] = said  # 60,000 entries, or 2 GB of their names
+    bundle.write_bytes(content)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the directory was read"))
+    code, _, stderr = invoke("bench", bundle, "--out", tmp_path / "report.json", *QUICK)
+    assert code == 2
+    assert "entries, above 2000, or names too long" in stderr
+    assert_one_sentence(stderr)
