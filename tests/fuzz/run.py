@@ -22,7 +22,7 @@ from typing import Any
 
 from .parsers import PARSERS, Harness, mutated
 
-GRACE_S = 60.0
+GRACE_S = 150.0
 """For imports, and for one input; a parser that takes longer hangs."""
 PACKAGES = ("ard.crafting", "ard.learning.recipes", "edge_bench")
 
@@ -43,7 +43,7 @@ def by_mutations(harness: Harness, seconds: float, seed: int) -> tuple[int, byte
 
 def by_coverage(harness: Harness, seconds: float, seed: int, corpus: Path) -> None:
     """The same by atheris, which ends the process; it says so itself on stderr."""
-    import atheris  # type: ignore[import-not-found,unused-ignore]
+    import atheris
 
     for number, example in enumerate(harness.examples):
         (corpus / f"example-{number}").write_bytes(example)
@@ -56,7 +56,7 @@ def by_coverage(harness: Harness, seconds: float, seed: int, corpus: Path) -> No
 def one(name: str, seconds: float, seed: int, engine: str, folder: Path) -> None:
     """The process of a parser: its findings and its count go into `folder`."""
     if engine == "atheris":
-        import atheris  # type: ignore[import-not-found,unused-ignore]
+        import atheris
 
         with atheris.instrument_imports(include=list(PACKAGES)):
             harness = Harness(PARSERS[name])

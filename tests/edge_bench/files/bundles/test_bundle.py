@@ -240,7 +240,7 @@ def test_metadata_that_speaks_of_a_location_name_no_file(
     onnx.save(graph, model)
     assert invoke("bundle", model, "--out", tmp_path / "a.ardx")[0] == 0
     members = zipfile.ZipFile(tmp_path / "a.ardx").namelist()
-    assert members == ["model/site.onnx", "requirements.lock", "manifest.json"]
+    assert members == ["model/site.onnx", "requirements.lock", "sbom.cdx.json", "manifest.json"]
 
 
 def test_an_existing_bundle_is_kept_without_force(

@@ -333,15 +333,15 @@ def test_links_of_a_cache_of_models_are_packed(
 def test_more_files_than_bench_reads_back_are_refused_while_packing(
     invoke: Invoke, model: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Model, fingerprint, lock file, manifest, and five of each of two sets.
-    for most, ended in ((14, 0), (13, 2)):
+    # Model, fingerprint, lock file, its bill of materials, manifest, and five of each of two sets.
+    for most, ended in ((15, 0), (14, 2)):
         monkeypatch.setattr("edge_bench.files.bundle.MOST_MEMBERS", most)
         monkeypatch.setattr("edge_bench.files.unpack.MOST_MEMBERS", most)
         out = tmp_path / f"{most}.ardx"
         code, _, stderr = invoke("bundle", model, "--sets", sets, "--out", out)
         assert code == ended
         if code:
-            assert "at most 13 files, came 14, of which a set has 5; pack fewer" in stderr
+            assert "at most 14 files, came 15, of which a set has 5; pack fewer" in stderr
         else:
             with unpacked(out):
                 pass
