@@ -293,8 +293,12 @@ def damaged(kind: Readable, material: Path, folder: Path, flips: int, seed: int)
             return None if found == REFUSED else f"{what}: {found}"
         return None if found == expected else f"{what}: other numbers, and nobody says so"
 
-    step = f"{kind.name}: {flips} flipped bits, {min(TRUNCATIONS, flips)} lengths"
-    return counted(PROMISE, step, (trial(*each) for each in contents()))
+    return counted(
+        PROMISE,
+        "a flipped bit, or cut at a length",
+        kind.name,
+        (trial(*each) for each in contents()),
+    )
 
 
 REFUSED = "refused"

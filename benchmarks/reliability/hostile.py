@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import shutil
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,7 +118,7 @@ def _garbage(kind: str, material: Path, folder: Path) -> Outcome:
         return None
 
     trials = (trial(what, content) for what, content in GARBAGE.items())
-    return counted(PROMISE, f"`ardx {arguments[0]}`, a {kind} of garbage", trials)
+    return counted(PROMISE, "18 files of garbage", kind, trials)
 
 
 class _Touches:
@@ -166,7 +167,7 @@ def _code(material: Path, folder: Path) -> Outcome:
 
     kinds = ("weights of others", "weights", "array of a set", "fingerprint", "arrays of others")
     trials = (trial(kind, what, content) for kind in kinds for what, content in contents.items())
-    return counted(NO_CODE, "pickles in weights, arrays and archives", trials)
+    return counted(NO_CODE, "pickles", "weights, arrays and archives", trials)
 
 
 def _bundles(material: Path, folder: Path) -> Outcome:
@@ -185,13 +186,21 @@ def _bundles(material: Path, folder: Path) -> Outcome:
         place = fresh(material, folder)
         with zipfile.ZipFile(place / "bundle.ardx", "a") as archive:
             archive.writestr(zipfile.ZipInfo(name), b"out")
-        before = set(folder.parent.iterdir())
-        ended = run(["bench", "bundle.ardx", *BENCH, "--out", "o.json"], place, limit_s=LIMIT_S)
-        if new := set(folder.parent.iterdir()) - before:
-            return f"{name!r}: left {new}"
+        temporary = place / "tmp"
+        temporary.mkdir()
+        before = {*place.rglob("*"), *temporary.parent.parent.glob("out")}
+        ended = run(
+            ["bench", "bundle.ardx", *BENCH, "--out", "o.json"],
+            place,
+            prepare=lambda: setattr(tempfile, "tempdir", str(temporary)),
+            limit_s=LIMIT_S,
+        )
+        after = {*place.rglob("*"), *temporary.parent.parent.glob("out")}
+        if after - before or Path("/tmp/ardx-escaped").exists():
+            return f"{name!r}: left {after - before}"
         return f"{name!r}: exit {ended.code}" if ended.crashed or ended.code == 0 else None
 
-    return counted(NO_CODE, "bundles with members outside of their folder", map(trial, names))
+    return counted(NO_CODE, "members outside of their folder", "bundles", map(trial, names))
 
 
 def _printed(material: Path, folder: Path) -> Outcome:
@@ -230,7 +239,7 @@ def _printed(material: Path, folder: Path) -> Outcome:
         return f"{make.__name__}: {found!r} in {ended.said[-150:]!r}" if found else None
 
     makers = (renamed_set, named_file, missing, field, option, host, recipe)
-    return counted(NO_CODE, "escapes of a terminal in names, paths and fields", map(trial, makers))
+    return counted(NO_CODE, "escapes of a terminal", "names, paths and fields", map(trial, makers))
 
 
 def _all() -> Iterator[tuple[str, Callable[[Path, Path], Outcome]]]:

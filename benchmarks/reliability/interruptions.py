@@ -99,7 +99,8 @@ def killed(command: Long, place: Place, times: int, seed: int) -> Outcome:
     trials = (trial() for _ in range(times))
     return counted(
         "A killed command, begun again, ends as if nothing had happened",
-        f"`{command.name}`, SIGKILL at random moments",
+        "SIGKILL at random moments",
+        f"`{command.name}`",
         trials,
     )
 
@@ -129,7 +130,8 @@ def signalled(command: Long, place: Place, times: int, seed: int) -> Outcome:
     trials = (trial(number, twice) for number, twice in plans)
     return counted(
         "A signal ends a command with its sentence, and the next run leaves no trace of it",
-        f"`{command.name}`, SIGINT, SIGTERM and SIGHUP, once and twice",
+        "SIGINT, SIGTERM and SIGHUP, once and twice",
+        f"`{command.name}`",
         trials,
     )
 
@@ -172,7 +174,8 @@ def full_disk(command: Long, place: Place, times: int, seed: int) -> Outcome:
     limits = [0, *(random.randrange(largest) for _ in range(times - 1))]
     return counted(
         "A full disk ends a command with a sentence, and what was there before stays",
-        f"`{command.name}`, files that may not grow beyond a size",
+        "files that may not grow beyond a size",
+        f"`{command.name}`",
         map(trial, limits),
     )
 
@@ -216,7 +219,8 @@ def power_cut(command: Long, place: Place, times: int, seed: int) -> Outcome:
 
     return counted(
         "A power cut at a rename loses nothing that was told to be written",
-        f"`{command.name}`, unsynced content dropped after a rename",
+        "unsynced content dropped after a rename",
+        f"`{command.name}`",
         map(trial, sorted(chosen)),
     )
 
@@ -251,7 +255,8 @@ def together(command: Long, place: Place, times: int, seed: int) -> Outcome:
     trials = (trial(force) for force in forces for _ in range(times))
     return counted(
         "Of two commands with one --out one wins, and the other says so",
-        f"`{command.name}`, started twice" + (", also with --force" * command.forces),
+        "two at once, the first held still where it writes; also with --force where there is one",
+        f"`{command.name}`",
         trials,
     )
 

@@ -60,15 +60,15 @@ def _pytest(words: tuple[str, ...], **more: str) -> list[str | None]:
 
 def _tests(name: str, folder: Path) -> Outcome:
     promise, words = TESTS[name]
-    return counted(promise, f"tests of {name}: `pytest {' '.join(words)}`", _pytest(words))
+    return counted(promise, f"`pytest {' '.join(words)}`", name, _pytest(words))
 
 
 def _numerics(isa: str, folder: Path) -> Outcome:
     words = ("tests/ard/learning/test_instruction_sets.py", "tests/deploy/lowering")
     more = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if isa == "avx2" else {}
     told = "as if with AVX2 alone" if more else "as it is"
-    step = f"`pytest {' '.join(words)}`, processor {told}"
-    return counted(NUMERICS, step, _pytest(words, **more))
+    by = f"`pytest {' '.join(words)}`"
+    return counted(NUMERICS, by, f"the processor {told}", _pytest(words, **more))
 
 
 def _fuzzed(seconds: float, folder: Path) -> Outcome:
@@ -89,7 +89,8 @@ def _fuzzed(seconds: float, folder: Path) -> Outcome:
     engines = " and ".join(sorted({line["engine"] for line in found}))
     return Outcome(
         promise=FUZZING,
-        step=f"{len(found)} parsers, {seconds:g} s each, by {engines}; executions",
+        by=f"`make fuzz`, {seconds:g} s a parser, by {engines}; executions",
+        to=f"{len(found)} parsers",
         tried=executions,
         held=executions - len(failures),
         failed=tuple(failures[:5]),
@@ -98,4 +99,4 @@ def _fuzzed(seconds: float, folder: Path) -> Outcome:
 
 def _wheel(folder: Path) -> Outcome:
     """Built twice, installed outside of the checkout, and used from an empty folder."""
-    return counted(SUPPLY, "`pytest tests/packaging`", _pytest(("tests/packaging",)))
+    return counted(SUPPLY, "`pytest tests/packaging`", "the wheel", _pytest(("tests/packaging",)))

@@ -17,13 +17,15 @@ class Outcome:
 
     Attributes:
         promise: of the documentation, in its words.
-        step: what of ours tries it, such as a command and what was done to it.
+        by: what was done.
+        to: what it was done to, such as a command.
         tried, held: how often.
         failed: the first failures, in words.
     """
 
     promise: str
-    step: str
+    by: str
+    to: str
     tried: int
     held: int
     failed: tuple[str, ...] = ()
@@ -31,22 +33,24 @@ class Outcome:
     def line(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
-            "id": f"{self.promise}: {self.step}",
+            "id": f"{self.promise}: {self.by}: {self.to}",
             "promise": self.promise,
-            "step": self.step,
+            "by": self.by,
+            "to": self.to,
             "tried": self.tried,
             "held": self.held,
             "failed": list(self.failed),
         }
 
 
-def counted(promise: str, step: str, found: Iterable[str | None]) -> Outcome:
+def counted(promise: str, by: str, to: str, found: Iterable[str | None]) -> Outcome:
     """The outcome of trials, each None where it held and otherwise what failed."""
     trials = list(found)
     failures = [trial[-LONGEST:] for trial in trials if trial is not None]
     return Outcome(
         promise=promise,
-        step=step,
+        by=by,
+        to=to,
         tried=len(trials),
         held=len(trials) - len(failures),
         failed=tuple(failures[:TOLD]),

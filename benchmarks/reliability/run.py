@@ -88,9 +88,7 @@ def _one(name: str, step: Step, folder: Path) -> tuple[str, Outcome, float]:
     except Exception as error:
         # A step that cannot be tried is one that failed, and the others go on.
         what = f"could not be tried: {type(error).__name__}: {error}"[-300:]
-        outcome = Outcome(
-            promise="Every step can be tried", step=name, tried=1, held=0, failed=(what,)
-        )
+        outcome = counted("Every step can be tried", "an error", name, [what])
     return name, outcome, time.monotonic() - begin
 
 

@@ -35,4 +35,6 @@ def test_a_bundle_s_bill_is_valid_and_has_what_its_device_needs(
 
 
 def test_the_same_environment_gives_the_same_bill() -> None:
-    assert sbom(["numpy", "typer"], "0" * 64, "a.onnx") == sbom(["typer", "numpy"], "0" * 64, "a.onnx")
+    assert sbom(["numpy", "typer"], "0" * 64, "a.onnx") == sbom(
+        ["typer", "numpy"], "0" * 64, "a.onnx"
+    )
