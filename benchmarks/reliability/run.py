@@ -25,7 +25,7 @@ from benchmarks.lines import append, commit
 from benchmarks.reliability import children, damage, hostile, others
 from benchmarks.reliability.interruptions import INTERRUPTIONS, Place
 from benchmarks.reliability.long_commands import COMMANDS, make_material
-from benchmarks.reliability.outcome import Outcome
+from benchmarks.reliability.outcome import Outcome, counted
 
 KILLS, FLIPS, FUZZ_SECONDS = 20, 1000, 10.0
 SHARES = {"killed": 1.0, "signalled": 0.1, "full disk": 0.25, "power cut": 1.0, "together": 0.1}
