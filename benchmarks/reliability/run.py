@@ -59,8 +59,8 @@ def steps(material: Path, asked: Asked) -> dict[str, Step]:
             found[f"{command.name}: {kind}"] = partial(
                 _interrupted, try_, command, material, times, seed
             )
-    for kind in damage.READABLE:
-        found[f"damage: {kind.name}"] = partial(_damaged, kind, material, asked.flips, asked.seed)
+    for file in damage.READABLE:
+        found[f"damage: {file.name}"] = partial(_damaged, file, material, asked.flips, asked.seed)
     found |= {f"hostile: {name}": partial(_hostile, name, material) for name in hostile.HOSTILE}
     found |= others.steps(asked.seconds)
     return {name: step for name, step in found.items() if asked.only in name}

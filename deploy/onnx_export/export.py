@@ -22,7 +22,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.core.version import __version__
 from edge_bench.files.onnx_file import CARD_KEY
-from edge_bench.files.onnx_seal import BLANK, KEY, seal
+from edge_bench.files.seals.graph import BLANK, KEY, seal
 
 OPSET = 18
 # The newest that onnxruntime 1.17 reads, which is the oldest that boards still run.

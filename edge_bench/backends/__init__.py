@@ -10,7 +10,7 @@ from edge_bench.backends.registry import Opening
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.external_data import model_files
-from edge_bench.files.onnx_seal import require_as_sealed
+from edge_bench.files.seals.graph import require_as_sealed
 from edge_bench.options.engine import EngineOptions
 
 if TYPE_CHECKING:

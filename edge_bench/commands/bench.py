@@ -136,8 +136,8 @@ def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
 def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     """Run, write and warn; give the report, its summary and the exit code."""
     from edge_bench.files.journal import Journal
-    from edge_bench.files.onnx_seal import is_sealed
     from edge_bench.files.report_file import write_report
+    from edge_bench.files.seals.graph import is_sealed
     from edge_bench.files.store import public_artifact
     from edge_bench.report.doubts import doubts_about
     from edge_bench.report.summary import summarise

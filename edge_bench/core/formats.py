@@ -59,7 +59,7 @@ class Format:
         name: with an article.
         history: its versions from 1 on.
         sealed_from: from which of them on each file carries the hash of its content (see
-            `files.seal`); None where none does.
+            `files.seals`); None where none does.
         anew: how a file that was edited or damaged is written anew, for sentences.
     """
 

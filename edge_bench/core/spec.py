@@ -389,7 +389,7 @@ class Report:
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
     beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
     output of logits alone. `labels` is a series of the class of each clean image, and
-    `content_sha256` that of all the rest, by which an edited file is told (see `files.seal`);
+    `content_sha256` that of all the rest, by which an edited file is told (see `files.seals`);
     None in reports of before.
     """
 

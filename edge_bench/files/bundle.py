@@ -33,9 +33,9 @@ from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.kinds import Kind, kind_of
-from edge_bench.files.onnx_seal import require_as_sealed
 from edge_bench.files.report_file import read_report
 from edge_bench.files.sbom import sbom
+from edge_bench.files.seals.graph import require_as_sealed
 from edge_bench.files.sets import ARRAYS, open_sets
 from edge_bench.files.sets import MANIFEST as SET_MANIFEST
 from edge_bench.files.store import (

@@ -20,7 +20,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import KEY, Format
 from edge_bench.core.parse import LEAST, MOST, json_of, toml_of
-from edge_bench.files.seal import sealed, unsealed
+from edge_bench.files.seals.content import sealed, unsealed
 
 T = TypeVar("T")
 

@@ -32,7 +32,7 @@ from edge_bench.core.spec import (
     SetResult,
 )
 from edge_bench.core.timings import Measurement
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import ARRAYS, MANIFEST, AdversarialSet, open_set
 from edge_bench.files.store import sha256_file, write_json
 from edge_bench.options.bench import BenchOptions

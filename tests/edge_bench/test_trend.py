@@ -18,7 +18,7 @@ from statsmodels.stats.multitest import multipletests
 
 from edge_bench.compare.accuracies import INCONCLUSIVE, WORSE
 from edge_bench.core.spec import Report
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import write_json
 from edge_bench.history.series import latency_p_value, read_history, series_of
 

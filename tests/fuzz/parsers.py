@@ -80,7 +80,7 @@ def _budget(path: Path) -> object:
 def _onnx(path: Path) -> object:
     from edge_bench.files.external_data import model_files
     from edge_bench.files.onnx_file import read_card, read_onnx
-    from edge_bench.files.onnx_seal import require_as_sealed
+    from edge_bench.files.seals.graph import require_as_sealed
 
     read_card(path)
     require_as_sealed(path)
@@ -118,7 +118,7 @@ def _array(path: Path) -> object:
 
 
 def _foreign_arrays(path: Path) -> object:
-    from ard.crafting.npz import keys_of, open_member
+    from ard.data.npz import keys_of, open_member
 
     members = [open_member(path, key) for key in keys_of(path)[:4]]
     # One number has no rows; `foreign` refuses it by its shape.

@@ -24,7 +24,7 @@ from .parsers import PARSERS, Harness, mutated
 
 GRACE_S = 150.0
 """For imports, and for one input; a parser that takes longer hangs."""
-PACKAGES = ("ard.crafting", "ard.learning.recipes", "edge_bench")
+PACKAGES = ("ard.data.npz", "ard.learning.recipes", "edge_bench")
 
 
 def by_mutations(harness: Harness, seconds: float, seed: int) -> tuple[int, bytes, str]:

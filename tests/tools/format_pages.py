@@ -22,7 +22,7 @@ from edge_bench.core.gate import Gate
 from edge_bench.core.spec import ModelCard, Report, SetManifest
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin
-from edge_bench.files.seal import SEAL
+from edge_bench.files.seals.content import SEAL
 from edge_bench.files.set_writer import SetProgress
 from edge_bench.policy.baseline import Baseline
 from edge_bench.report.compare import Comparison

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from edge_bench.core.spec import SetManifest
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import sha256_file
 
 from ..conftest import SmallModels

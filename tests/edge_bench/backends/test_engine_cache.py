@@ -32,7 +32,7 @@ from edge_bench.backends.engine_cache import (
 from edge_bench.backends.gpu import Gpu
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import sha256_file
 from edge_bench.options.engine import EngineOptions
 

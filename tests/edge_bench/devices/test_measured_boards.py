@@ -14,7 +14,7 @@ from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.gate import Gate
 from edge_bench.core.spec import Report
 from edge_bench.devices import vcgencmd as asking
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import read_json, to_json, write_json
 from edge_bench.files.unpack import unpacked

@@ -23,7 +23,7 @@ from edge_bench.files.fingerprint import (
     read_fingerprint,
     write_fingerprint,
 )
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import read_json, sha256_file, to_json
 
 MakeModel = Callable[..., Path]

@@ -12,7 +12,7 @@ import pytest
 from edge_bench.backends import open_backend
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
-from edge_bench.files.onnx_seal import BLANK, KEY, is_sealed, require_as_sealed, seal
+from edge_bench.files.seals.graph import BLANK, KEY, is_sealed, require_as_sealed, seal
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from edge_bench.core.spec import Answers, Report, SetManifest
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin
 from edge_bench.files.report_file import read_report, write_report
-from edge_bench.files.seal import sealed, unsealed
+from edge_bench.files.seals.content import sealed, unsealed
 from edge_bench.files.sets import MANIFEST
 from edge_bench.files.store import (
     from_json,

@@ -23,7 +23,7 @@ from PIL import Image
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import read_report, write_report
-from edge_bench.files.seal import content_sha256
+from edge_bench.files.seals.content import content_sha256
 from edge_bench.files.sets import open_sets
 from edge_bench.page.facts import WORST, accuracies, all_facts, per_class
 from edge_bench.page.parts import Page, listed, shown

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
 from edge_bench.core.spec import AttackSpec, ModelCard, Report
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import AdversarialSet, open_set, open_sets
 from edge_bench.files.store import read_json, sha256_file, write_json
 from edge_bench.options.bench import BenchOptions

@@ -18,7 +18,7 @@ from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement, Soak
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import read_json, write_json
 from edge_bench.options.bench import BenchOptions

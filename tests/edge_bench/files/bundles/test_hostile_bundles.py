@@ -14,7 +14,7 @@ import pytest
 
 from edge_bench.files.bundle import EPOCH, MANIFEST, BundleManifest, is_safe
 from edge_bench.files.fingerprint import fingerprint_path
-from edge_bench.files.seal import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.unpack import unpacked
 from tests.edge_bench.files.bundles.parts import name_data
 
