@@ -19,7 +19,8 @@ extras=edge,report
 install --resolution lowest-direct ".[$extras]"
 # What the tests need beside it, without moving what was chosen.
 "$place/venv/bin/python" -m pip freeze --exclude ardx | sed 's/ @ .*//' > "$place/chosen.txt"
-install --constraint "$place/chosen.txt" pytest hypothesis onnx scipy statsmodels jsonschema xmlschema
+install --constraint "$place/chosen.txt" pytest hypothesis onnx scipy statsmodels jsonschema xmlschema \
+  'cyclonedx-python-lib[json-validation]'
 
 cp -r tests "$place/tests"
 cp pyproject.toml "$place"

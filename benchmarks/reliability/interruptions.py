@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from benchmarks.reliability.power import cut_after, renames_in
 EXISTS = "exists already"
 ANOTHER = "another process"
 AT_ONCE_S = 2.0
+SECONDS = "seconds"
 SETTLED = ("checkpoint.safetensors",)
 """What a run that begins anew replaces before it is done, as its help says."""
 
@@ -43,18 +45,46 @@ class Place:
         """The folder, with the material alone in it."""
         return fresh(self.material, self.folder)
 
+    def kept(self, command: Long) -> Path:
+        """Where the outputs lie that the command had when nobody disturbed it."""
+        return self.folder.with_name(f"reference-{command.name.replace(' ', '')}")
+
+    def done(self, command: Long) -> Path:
+        """The folder, with the material and these outputs."""
+        folder = self.anew()
+        _copy(self.kept(command), folder, command.out)
+        return folder
+
 
 def reference(command: Long, place: Place) -> Reference:
-    """Run it alone.
+    """Run it alone, once for all that is tried of it.
 
     Raises:
         RuntimeError: it fails even so.
     """
+    kept = place.kept(command)
+    if kept.exists():
+        seconds = float((kept / SECONDS).read_text(encoding="utf-8"))
+        return Reference(same=_left(command, kept), seconds=seconds)
     folder = place.anew()
     ended = run(command.arguments, folder)
     if ended.code != 0:
         raise RuntimeError(f"{command.name} ended with {ended.code}: {ended.said}")
+    partial = kept.with_name(f"{place.folder.name}.partial")
+    partial.mkdir()
+    _copy(folder, partial, command.out)
+    (partial / SECONDS).write_text(f"{ended.seconds}", encoding="utf-8")
+    with suppress(OSError):  # Another process was first.
+        partial.rename(kept)
     return Reference(same=_left(command, folder), seconds=ended.seconds)
+
+
+def _copy(source: Path, target: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target / name)
+        elif (source / name).exists():
+            shutil.copyfile(source / name, target / name)
 
 
 def _left(command: Long, folder: Path) -> tuple[str, ...]:
@@ -145,10 +175,10 @@ def _identity(path: Path) -> list[tuple[str, int, str]]:
 def full_disk(command: Long, place: Place, times: int, seed: int) -> Outcome:
     """No file may grow beyond a size, as where a disk fills; what was there before must stay."""
     known = reference(command, place)
-    kept = {out: place.folder / out for out in command.out}
+    kept = [place.kept(command) / out for out in command.out]
     largest = max(
         p.stat().st_size
-        for path in kept.values()
+        for path in kept
         for p in ([path] if path.is_file() else path.rglob("*"))
         if p.is_file()
     )
@@ -156,8 +186,7 @@ def full_disk(command: Long, place: Place, times: int, seed: int) -> Outcome:
     force = ("--force",) if command.forces else ()
 
     def trial(limit: int) -> str | None:
-        folder = place.anew()
-        run(command.arguments, folder)
+        folder = place.done(command)
         before = [_identity(folder / out) for out in command.out]
         ended = run([*command.arguments, *force], folder, prepare=lambda: _limit(limit))
         if ended.code == 0:
@@ -198,8 +227,6 @@ def _limit(size: int) -> None:
 
 
 def _remove(path: Path) -> None:
-    import shutil
-
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -230,9 +257,7 @@ def together(command: Long, place: Place, times: int, seed: int) -> Outcome:
     known, random = reference(command, place), Random(seed)
 
     def trial(force: tuple[str, ...]) -> str | None:
-        folder = place.anew()
-        if force:
-            run(command.arguments, folder)
+        folder = place.done(command) if force else place.anew()
         arguments = [*command.arguments, *force]
         first = start(arguments, folder)
         _stop_within(first, folder, random.uniform(0, 0.5 * known.seconds))
@@ -241,10 +266,14 @@ def together(command: Long, place: Place, times: int, seed: int) -> Outcome:
             os.kill(first, signal.SIGCONT)
         ended = wait(first, folder)
         both = f"exits {ended.code} and {second.code}: {second.said[-200:]}"
-        if ended.crashed or second.crashed or (ended.code, second.code) == (0, 0):
+        replaces = not command.forces  # As it says: then each of both may be the later.
+        if ended.crashed or second.crashed:
             return both
-        loser = second if ended.code == 0 else ended
-        if ANOTHER not in loser.said and EXISTS not in loser.said:
+        if (ended.code, second.code) != (0, 0):
+            loser = second if ended.code == 0 else ended
+            if ANOTHER not in loser.said and EXISTS not in loser.said:
+                return both
+        elif not replaces:
             return both
         if _left(command, folder) != known.same:
             return f"another result; {both}"

@@ -27,8 +27,8 @@ from benchmarks.reliability.interruptions import INTERRUPTIONS, Place
 from benchmarks.reliability.long_commands import COMMANDS, make_material
 from benchmarks.reliability.outcome import Outcome, counted
 
-KILLS, FLIPS, FUZZ_SECONDS = 20, 1000, 10.0
-SHARES = {"killed": 1.0, "signalled": 0.1, "full disk": 0.25, "power cut": 1.0, "together": 0.1}
+KILLS, FLIPS, FUZZ_SECONDS = 20, 1000, 4.0
+SHARES = {"killed": 1.0, "signalled": 0.1, "full disk": 0.2, "power cut": 1.0, "together": 0.1}
 """Trials of each kind of interruption, of the number of kills."""
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     """Run the steps in a process for each core, and exit 1 where one did not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=KILLS, help="moments for each command")
-    parser.add_argument("--flips", type=int, default=FLIPS, help="flipped bits for each kind")
+    parser.add_argument("--flips", type=int, default=FLIPS, help="flipped bits for each file")
     parser.add_argument("--seconds", type=float, default=FUZZ_SECONDS, help="for each parser")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

@@ -130,6 +130,8 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     try:
         yield partial
         sync(partial)
+        # Nothing that appeared there meanwhile is replaced without --force.
+        refuse_existing_file(path, force)
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:

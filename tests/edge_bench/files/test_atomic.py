@@ -259,3 +259,16 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(
     with atomic_directory(tmp_path / "b", force=False, marker="c") as folder:
         (folder / "c").write_bytes(b"in a folder")
     assert taken == [(6, 6), (11, 11)]
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+
+    def meanwhile() -> None:
+        with atomic_file(path, force=False) as partial:
+            partial.write_text("mine", encoding="utf-8")
+            path.write_text("another's", encoding="utf-8")
+
+    with pytest.raises(InputError, match="exists already"):
+        meanwhile()
+    assert [p.read_text(encoding="utf-8") for p in tmp_path.iterdir()] == ["another's"]
