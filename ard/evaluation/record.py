@@ -47,7 +47,10 @@ class EvaluationRecord:
             Change(ardx="0.2.0", what="class_names: the names of the classes"),
             Change(ardx="0.2.0", what="labels: the class of each image"),
             Change(ardx="0.2.0", what="apart; direction and severity of an attack"),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
+        sealed_from=5,
+        anew="run ardx evaluate again",
     )
 
     schema_version: int = FORMAT.version

@@ -149,6 +149,7 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
     """Run, write and warn; give the report, its summary and the exit code."""
     from edge_bench.files.journal import Journal
     from edge_bench.files.report_file import write_report
+    from edge_bench.files.seals.graph import is_sealed
     from edge_bench.files.store import public_artifact
     from edge_bench.report.doubts import doubts_about
     from edge_bench.report.summary import summarise
@@ -172,6 +173,12 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
             write_report(out, report, asked.force)
             for sentence in doubts_about(report, asked.sets):
                 warn(sentence)
+            if report.fingerprint is None and not is_sealed(parts.model):
+                say_aside(
+                    f"note: {asked.path}: neither a hash inside nor a fingerprint beside it "
+                    "vouches for its content, so damage to it would go unseen; ardx export writes "
+                    "both"
+                )
             ended = report, summarise(report) | {"report": str(out)}, EXIT_PASS
         journal.close_for(out)
     if explained:

@@ -179,7 +179,10 @@ class SetManifest:
                 what="threats hard-label, differential and corruption; parent_sha256 and the array "
                 "parent.npy; refreshed; direction and severity of an attack",
             ),
+            Change(ardx="0.2.0", what="content_sha256 in manifest.json: of all the rest"),
         ),
+        sealed_from=4,
+        anew="craft the set again",
     )
 
     schema_version: int = FORMAT.version
@@ -405,7 +408,7 @@ class Report:
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
     beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
     output of logits alone. `labels` is a series of the class of each clean image, and
-    `content_sha256` that of all the rest, by which an edited file is told (see `report_file`);
+    `content_sha256` that of all the rest, by which an edited file is told (see `files.seals`);
     None in reports of before.
     """
 
@@ -428,6 +431,8 @@ class Report:
                 what="parent: what the parent said of a set's images; manifests of version 3 in it",
             ),
         ),
+        sealed_from=3,
+        anew="run ardx bench again",
     )
 
     schema_version: int = FORMAT.version
@@ -451,7 +456,7 @@ class Report:
     output: str | None = None
     labels: str | None = None
     clean_answers: Answers | None = None
-    content_sha256: str | None = None
+    content_sha256: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         at_least(0, "report", {"peak_memory_bytes": self.peak_memory_bytes})

@@ -33,7 +33,7 @@ from edge_bench.core.formats import Change, Format
 from edge_bench.core.spec import SetManifest
 from edge_bench.files.locks import hold
 from edge_bench.files.sets import MANIFEST, layout_of
-from edge_bench.files.store import read_json, refuse_folder, write_json
+from edge_bench.files.store import read_json, refuse_folder, sync_folder, write_json
 
 PROGRESS = "progress.json"
 LOCK = "lock"
@@ -187,6 +187,7 @@ class SetWriter:
         if self._out.exists():
             self._out.replace(self._retired)
         self._set.replace(self._out)
+        sync_folder(self._out.parent)
         self.discard()
         return manifest
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edge_bench.core.classes import require_same
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import SetManifest
-from edge_bench.files.store import BROKEN_ARRAY, read_json, sha256_file
+from edge_bench.files.store import BROKEN_ARRAY, array_header, read_json, sha256_file
 
 MANIFEST = "manifest.json"
 # Few enough that the check stays far below the runtime in memory.
@@ -231,7 +231,10 @@ def _open_array(path: Path, manifest: SetManifest) -> NDArray[Any]:
         raise InputError(f"{path}: its sha256 is not the manifest's (torn or changed); craft again")
     try:
         # Not np.load: this reads .npy alone, and has no pickle to be switched on.
-        with np.errstate(over="raise"):  # of a shape; numpy would warn of it, and go on
+        with (
+            array_header(),
+            np.errstate(over="raise"),
+        ):  # of a shape; numpy would warn of it, and go on
             array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
     except BROKEN_ARRAY as error:
         why = first_line(error)

@@ -64,7 +64,10 @@ class Baseline:
                 ardx="0.2.0",
                 what="threat of each set; direction and severity of its attack",
             ),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
+        sealed_from=3,
+        anew="write it anew with ardx gate --update-baseline",
     )
 
     schema_version: int = FORMAT.version

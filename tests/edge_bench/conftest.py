@@ -32,6 +32,7 @@ from edge_bench.core.spec import (
     SetResult,
 )
 from edge_bench.core.timings import Measurement
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import ARRAYS, MANIFEST, AdversarialSet, open_set
 from edge_bench.files.store import sha256_file, write_json
 from edge_bench.options.bench import BenchOptions
@@ -176,7 +177,7 @@ def vouch() -> Callable[[Path], None]:
         path = folder / MANIFEST
         data = json.loads(path.read_text(encoding="utf-8"))
         data["arrays"] = {name: sha256_file(folder / name) for name in ARRAYS}
-        path.write_text(json.dumps(data), encoding="utf-8")
+        path.write_text(json.dumps(sealed(SetManifest, data)), encoding="utf-8")
 
     return update
 
