@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ard.attacks.registry import KNOWN
+from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
 from edge_bench.terminal.console import print_json, print_table, progress, warn
 
@@ -27,7 +27,10 @@ class EvaluateFlags:
     ]
     attacks: Annotated[
         str,
-        typer.Option(help=f"With commas: clean, {KNOWN}."),
+        typer.Option(
+            help=f"With commas: clean, {KNOWN}; beside the worst case, of an artefact and its "
+            f"--parent: {KNOWN_DIFFERENTIAL}."
+        ),
     ] = "clean,fgsm,pgd20,cw30"
     epsilon: o.OptionalEpsilon = None
     norm: o.Norm = "linf"
@@ -121,11 +124,13 @@ def _evaluate(flags: EvaluateFlags) -> None:
             resize=flags.resize,
         )
         o.tell_skipped(data.skipped)
+        specs, differential = _specs(flags, budget)
         evaluation = Evaluation(
             victim=victim,
             split=take_limit(data.test, flags.limit),
             dataset=data.name,
-            specs=_specs(flags, budget),
+            specs=specs,
+            differential=differential,
             each=flags.each,
             parent=flags.parent,
             torch_device=device,
@@ -139,11 +144,15 @@ def _evaluate(flags: EvaluateFlags) -> None:
     _tell(flags, evaluation, result, ledger)
 
 
-def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:
-    """The attacks that --attacks names; the clean images are judged in any case."""
-    from ard.attacks.registry import parse_attack
+def _specs(flags: EvaluateFlags, epsilon: float) -> tuple[list[AttackSpec], list[AttackSpec]]:
+    """The attacks that --attacks names, and the differential ones among them in both directions.
 
-    return [
+    The clean images are judged in any case.
+    """
+    from ard.attacks.registry import parse_attack
+    from edge_bench.core.threats.attack import DIRECTIONS
+
+    specs = [
         parse_attack(
             name.strip(),
             epsilon=epsilon,
@@ -156,6 +165,13 @@ def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:
         for name in flags.attacks.split(",")
         if name.strip() != "clean"
     ]
+    differential = [
+        replace(spec, direction=direction)
+        for spec in specs
+        if spec.direction is not None
+        for direction in DIRECTIONS
+    ]
+    return [spec for spec in specs if spec.direction is None], differential
 
 
 def _tell(

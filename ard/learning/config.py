@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
@@ -11,6 +10,7 @@ from typing import Any
 from ard.methods.parts.base import LossOptions
 from ard.methods.registry import INNER, METHODS
 from edge_bench.core.errors import InputError
+from edge_bench.core.parse import json_of
 
 LARGEST = 3.4e38
 """Of float32, in which training computes."""
@@ -194,7 +194,7 @@ def as_saved(text: str, config: TrainConfig) -> dict[str, Any]:
     return (
         dict.fromkeys(required)
         | {name: value for name, value in defaults.items() if name not in required}
-        | dotted(json.loads(text))
+        | dotted(json_of(text))
     )
 
 

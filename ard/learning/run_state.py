@@ -20,6 +20,7 @@ from ard.models.weight_files import SETTINGS_KEY, load_state, load_tensors, save
 from ard.processes.world import ALONE, World, in_parallel
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import KEY, WRITER, Change, Format
+from edge_bench.core.parse import json_of
 from edge_bench.core.version import __version__
 
 NUMBER = re.compile("[0-9]{1,9}")
@@ -156,7 +157,7 @@ class Run:
                 self.optimizer.state[parameter]["momentum_buffer"] = buffer
         self.memory = states.get("memory", {}).get("values", self.memory)
         self.epochs_done = int(metadata["epochs_done"])
-        best = json.loads(metadata["best"])
+        best = json_of(metadata["best"])
         self.best = Validation(**best) if best else None
 
     def _momentum(self) -> dict[str, Tensor]:
@@ -211,6 +212,16 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: expected {CHECKPOINT_FORMAT.name}, but its {missing[0]!r} is missing; start "
             "over with --force"
         )
+    for name, kinds in ((SETTINGS_KEY, (dict,)), ("best", (dict, type(None)))):
+        try:
+            found = json_of(upgraded[name])
+        except ValueError:
+            found = NotImplemented
+        if not isinstance(found, kinds):
+            raise InputError(
+                f"{path}: expected {CHECKPOINT_FORMAT.name}, but its {name!r} is no JSON of ours; "
+                "start over with --force"
+            )
     return tensors, upgraded
 
 
