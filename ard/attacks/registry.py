@@ -130,6 +130,11 @@ KNOWN = ", ".join(f"{name}N" if attack.steps else name for name, attack in ATTAC
 MOST_DIGITS = 5
 
 
+def needs_gradients(spec: AttackSpec) -> bool:
+    """Does an attack, or a part of it, ask for gradients?"""
+    return any(ATTACKS[part.name].uses_gradients for part in expand(spec))
+
+
 def parse_attack(
     text: str,
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,9 @@ from edge_bench.commands.console import print_json, progress, say, say_aside, wa
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
-    from ard.data.sources import SplitSource
+    from ard.data.sources import Source, SplitSource
+    from ard.data.splits import Dataset
+    from edge_bench.core.spec import AttackSpec
 
 
 @dataclass(kw_only=True)
@@ -22,7 +25,7 @@ class AttackFlags:
     """The options of `attack`."""
 
     model: Annotated[
-        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+        Path, typer.Argument(help="Weights of teach or distill, or an ONNX file of anyone's.")
     ]
     out: o.Out
     attack_name: Annotated[
@@ -36,8 +39,9 @@ class AttackFlags:
     threat: Annotated[
         str | None,
         typer.Option(
-            help="white-box (weights), bpda (an artefact's logits, --parent's gradients), blackbox "
-            "(scores alone) or transfer (on --from, for MODEL). Default: white-box or bpda."
+            help="white-box (weights, or an ONNX file's own graph), bpda (an artefact's logits, "
+            "--parent's gradients or those through its roundings), blackbox (scores alone) or "
+            "transfer (on --from, for MODEL). Default: white-box or bpda."
         ),
     ] = None
     source: Annotated[
@@ -47,6 +51,8 @@ class AttackFlags:
     parent: o.Parent = None
     backend: o.Backend = "ort"
     output: o.Output = None
+    mean: o.GraphMean = None
+    std: o.GraphStd = None
     epsilon: o.OptionalEpsilon = None
     norm: o.Norm = "linf"
     step_size: o.StepSize = None
@@ -81,19 +87,28 @@ def run_attack_command(flags: AttackFlags) -> None:
 
     refuse_existing(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
+    foreign = o.foreign_of(
+        flags.model,
+        flags.mean,
+        flags.std,
+        flags.dataset,
+        partial(_load, flags),
+        needs_dataset=flags.images is None and flags.import_file is None,
+    )
     with open_victim(
         flags.model,
         parent=flags.parent,
         backend=flags.backend,
         output=flags.output,
         torch_device=device,
+        said=foreign.said,
     ) as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
-            _craft(flags, victim, device)
+            _craft(flags, victim, device, foreign.data)
 
 
 def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None:
@@ -130,18 +145,19 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     _print_set(flags.out, flags.model, flags.json_summary)
 
 
-def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
-    """The test images of --dataset, or of the model's own."""
-    from ard.data.datasets import load_dataset, matched
+def _load(flags: AttackFlags, name: str) -> Dataset:
+    from ard.data.datasets import load_dataset
+
+    return load_dataset(name, flags.data_dir, download=flags.download, image_size=flags.image_size)
+
+
+def _test_images(flags: AttackFlags, victim: Victim, data: Dataset | None = None) -> SplitSource:
+    """The test images of --dataset (`data`, where they are loaded), or of the model's own."""
+    from ard.data.datasets import matched
     from ard.data.sources import SplitSource
     from ard.data.splits import take_limit
 
-    data = load_dataset(
-        flags.dataset or victim.card.dataset,
-        flags.data_dir,
-        download=flags.download,
-        image_size=flags.image_size,
-    )
+    data = data or _load(flags, flags.dataset or victim.card.dataset)
     data = matched(flags.model, victim.card, data)
     o.tell_skipped(data.skipped)
     return SplitSource(
@@ -149,13 +165,13 @@ def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
     )
 
 
-def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
+def _craft(flags: AttackFlags, victim: Victim, device: str, data: Dataset | None) -> None:
     """Attack clean images, those of a dataset or the user's own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import attacked_for, threat_named
     from ard.crafting.craft import craft_set
-    from ard.data.sources import Source, open_images
+    from ard.data.sources import open_images
     from ard.evaluation.doubts import looks, rounded_away
     from edge_bench.files.sets import open_set
 
@@ -180,7 +196,9 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         )
         o.tell_skipped(clean.skipped)
     else:
-        clean = _test_images(flags, victim)
+        clean = _test_images(flags, victim, data)
+    if threat in ("white-box", "bpda"):
+        victim = _compared(victim, threat, clean, spec, device)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)
@@ -203,6 +221,23 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     if source is not victim:
         _print_transfer(flags.out, victim, device)
     _print_set(flags.out, source.path, flags.json_summary)
+
+
+def _compared(victim: Victim, threat: str, clean: Source, spec: AttackSpec, device: str) -> Victim:
+    """The victim, once its own graph, if gradients are read off it, was compared with its runtime.
+
+    Raises:
+        InputError: they compute something else.
+    """
+    from ard.attacks.agreement import IMAGES, checked
+    from ard.attacks.victims import threat_named
+
+    some = clean.read(0, min(len(clean), IMAGES))
+    victim = checked(victim, some, spec, torch_device=device)
+    for note in victim.notes:
+        say_aside(note)
+    threat_named(threat, victim, None)
+    return victim
 
 
 def _warn_of_the_grid(budget: float, norm: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ import typer
 
 from ard.attacks.registry import KNOWN
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, progress, warn
+from edge_bench.commands.console import print_json, print_table, progress, say_aside, warn
 
 if TYPE_CHECKING:
+    from ard.attacks.victims import Victim
+    from ard.data.splits import Dataset, Split
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation, Result
     from edge_bench.core.spec import AttackSpec
@@ -23,7 +26,7 @@ class EvaluateFlags:
     """The options of `evaluate`."""
 
     model: Annotated[
-        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+        Path, typer.Argument(help="Weights of teach or distill, or an ONNX file of anyone's.")
     ]
     attacks: Annotated[
         str,
@@ -44,6 +47,8 @@ class EvaluateFlags:
     parent: o.Parent = None
     backend: o.Backend = "ort"
     output: o.Output = None
+    mean: o.GraphMean = None
+    std: o.GraphStd = None
     no_doubts: Annotated[
         bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
     ] = False
@@ -68,8 +73,10 @@ class EvaluateFlags:
 def run_evaluate(flags: EvaluateFlags) -> None:
     """Robust accuracy on test images: of weights by white-box attacks, of an artefact by BPDA.
 
-    An artefact answers through its own runtime; with --parent its attacks climb along the
-    gradients of the weights that it was exported from, without it only square can be run.
+    An artefact answers through its own runtime. Its attacks climb along the gradients of the
+    weights that it was exported from (--parent), or of its own graph, which is read into torch and
+    compared with the runtime first; where the graph has operators that are not covered, they are
+    named, and square is left. An ONNX file that ardx did not write needs --dataset.
 
     Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
     """
@@ -93,36 +100,36 @@ def _evaluate(flags: EvaluateFlags) -> None:
     """What `evaluate` does once its report is its own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import matched
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation
     from edge_bench.files.store import refuse_existing
 
     device = o.resolve_torch_device(flags.torch_device)
+    load = partial(_load, flags)
+    foreign = o.foreign_of(flags.model, flags.mean, flags.std, flags.dataset, load)
     opened = open_victim(
         flags.model,
         parent=flags.parent,
         backend=flags.backend,
         output=flags.output,
         torch_device=device,
+        said=foreign.said,
     )
     with opened as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         budget = budget_of(flags.epsilon, flags.norm, victim.card)
-        data = load_dataset(
-            flags.dataset or victim.card.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-        )
+        data = foreign.data or load(flags.dataset or victim.card.dataset)
         data = matched(flags.model, victim.card, data)
         o.tell_skipped(data.skipped)
+        specs, split = _specs(flags, budget), take_limit(data.test, flags.limit)
+        victim = _checked(victim, split, specs, device)
         evaluation = Evaluation(
             victim=victim,
-            split=take_limit(data.test, flags.limit),
+            split=split,
             dataset=data.name,
-            specs=_specs(flags, budget),
+            specs=specs,
             each=flags.each,
             parent=flags.parent,
             torch_device=device,
@@ -134,6 +141,25 @@ def _evaluate(flags: EvaluateFlags) -> None:
             refuse_existing(flags.sets, flags.force)
         result = evaluation.run(ledger, doubting=not flags.no_doubts, monitor=progress)
     _tell(flags, evaluation, result, ledger)
+
+
+def _load(flags: EvaluateFlags, name: str) -> Dataset:
+    from ard.data.datasets import load_dataset
+
+    return load_dataset(name, flags.data_dir, download=flags.download, image_size=flags.image_size)
+
+
+def _checked(victim: Victim, split: Split, specs: list[AttackSpec], torch_device: str) -> Victim:
+    """The victim, its own graph compared with its runtime where any attack asks for gradients."""
+    from ard.attacks.agreement import checked
+    from ard.attacks.registry import needs_gradients
+
+    climbing = [spec for spec in specs if needs_gradients(spec)]
+    if climbing:
+        victim = checked(victim, split, climbing[0], torch_device=torch_device)
+    for note in victim.notes:
+        say_aside(note)
+    return victim
 
 
 def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
+from ard.attacks.agreement import agreement
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
 from ard.data.datasets import matched
@@ -14,15 +15,18 @@ from ard.data.splits import Dataset, Split, as_float, hold_out_validation, take_
 from ard.exporting import precision
 from ard.exporting.precision import DropOptions
 from ard.learning.train import VALIDATION_ATTACK
-from ard.models.weight_files import load_model
+from ard.models.deployed import Deployed
+from ard.models.graphs import open_logits
+from ard.models.parents import Parent, open_parent
 from deploy.allowed_drop.terms import AllowedDrop
 from deploy.artifact import Exported, export_artifact
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.calibration import require_method
+from deploy.reading.network import GraphNetwork
 from edge_bench import devices
+from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.spec import ModelCard
-from edge_bench.files.store import sha256_file
 
 CHECK_IMAGES = 512
 
@@ -41,7 +45,7 @@ either way. On a MobileNetV2 with 52 layers that moved 2 % of the classes, on a 
 
 
 def export(
-    model_path: Path,
+    source: Path | Parent,
     dataset: Dataset,
     out: Path,
     *,
@@ -62,6 +66,9 @@ def export(
 ) -> Exported:
     """Export weights to ONNX, checked on clean and adversarial held-out images.
 
+    An ONNX file in floats, of anyone's, is exported likewise: its graph is read into torch, and
+    compared with ONNX Runtime first. Of one without a card, `open_parent` is told what it is.
+
     Example:
         export(Path("student.safetensors"), digits, Path("student.onnx"), int8_target="arm")
 
@@ -71,13 +78,16 @@ def export(
     Raises:
         DropError: the budget cannot be met; nothing is written.
     """
-    model, card = load_model(model_path)
-    dataset = matched(model_path, card, dataset)
+    parent = source if isinstance(source, Parent) else open_parent(source)
+    model, card = parent.module, parent.card
+    dataset = matched(parent.path, card, dataset)
     training, validation = hold_out_validation(dataset.train)
     check = take_limit(validation, CHECK_IMAGES)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
     adversarial = precision.adversarial_images(model, check, spec)
+    if isinstance(model, GraphNetwork):
+        _require_read(parent, model, check, epsilon)
     int8 = None
     if int8_target is not None:
         int8 = Int8Plan(target=int8_target)
@@ -91,7 +101,7 @@ def export(
     if budget is not None:
         measured = _measured(budget, model, validation, card, seed, monitor, root)
     plan = ExportPlan(
-        parent_sha256=sha256_file(model_path),
+        parent_sha256=parent.sha256,
         int8=int8,
         fp16=fp16,
         target=target,
@@ -103,6 +113,26 @@ def export(
         least_agreement=_least_agreement(card, int8_target, least_agreement),
     )
     return export_artifact(model, card, plan, out, force, monitor, root)
+
+
+def _require_read(parent: Parent, network: GraphNetwork, check: Split, epsilon: float) -> None:
+    """Refuse a graph that was read as something else than its runtime computes.
+
+    Raises:
+        InputError: that, or a graph that takes one batch size alone.
+    """
+    path = parent.path
+    if network.batch_size is not None:
+        raise InputError(
+            f"{path}: its graph is bound to {network.batch_size} images a call by more than its "
+            "input, and an artefact is made of one that is not; export it with a free batch size"
+        )
+    with open_logits(path, "ort", None, parent.output) as (opened, _):
+        deployed = Deployed(opened, None, parent.card.classes, parent.said.options())
+        kind = "fp16" if network.is_half else "fp32"
+        found = agreement(network, deployed, check, epsilon=epsilon, precision=kind)
+    if not found.holds:
+        raise InputError(f"export: {path} cannot be read into torch, since {found}")
 
 
 def _measured(

@@ -23,6 +23,7 @@ from edge_bench.core.errors import InputError, first_line
 OLDEST = 7
 """Opset from which operators broadcast as they do today."""
 OWN = ("", "ai.onnx")
+HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 MADE_OF_SHAPES = ("ConstantOfShape", "Shape", "Size")
 """What needs no picture, whatever it reads."""
 
@@ -55,10 +56,15 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """Steps in order, and the constants that they read, by name."""
+    """Steps in order, and the constants that they read, by name.
+
+    Attributes:
+        is_half: some of it is computed in float16 or bfloat16.
+    """
 
     steps: tuple[Step, ...]
     constants: dict[str, Host]
+    is_half: bool
 
 
 def read_graph(model: onnx.ModelProto, where: str, images: str, output: str) -> Reading:
@@ -94,7 +100,10 @@ def read_graph(model: onnx.ModelProto, where: str, images: str, output: str) -> 
         if step.on_host or step.operator in MADE_OF_SHAPES:
             of_shapes |= set(step.outputs)
         steps.append(step)
-    return Reading(steps=_with_spent(steps, output), constants=constants)
+    half = any(tensor.data_type in HALF for tensor in model.graph.initializer) or any(
+        step.operator == "Cast" and step.attributes["to"] in HALF for step in steps
+    )
+    return Reading(steps=_with_spent(steps, output), constants=constants, is_half=half)
 
 
 def _leading_to(output: str, graph: onnx.GraphProto) -> list[onnx.NodeProto]:

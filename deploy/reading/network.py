@@ -27,11 +27,13 @@ class Ends:
     """How images enter a graph, and where its logits leave it.
 
     Attributes:
+        image_shape: (channels, height, width) to try it with, where the graph leaves a size open.
         mean, std: of each channel of images in [0, 1], where the graph does not hold its own.
     """
 
     input: ImageInput
     output: str
+    image_shape: tuple[int, int, int] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
 
@@ -61,6 +63,7 @@ class GraphNetwork(nn.Module):
         reading = read_graph(graph, where, ends.input.name, ends.output)
         self._steps = reading.steps
         self._bound = ends.input.batch_size
+        self.is_half = ends.input.dtype == "float16" or reading.is_half
         self._numbers: dict[str, Host] = {}
         tensors: set[str] = set()
         for step in self._steps:
@@ -77,6 +80,11 @@ class GraphNetwork(nn.Module):
             tensor = torch.tensor(values or [default], dtype=torch.float32)
             self.register_buffer(name, tensor.reshape(1, -1, 1, 1))
         self._try()
+
+    @property
+    def batch_size(self) -> int | None:
+        """The only batch size that the graph can be computed for at once; None where any is."""
+        return self._bound
 
     @property
     def rounds(self) -> bool:
@@ -131,7 +139,9 @@ class GraphNetwork(nn.Module):
     @torch.no_grad()
     def _try(self) -> None:
         """Compute once, and free the batch size where that changes nothing."""
-        channels, height, width = (size or 32 for size in self._ends.input.image_shape)
+        shape = self._ends.input.image_shape
+        other = self._ends.image_shape or (3, ANY_SIZE, ANY_SIZE)
+        channels, height, width = (own or size for own, size in zip(shape, other, strict=True))
         count = self._bound or 2
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(count, channels, height, width, generator=generator)
@@ -162,6 +172,8 @@ class GraphNetwork(nn.Module):
         self._numbers = before
 
 
+ANY_SIZE = 32
+"""Of images where nobody says any size."""
 ROUNDING = {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "Round"}
 
 
