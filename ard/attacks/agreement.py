@@ -123,9 +123,7 @@ def checked(
     note = f"{victim.path.name}: gradients are read off its graph; {found}"
     if found.holds:
         return replace(victim, notes=(*victim.notes, note))
-    why = f"{victim.path}: gradients cannot be read off its graph, since {found}"
-    blind = deployed.without_gradients()
-    return replace(victim, module=blind, own_graph=None, threat="black-box", why_blind=why)
+    return victim.blind(f"{victim.path}: gradients cannot be read off its graph, since {found}")
 
 
 def precision_of(victim: Victim) -> str:

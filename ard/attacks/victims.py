@@ -73,6 +73,18 @@ class Victim:
         """Can it be attacked by gradients?"""
         return self.why_blind is None
 
+    def blind(self, why: str) -> Victim:
+        """The same artefact without the gradients of its own graph, and the reason."""
+        assert isinstance(self.module, Deployed)
+        return replace(
+            self,
+            module=self.module.without_gradients(),
+            threat="black-box",
+            why_blind=why,
+            own_graph=None,
+            surrogate_sha256=None,
+        )
+
     def cheapest(self) -> nn.Module:
         """The form of the same function that attacks by gradients climb on."""
         return self.module if isinstance(self.module, Deployed) else for_attack(self.module)

@@ -157,6 +157,8 @@ def _checked(victim: Victim, split: Split, specs: list[AttackSpec], torch_device
     climbing = [spec for spec in specs if needs_gradients(spec)]
     if climbing:
         victim = checked(victim, split, climbing[0], torch_device=torch_device)
+    elif victim.own_graph is not None:
+        victim = victim.blind(f"{victim.path} was asked for scores alone")
     for note in victim.notes:
         say_aside(note)
     return victim

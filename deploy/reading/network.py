@@ -110,7 +110,7 @@ class GraphNetwork(nn.Module):
             for name in step.spent:
                 del values[name]
         logits: Tensor = values[self._ends.output]
-        return logits.flatten(1)
+        return logits.flatten(1) if logits.dim() > 1 else logits
 
     def _entering(self, images: Tensor) -> Tensor:
         """The images as the graph takes them."""
@@ -146,7 +146,7 @@ class GraphNetwork(nn.Module):
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(count, channels, height, width, generator=generator)
         logits = self._logits(images)
-        if len(logits) != count or logits.dim() != 2:
+        if logits.dim() != 2 or len(logits) != count:
             raise UnreadError(
                 f"{self._where}: expected its graph to make logits ({count}, classes) of {count} "
                 f"images, came {tuple(logits.shape)} as torch computes it"

@@ -62,9 +62,10 @@ def classifier_around(
     kind: str = "float32",
 ) -> onnx.ModelProto:
     """The nodes, of `images` to `y`, and a linear layer of three classes after them."""
+    count = shape[0] if isinstance(shape[0], int) else 2
     probe = model_of(nodes, constants, opset=opset, shape=shape, kind=kind, output="y")
     probe.graph.output[0].type.tensor_type.ClearField("shape")
-    features = int(np.prod(run(probe, images_of(2, shape, kind), "y").shape[1:]))
+    features = int(np.prod(run(probe, images_of(count, shape, kind), "y").shape[1:]))
     weight = np.random.default_rng(1).normal(size=(features, 3)) / np.sqrt(features)
     last = [node("Flatten", "y", "flat", axis=1), node("MatMul", "flat last.weight", "logits")]
     return model_of(
