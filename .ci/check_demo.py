@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edge_bench.core.metrics import accuracy, worst_case_mask
 from edge_bench.core.spec import Report
 from edge_bench.files.store import read_json
+from edge_bench.statistics.metrics import accuracy, worst_case_mask
 
 
 def robust(folder: Path, name: str) -> float:

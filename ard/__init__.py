@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ard.learning.config import TrainConfig as TrainConfig
     from ard.learning.learn import learn as learn
     from ard.learning.teacher import load_teacher as load_teacher
-    from ard.methods.base import LossOptions as LossOptions
+    from ard.methods.parts.base import LossOptions as LossOptions
     from ard.models.weight_files import load_model as load_model
     from ard.ranking.levels import RankingOptions as RankingOptions
 
@@ -38,7 +38,7 @@ _HOMES = {
     "TrainConfig": "ard.learning.config",
     "learn": "ard.learning.learn",
     "load_teacher": "ard.learning.teacher",
-    "LossOptions": "ard.methods.base",
+    "LossOptions": "ard.methods.parts.base",
     "load_model": "ard.models.weight_files",
     "RankingOptions": "ard.ranking.levels",
 }

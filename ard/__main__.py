@@ -1,6 +1,6 @@
 """`python -m ard`: the same commands as `ardx`."""
 
-from edge_bench.commands.interrupts import quiet_start
+from edge_bench.terminal.interrupts import quiet_start
 
 
 def main(name: str | None = None) -> None:

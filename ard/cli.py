@@ -13,8 +13,8 @@ from ard.commands import adopt, attack, evaluate, export, learn, teachers
 from ard.commands import flags as o
 from edge_bench.commands import attest as evidence
 from edge_bench.commands import bench, bundle, compare, engine, gate, init, report, trend
-from edge_bench.commands.console import Stages, print_json, print_table, progress, put, say
 from edge_bench.core.version import __version__
+from edge_bench.terminal.console import Stages, print_json, print_table, progress, put, say
 
 app = typer.Typer(
     cls=Stages,

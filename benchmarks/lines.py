@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from edge_bench import devices
-from edge_bench.core.metrics import BoolArray
+from edge_bench.statistics.metrics import BoolArray
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"

@@ -1,6 +1,6 @@
 """`python -m edge_bench`: the device's commands without the training side."""
 
-from edge_bench.commands.interrupts import quiet_start
+from edge_bench.terminal.interrupts import quiet_start
 
 
 def main(name: str | None = None) -> None:

@@ -11,12 +11,12 @@ from edge_bench.commands.attest import attest, verify_command
 from edge_bench.commands.bench import SETTINGS, bench
 from edge_bench.commands.bundle import bundle
 from edge_bench.commands.compare import compare
-from edge_bench.commands.console import Stages
 from edge_bench.commands.engine import engine
 from edge_bench.commands.gate import gate
 from edge_bench.commands.init import init
 from edge_bench.commands.report import report
 from edge_bench.commands.trend import trend
+from edge_bench.terminal.console import Stages
 
 app = typer.Typer(
     cls=Stages,

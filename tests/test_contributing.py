@@ -38,7 +38,7 @@ assert torch.allclose(length[near], 1.02 * distance[near], rtol=1e-3)
 told("evaluate", "deepfoolN")
 """,
     "method": """
-from ard.methods.base import Logits, LossOptions
+from ard.methods.parts.base import Logits, LossOptions
 from ard.methods.registry import METHODS
 clean, attacked = torch.randn(6, 4), torch.randn(6, 4)
 given = Logits(student_clean=clean, student_adversarial=attacked)

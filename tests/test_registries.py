@@ -15,8 +15,8 @@ from ard.attacks.registry import ATTACKS, parse_attack
 from ard.attacks.run import run_attack
 from ard.cli import app
 from ard.data.registry import DATASETS
-from ard.methods import inner
-from ard.methods.base import Logits, LossOptions, total
+from ard.methods.parts import inner
+from ard.methods.parts.base import Logits, LossOptions, total
 from ard.methods.registry import ANCHORS, INNER, METHODS
 from ard.models.architectures import ARCHITECTURES, build_model
 from deploy.quantization.targets import TARGETS

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim
 from ard.data.splits import Split, as_float
 from ard.models.deployed import Deployed

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.attempt import Attempt
-from ard.attacks.norms import project
 from ard.attacks.registry import expand
+from ard.attacks.steps.norms import project
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
 

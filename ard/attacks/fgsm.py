@@ -6,10 +6,10 @@ from functools import partial
 
 from torch import Tensor
 
-from ard.attacks.ascent import gradient_and_logits
 from ard.attacks.attempt import Attempt
-from ard.attacks.climbing import cross_entropy_of
-from ard.attacks.norms import project, steepest
+from ard.attacks.steps.ascent import gradient_and_logits
+from ard.attacks.steps.climbing import cross_entropy_of
+from ard.attacks.steps.norms import project, steepest
 
 
 def fgsm(attempt: Attempt) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ard.attacks.attempt import Attempt
-from ard.attacks.climbing import climb, cross_entropy_of
+from ard.attacks.steps.climbing import climb, cross_entropy_of
 
 
 def pgd(attempt: Attempt) -> Tensor:

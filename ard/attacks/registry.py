@@ -2,7 +2,7 @@
 
 Nothing here imports torch, so that help and messages can name every attack: an entry says where
 its function is. An attack never grades itself: callers judge what it returns. What training
-ascends is in `ard.methods.inner`.
+ascends is in `ard.methods.parts.inner`.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ from edge_bench.files.store import identity, sha256_file
 
 REMAINING = (
     "give the weights that it was exported from as --parent, or a set made on other weights "
-    "(--threat transfer --from WEIGHTS), or ask for scores alone (square)"
+    "(--threat transfer --from WEIGHTS), or ask for scores alone (square, --threat blackbox)"
 )
 """What is left to do where there are no gradients."""
 
@@ -260,7 +260,7 @@ def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
     """
     threat = {"blackbox": "black-box", "whitebox": "white-box"}.get(name or "", name)
     if threat is None and victim.why_blind is not None:
-        raise InputError(f"{victim.why_blind}; {REMAINING}, or --threat blackbox")
+        raise InputError(f"{victim.why_blind}; {REMAINING}")
     threat = threat or victim.threat
     if threat not in ("white-box", "bpda", "black-box", "transfer"):
         raise InputError(f"--threat {name}: expected white-box, bpda, blackbox or transfer")

@@ -10,7 +10,7 @@ import typer
 
 from ard.commands import flags as o
 from ard.data.registry import KNOWN
-from edge_bench.commands.console import print_json, say, warn
+from edge_bench.terminal.console import print_json, say, warn
 
 if TYPE_CHECKING:
     from ard.learning.adopt import Adopted

@@ -11,7 +11,7 @@ import typer
 
 from ard.attacks.registry import KNOWN
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, progress, say, say_aside, warn
+from edge_bench.terminal.console import print_json, progress, say, say_aside, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim

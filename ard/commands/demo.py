@@ -18,7 +18,7 @@ from ard.exporting.export import export
 from ard.learning.config import TrainConfig
 from ard.learning.learn import Learned, learn
 from ard.learning.teacher import Teacher, load_teacher
-from ard.methods.base import LossOptions
+from ard.methods.parts.base import LossOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.gate import Gate
 from edge_bench.core.progress import Monitor

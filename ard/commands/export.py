@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, progress, put, say
 from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import print_json, print_table, progress, put, say
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset

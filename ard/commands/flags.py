@@ -11,12 +11,12 @@ import typer
 
 from edge_bench.backends.registry import BACKENDS
 from edge_bench.commands.bench_flags import floats_of
-from edge_bench.commands.console import say_aside, warn
-from edge_bench.commands.flags import Force as Force
-from edge_bench.commands.flags import Json as Json
-from edge_bench.commands.flags import command as command
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import ModelCard, parse_epsilon
+from edge_bench.terminal.console import say_aside, warn
+from edge_bench.terminal.flags import Force as Force
+from edge_bench.terminal.flags import Json as Json
+from edge_bench.terminal.flags import command as command
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from ard.commands import flags as o
 from ard.commands.learn_flags import DistillFlags, LearningFlags, TeachFlags
 from edge_bench.commands.bench_flags import floats_of
-from edge_bench.commands.console import print_json, progress, say, warn
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
+from edge_bench.terminal.console import print_json, progress, say, warn
 
 if TYPE_CHECKING:
     from ard.data.splits import Dataset
@@ -201,6 +201,7 @@ def _learn(
     from ard.data.datasets import load_dataset
     from ard.learning.learn import learn
     from ard.learning.recipes import build_config
+    from ard.models.checkpoints import say_nothing
 
     config = build_config(settings)
     data = world.first_here(
@@ -215,7 +216,7 @@ def _learn(
     start = starter(config, data) if starter else None
     asked = {"teacher": teacher, "clean_teacher": clean_teacher}
     measured = {
-        name: _measured(flags, name, one, data, torch_device, world)
+        name: _measured(flags, name, one, data, torch_device, world, config.epsilon)
         for name, one in asked.items()
         if one is not None
     }
@@ -233,6 +234,7 @@ def _learn(
             torch_device=torch_device,
             world=world,
             tensorboard=flags.tensorboard,
+            tell=say if world.leads and not flags.json_summary else say_nothing,
             report_progress=report_progress,
         )
     if world.leads:
@@ -246,20 +248,24 @@ def _measured(
     data: Dataset,
     torch_device: str,
     world: World,
+    epsilon: float,
 ) -> dict[str, float]:
     """What a teacher keeps of held-out images, told before anything is trained on it."""
-    from ard.learning.teacher import Measured, doubt_about, measure
+    from ard.learning.teacher import Measured, doubt_about, doubt_about_confidence, measure
 
-    found = world.from_first(lambda: asdict(measure(teacher, data, torch_device)))
+    found = Measured(
+        **world.from_first(lambda: asdict(measure(teacher, data, torch_device, epsilon)))
+    )
     if world.leads:
         if not flags.json_summary:
-            say(
-                f"{name.replace('_', ' ')}: clean accuracy {100 * found['clean_accuracy']:.1f} % "
-                f"on {found['images']:,} held-out training images"
-            )
-        if doubt := doubt_about(teacher, Measured(**found), data.classes):
+            say(f"{name.replace('_', ' ')}: {found}")
+        doubts = [doubt_about(teacher, found, data.classes)]
+        if name == "teacher":
+            # Of one that was trained on clean images nobody expects robustness.
+            doubts.append(doubt_about_confidence(found))
+        for doubt in filter(None, doubts):
             warn(doubt)
-    return found
+    return asdict(found)
 
 
 def _print_learned(
@@ -275,6 +281,7 @@ def _print_learned(
                 "method": config.method,
                 "epochs": config.epochs,
                 "validation": asdict(found),
+                "unlabelled_images": learned.unlabelled_images,
                 **measured,
             }
         )

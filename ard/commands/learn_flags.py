@@ -165,6 +165,19 @@ class DistillFlags(LearningFlags):
     student: str | None = o.setting(
         "architecture", f"Architecture: {o.ARCHITECTURE}", "the recipe's", panel=None
     )
+    unlabelled: str | None = o.setting(
+        "unlabelled",
+        "Pictures without labels to learn from, too: a folder, an .npz file of uint8 images, or "
+        "rest: what --train-fraction leaves. An epoch is a pass over all.",
+        "none",
+        panel=o.Data,
+    )
+    unlabelled_min_confidence: float | None = o.setting(
+        "unlabelled_min_confidence",
+        "Leave such pictures out of whose class the teacher is less sure, 0 to 1.",
+        "0",
+        panel=o.Data,
+    )
     init: Annotated[
         Path | None,
         typer.Option(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
-from edge_bench.commands.console import print_json, print_table, say, warn
 from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import print_json, print_table, say, warn
 
 if TYPE_CHECKING:
-    from ard.models.published import KnownTeacher
+    from ard.models.published.checkpoints import KnownTeacher
 
 HEADER = ["name", "dataset", "architecture", "clean", "AutoAttack", "licence", "file"]
 BUDGET = "8/255"
@@ -32,7 +32,26 @@ def teachers(
             "--teacher-key", help="Where in FILE the weights lie, such as ema; as of distill."
         ),
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="cifar10 or cifar100.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="cifar10 or cifar100; of --measure, any that distill takes."),
+    ] = None,
+    measured: Annotated[
+        bool,
+        typer.Option(
+            "--measure",
+            help="Measure FILE, ours or a published one, as a teacher on held-out images: what it "
+            "keeps, clean and after PGD-10, and how sure it is of what it says then.",
+        ),
+    ] = False,
+    epsilon: Annotated[
+        str | None, typer.Option(help="Of --measure: L-inf budget. Default: 8/255.")
+    ] = None,
+    limit: Annotated[
+        int, typer.Option(help="Of --measure: held-out images to attack, at most.", min=1)
+    ] = 200,
+    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
+    torch_device: o.TorchDevice = "auto",
     json_summary: o.Json = False,
 ) -> None:
     """List known robust checkpoints, or check that a downloaded file loads as one of them.
@@ -40,8 +59,15 @@ def teachers(
     Nothing is downloaded. `ardx distill --teacher FILE` knows these files by their names.
 
     Example: ardx teachers --dataset cifar10
+
+    Example: ardx teachers --measure teacher.safetensors --dataset cifar10
     """
-    from ard.models.published import teacher_named, teachers_of
+    if measured:
+        _measure(file, name, key, dataset, epsilon, limit, data_dir, torch_device, json_summary)
+        return
+    if epsilon is not None:
+        raise InputError(f"--epsilon {epsilon}: is of --measure; add it")
+    from ard.models.published.checkpoints import teacher_named, teachers_of
 
     listed = teachers_of(dataset)
     if file is not None:
@@ -79,7 +105,7 @@ def _rows(listed: list[KnownTeacher], page: str) -> list[list[str]]:
 def _check(
     file: Path, name: str | None, dataset: str | None, key: str | None, json_summary: bool
 ) -> None:
-    from ard.models.published import teacher_named, teacher_of_file
+    from ard.models.published.checkpoints import teacher_named, teacher_of_file
 
     teacher = teacher_named(name, dataset) if name else teacher_of_file(file, dataset)
     if teacher is None:
@@ -112,3 +138,36 @@ def _check(
     )
     known = "as published" if compared else "to be compared by you: no published one is known"
     say(f"sha256 {sha256}, {known}")
+
+
+def _measure(
+    file: Path | None,
+    name: str | None,
+    key: str | None,
+    dataset: str | None,
+    epsilon: str | None,
+    limit: int,
+    data_dir: Path,
+    torch_device: str,
+    json_summary: bool,
+) -> None:
+    from ard.data.datasets import load_dataset
+    from ard.learning.teacher import doubt_about, doubt_about_confidence, load_teacher, measure
+    from ard.models.checkpoints import Reading
+    from edge_bench.core.spec import parse_epsilon
+
+    if file is None or dataset is None:
+        raise InputError("--measure: give the teacher's FILE, and --dataset that it is for")
+    data = load_dataset(dataset, data_dir)
+    teacher = load_teacher(file, name, data, Reading(key=key), warn)
+    budget = parse_epsilon(epsilon or BUDGET)
+    found = measure(teacher, data, o.resolve_torch_device(torch_device), budget, limit)
+    doubts = [doubt_about(teacher, found, data.classes), doubt_about_confidence(found)]
+    told = [doubt for doubt in doubts if doubt is not None]
+    if json_summary:
+        measured = asdict(found)
+        print_json({"file": str(file), "sha256": teacher.sha256, **measured, "doubts": told})
+        return
+    say(f"{file}: {found}")
+    for doubt in told:
+        warn(doubt)

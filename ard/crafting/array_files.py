@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ard.crafting import npz
 from ard.crafting.torch_arrays import SUFFIXES, open_tensors
+from ard.data import npz
 from ard.data.sources import Source
 from edge_bench.core.errors import InputError
 

@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ard.attacks.grid import round_to_grid
 from ard.attacks.pace import reported
 from ard.attacks.registry import ATTACKS
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim
 from ard.data.sources import Source
 from ard.data.splits import Split, as_float
@@ -64,11 +64,10 @@ def craft_set(
     """
     _refuse_what_finds_nothing(spec, threat, on_grid)
     n = len(images)
-    made_from = {"images": images.identity, "runtime": victim.runtime} | arithmetic(torch_device)
     plan = SetPlan(
         manifest=replace(_manifest_of(images, victim, spec, threat), on_grid=on_grid),
         batch_size=batch_size,
-        made_from=made_from,
+        made_from={"images": images.identity, "runtime": victim.runtime} | arithmetic(torch_device),
     )
     attack = _by_scores if threat == "black-box" else _by_gradients
     attacked = victim.module if threat == "black-box" else victim.cheapest()
@@ -76,20 +75,17 @@ def craft_set(
         report_progress(writer.done, n, writer.begun)
         for begin in range(writer.done, n, batch_size):
             batch = images.read(begin, min(begin + batch_size, n))
-            labels = batch.labels.to(torch_device)
+            labels, levels = batch.labels.to(torch_device), batch.images.to(torch_device)
+            number = begin // batch_size
             attempted = _Batch(
-                levels=batch.images.to(torch_device),
-                labels=labels,
-                begin=begin,
-                number=begin // batch_size,
-                on_grid=on_grid,
+                levels=levels, labels=labels, begin=begin, number=number, on_grid=on_grid
             )
             with reported(attacked, spec, begin, begin + len(labels), n, report_progress):
                 stored = attack(attacked, attempted, spec)
             judged = as_float(stored) if on_grid else stored
             fooled = predict(victim.module, judged) != labels
-            arrays = (stored, batch.images, batch.labels, fooled)
-            writer.append(*(array.cpu().numpy() for array in arrays))
+            found = (stored, batch.images, batch.labels, fooled)
+            writer.append(*(array.cpu().numpy() for array in found))
             report_progress(writer.done, n, "")
         manifest = writer.finish()
     report_progress(n, n, f"fools the source on {writer.fooled / n:.1%}")

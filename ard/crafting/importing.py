@@ -22,13 +22,13 @@ from ard.crafting.foreign_pictures import are_levels
 from ard.data.sources import Source
 from ard.models.predict import predict
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, ModelCard, SetManifest
 from edge_bench.devices.process import runtime_versions
 from edge_bench.files.set_writer import SetPlan, SetWriter
 from edge_bench.files.sets import as_unit
 from edge_bench.files.store import sha256_file
+from edge_bench.statistics.metrics import BoolArray
 
 
 def imported_spec(name: str | None, epsilon: str | None, norm: str, card: ModelCard) -> AttackSpec:

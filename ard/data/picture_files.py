@@ -38,13 +38,14 @@ MOST_THREADS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFiles:
-    """Colour pictures of one size, in files; see `data.Stored`.
+    """Pictures of one size, in files; see `data.Stored`.
 
     Attributes:
         root: what the files are named relative to.
         image_size: side in pixels to which every picture is resized; None takes them as they are.
         size: (height, width) of the pictures once they are read.
         index: which of the paths, in order.
+        mode: `RGB`, or `L` for grey ones.
     """
 
     paths: list[Path]
@@ -52,11 +53,12 @@ class PictureFiles:
     image_size: int | None
     size: tuple[int, int]
     index: Tensor
+    mode: str = "RGB"
 
     @property
     def shape(self) -> torch.Size:
         """(N, C, H, W)."""
-        return torch.Size((len(self.index), 3, *self.size))
+        return torch.Size((len(self.index), len(self.mode), *self.size))
 
     def at(self, index: Tensor) -> PictureFiles:
         """Some of them; nothing is read yet."""
@@ -71,9 +73,10 @@ class PictureFiles:
         images = torch.empty(self.shape, dtype=torch.uint8)
         for row, chosen in enumerate(self.index.tolist()):
             path = self.paths[chosen]
-            picture = read_picture(path, "RGB", self.image_size)
+            picture = read_picture(path, self.mode, self.image_size)
             self._check_size(path, picture.shape[0], picture.shape[1])
-            images[row] = torch.from_numpy(picture.transpose(2, 0, 1).copy())
+            planes = picture.reshape(*picture.shape[:2], -1).transpose(2, 0, 1)
+            images[row] = torch.from_numpy(planes.copy())
         return images
 
     def check_sizes(self) -> None:
@@ -112,18 +115,19 @@ class PictureFiles:
 
 
 def pictures_of(
-    paths: list[Path], labels: Iterable[int], root: Path, image_size: int | None
+    paths: list[Path], labels: Iterable[int], root: Path, image_size: int | None, mode: str = "RGB"
 ) -> Split:
     """Pictures with labels: in memory up to `IN_MEMORY_BYTES`, else left in their files."""
     if not paths:
         raise InputError("an empty list of pictures; check the dataset's files")
-    height, width = read_picture(paths[0], "RGB", image_size).shape[:2]
+    height, width = read_picture(paths[0], mode, image_size).shape[:2]
     files = PictureFiles(
         paths=paths,
         root=root,
         image_size=image_size,
         size=(height, width),
         index=torch.arange(len(paths)),
+        mode=mode,
     )
     split = Split(files, torch.as_tensor(np.asarray(labels), dtype=torch.int64))
     if files.shape.numel() <= IN_MEMORY_BYTES:

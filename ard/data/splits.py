@@ -107,6 +107,7 @@ class Dataset:
         class_names: of the classes, in the order of their labels; None where nobody knows them.
         skipped: lines about files that were passed over in a folder of pictures, and about classes
             named by numbers that stand for others; empty where there is nothing to tell.
+        unlabelled: further training images, whose labels are what a teacher takes them for.
     """
 
     name: str
@@ -116,11 +117,20 @@ class Dataset:
     flips: bool
     class_names: ClassNames | None = None
     skipped: str = ""
+    unlabelled: Split | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(channels, height, width)."""
         return self.train.image_shape
+
+    @property
+    def sha256(self) -> str:
+        """Identity of all that is trained on."""
+        if self.unlabelled is None:
+            return self.train.sha256
+        both = self.train.sha256 + self.unlabelled.sha256
+        return hashlib.sha256(both.encode()).hexdigest()
 
 
 def hold_out_validation(train: Split) -> tuple[Split, Split]:

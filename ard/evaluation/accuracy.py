@@ -17,9 +17,9 @@ from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
 from ard.models.predict import predict
 from ard.processes.world import ALONE, World
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.progress import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.core.spec import AttackSpec
+from edge_bench.statistics.metrics import BoolArray
 
 # That of the reference implementation: its batches of what is left are ours too, so that with one
 # seed the parts of AutoAttack come to the same end on every sample.
@@ -152,15 +152,13 @@ def evaluate_all(
 
     Args:
         each: attack every sample that is right on the clean image with every attack. Otherwise an
-            attack sees only what the earlier ones left, so that its mask is the worst case so far;
-            the worst case of all is the same but for random starts, for less time.
+            attack sees what the earlier ones left: its mask is the worst case so far, found sooner.
         known: masks that an interrupted evaluation has found already, by attack.
         finished: told every mask as soon as it is whole.
         keep: given the images (N, C, H, W) in [0, 1] that an attack ended with, before `finished`;
             those of samples that it did not attack are clean.
     """
     masks, order = dict(known or {}), ["clean"]
-    worst = np.ones(len(split), dtype=np.bool_)
 
     def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
         if label not in masks:
@@ -181,10 +179,8 @@ def evaluate_all(
                 finished(label, masks[label])
         return masks[label]
 
-    first = as_float(split.part(0, 1).images).to(torch_device)
-    for spec in specs:
-        require_classes(spec.name, model, first)
-    worst &= judge("clean", None, None)
+    _require_classes(specs, model, split, torch_device)
+    worst = judge("clean", None, None)
     for spec in specs:
         label, left = attack_label(spec), masks["clean"] if each else worst
         # One by one, so that an interrupted ensemble goes on after its last whole part.
@@ -195,5 +191,12 @@ def evaluate_all(
             masks[label] = left
             order.append(label)
         worst = worst & masks[label]
-    found = {label: masks[label] for label in order}
-    return found | ({"worst case": worst} if specs else {})
+    return {label: masks[label] for label in order} | ({"worst case": worst} if specs else {})
+
+
+def _require_classes(
+    specs: list[AttackSpec], model: nn.Module, split: Split, torch_device: str
+) -> None:
+    first = as_float(split.part(0, 1).images).to(torch_device)
+    for spec in specs:
+        require_classes(spec.name, model, first)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.registry import ATTACKS, attack_label, expand, named_parts, parse_attack
+from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
 from ard.data.splits import Split, as_float
 from ard.evaluation.accuracy import evaluate_attack
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.spec import AttackSpec
-from edge_bench.core.stats import mcnemar_p_value
 from edge_bench.files.sets import AdversarialSet, as_unit, distances
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.statistics.stats import mcnemar_p_value
 
 PROBED = 200
 """Images that an extra attack looks at, at most."""

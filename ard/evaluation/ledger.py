@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge_bench.core.metrics import BoolArray, decode_mask, encode_mask
 from edge_bench.files.store import TEXT, write_json
+from edge_bench.statistics.metrics import BoolArray, decode_mask, encode_mask
 
 
 class Ledger:

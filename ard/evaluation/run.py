@@ -18,10 +18,10 @@ from ard.evaluation.ledger import Ledger
 from ard.evaluation.record import EvaluationRecord
 from ard.models.parents import parent_of
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray, accuracy, encode_mask
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.spec import AttackSpec
-from edge_bench.core.stats import wilson_interval
+from edge_bench.statistics.metrics import BoolArray, accuracy, encode_mask
+from edge_bench.statistics.stats import wilson_interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,24 +88,20 @@ def export(
     adversarial = precision.adversarial_images(model, check, spec)
     if isinstance(model, GraphNetwork):
         _require_read(parent, model, check, epsilon)
-    int8 = None
-    if int8_target is not None:
-        int8 = Int8Plan(target=int8_target)
+    int8 = None if int8_target is None else Int8Plan(target=int8_target)
     if int8 is not None and not card.recipe.get("qat"):
         require_method(calibration_method)
         images = precision.calibration_images(
             model, training, calibration_images, calibration, epsilon, seed, monitor
         )
         int8 = replace(int8, calibration=images, kind=calibration, method=calibration_method)
-    measured = None
-    if budget is not None:
-        measured = _measured(budget, model, validation, card, seed, monitor, root)
+    held_to = (model, validation, card, seed, monitor, root)
     plan = ExportPlan(
         parent_sha256=parent.sha256,
         int8=int8,
         fp16=fp16,
         target=target,
-        budget=measured,
+        budget=None if budget is None else _measured(budget, *held_to),
         input=input_type,
         batch_size=batch_size,
         check_images={"clean": as_float(check.images), "adversarial": adversarial},

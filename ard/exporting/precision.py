@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.data.splits import SPLIT_SEED, Split, any_subset, as_float, calibration_part, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.deployed import Deployed

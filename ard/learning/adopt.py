@@ -77,20 +77,7 @@ def adopt(
         reading=reading,
         tell=tell,
     ).to(torch_device)
-    card = ModelCard(
-        architecture=architecture,
-        dataset=dataset.name,
-        classes=dataset.classes,
-        class_names=dataset.class_names,
-        input_shape=dataset.image_shape,
-        parent_sha256=sha256_file(path),
-    )
-    before = card_inside(path)
-    if before is not None:
-        # One of ours, whose source changed: what it was trained by is still so.
-        require_same(before.class_names, dataset.class_names, dataset.name, str(path))
-        card = replace(card, class_names=before.class_names, recipe=before.recipe)
-        dataset = matched(path, card, dataset)
+    card, dataset = _card(path, architecture, dataset)
     accuracy = _accuracy(model, dataset.test, torch_device)
     found: dict[str, Any] = {
         "adopted": {"clean_accuracy": accuracy, "images": len(dataset.test)},
@@ -107,6 +94,25 @@ def adopt(
         images=len(dataset.test),
         doubt=doubt,
     )
+
+
+def _card(path: Path, architecture: str, dataset: Dataset) -> tuple[ModelCard, Dataset]:
+    """The card of the weights, and the data in the order of its classes."""
+    card = ModelCard(
+        architecture=architecture,
+        dataset=dataset.name,
+        classes=dataset.classes,
+        class_names=dataset.class_names,
+        input_shape=dataset.image_shape,
+        parent_sha256=sha256_file(path),
+    )
+    before = card_inside(path)
+    if before is None:
+        return card, dataset
+    # One of ours, whose source changed: what it was trained by is still so.
+    require_same(before.class_names, dataset.class_names, dataset.name, str(path))
+    card = replace(card, class_names=before.class_names, recipe=before.recipe)
+    return card, matched(path, card, dataset)
 
 
 def _accuracy(model: Classifier, images: Split, torch_device: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
 from typing import Any
 
-from ard.methods.base import LossOptions
+from ard.methods.parts.base import LossOptions
 from ard.methods.registry import INNER, METHODS
 from edge_bench.core.errors import InputError
 
@@ -16,6 +16,9 @@ LARGEST = 3.4e38
 """Of float32, in which training computes."""
 PRECISIONS = ("fp32", "bf16", "auto")
 SCHEDULES = ("one-cycle", "steps")
+
+REST = "rest"
+"""As `unlabelled`: what `train_fraction` leaves of the dataset."""
 
 WARM_UP = 0.2
 """Share of the steps in which the learning rate rises; then it falls linearly to zero."""
@@ -36,6 +39,10 @@ class TrainConfig:
             overfitting; 0 is off. The best weights are kept either way.
         ema_decay: of the weight average that is validated and kept.
         train_fraction: stratified part of the training data that is used.
+        unlabelled: pictures without labels that are learnt from, too: a folder, an .npz file, or
+            `rest`, what `train_fraction` leaves; an epoch is a pass over all.
+        unlabelled_min_confidence: least probability that the teacher gives the class of such a
+            picture, 0 to 1.
         precision: of training and its attack, `fp32` or `bf16` (autocast); `auto` is settled when
             a run begins, as bf16 where the device is fast at it. Validation is always fp32.
         compile: whether torch.compile compiles the student.
@@ -66,6 +73,8 @@ class TrainConfig:
     clip_norm: float = 0.0
     ema_decay: float = 0.995
     train_fraction: float = 1.0
+    unlabelled: str | None = None
+    unlabelled_min_confidence: float = 0.0
     seed: int = 0
     precision: str = "fp32"
     compile: bool = False
@@ -86,20 +95,14 @@ class TrainConfig:
             if getattr(self, option) < bound:
                 name = "--" + option.replace("_", "-")
                 raise InputError(f"{name} {getattr(self, option)}: expected {bound} or more")
-        if not 0 < self.learning_rate < inf:
-            raise InputError(f"--learning-rate {self.learning_rate:g}: expected a value above 0")
+        self._check_optimizer()
         if not 0 <= self.seed < 2**31:
             raise InputError(f"--seed {self.seed}: expected 0 or more and below 2**31")
-        if not 0 <= self.momentum < 1:
-            raise InputError(f"momentum {self.momentum:g}: expected 0 or more and below 1")
-        if self.nesterov and not self.momentum:
-            raise InputError("momentum 0 has nothing to look ahead with; set nesterov to false")
-        if not 0 <= self.weight_decay < inf:
-            raise InputError(f"--weight-decay {self.weight_decay:g}: expected 0 or more")
-        if not 0 <= self.ema_decay < 1:
-            raise InputError(f"--ema-decay {self.ema_decay:g}: expected 0 or more and below 1")
-        if not 0 <= self.clip_norm < inf:
-            raise InputError(f"--clip-norm {self.clip_norm:g}: expected 0 (off) or more")
+        if not 0 <= self.unlabelled_min_confidence <= 1:
+            raise InputError(
+                f"--unlabelled-min-confidence {self.unlabelled_min_confidence:g}: expected a "
+                "probability from 0 to 1"
+            )
         self._check_schedule()
         if self.precision not in PRECISIONS:
             raise InputError(
@@ -126,6 +129,20 @@ class TrainConfig:
                     f"{setting} {value:g}: beyond what float32 holds ({LARGEST:g}); give a "
                     "smaller value"
                 )
+
+    def _check_optimizer(self) -> None:
+        if not 0 < self.learning_rate < inf:
+            raise InputError(f"--learning-rate {self.learning_rate:g}: expected a value above 0")
+        if not 0 <= self.momentum < 1:
+            raise InputError(f"momentum {self.momentum:g}: expected 0 or more and below 1")
+        if self.nesterov and not self.momentum:
+            raise InputError("momentum 0 has nothing to look ahead with; set nesterov to false")
+        if not 0 <= self.weight_decay < inf:
+            raise InputError(f"--weight-decay {self.weight_decay:g}: expected 0 or more")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"--ema-decay {self.ema_decay:g}: expected 0 or more and below 1")
+        if not 0 <= self.clip_norm < inf:
+            raise InputError(f"--clip-norm {self.clip_norm:g}: expected 0 (off) or more")
 
     def _check_schedule(self) -> None:
         if self.schedule not in SCHEDULES:

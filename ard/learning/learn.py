@@ -21,7 +21,9 @@ from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
 from ard.learning.train import CHECKPOINT, plan_epochs, train
+from ard.learning.unlabelled import unlabelled_of
 from ard.methods.registry import METHODS
+from ard.models.checkpoints import Tell, say_nothing
 from ard.models.imported import source_sha256
 from ard.models.sizes import check_fits
 from ard.models.weight_files import SETTINGS_KEY, save_model
@@ -45,6 +47,7 @@ class Learned:
     sha256: str
     config: TrainConfig
     validation: Validation
+    unlabelled_images: int = 0
 
 
 def learn(
@@ -61,6 +64,7 @@ def learn(
     torch_device: str = "cpu",
     world: World = ALONE,
     tensorboard: bool = False,
+    tell: Tell = say_nothing,
     report_progress: ProgressCallback = no_progress,
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
@@ -71,7 +75,8 @@ def learn(
         )
         taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
-    The config that was used lies beside them as a recipe, `config.toml`.
+    The config that was used lies beside them as a recipe, `config.toml`. `tell` is told which
+    pictures without labels are used, where the config names some.
     """
     run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
     _refuse_what_does_not_fit(config, clean_teacher, start)
@@ -82,18 +87,12 @@ def learn(
     with ExitStack() as held:
         world.from_first(lambda: _claim(held, weights, resume, force))
         card = _card(config, dataset, teacher)
+        dataset = _with_unlabelled(config, dataset, teacher, torch_device, tell)
         teachers = Teachers(
             robust=teacher.model if teacher else None,
             clean=clean_teacher.model if clean_teacher else None,
         )
-        config = replace(
-            config,
-            teacher_sha256=teacher.sha256 if teacher else None,
-            clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
-            start_sha256=start.sha256 if start else None,
-            data_sha256=dataset.train.sha256,
-            source_sha256=source_sha256(config.architecture),
-        )
+        config = _of_these(config, dataset, teacher, clean_teacher, start)
         init = start.model if start else None
         config = _settled(config, run, dataset, teachers, out, world, init)
         student, validation = train(
@@ -108,9 +107,47 @@ def learn(
             tensorboard=tensorboard,
             report_progress=report_progress,
         )
-        card = replace(card, recipe=asdict(config) | {"validation": asdict(validation)})
+        more = len(dataset.unlabelled) if dataset.unlabelled else 0
+        found = {"validation": asdict(validation)} | ({"unlabelled_images": more} if more else {})
+        card = replace(card, recipe=asdict(config) | found)
         sha256 = world.from_first(lambda: _written(weights, student, card, config))
-        return Learned(weights=weights, sha256=sha256, config=config, validation=validation)
+        return Learned(
+            weights=weights,
+            sha256=sha256,
+            config=config,
+            validation=validation,
+            unlabelled_images=more,
+        )
+
+
+def _with_unlabelled(
+    config: TrainConfig, dataset: Dataset, teacher: Teacher | None, torch_device: str, tell: Tell
+) -> Dataset:
+    """The dataset with the further pictures that the config names."""
+    model = teacher.model if teacher else None
+    added = unlabelled_of(config, dataset, model, torch_device)
+    if added is None:
+        return dataset
+    tell(str(added))
+    return replace(dataset, unlabelled=added.used)
+
+
+def _of_these(
+    config: TrainConfig,
+    dataset: Dataset,
+    teacher: Teacher | None,
+    clean_teacher: Teacher | None,
+    start: Start | None,
+) -> TrainConfig:
+    """The config with the hashes of all that it is used with: a run goes on with the same alone."""
+    return replace(
+        config,
+        teacher_sha256=teacher.sha256 if teacher else None,
+        clean_teacher_sha256=clean_teacher.sha256 if clean_teacher else None,
+        start_sha256=start.sha256 if start else None,
+        data_sha256=dataset.sha256,
+        source_sha256=source_sha256(config.architecture),
+    )
 
 
 def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainConfig) -> str:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ard.learning.config import TrainConfig
 from ard.learning.run_state import Run
 from ard.methods import registry
-from ard.methods.base import NOTHING, Logits, LossOptions, Terms, total
-from ard.methods.inner import Attacked, ascend
+from ard.methods.parts.base import NOTHING, Logits, LossOptions, Terms, total
+from ard.methods.parts.inner import Attacked, ascend
 from ard.methods.registry import INNER, METHODS, climbed, logits_needed
 from ard.processes.world import World
 from edge_bench.core.errors import InputError

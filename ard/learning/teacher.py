@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, hold_out_validation
+from ard.data.splits import Dataset, Split, as_float, hold_out_validation, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
-from ard.models.published import teacher_for
+from ard.models.published.checkpoints import teacher_for
 from ard.models.sizes import check_fits
 from ard.models.weight_files import load_known, load_model, load_published
 from edge_bench.core.classes import require_same
@@ -19,6 +23,11 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
+ATTACKED = 200
+"""Images that a teacher is attacked on: enough to tell 7 % apart, and seconds for most networks."""
+BATCH = 100
+OVERCONFIDENT = 0.25
+"""By how much a teacher may be surer of adversarial images than it is right."""
 CLAIM_MARGIN = 0.1
 """What a measured accuracy may lie below a stated one: a thousand images tell 5 % apart."""
 
@@ -38,13 +47,39 @@ class Teacher:
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Clean accuracy of a teacher on the first `images` held-out training images."""
+    """What a teacher says of held-out training images, clean and adversarial.
+
+    Attributes:
+        clean_accuracy: on `images` of them.
+        robust_accuracy: after PGD-10 at `epsilon`, on `attacked` of them.
+        confidence: mean probability that it gives its own class of these adversarial images.
+        entropy: mean entropy of what it says of them, over that of knowing nothing, 0 to 1.
+    """
 
     clean_accuracy: float
     images: int
+    robust_accuracy: float
+    attacked: int
+    epsilon: float
+    confidence: float
+    entropy: float
+
+    def __str__(self) -> str:
+        """A line for people."""
+        return (
+            f"clean accuracy {100 * self.clean_accuracy:.1f} % on {self.images:,} held-out "
+            f"training images; after PGD-10 right on {100 * self.robust_accuracy:.1f} % of "
+            f"{self.attacked}, sure by {100 * self.confidence:.1f} %, entropy {self.entropy:.2f}"
+        )
 
 
-def measure(teacher: Teacher, dataset: Dataset, torch_device: str) -> Measured:
+def measure(
+    teacher: Teacher,
+    dataset: Dataset,
+    torch_device: str,
+    epsilon: float,
+    attacked: int = ATTACKED,
+) -> Measured:
     """Ask a teacher for the classes of held-out images, before anything is trained on it.
 
     Raises:
@@ -54,7 +89,47 @@ def measure(teacher: Teacher, dataset: Dataset, torch_device: str) -> Measured:
         dataset = matched(Path("teacher"), teacher.card, dataset)
     held_out = hold_out_validation(dataset.train)[1]
     right = evaluate_attack(teacher.model, held_out, None, torch_device=torch_device)
-    return Measured(clean_accuracy=float(right.mean()), images=len(held_out))
+    some = take_limit(held_out, attacked).loaded()
+    said = _said_under_attack(teacher.model, some, epsilon, torch_device)
+    entropy = torch.special.entr(said).sum(dim=1) / log(dataset.classes)
+    return Measured(
+        clean_accuracy=float(right.mean()),
+        images=len(held_out),
+        robust_accuracy=float((said.argmax(dim=1) == some.labels).double().mean()),
+        attacked=len(some),
+        epsilon=epsilon,
+        confidence=float(said.max(dim=1).values.mean()),
+        entropy=float(entropy.mean()),
+    )
+
+
+def _said_under_attack(model: nn.Module, split: Split, epsilon: float, torch_device: str) -> Tensor:
+    """Probabilities (N, C), float64, of images after PGD-10; wrong ones are attacked, too."""
+    spec = parse_attack("pgd10", epsilon=epsilon)
+    said = []
+    model = model.to(torch_device).eval()
+    for number, begin in enumerate(range(0, len(split), BATCH)):
+        part = split.part(begin, begin + BATCH)
+        labels = part.labels.to(torch_device)
+        found = run_attack(model, as_float(part.images).to(torch_device), labels, spec, number)
+        with torch.no_grad():
+            said.append(model(found).double().softmax(dim=1).cpu())
+    return torch.cat(said)
+
+
+def doubt_about_confidence(measured: Measured) -> str | None:
+    """What comes of a robust teacher that is surer of adversarial images than it is right.
+
+    Its students learn its errors as certainties: docs/results/teachers.md.
+    """
+    gap = measured.confidence - measured.robust_accuracy
+    if gap <= OVERCONFIDENT:
+        return None
+    return (
+        f"the teacher is right on {100 * measured.robust_accuracy:.1f} % of {measured.attacked} "
+        f"adversarial held-out images, but sure of its word by {100 * measured.confidence:.1f} %; "
+        "students of such teachers are less robust; prefer one that is less sure"
+    )
 
 
 def doubt_about(teacher: Teacher, measured: Measured, classes: int) -> str | None:
@@ -96,7 +171,7 @@ def load_teacher(
     Example:
         teacher = load_teacher(Path("teacher/teacher.safetensors"), None, digits)
 
-    `architecture` is needed where the file is published under a name that `ard.models.published`
+    `architecture` is needed where the file is published under a name that `published.checkpoints`
     does not know; it is an architecture, or the name of the known teacher that the file is. `tell`
     is told what was chosen in a file that leaves a choice.
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ard.attacks.registry import parse_attack
 from ard.data.picture_files import loaded_ahead
 from ard.data.splits import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
+from ard.data.unlabelled import joined
 from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig, learning_rate
 from ard.learning.run_state import Run, Validation
@@ -135,9 +136,14 @@ def _trained_epoch(
 
 
 def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:
-    """(training, validation); the fraction is taken of what remains after the hold-out."""
+    """(training, validation); the fraction is taken of what remains after the hold-out.
+
+    Images without labels of their own come on top.
+    """
     training, validation = hold_out_validation(dataset.train)
     training = take_fraction(training, config.train_fraction, config.seed)
+    if dataset.unlabelled is not None:
+        training = joined([training, dataset.unlabelled])
     if len(training) < config.batch_size:
         raise InputError(
             f"--batch-size {config.batch_size}: more than the {len(training)} training images; "

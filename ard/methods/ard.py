@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ard.methods.base import (
+from ard.methods.parts.base import (
     Logits,
     LossOptions,
     Terms,

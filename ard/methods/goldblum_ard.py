@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from ard.methods.base import (
+from ard.methods.parts.base import (
     Logits,
     LossOptions,
     Terms,

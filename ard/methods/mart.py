@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ard.methods.base import (
+from ard.methods.parts.base import (
     Logits,
     LossOptions,
     Terms,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ard.methods.base import (
+from ard.methods.parts.base import (
     Logits,
     LossOptions,
     Terms,

@@ -16,8 +16,8 @@ from edge_bench.core.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ard.methods.base import Balance, Logits, LossOptions, Terms
-    from ard.methods.inner import Attacked, Climbed
+    from ard.methods.parts.base import Balance, Logits, LossOptions, Terms
+    from ard.methods.parts.inner import Attacked, Climbed
 
 STUDENT_CLEAN, STUDENT_ADVERSARIAL = "student_clean", "student_adversarial"
 TEACHER_CLEAN, TEACHER_ADVERSARIAL = "teacher_clean", "teacher_adversarial"
@@ -68,7 +68,7 @@ INNER: dict[str, Inner] = {
 
 def climbed(name: str, attacked: Attacked) -> Climbed:
     """The model and the objective that the inner maximisation `name` ascends."""
-    build = getattr(import_module("ard.methods.inner"), f"climb_{name}")
+    build = getattr(import_module("ard.methods.parts.inner"), f"climb_{name}")
     found: Climbed = build(attacked)
     return found
 

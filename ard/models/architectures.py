@@ -18,9 +18,9 @@ from torchvision import models as torchvision_models
 from torchvision.models.resnet import BasicBlock
 
 from ard.models.imported import imported_network, is_imported
-from ard.models.swish_resnets import SwishPreActResNet18, SwishWideResNet
+from ard.models.published.swish_resnets import SwishPreActResNet18, SwishWideResNet
+from ard.models.published.wide_resnets import WideResNet
 from ard.models.timm_networks import has_size, is_timm, timm_network
-from ard.models.wide_resnets import WideResNet
 from deploy.qat.strided import mend
 from edge_bench.core.errors import InputError, first_line
 

@@ -29,7 +29,7 @@ from ard.models.checkpoints import (
     with_new_head,
 )
 from ard.models.imported import check_source, is_imported
-from ard.models.published import CLASSES, KnownTeacher, check_digest
+from ard.models.published.checkpoints import CLASSES, KnownTeacher, check_digest
 from ard.models.seals import sealed, unsealed
 from ard.models.sizes import shapes_of
 from edge_bench.core.errors import InputError, first_line

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 from edge_bench.core.errors import ArdxError, CapabilityError, InconclusiveError, InputError
-from edge_bench.core.metrics import BoolArray
+from edge_bench.statistics.metrics import BoolArray
 
 T = TypeVar("T")
 

@@ -24,9 +24,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.registry import attack_label, parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.victims import Victim, weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.datasets import load_dataset
@@ -39,8 +39,8 @@ from benchmarks.attacks.rivals import RIVALS, batches, reference, still_right
 from benchmarks.documents import update
 from benchmarks.lines import Line, append, commit, finished, machine, pack
 from edge_bench.core.errors import ArdxError, InputError
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.spec import AttackSpec
+from edge_bench.statistics.metrics import BoolArray
 
 LIBRARIES = ("torch", "numpy", "pyautoattack", "torchattacks", "foolbox", "eagerpy")
 # Steps of 2/255 at 8/255, and a tenth of 0.5 in each of L2's.

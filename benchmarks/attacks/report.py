@@ -17,8 +17,8 @@ import typer
 
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, Line, unpack
-from edge_bench.core.metrics import BoolArray
-from edge_bench.core.stats import mcnemar_p_value, wilson_interval
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.statistics.stats import mcnemar_p_value, wilson_interval
 
 LINES = RESULTS / "attacks.jsonl"
 DOCUMENT = RESULTS / "attacks.md"

@@ -16,8 +16,8 @@ from ard.attacks.autoattack import NORMS
 from ard.evaluation.accuracy import BATCH_SIZE
 from ard.models.predict import predict
 from edge_bench.core.errors import CapabilityError
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.spec import AttackSpec
+from edge_bench.statistics.metrics import BoolArray
 
 Rival = Callable[[nn.Module, Tensor, Tensor, AttackSpec], Tensor]
 """(model, images, labels, spec) to adversarial images; draws come from torch's own generator."""

@@ -16,8 +16,8 @@ from functools import cache
 
 import numpy as np
 
-from edge_bench.core.stats import paired_difference_interval
 from edge_bench.policy.change import judge_interval
+from edge_bench.statistics.stats import paired_difference_interval
 
 RUNS = 20_000
 SAMPLES = (500, 1000, 10_000)

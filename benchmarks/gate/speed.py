@@ -21,10 +21,10 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from edge_bench.core.metrics import encode_mask
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import read_report, write_report
+from edge_bench.statistics.metrics import encode_mask
 
 CALLS, RUNS = 2_000, 5
 POLICY = """confidence = 0.95

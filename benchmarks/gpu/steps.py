@@ -24,7 +24,7 @@ from ard.learning.recipes import build_config
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import load_teacher
 from ard.learning.train import timed_steps
-from ard.methods.base import Logits, LossOptions, total
+from ard.methods.parts.base import Logits, LossOptions, total
 from ard.methods.registry import METHODS
 from ard.models.weight_files import load_model
 from benchmarks.gpu.pack import read

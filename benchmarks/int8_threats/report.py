@@ -27,8 +27,8 @@ from scipy.stats import binomtest
 from benchmarks.documents import Maker, markdown, update
 from benchmarks.int8_threats.run import ARTEFACTS, ATTACKS, LINES, MORE, SQUARES, jobs
 from benchmarks.lines import RESULTS, Line, unpack
-from edge_bench.core.metrics import BoolArray
-from edge_bench.core.stats import mcnemar_p_value, wilson_interval
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.statistics.stats import mcnemar_p_value, wilson_interval
 
 IntArray = NDArray[np.int64]
 Masks = dict[str, dict[str, BoolArray]]

@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from ard.attacks.attempt import margin
 from ard.attacks.budget import recipe_epsilon
-from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim, open_victim, weights_victim
 from ard.crafting.craft import craft_set, versions_of
 from ard.data.datasets import load_dataset
@@ -51,12 +51,12 @@ from benchmarks.lines import (
     pack,
     unpack,
 )
-from edge_bench.commands.console import progress
 from edge_bench.core.errors import ArdxError
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.spec import AttackSpec
 from edge_bench.files.sets import open_set
 from edge_bench.robustness.square import square_attack
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.terminal.console import progress
 
 LINES = RESULTS / "int8_threats.jsonl"
 ARTEFACTS: dict[str, str | None] = {

@@ -28,9 +28,9 @@ from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
-from edge_bench.commands.console import progress
 from edge_bench.core.errors import ArdxError
-from edge_bench.core.metrics import BoolArray
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.terminal.console import progress
 
 CRAFTED_WITH = ("pgd20", "cw30")
 BATCH = 250

@@ -17,15 +17,15 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from ard.attacks.ascent import gradient_and_logits
+from ard.attacks.steps.ascent import gradient_and_logits
 from ard.data.splits import Dataset, Split, as_float
 from ard.learning.config import TrainConfig
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.train import timed_steps
 from ard.methods import registry
-from ard.methods.base import total
-from ard.methods.inner import SideBySide
+from ard.methods.parts.base import total
+from ard.methods.parts.inner import SideBySide
 from ard.methods.registry import INNER, logits_needed
 from ard.models.architectures import build_model
 from ard.models.folding import for_attack

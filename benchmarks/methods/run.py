@@ -35,10 +35,10 @@ from ard.methods.registry import METHODS
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
 from benchmarks.methods.plan import expand, judge_of
-from edge_bench.commands.console import progress
 from edge_bench.core.errors import ArdxError
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.spec import parse_epsilon
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.terminal.console import progress
 
 
 def main(

@@ -124,8 +124,8 @@ def bare_loop(foreign: Foreign, split: Split) -> Array:
 def table(rows: list[dict[str, Any]]) -> str:
     """One line for each file; accuracies are percent of its images."""
     lines = [
-        "| file | what is particular | same as a bare loop | clean | PGD-10 | in torch | logits apart, "
-        "clean / adversarial | INT8: agreement | clean | PGD-10 |",
+        "| file | what is particular | same as a bare loop | clean | PGD-10 | PGD-10 in torch "
+        "| logits apart, clean / adversarial | INT8: agreement | INT8 clean | INT8 PGD-10 |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for each in rows:

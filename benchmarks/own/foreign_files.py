@@ -65,7 +65,9 @@ def _script(network: nn.Module, path: Path, opset: int, batch: int | None = None
 
 
 def script_9(model: nn.Module, data: Dataset, folder: Path) -> Foreign:
-    return Foreign(path=_script(nn.Sequential(model, nn.Softmax(dim=1)), folder / "m.onnx", 9))
+    return Foreign(
+        path=_script(nn.Sequential(model, nn.Softmax(dim=1)).eval(), folder / "m.onnx", 9)
+    )
 
 
 def script_13(model: nn.Module, data: Dataset, folder: Path) -> Foreign:
@@ -75,7 +77,8 @@ def script_13(model: nn.Module, data: Dataset, folder: Path) -> Foreign:
     shape = (3, 1, 1)
 
     def enter(images: Array) -> Array:
-        return ((images - np.reshape(mean, shape)) / np.reshape(std, shape)).astype(np.float32)
+        found: Array = (images - np.reshape(mean, shape)) / np.reshape(std, shape)
+        return found.astype(np.float32)
 
     path = _script(inner, folder / "m.onnx", 13, batch=1)
     return Foreign(path=path, said=Said(mean=mean, std=std), enter=enter, batch=1)
@@ -102,7 +105,9 @@ def newest(model: nn.Module, data: Dataset, folder: Path) -> Foreign:
 
 
 def channels_last(model: nn.Module, data: Dataset, folder: Path) -> Foreign:
-    whole = onnx.load(_script(nn.Sequential(model, nn.Softmax(dim=1)), folder / "m.onnx", 11))
+    whole = onnx.load(
+        _script(nn.Sequential(model, nn.Softmax(dim=1)).eval(), folder / "m.onnx", 11)
+    )
     first = [
         helper.make_node("Cast", ["input_1:0"], ["cast:0"], to=TensorProto.FLOAT),
         helper.make_node("Mul", ["cast:0", "rescale/scale"], ["rescale:0"]),
@@ -110,7 +115,7 @@ def channels_last(model: nn.Module, data: Dataset, folder: Path) -> Foreign:
     ]
     for at, node in enumerate(first):
         whole.graph.node.insert(at, node)
-    scale = numpy_helper.from_array(np.float32(1 / 255), "rescale/scale")
+    scale = numpy_helper.from_array(np.array(1 / 255, np.float32), "rescale/scale")
     whole.graph.initializer.append(scale)
     shape = ("n", 32, 32, 3)
     images = helper.make_tensor_value_info("input_1:0", TensorProto.UINT8, shape)
@@ -118,7 +123,8 @@ def channels_last(model: nn.Module, data: Dataset, folder: Path) -> Foreign:
     onnx.save(whole, folder / "nhwc.onnx")
 
     def enter(images: Array) -> Array:
-        return np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        levels: Array = np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        return levels
 
     return Foreign(path=folder / "nhwc.onnx", enter=enter)
 

@@ -31,11 +31,11 @@ from ard.evaluation.run import Evaluation
 from ard.models.weight_files import load_model
 from benchmarks.lines import RESULTS, Line, append, commit, finished, machine, pack
 from deploy.allowed_drop.search import latencies_ms
-from edge_bench.commands.console import progress
 from edge_bench.core.errors import ArdxError
 from edge_bench.core.spec import AttackSpec
 from edge_bench.files.onnx_file import read_card
 from edge_bench.files.store import sha256_file
+from edge_bench.terminal.console import progress
 
 LINES = RESULTS / "quantisation.jsonl"
 

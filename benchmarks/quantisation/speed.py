@@ -34,7 +34,7 @@ from deploy.onnx_export.export import OPSET, export_fp32
 from deploy.quantization.calibration import OneBatch
 from deploy.quantization.quantize import quantize_int8
 from deploy.quantization.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED
-from edge_bench.core.stats import percentile_ms
+from edge_bench.statistics.stats import percentile_ms
 from edge_bench.timing.measure import measure
 
 SHAPE, CLASSES = (3, 32, 32), 10

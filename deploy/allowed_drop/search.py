@@ -29,9 +29,9 @@ from deploy.quantization.twin import open_as_target
 from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.core.progress import Monitor, silent
-from edge_bench.core.stats import percentile_ms
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.inference import prepare, stored_logits
+from edge_bench.statistics.stats import percentile_ms
 from edge_bench.timing.measure import measure
 
 # Beyond this many, each layer's own turn to be given up costs more than it is worth.

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from deploy.lowering.layers import Layer
 from edge_bench.core.errors import EXIT_GATE_FAILED, ArdxError
-from edge_bench.core.metrics import BoolArray
-from edge_bench.core.stats import paired_difference_interval
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.statistics.stats import paired_difference_interval
 
 # Rows of what is reported.
 FP32, PLAIN, CHOSEN = "fp32", "no layer in float", "within budget"

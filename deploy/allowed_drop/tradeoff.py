@@ -8,7 +8,7 @@ from typing import Any
 
 from deploy.allowed_drop.terms import CHOSEN, FP32, Judged, Outcome, Trial
 from edge_bench.core.errors import CapabilityError, InputError
-from edge_bench.core.stats import mcnemar_p_value
+from edge_bench.statistics.stats import mcnemar_p_value
 
 PICTURES = (".svg", ".png")
 MOST_STRAINS = 12

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_bench.core.packages import Package
+from edge_bench.backends.packages import Package
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.options.engine import EngineOptions
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_bench.commands.console import print_json, say
-from edge_bench.commands.flags import Force, Json, command
 from edge_bench.commands.gate import EXITS
 from edge_bench.commands.gate_policy import PolicyFlags, judged, policy_of
 from edge_bench.core.errors import EXIT_GATE_FAILED, InputError
+from edge_bench.terminal.console import print_json, say
+from edge_bench.terminal.flags import Force, Json, command
 
 if TYPE_CHECKING:
     from edge_bench.signing.openssh import Signer

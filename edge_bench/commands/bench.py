@@ -19,10 +19,10 @@ from edge_bench.commands.bench_flags import (
     warn_of_saturation,
     with_bundled_engine,
 )
-from edge_bench.commands.console import print_json, print_table, progress, say, say_aside, warn
-from edge_bench.commands.flags import command
 from edge_bench.commands.gate import print_verdict, verdict
 from edge_bench.core.errors import EXIT_GATE_FAILED, EXIT_PASS
+from edge_bench.terminal.console import print_json, print_table, progress, say, say_aside, warn
+from edge_bench.terminal.flags import command
 
 if TYPE_CHECKING:
     from edge_bench.core.spec import Report

@@ -9,7 +9,6 @@ from typing import Any
 import typer
 
 from edge_bench.commands.bench_flags import Asked, warn_of_saturation
-from edge_bench.commands.console import print_json, print_table, progress, say, say_aside, warn
 from edge_bench.core.spec import Report
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import public_artifact, refuse_existing_file
@@ -25,6 +24,7 @@ from edge_bench.runs.every_backend import (
     run_all,
     write_all,
 )
+from edge_bench.terminal.console import print_json, print_table, progress, say, say_aside, warn
 
 
 def bench_all(asked: Asked) -> tuple[Report, dict[str, Any], int]:

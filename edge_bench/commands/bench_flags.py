@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_bench.backends.registry import BACKENDS
-from edge_bench.commands.console import warn
-from edge_bench.commands.flags import Force, Json
 from edge_bench.devices import DEVICES
+from edge_bench.terminal.console import warn
+from edge_bench.terminal.flags import Force, Json
 
 if TYPE_CHECKING:
     from edge_bench.files.sets import AdversarialSet

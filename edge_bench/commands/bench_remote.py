@@ -11,9 +11,7 @@ import typer
 
 from edge_bench.backends import BACKENDS
 from edge_bench.commands.bench_all import summarise_all, tell_all
-from edge_bench.commands.console import print_json, print_table, progress, say, say_aside
 from edge_bench.commands.gate import verdict
-from edge_bench.commands.interrupts import told
 from edge_bench.core.errors import (
     EXIT_ENVIRONMENT,
     EXIT_GATE_FAILED,
@@ -36,6 +34,8 @@ from edge_bench.remote.parcel import make_parcel
 from edge_bench.remote.ssh import Ssh
 from edge_bench.report.summary import summarise
 from edge_bench.runs.every_backend import ALL, report_path
+from edge_bench.terminal.console import print_json, print_table, progress, say, say_aside
+from edge_bench.terminal.interrupts import told
 
 STAY_HERE = frozenset(
     (

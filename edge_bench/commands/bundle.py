@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edge_bench.commands.attest import Key
-from edge_bench.commands.console import print_json, progress, say
-from edge_bench.commands.flags import Force, Json, command
 from edge_bench.commands.gate import ConditionFlags
+from edge_bench.terminal.console import print_json, progress, say
+from edge_bench.terminal.flags import Force, Json, command
+
+if TYPE_CHECKING:
+    from edge_bench.files.bundle import BundleManifest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ def run_bundle(flags: BundleFlags) -> None:
     from edge_bench.backends.trt_rtx import build_ahead
     from edge_bench.core.errors import InputError
     from edge_bench.files.bundle import is_bundle, pack
-    from edge_bench.files.store import refuse_existing_file, sha256_file
+    from edge_bench.files.store import refuse_existing_file
     from edge_bench.options.engine import EngineOptions
     from edge_bench.policy.gate import read_conditions
     from edge_bench.signing.openssh import (
@@ -99,8 +102,14 @@ def run_bundle(flags: BundleFlags) -> None:
             else lambda packed: signatures.append(signature_of(packed, key)),
         )
     signature = write_signature(out, signatures[0], flags.force) if signatures else None
+    _tell(out, manifest, signature, flags.json_summary)
+
+
+def _tell(out: Path, manifest: BundleManifest, signature: Path | None, json_summary: bool) -> None:
+    from edge_bench.files.store import sha256_file
+
     sha256, size_bytes = sha256_file(out), out.stat().st_size
-    if flags.json_summary:
+    if json_summary:
         members = sorted(manifest.members)
         summary = {"bundle": str(out), "sha256": sha256, "size_bytes": size_bytes}
         signed = {} if signature is None else {"signature": str(signature)}

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json, progress, say
-from edge_bench.commands.flags import Force, Json, command
+from edge_bench.terminal.console import print_json, progress, say
+from edge_bench.terminal.flags import Force, Json, command
 
 
 @dataclass(frozen=True, kw_only=True)

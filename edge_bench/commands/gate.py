@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_bench.commands.console import print_json, put, say
-from edge_bench.commands.flags import Json, command
 from edge_bench.commands.gate_policy import (
     OutputFlags,
     PolicyFlags,
@@ -24,6 +22,8 @@ from edge_bench.core.errors import (
     EXIT_PASS,
     InputError,
 )
+from edge_bench.terminal.console import print_json, put, say
+from edge_bench.terminal.flags import Json, command
 
 if TYPE_CHECKING:
     from edge_bench.core.gate import Violation

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge_bench.commands.console import put, say_aside
 from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import put, say_aside
 
 if TYPE_CHECKING:
     from edge_bench.core.spec import Report

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_bench.commands.console import print_json, say
-from edge_bench.commands.flags import Json, command
+from edge_bench.terminal.console import print_json, say
+from edge_bench.terminal.flags import Json, command
 
 if TYPE_CHECKING:
     from edge_bench.ci.found import Found

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edge_bench.commands.flags import command
 from edge_bench.core.errors import InputError
+from edge_bench.terminal.flags import command
 
 STDOUT = Path("-")
 

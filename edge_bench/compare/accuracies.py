@@ -10,14 +10,14 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.metrics import BoolArray
-from edge_bench.core.power import (
+from edge_bench.statistics.metrics import BoolArray
+from edge_bench.statistics.power import (
     paired_detectable,
     paired_samples,
     unpaired_detectable,
     unpaired_samples,
 )
-from edge_bench.core.stats import (
+from edge_bench.statistics.stats import (
     mcnemar_p_value,
     paired_difference_interval,
     unpaired_difference_interval,

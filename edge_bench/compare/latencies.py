@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_bench.compare.accuracies import BETTER, CONFIDENCE, INCONCLUSIVE, SAME, WORSE
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import early_stopping_floor, percentile_ms
+from edge_bench.statistics.stats import early_stopping_floor, percentile_ms
 
 DRAWS = 500
 MOST_DRAWN = 4_000_000

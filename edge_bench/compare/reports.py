@@ -16,9 +16,9 @@ from edge_bench.compare.accuracies import (
 )
 from edge_bench.compare.latencies import LatencyChange, compare_latency
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray, class_names, decode_mask, labels_of
 from edge_bench.core.spec import Report
 from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
+from edge_bench.statistics.metrics import BoolArray, class_names, decode_mask, labels_of
 
 PERCENTILES = (0.5, 0.95)
 

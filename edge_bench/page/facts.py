@@ -6,11 +6,22 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_bench.core.metrics import BoolArray, class_names, decode_mask, labels_of, worst_case_mask
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import median_interval, percentile_ms, quantile_interval, wilson_interval
 from edge_bench.core.timings import Measurement
 from edge_bench.report.device_summary import device_figures
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    class_names,
+    decode_mask,
+    labels_of,
+    worst_case_mask,
+)
+from edge_bench.statistics.stats import (
+    median_interval,
+    percentile_ms,
+    quantile_interval,
+    wilson_interval,
+)
 from edge_bench.timing.measure import images_per_second
 
 WORST = "worst case"

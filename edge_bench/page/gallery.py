@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import class_names
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import Answers, Report
 from edge_bench.files.sets import AdversarialSet, as_unit
 from edge_bench.page.parts import Answer, Section, Tile, shown
 from edge_bench.page.robust import turned
+from edge_bench.statistics.metrics import class_names
 
 TILES = 60
 EXACT = 32

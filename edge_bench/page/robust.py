@@ -7,12 +7,12 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.metrics import BoolArray, class_names, decode_mask, labels_of
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import Report
 from edge_bench.page.charts import bars, histogram, pairs
 from edge_bench.page.facts import Fact, accuracies, correct, per_class
 from edge_bench.page.parts import Figure, Row, Section, Table, interval, listed, percent, shown
+from edge_bench.statistics.metrics import BoolArray, class_names, decode_mask, labels_of
 
 DRAWN_ATTACKS, DRAWN_CLASSES, CONFUSIONS = 24, 24, 12
 LEFT_OUT = "Accuracy was not measured: bench was given no --sets."

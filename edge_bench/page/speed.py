@@ -21,13 +21,13 @@ from edge_bench.core.series import (
     series_array,
 )
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import percentile_ms
 from edge_bench.core.timings import Measurement
 from edge_bench.page.charts import Line, histogram, lines
 from edge_bench.page.facts import PERCENTILES, latency
 from edge_bench.page.parts import Figure, Row, Section, Table, number, shown
 from edge_bench.report.device_summary import device_rows
 from edge_bench.report.summary import SWEEP_HEADER, performance_rows, sweep_rows
+from edge_bench.statistics.stats import percentile_ms
 
 FloatArray = NDArray[np.float64]
 

@@ -12,7 +12,6 @@ import numpy as np
 
 from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.formats import Change, Format
-from edge_bench.core.metrics import BoolArray, decode_mask, pack_bits
 from edge_bench.core.parse import json_of
 from edge_bench.core.ranges import at_least, fractions
 from edge_bench.core.spec import AttackSpec, Report
@@ -20,6 +19,7 @@ from edge_bench.files.report_file import read_report
 from edge_bench.files.store import TEXT, read_json, require_file
 from edge_bench.policy.condition import PERFORMANCE
 from edge_bench.policy.measured import measured
+from edge_bench.statistics.metrics import BoolArray, decode_mask, pack_bits
 
 ROUNDED = 1e-6
 WHAT = "a report of ardx bench, or a baseline made of one"

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_bench.core.metrics import class_names, decode_mask, labels_of, worst_case_mask
 from edge_bench.core.spec import Report
 from edge_bench.policy.baseline import Baseline
+from edge_bench.statistics.metrics import class_names, decode_mask, labels_of, worst_case_mask
 
 MOST_TOLD = 20
 

@@ -9,16 +9,22 @@ from statistics import NormalDist
 
 import numpy as np
 
-from edge_bench.core.metrics import BoolArray, class_names, decode_mask, labels_of, worst_case_mask
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import (
+from edge_bench.core.timings import Measurement
+from edge_bench.policy.condition import ALL
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    class_names,
+    decode_mask,
+    labels_of,
+    worst_case_mask,
+)
+from edge_bench.statistics.stats import (
     early_stopping_floor,
     percentile_ms,
     quantile_interval,
     wilson_interval,
 )
-from edge_bench.core.timings import Measurement
-from edge_bench.policy.condition import ALL
 from edge_bench.telemetry.energy import energy_per_image
 from edge_bench.timing.measure import images_per_second
 

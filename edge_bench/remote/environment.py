@@ -9,9 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from edge_bench.backends.packages import BASE, Package
 from edge_bench.backends.registry import BACKENDS
 from edge_bench.core.errors import CapabilityError
-from edge_bench.core.packages import BASE, Package
 from edge_bench.remote.layout import WHEELS
 
 READY = "ready"

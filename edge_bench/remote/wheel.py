@@ -9,8 +9,8 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_bench.backends.packages import BASE
 from edge_bench.backends.registry import BACKENDS
-from edge_bench.core.packages import BASE
 from edge_bench.core.version import __version__
 from edge_bench.files.bundle import add_text
 

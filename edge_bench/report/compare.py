@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format
-from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import mcnemar_p_value, median_interval, paired_difference_interval
+from edge_bench.statistics.metrics import accuracy, decode_mask, worst_case_mask
+from edge_bench.statistics.stats import mcnemar_p_value, median_interval, paired_difference_interval
 from edge_bench.timing.measure import images_per_second
 
 LEVEL = 0.05

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_bench.core.metrics import BoolArray, decode_mask
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import mcnemar_p_value
 from edge_bench.files.fingerprint import difference_sentence
 from edge_bench.files.sets import AdversarialSet
+from edge_bench.statistics.metrics import BoolArray, decode_mask
+from edge_bench.statistics.stats import mcnemar_p_value
 from edge_bench.telemetry.throttling import throttling
 from edge_bench.timing.stability import stabilities
 

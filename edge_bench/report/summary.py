@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge_bench.core.metrics import accuracy, worst_case_mask
 from edge_bench.core.spec import FingerprintResult, Report, SetResult
-from edge_bench.core.stats import early_stopping_floor, percentile_ms, wilson_interval
 from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.files.fingerprint import differs
 from edge_bench.options.setting import cores_text
 from edge_bench.report.device_summary import device_figures
+from edge_bench.statistics.metrics import accuracy, worst_case_mask
+from edge_bench.statistics.stats import early_stopping_floor, percentile_ms, wilson_interval
 from edge_bench.timing.measure import images_per_second
 from edge_bench.timing.soak import PARTS, drift
 from edge_bench.timing.stability import stabilities

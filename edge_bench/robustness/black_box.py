@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray, decode_mask, encode_mask, pack_bits, unpack_bits
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, AttackSpec, SetManifest, SetResult
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import AdversarialSet, grid_radius
 from edge_bench.options.square import SquareOptions
 from edge_bench.robustness.square import Scores, square_attack
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    decode_mask,
+    encode_mask,
+    pack_bits,
+    unpack_bits,
+)
 
 
 def square_spec(options: SquareOptions, sets: list[AdversarialSet]) -> AttackSpec:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import Backend
-from edge_bench.core.metrics import BoolArray, answers_of, encode_mask
 from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Answers, Artifact, SetResult
@@ -19,6 +18,7 @@ from edge_bench.files.sets import AdversarialSet, release
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.ahead import Ahead
 from edge_bench.robustness.inference import logits_of_prepared, prepare
+from edge_bench.statistics.metrics import BoolArray, answers_of, encode_mask
 
 HELD_BYTES = 2 << 20
 """Images that stay in memory behind the replay: giving back every batch alone would cost a

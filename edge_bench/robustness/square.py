@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.metrics import pack_bits, unpack_bits
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import grid_radius
+from edge_bench.statistics.metrics import pack_bits, unpack_bits
 
 IntArray = NDArray[np.int64]
 Scores = Callable[[NDArray[Any]], NDArray[Any]]

@@ -23,7 +23,6 @@ from edge_bench.core.errors import (
     first_line,
     os_sentence,
 )
-from edge_bench.core.own_process import own_process
 from edge_bench.core.progress import Monitor
 from edge_bench.core.spec import Report
 from edge_bench.core.version import __version__
@@ -43,6 +42,7 @@ from edge_bench.report.compare import (
 )
 from edge_bench.robustness.inference import batch_to_time
 from edge_bench.runs.one_run import run
+from edge_bench.timing.own_process import own_process
 from edge_bench.timing.race import ROUNDS, race
 
 ALL = "all"

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import early_stopping_floor, median_interval
 from edge_bench.core.timings import Measurement, Soak
+from edge_bench.statistics.stats import early_stopping_floor, median_interval
 from edge_bench.telemetry.throttling import throttling
 from edge_bench.timing.soak import drift
 

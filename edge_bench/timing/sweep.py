@@ -10,12 +10,12 @@ from pathlib import Path
 
 from edge_bench.backends import BACKENDS, open_backend
 from edge_bench.core.errors import CapabilityError, InputError
-from edge_bench.core.own_process import own_process
 from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.timings import SweepPoint
 from edge_bench.files.sets import AdversarialSet, open_sets
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.setting import Setting, cores_text
+from edge_bench.timing.own_process import own_process
 from edge_bench.timing.scenarios import time_offline, time_single_stream
 
 

@@ -12,7 +12,7 @@ from ard.attacks.run import run_attack
 from ard.data.splits import Dataset, Split
 from ard.learning.config import TrainConfig
 from ard.learning.learn import learn
-from ard.methods.base import Logits, LossOptions, total
+from ard.methods.parts.base import Logits, LossOptions, total
 from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.ascent import cross_entropy
 from ard.attacks.attempt import margin
 from ard.attacks.registry import parse_attack
+from ard.attacks.steps.ascent import cross_entropy
 from ard.attacks.victims import Victim, weights_victim
 from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float
@@ -23,8 +23,8 @@ from benchmarks.attacks.rivals import RIVALS, batches, library, reference, still
 from benchmarks.documents import filled
 from benchmarks.lines import Line, pack, unpack
 from edge_bench.core.errors import CapabilityError, InputError
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.spec import AttackSpec, ModelCard
+from edge_bench.statistics.metrics import BoolArray
 
 IMAGES = 12
 

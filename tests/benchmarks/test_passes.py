@@ -11,7 +11,7 @@ import torch
 
 from ard.learning.config import TrainConfig
 from ard.learning.step import Teachers, update
-from ard.methods.base import LossOptions
+from ard.methods.parts.base import LossOptions
 from ard.methods.registry import METHODS
 from benchmarks.methods import passes
 

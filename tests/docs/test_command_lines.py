@@ -11,8 +11,8 @@ import pytest
 import typer
 
 from ard.cli import app
-from edge_bench.commands.console import USAGE_ERROR
 from edge_bench.pytest_plugin import FILES
+from edge_bench.terminal.console import USAGE_ERROR
 
 from .pages import ROOT, code_spans, pages, shell_lines
 

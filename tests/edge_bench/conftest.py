@@ -351,18 +351,15 @@ def _linear_graph(
         "logits": helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, classes]),
         "cast": helper.make_tensor_value_info("cast", TensorProto.FLOAT, [batch, *shape]),
     }
-    graph = helper.make_graph(
-        nodes,
-        "linear",
-        declared,
-        [outputs[output]],
-        [numpy_helper.from_array(array, name) for name, array in constants.items()],
-    )
+    initializers = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "linear", declared, [outputs[output]], initializers)
+    return _checked(graph, json.dumps(asdict(card)) if card is not None else card_text)
+
+
+def _checked(graph: onnx.GraphProto, card_text: str | None) -> onnx.ModelProto:
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION
     )
-    if card is not None:
-        card_text = json.dumps(asdict(card))
     if card_text is not None:
         helper.set_model_props(model, {"ardx_card": card_text})
     onnx.checker.check_model(model)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.attempt import margin
 from ard.attacks.registry import ATTACKS, parse_attack
 from ard.attacks.run import run_attack, targets_of
-from ard.methods.inner import kl_to
+from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
+from ard.methods.parts.inner import kl_to
 from edge_bench.core.errors import InputError
 
 from ..conftest import EPSILON

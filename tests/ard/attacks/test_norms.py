@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ard.attacks.grid import round_to_grid
-from ard.attacks.norms import project, random_start, steepest
+from ard.attacks.steps.grid import round_to_grid
+from ard.attacks.steps.norms import project, random_start, steepest
 
 NORMS = ["linf", "l2"]
 

@@ -23,11 +23,11 @@ from ard.attacks.registry import parse_attack
 from ard.cli import app
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
-from edge_bench.core.metrics import decode_mask
 from edge_bench.files.onnx_file import read_card
 from edge_bench.files.sets import open_set
+from edge_bench.statistics.metrics import decode_mask
 
-from .test_cli import RUNNER
+from .typed import RUNNER
 
 EPSILON, LIMIT = 0.1, 80
 MEAN, STD = 0.3, 0.4
@@ -75,9 +75,10 @@ def original(digits: Dataset) -> Normalised:
     images, labels = as_float(digits.train.images), digits.train.labels
     optimiser = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(6):
-        for part in torch.randperm(len(labels)).split(64):
+        for part in torch.split(torch.randperm(len(labels)), 64):
             optimiser.zero_grad()
-            nn.functional.cross_entropy(network(images[part]), labels[part]).backward()
+            loss = nn.functional.cross_entropy(network(images[part]), labels[part])
+            torch.autograd.backward(loss)
             optimiser.step()
     return network.eval()
 
@@ -119,7 +120,7 @@ def exported(module: nn.Module, path: Path, opset: int, batch: int | None = None
 
 def old_exporter(network: Normalised, folder: Path) -> Foreign:
     """Opset 9, and a softmax at the end."""
-    path = exported(nn.Sequential(network, nn.Softmax(dim=1)), folder / "old.onnx", 9)
+    path = exported(nn.Sequential(network, nn.Softmax(dim=1)).eval(), folder / "old.onnx", 9)
     return Foreign(path, lambda images: images)
 
 
@@ -144,7 +145,7 @@ def keras_style(network: Normalised, folder: Path) -> Foreign:
     for at, node in enumerate(first):
         graph.node.insert(at, node)
     for name, value in (("rescale/x", 1 / 255), ("mean/x", MEAN), ("std/x", STD)):
-        graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+        graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
     shape = ("n", 8, 8, 1)
     graph.input[0].CopyFrom(helper.make_tensor_value_info("input_1:0", TensorProto.UINT8, shape))
     names = {str(i): f"digit {i}" for i in range(10)}
@@ -152,7 +153,8 @@ def keras_style(network: Normalised, folder: Path) -> Foreign:
     onnx.save(model, folder / "keras.onnx")
 
     def enter(images: Array) -> Array:
-        return np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        levels: Array = np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        return levels
 
     return Foreign(folder / "keras.onnx", enter)
 
@@ -324,7 +326,7 @@ def test_what_is_not_covered_is_named_and_scores_remain(
     assert "--attacks pgd: needs gradients, but" in told
     assert "com.microsoft:QuickGelu (1)" in told
     assert "--threat transfer --from WEIGHTS" in told
-    assert "scores alone (square)" in told
+    assert "scores alone (square" in told
     code, _, stderr = ardx("export", path, *DIGITS, "--int8", "--out", tmp_path / "o.onnx")
     assert code == 2
     assert "com.microsoft:QuickGelu (1)" in sentence(stderr)

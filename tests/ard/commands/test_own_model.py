@@ -19,7 +19,7 @@ from ard.data.splits import Dataset, as_float
 from ard.models.architectures import build_model
 from ard.models.weight_files import card_inside, load_model
 
-from .test_cli import RUNNER, ardx, sentence
+from .typed import RUNNER, ardx, sentence
 
 MODULE = """
 import torch

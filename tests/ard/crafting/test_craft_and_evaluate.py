@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from ard.attacks.grid import round_to_grid
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
@@ -20,11 +20,11 @@ from ard.evaluation.accuracy import evaluate_all, evaluate_attack
 from ard.exporting.export import export
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import accuracy, decode_mask, worst_case_mask
 from edge_bench.core.spec import AttackSpec
 from edge_bench.files.sets import open_set
 from edge_bench.options.bench import BenchOptions
 from edge_bench.runs.one_run import run as run_bench
+from edge_bench.statistics.metrics import accuracy, decode_mask, worst_case_mask
 
 from ..conftest import EPSILON, SmallModels
 

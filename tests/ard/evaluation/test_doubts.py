@@ -26,9 +26,9 @@ from ard.evaluation.doubts import (
     vanished,
 )
 from ard.models.weight_files import load_model
-from edge_bench.core.metrics import BoolArray
 from edge_bench.core.spec import AttackSpec
 from edge_bench.files.sets import open_set
+from edge_bench.statistics.metrics import BoolArray
 
 from ..conftest import EPSILON, SmallModels
 

@@ -22,10 +22,10 @@ from ard.evaluation.run import Evaluation, as_json
 from ard.exporting.export import export
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import BoolArray, decode_mask, worst_case_mask
 from edge_bench.files.sets import open_sets
 from edge_bench.options.bench import BenchOptions
 from edge_bench.runs.one_run import run as run_bench
+from edge_bench.statistics.metrics import BoolArray, decode_mask, worst_case_mask
 
 from ..conftest import EPSILON, SmallModels
 

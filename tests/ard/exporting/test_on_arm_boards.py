@@ -18,13 +18,13 @@ from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, take_limit
 from ard.exporting.export import export
 from edge_bench.backends.ort import OrtBackend
-from edge_bench.core.metrics import decode_mask
 from edge_bench.core.spec import Report
 from edge_bench.files.fingerprint import differs
 from edge_bench.files.sets import AdversarialSet, open_set
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.inference import logits_of
 from edge_bench.runs.one_run import run as run_bench
+from edge_bench.statistics.metrics import decode_mask
 
 from ...emulated import Benched, EmulatedBoard, bench_on
 from ..conftest import EPSILON, SmallModels

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from ard.attacks.ascent import cross_entropy, gradient_and_logits
+from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.victims import open_victim
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.exporting.export import export

@@ -26,7 +26,7 @@ from ard.learning.recipes import (
     settings_of_card,
     write_config,
 )
-from ard.methods.base import LossOptions
+from ard.methods.parts.base import LossOptions
 from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model
@@ -34,7 +34,7 @@ from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 
-from ..commands.test_cli import ardx, sentence
+from ..commands.typed import ardx, sentence
 from ..conftest import SmallModels
 
 PUBLISHED = {
@@ -281,7 +281,7 @@ def test_help_says_the_default_that_is_in_force(flags: Any, defaults: dict[str, 
         elif key == "qat":
             assert text == QAT_DEFAULTS[key]
         elif value is None:
-            assert text == "the method's", key
+            assert text == ("none" if key == "unlabelled" else "the method's"), key
         elif isinstance(value, bool):
             assert text == ("yes" if value else "no"), key
         elif key == "epsilon":

@@ -15,7 +15,7 @@ from ard.learning import train as loop
 from ard.learning.config import learning_rate
 from ard.learning.learn import learn
 from ard.learning.run_state import Run, Validation
-from ard.methods.base import Logits, LossOptions, total
+from ard.methods.parts.base import Logits, LossOptions, total
 from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_model

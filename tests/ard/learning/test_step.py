@@ -16,7 +16,7 @@ from ard.learning import step
 from ard.learning.learn import learn
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
-from ard.methods.base import Logits, LossOptions, Terms
+from ard.methods.parts.base import Logits, LossOptions, Terms
 from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 

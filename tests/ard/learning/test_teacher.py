@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +13,31 @@ from typer.testing import CliRunner
 
 from ard.cli import app
 from ard.data.splits import Dataset
-from ard.learning.teacher import Measured, Teacher, doubt_about, load_teacher, measure
+from ard.learning.teacher import (
+    Measured,
+    Teacher,
+    doubt_about,
+    doubt_about_confidence,
+    load_teacher,
+    measure,
+)
 from ard.models.checkpoints import Reading
 from edge_bench.core.errors import InputError
 
 from ..conftest import SmallModels
 
 RUNNER = CliRunner()
+
+
+MEASURED = Measured(
+    clean_accuracy=0.9,
+    images=1000,
+    robust_accuracy=0.4,
+    attacked=200,
+    epsilon=8 / 255,
+    confidence=0.5,
+    entropy=0.5,
+)
 
 
 def teacher(claimed: float | None, is_ours: bool) -> Teacher:
@@ -41,7 +61,7 @@ def teacher(claimed: float | None, is_ours: bool) -> Teacher:
 def test_a_low_accuracy_is_doubted(
     claimed: float | None, is_ours: bool, found: float, doubted: bool
 ) -> None:
-    measured = Measured(clean_accuracy=found, images=1000)
+    measured = replace(MEASURED, clean_accuracy=found)
     sentence = doubt_about(teacher(claimed, is_ours), measured, 10)
     assert (sentence is not None) == doubted
     if sentence and not is_ours:
@@ -52,7 +72,10 @@ def test_a_teacher_of_ours_keeps_what_its_card_states(
     small_models: SmallModels, digits: Dataset
 ) -> None:
     loaded = load_teacher(small_models.teacher.weights, None, digits)
-    assert measure(loaded, digits, "cpu").clean_accuracy == pytest.approx(loaded.claimed)
+    found = measure(loaded, digits, "cpu", 0.15)
+    assert found.clean_accuracy == pytest.approx(loaded.claimed)
+    assert 0 < found.robust_accuracy <= found.clean_accuracy
+    assert found.attacked == 144
     with pytest.raises(InputError, match="--teacher-mean, --teacher-std and --teacher-key: are of"):
         load_teacher(small_models.teacher.weights, None, digits, Reading(key="ema"))
 
@@ -67,3 +90,42 @@ def test_distil_tells_what_its_teacher_keeps(small_models: SmallModels, tmp_path
     summary = json.loads(RUNNER.invoke(app, [*ours, str(tmp_path / "b"), "--json"]).stdout)
     assert f"accuracy {100 * summary['teacher']['clean_accuracy']:.1f} %" in told.stdout
     assert 0 < summary["teacher"]["images"] <= 1000
+
+
+class Says(torch.nn.Module):
+    """Logits of two classes that no image changes: class 0, by a margin."""
+
+    def __init__(self, margin: float) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        flat = images.flatten(1).sum(dim=1) * 0
+        return torch.stack([flat + self.margin, flat], dim=1)
+
+
+@pytest.mark.parametrize("margin", [0.0, 1.0, 30.0])
+def test_confidence_and_entropy_are_those_of_what_is_said(margin: float, digits: Dataset) -> None:
+    labels = digits.train.labels % 2
+    two = replace(digits, classes=2, train=replace(digits.train, labels=labels), class_names=None)
+    of_class_0 = Teacher(model=Says(margin), sha256="")
+    found = measure(of_class_0, two, "cpu", 0.1, attacked=50)
+    sure = 1 / (1 + math.exp(-margin))
+    entropy = -sum(p * math.log(p) for p in (sure, 1 - sure) if p) / math.log(2)
+    assert found.confidence == pytest.approx(sure)
+    assert found.entropy == pytest.approx(entropy, abs=1e-9)
+    assert found.robust_accuracy == pytest.approx(0.5, abs=0.05)
+    assert (doubt_about_confidence(found) is not None) == (sure > 0.8)
+
+
+def test_a_file_is_measured_as_a_teacher(small_models: SmallModels) -> None:
+    words = ["teachers", "--measure", str(small_models.teacher.weights), "--limit", "40"]
+    words += ["--dataset", "digits", "--epsilon", "0.1", "--torch-device", "cpu"]
+    summary = json.loads(RUNNER.invoke(app, [*words, "--json"]).stdout)
+    assert summary["attacked"] == 40
+    assert summary["epsilon"] == 0.1
+    told = RUNNER.invoke(app, words)
+    assert f"sure by {100 * summary['confidence']:.1f} %" in told.stdout
+    refused = RUNNER.invoke(app, ["teachers", "--measure", "--dataset", "digits"])
+    assert refused.exit_code == 2
+    assert "give the teacher's FILE" in refused.stderr

@@ -19,7 +19,7 @@ from ard.learning.run_state import Run, Validation
 from ard.learning.step import Teachers
 from ard.learning.teacher import load_teacher
 from ard.learning.train import plan_epochs, training_data
-from ard.methods.base import LossOptions
+from ard.methods.parts.base import LossOptions
 from ard.models.weight_files import load_model, load_tensors, save_tensors
 from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.attacks.ascent import Objective, gradient_and_logits
-from ard.methods.inner import (
+from ard.attacks.steps.ascent import Objective, gradient_and_logits
+from ard.methods.parts.inner import (
     BesideLinearised,
     SideBySide,
     ascend,

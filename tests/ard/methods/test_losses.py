@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ard.methods.base import Logits, LossOptions, Terms, total
 from ard.methods.mtard import MTARD_RATE, balance
+from ard.methods.parts.base import Logits, LossOptions, Terms, total
 from ard.methods.registry import (
     ANCHORS,
     METHODS,

@@ -17,7 +17,7 @@ from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
 from ard.learning.teacher import load_teacher
 from ard.learning.train import CHECKPOINT
-from ard.methods.base import total
+from ard.methods.parts.base import total
 from ard.methods.registry import METHODS
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_tensors

@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.victims import attacked_for, open_victim, threat_named, weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
@@ -25,11 +25,11 @@ from ard.models.weight_files import load_model
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import ImageInput
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import decode_mask
 from edge_bench.core.spec import BackendInfo, ModelCard
 from edge_bench.files.sets import open_set
 from edge_bench.options.bench import BenchOptions
 from edge_bench.runs.one_run import run as run_bench
+from edge_bench.statistics.metrics import decode_mask
 
 from ..conftest import EPSILON, SmallModels
 
@@ -260,7 +260,7 @@ def test_the_threats_that_a_victim_has_no_means_for_are_refused(
         blind = alone.blind("m.onnx has the operator NonZero")
     assert threat_named("blackbox", blind, None) == "black-box"
     for name in (None, "bpda"):
-        with pytest.raises(InputError, match=r"the operator NonZero; give the weights .* square"):
+        with pytest.raises(InputError, match=r"the operator NonZero; give the weights .*square"):
             threat_named(name, blind, None)
 
 

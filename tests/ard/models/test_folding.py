@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ard.models.architectures import Classifier, build_model
 from ard.models.folding import FoldedTwin
-from ard.models.wide_resnets import WideResNet
+from ard.models.published.wide_resnets import WideResNet
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
 

@@ -20,7 +20,7 @@ from ard.cli import app
 from ard.data.splits import Dataset, Split
 from ard.learning.teacher import load_teacher
 from ard.models.architectures import ARCHITECTURES, Builder
-from ard.models.published import (
+from ard.models.published.checkpoints import (
     CLASSES,
     TEACHERS,
     KnownTeacher,
@@ -28,9 +28,9 @@ from ard.models.published import (
     teacher_named,
     teacher_of_file,
 )
-from ard.models.swish_resnets import SwishWideResNet
+from ard.models.published.swish_resnets import SwishWideResNet
+from ard.models.published.wide_resnets import WideResNet
 from ard.models.weight_files import load_known
-from ard.models.wide_resnets import WideResNet
 from edge_bench.core.errors import InputError
 from edge_bench.files.store import sha256_file
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ard.models.architectures import PreActResNet18, build_model
-from ard.models.swish_resnets import SwishWideResNet
-from ard.models.wide_resnets import WideResNet
+from ard.models.published.swish_resnets import SwishWideResNet
+from ard.models.published.wide_resnets import WideResNet
 from deploy.onnx_export.export import export_fp32
 
 MEAN = torch.tensor([0.49, 0.48, 0.45]).reshape(3, 1, 1)

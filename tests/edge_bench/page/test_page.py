@@ -20,7 +20,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_bench.core.metrics import decode_mask
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import read_report, write_report
@@ -30,6 +29,7 @@ from edge_bench.page.parts import Page, listed, shown
 from edge_bench.page.render import as_csv, as_html, as_markdown, page_of
 from edge_bench.page.robust import turned
 from edge_bench.page.speed import throttle_times
+from edge_bench.statistics.metrics import decode_mask
 
 from .conftest import HOSTILE, Invoke, Written, sensors
 

@@ -13,7 +13,6 @@ import pytest
 from edge_bench.core.errors import InputError
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
-from edge_bench.core.stats import wilson_interval
 from edge_bench.files.store import write_json
 from edge_bench.policy.baseline import Baseline, baseline_of, read_baseline
 from edge_bench.policy.broken import broken
@@ -21,6 +20,7 @@ from edge_bench.policy.condition import parse_condition
 from edge_bench.policy.evaluate import Circumstances, evaluate
 from edge_bench.policy.outcome import Verdict
 from edge_bench.policy.policy_file import Policy
+from edge_bench.statistics.stats import wilson_interval
 
 MakeReport = Callable[..., Report]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edge_bench.core.packages import Package
+from edge_bench.backends.packages import Package
 from edge_bench.remote import environment
 from edge_bench.remote import receive as receive_module
 from edge_bench.remote.layout import BUNDLE, JOB, Job

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_bench.core.metrics import BoolArray, encode_mask
 from edge_bench.core.spec import AttackSpec, ModelCard, Report, SetManifest, SetResult
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.report.doubts import doubts_about
+from edge_bench.statistics.metrics import BoolArray, encode_mask
 
 N = 400
 

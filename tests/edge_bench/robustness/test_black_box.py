@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.gate import Gate
-from edge_bench.core.metrics import decode_mask, encode_mask, worst_case_mask
 from edge_bench.core.spec import AttackSpec, Report
 from edge_bench.files.sets import AdversarialSet, open_set
 from edge_bench.files.store import read_json, sha256_file, write_json
@@ -23,6 +22,7 @@ from edge_bench.policy.gate import check
 from edge_bench.report.summary import accuracy_rows, threat_label
 from edge_bench.robustness.square import square_attack
 from edge_bench.runs.one_run import run
+from edge_bench.statistics.metrics import decode_mask, encode_mask, worst_case_mask
 
 MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]

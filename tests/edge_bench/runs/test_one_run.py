@@ -14,7 +14,6 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
-from edge_bench.core.metrics import accuracy
 from edge_bench.core.spec import AttackSpec, ModelCard, Report
 from edge_bench.files.report_file import sealed
 from edge_bench.files.sets import AdversarialSet, open_set, open_sets
@@ -22,6 +21,7 @@ from edge_bench.files.store import read_json, sha256_file, write_json
 from edge_bench.options.bench import BenchOptions
 from edge_bench.robustness.inference import prepare
 from edge_bench.runs.one_run import run
+from edge_bench.statistics.metrics import accuracy
 
 MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]

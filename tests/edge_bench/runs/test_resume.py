@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.ort import OrtBackend
 from edge_bench.core.errors import InputError
-from edge_bench.core.metrics import decode_mask
 from edge_bench.core.spec import AttackSpec, ModelCard, Report
 from edge_bench.files.journal import HEADER, Journal, journal_path
 from edge_bench.files.sets import AdversarialSet, open_sets
@@ -31,6 +30,7 @@ from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
 from edge_bench.robustness.replay import RECORD
 from edge_bench.runs.one_run import run
+from edge_bench.statistics.metrics import decode_mask
 
 MakeModel = Callable[..., Path]
 MakeSet = Callable[..., Path]

@@ -7,8 +7,8 @@ from itertools import chain, repeat
 
 import pytest
 
-from edge_bench.core.stats import percentile_ms
 from edge_bench.core.timings import Measurement
+from edge_bench.statistics.stats import percentile_ms
 from edge_bench.timing.measure import images_per_second, measure
 
 MS = 1_000_000

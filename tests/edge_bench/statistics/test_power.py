@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 from statsmodels.stats.power import NormalIndPower
 from statsmodels.stats.proportion import power_proportions_2indep
 
-from edge_bench.core.power import (
+from edge_bench.statistics.power import (
     paired_detectable,
     paired_samples,
     unpaired_detectable,

@@ -16,8 +16,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from edge_bench.commands.console import Stages, print_json, print_table, progress, say, warn
-from edge_bench.commands.interrupts import interruptible
 from edge_bench.core.errors import (
     ArdxError,
     CapabilityError,
@@ -27,6 +25,8 @@ from edge_bench.core.errors import (
     os_sentence,
 )
 from edge_bench.core.progress import silent
+from edge_bench.terminal.console import Stages, print_json, print_table, progress, say, warn
+from edge_bench.terminal.interrupts import interruptible
 
 
 def ended_by(error: BaseException) -> tuple[int, str]:
@@ -232,7 +232,7 @@ ROWS = [
 ]
 AT_WIDTH = """
 import json, sys
-from edge_bench.commands.console import print_table
+from edge_bench.terminal.console import print_table
 print_table("accuracy", *json.loads(sys.argv[1]))
 """
 
@@ -320,7 +320,7 @@ def test_an_interrupt_during_the_imports_is_no_traceback(module: str) -> None:
 
 PRINTING = """
 import typer
-from edge_bench.commands.console import Stages, print_table, say
+from edge_bench.terminal.console import Stages, print_table, say
 app = typer.Typer(cls=Stages)
 @app.command()
 def go(code: int) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, multinomial
 
-from edge_bench.core.stats import (
+from edge_bench.statistics.stats import (
     early_stopping_floor,
     mcnemar_p_value,
     median_interval,

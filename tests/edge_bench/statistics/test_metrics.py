@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edge_bench.core.metrics import accuracy, decode_mask, encode_mask, worst_case_mask
 from edge_bench.core.spec import Report
+from edge_bench.statistics.metrics import accuracy, decode_mask, encode_mask, worst_case_mask
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -14,9 +14,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ard.attacks.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.attempt import Attempt, margin
-from ard.attacks.norms import projection, random_start, steepest
+from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
+from ard.attacks.steps.norms import projection, random_start, steepest
 
 Loss = Callable[..., Tensor]
 """(logits (B, C), classes (B,), are_targets) to a value per sample that the attack climbs."""

@@ -19,11 +19,11 @@ import typer
 from typer.core import TyperGroup
 
 from edge_bench.backends.registry import BACKENDS
-from edge_bench.commands.interrupts import interruptible, told
-from edge_bench.commands.tables import as_lines, widths_in
 from edge_bench.core.errors import EXIT_ENVIRONMENT, EXIT_PASS, EXIT_USAGE, ArdxError, os_sentence
 from edge_bench.core.markdown import plain
 from edge_bench.core.progress import ProgressCallback, plain_progress
+from edge_bench.terminal.interrupts import interruptible, told
+from edge_bench.terminal.tables import as_lines, widths_in
 
 TRAINING = (
     *("torch", "torchvision", "sklearn", "safetensors", "pyautoattack", "tomli", "tomli_w"),

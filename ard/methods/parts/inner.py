@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ard.attacks.ascent import Objective, cross_entropy, gradient_and_logits
-from ard.attacks.norms import projection
-from ard.methods.base import kl_divergence_each
+from ard.attacks.steps.ascent import Objective, cross_entropy, gradient_and_logits
+from ard.attacks.steps.norms import projection
+from ard.methods.parts.base import kl_divergence_each
 from ard.ranking.emphasis import class_emphasis
 from ard.ranking.levels import RankingOptions, disagreement
 

@@ -1,0 +1,1 @@
+"""What objectives are made of: their settings and divergences, and the inner maximisation."""

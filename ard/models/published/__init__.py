@@ -1,0 +1,1 @@
+"""Robust checkpoints that others publish, and the networks that load them."""

@@ -1,0 +1,1 @@
+"""What command lines share: options as values, tables, progress, signals, errors as sentences."""
