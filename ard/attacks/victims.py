@@ -120,16 +120,7 @@ def open_victim(
         InputError: not a model, or `parent` is not what the artefact says it was made from.
     """
     if not is_artifact(path):
-        if parent is not None:
-            raise InputError(
-                f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
-                "of their own; leave --parent out"
-            )
-        if output is not None:
-            raise InputError(
-                f"--output {output}: {path.name} is no artefact but weights, whose output is their "
-                "logits; leave --output out"
-            )
+        _refuse_beside_weights(path, parent, output)
         yield weights_victim(path, torch_device)
         return
     if is_foreign(path):
@@ -161,6 +152,19 @@ def open_victim(
             threat="bpda",
             surrogate_sha256=card.parent_sha256,
             runtime=_runtime(opened, output, said),
+        )
+
+
+def _refuse_beside_weights(path: Path, parent: Path | None, output: str | None) -> None:
+    if parent is not None:
+        raise InputError(
+            f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
+            "of their own; leave --parent out"
+        )
+    if output is not None:
+        raise InputError(
+            f"--output {output}: {path.name} is no artefact but weights, whose output is their "
+            "logits; leave --output out"
         )
 
 

@@ -64,10 +64,7 @@ def export(
     monitor: Monitor = silent,
     root: Path = devices.ROOT,
 ) -> Exported:
-    """Export weights to ONNX, checked on clean and adversarial held-out images.
-
-    An ONNX file in floats, of anyone's, is exported likewise: its graph is read into torch, and
-    compared with ONNX Runtime first. Of one without a card, `open_parent` is told what it is.
+    """Export weights, or an ONNX file in floats, checked on clean and adversarial held-out images.
 
     Example:
         export(Path("student.safetensors"), digits, Path("student.onnx"), int8_target="arm")
