@@ -237,9 +237,8 @@ def test_a_set_is_crafted_on_it_and_replayed(
     assert code == 0, stderr
     crafted = open_set(tmp_path / "set")
     assert crafted.manifest.threat == "white-box"
-    kept = bare_loop(
-        foreign, np.float32(crafted.images) / np.float32(255), np.array(crafted.labels)
-    )
+    images: Array = np.array(crafted.images, np.float32) / np.float32(255)
+    kept = bare_loop(foreign, images, np.array(crafted.labels))
     assert np.array_equal(kept, ~crafted.source_success)
     assert 0 < kept.mean() < 0.8
 

@@ -112,16 +112,16 @@ def test_the_bias_of_a_gemm_becomes_a_row(shape: tuple[int, ...], transposed: in
     weight = draw.normal(size=(5, 7) if transposed else (7, 5)).astype(np.float32)
     bias = draw.normal(size=shape).astype(np.float32)
     node = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=transposed)
-    ends = [
+    first, last = (
         [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("n", size))]
         for name, size in (("x", 7), ("y", 5))
-    ]
+    )
     held = [
         onnx.numpy_helper.from_array(np.asarray(value), name)
         for name, value in (("w", weight), ("b", bias))
     ]
     model = onnx.helper.make_model(
-        onnx.helper.make_graph([node], "g", *ends, held),
+        onnx.helper.make_graph([node], "g", first, last, held),
         opset_imports=[onnx.helper.make_opsetid("", 13)],
         ir_version=8,
     )
