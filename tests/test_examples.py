@@ -21,7 +21,7 @@ def run(*words: str | Path, **variables: str) -> subprocess.CompletedProcess[str
 
 
 def test_the_examples_end_at_a_gate(tmp_path: Path) -> None:
-    distilled = run(EXAMPLES / "distil_and_export.py", tmp_path, "3")
+    distilled = run(EXAMPLES / "distil_and_export.py", tmp_path, "2")
     assert distilled.returncode == 0, distilled.stderr
     replayed = run(EXAMPLES / "attack_and_replay.py", tmp_path)
     assert replayed.returncode == 0, replayed.stderr

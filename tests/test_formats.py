@@ -39,6 +39,8 @@ from edge_bench.core.formats import KEY, WRITER, Change, Format
 from edge_bench.core.gate import Gate
 from edge_bench.core.progress import no_progress
 from edge_bench.core.spec import ModelCard, Report, SetManifest
+from edge_bench.explain.departures import Explanation
+from edge_bench.explain.probe_file import About
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin, compare, fingerprint_path, read_fingerprint
 from edge_bench.files.onnx_file import CARD_KEY, model_card, read_onnx
@@ -63,6 +65,8 @@ JSON_FILES: dict[str, tuple[Path, type[Any]]] = {
     "set_manifest": (OLD / "sets" / "fgsm" / "manifest.json", SetManifest),
     "report": (OLD / "report.json", Report),
     "baseline": (OLD.parent / "0.2.0" / "baseline.json", Baseline),
+    "probe": (OLD.parent / "0.2.0" / "probe.json", About),
+    "explanation": (OLD.parent / "0.2.0" / "explanation.json", Explanation),
     "comparison": (OLD / "comparison.json", Comparison),
     "evaluation": (OLD / "evaluation.json", EvaluationRecord),
     "engine_record": (record_path(ENGINE), EngineRecord),

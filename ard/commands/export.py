@@ -121,6 +121,14 @@ class ExportFlags:
     output: o.Output = None
     mean: o.GraphMean = None
     std: o.GraphStd = None
+    probe: Annotated[
+        bool,
+        typer.Option(
+            "--probe",
+            help="Write NAME.probe.onnx and NAME.probe.npz, too: with them `ardx bench --explain` "
+            "says at which layer a board departs from what was validated here.",
+        ),
+    ] = False
     dataset: o.OptionalDatasetName = None
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
@@ -152,6 +160,7 @@ def _export(flags: ExportFlags) -> None:
     from ard.models.parents import open_parent
     from deploy.allowed_drop.terms import DropError
     from deploy.allowed_drop.tradeoff import as_json, draw
+    from deploy.probing.reference import write_probe
     from edge_bench.files.store import atomic_file
 
     load = partial(_load, flags)
@@ -187,6 +196,8 @@ def _export(flags: ExportFlags) -> None:
         else:
             _print_budget(missed.outcome)
         raise
+    if flags.probe:
+        write_probe(flags.out, flags.force)
     if flags.pareto is not None and exported.budget is not None:
         with atomic_file(flags.pareto, flags.force) as picture:
             draw(exported.budget, picture)
@@ -206,6 +217,7 @@ def _refuse_what_does_not_fit(flags: ExportFlags) -> None:
     """Refuse options that exclude one another, and files that exist, before anything is read."""
     from deploy.allowed_drop.tradeoff import require_picture
     from deploy.plan import INPUTS
+    from edge_bench.explain.probe_file import graph_path, reference_path
     from edge_bench.files.kinds import Kind, kind_of
     from edge_bench.files.store import refuse_existing_file
 
@@ -235,6 +247,9 @@ def _refuse_what_does_not_fit(flags: ExportFlags) -> None:
         require_picture(flags.pareto)
         refuse_existing_file(flags.pareto, flags.force)
     refuse_existing_file(flags.out, flags.force)
+    if flags.probe:
+        for path in (graph_path(flags.out), reference_path(flags.out)):
+            refuse_existing_file(path, flags.force)
 
 
 def _refuse_int8_choices(flags: ExportFlags) -> None:

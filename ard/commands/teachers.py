@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,23 +19,26 @@ HEADER = ["name", "dataset", "architecture", "clean", "AutoAttack", "licence", "
 BUDGET = "8/255"
 
 
-def teachers(
+@dataclass(frozen=True, kw_only=True)
+class TeachersFlags:
+    """The options of `teachers`."""
+
     file: Annotated[
-        Path | None, typer.Argument(help="A downloaded file to check, instead of the list.")
-    ] = None,
+        Path | None, typer.Argument(help="A file to check or measure, instead of the list.")
+    ] = None
     name: Annotated[
         str | None, typer.Option(help="Which teacher FILE is, where it was renamed.")
-    ] = None,
+    ] = None
     key: Annotated[
         str | None,
         typer.Option(
             "--teacher-key", help="Where in FILE the weights lie, such as ema; as of distill."
         ),
-    ] = None,
+    ] = None
     dataset: Annotated[
         str | None,
         typer.Option(help="cifar10 or cifar100; of --measure, any that distill takes."),
-    ] = None,
+    ] = None
     measured: Annotated[
         bool,
         typer.Option(
@@ -43,17 +46,19 @@ def teachers(
             help="Measure FILE, ours or a published one, as a teacher on held-out images: what it "
             "keeps, clean and after PGD-10, and how sure it is of what it says then.",
         ),
-    ] = False,
+    ] = False
     epsilon: Annotated[
         str | None, typer.Option(help="Of --measure: L-inf budget. Default: 8/255.")
-    ] = None,
+    ] = None
     limit: Annotated[
         int, typer.Option(help="Of --measure: held-out images to attack, at most.", min=1)
-    ] = 200,
-    data_dir: o.DataDir = o.DEFAULT_DATA_DIR,
-    torch_device: o.TorchDevice = "auto",
-    json_summary: o.Json = False,
-) -> None:
+    ] = 200
+    data_dir: o.DataDir = o.DEFAULT_DATA_DIR
+    torch_device: o.TorchDevice = "auto"
+    json_summary: o.Json = False
+
+
+def run_teachers(flags: TeachersFlags) -> None:
     """List known robust checkpoints, or check that a downloaded file loads as one of them.
 
     Nothing is downloaded. `ardx distill --teacher FILE` knows these files by their names.
@@ -62,20 +67,20 @@ def teachers(
 
     Example: ardx teachers --measure teacher.safetensors --dataset cifar10
     """
-    if measured:
-        _measure(file, name, key, dataset, epsilon, limit, data_dir, torch_device, json_summary)
-        return
-    if epsilon is not None:
-        raise InputError(f"--epsilon {epsilon}: is of --measure; add it")
     from ard.models.published.checkpoints import teacher_named, teachers_of
 
-    listed = teachers_of(dataset)
-    if file is not None:
-        _check(file, name, dataset, key, json_summary)
+    if flags.measured:
+        _measure(flags)
         return
-    if name is not None:
-        listed = [teacher_named(name, dataset)]
-    if json_summary:
+    if flags.epsilon is not None:
+        raise InputError(f"--epsilon {flags.epsilon}: is of --measure; add it")
+    listed = teachers_of(flags.dataset)
+    if flags.file is not None:
+        _check(flags.file, flags.name, flags.dataset, flags.key, flags.json_summary)
+        return
+    if flags.name is not None:
+        listed = [teacher_named(flags.name, flags.dataset)]
+    if flags.json_summary:
         print_json({"teachers": [asdict(teacher) for teacher in listed]})
         return
     pages = dict.fromkeys(file.page for teacher in listed for file in teacher.files)
@@ -83,6 +88,9 @@ def teachers(
         print_table(page, HEADER, _rows(listed, page))
     for epsilon in sorted({teacher.epsilon for teacher in listed} - {BUDGET}):
         say(f"*: at L-inf {epsilon} instead of {BUDGET}")
+
+
+teachers = o.command("teachers", TeachersFlags, run_teachers)
 
 
 def _rows(listed: list[KnownTeacher], page: str) -> list[list[str]]:
@@ -140,34 +148,25 @@ def _check(
     say(f"sha256 {sha256}, {known}")
 
 
-def _measure(
-    file: Path | None,
-    name: str | None,
-    key: str | None,
-    dataset: str | None,
-    epsilon: str | None,
-    limit: int,
-    data_dir: Path,
-    torch_device: str,
-    json_summary: bool,
-) -> None:
+def _measure(flags: TeachersFlags) -> None:
     from ard.data.datasets import load_dataset
     from ard.learning.teacher import doubt_about, doubt_about_confidence, load_teacher, measure
     from ard.models.checkpoints import Reading
     from edge_bench.core.spec import parse_epsilon
 
-    if file is None or dataset is None:
+    if flags.file is None or flags.dataset is None:
         raise InputError("--measure: give the teacher's FILE, and --dataset that it is for")
-    data = load_dataset(dataset, data_dir)
-    teacher = load_teacher(file, name, data, Reading(key=key), warn)
-    budget = parse_epsilon(epsilon or BUDGET)
-    found = measure(teacher, data, o.resolve_torch_device(torch_device), budget, limit)
+    data = load_dataset(flags.dataset, flags.data_dir)
+    teacher = load_teacher(flags.file, flags.name, data, Reading(key=flags.key), warn)
+    budget = parse_epsilon(flags.epsilon or BUDGET)
+    torch_device = o.resolve_torch_device(flags.torch_device)
+    found = measure(teacher, data, torch_device, budget, flags.limit)
     doubts = [doubt_about(teacher, found, data.classes), doubt_about_confidence(found)]
     told = [doubt for doubt in doubts if doubt is not None]
-    if json_summary:
+    if flags.json_summary:
         measured = asdict(found)
-        print_json({"file": str(file), "sha256": teacher.sha256, **measured, "doubts": told})
+        print_json({"file": str(flags.file), "sha256": teacher.sha256, **measured, "doubts": told})
         return
-    say(f"{file}: {found}")
+    say(f"{flags.file}: {found}")
     for doubt in told:
         warn(doubt)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ard.learning.start import Start
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Learned:
     """A finished training run."""
 
@@ -75,8 +75,7 @@ def learn(
         )
         taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
-    The config that was used lies beside them as a recipe, `config.toml`. `tell` is told which
-    pictures without labels are used, where the config names some.
+    The config that was used lies beside them as a recipe. `tell` is told of unlabelled pictures.
     """
     run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
     _refuse_what_does_not_fit(config, clean_teacher, start)
@@ -88,12 +87,9 @@ def learn(
         world.from_first(lambda: _claim(held, weights, resume, force))
         card = _card(config, dataset, teacher)
         dataset = _with_unlabelled(config, dataset, teacher, torch_device, tell)
-        teachers = Teachers(
-            robust=teacher.model if teacher else None,
-            clean=clean_teacher.model if clean_teacher else None,
-        )
+        teachers = Teachers(robust=_model(teacher), clean=_model(clean_teacher))
         config = _of_these(config, dataset, teacher, clean_teacher, start)
-        init = start.model if start else None
+        init = _model(start)
         config = _settled(config, run, dataset, teachers, out, world, init)
         student, validation = train(
             config,
@@ -108,24 +104,28 @@ def learn(
             report_progress=report_progress,
         )
         more = len(dataset.unlabelled) if dataset.unlabelled else 0
-        found = {"validation": asdict(validation)} | ({"unlabelled_images": more} if more else {})
-        card = replace(card, recipe=asdict(config) | found)
+        card = _trained(card, config, validation, more)
         sha256 = world.from_first(lambda: _written(weights, student, card, config))
-        return Learned(
-            weights=weights,
-            sha256=sha256,
-            config=config,
-            validation=validation,
-            unlabelled_images=more,
-        )
+        return Learned(weights, sha256, config, validation, more)
+
+
+def _trained(
+    card: ModelCard, config: TrainConfig, validation: Validation, unlabelled: int
+) -> ModelCard:
+    found = {"validation": asdict(validation)}
+    told = {"unlabelled_images": unlabelled} if unlabelled else {}
+    return replace(card, recipe=asdict(config) | found | told)
+
+
+def _model(given: Teacher | Start | None) -> nn.Module | None:
+    return given.model if given else None
 
 
 def _with_unlabelled(
     config: TrainConfig, dataset: Dataset, teacher: Teacher | None, torch_device: str, tell: Tell
 ) -> Dataset:
     """The dataset with the further pictures that the config names."""
-    model = teacher.model if teacher else None
-    added = unlabelled_of(config, dataset, model, torch_device)
+    added = unlabelled_of(config, dataset, _model(teacher), torch_device)
     if added is None:
         return dataset
     tell(str(added))

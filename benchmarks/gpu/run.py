@@ -20,11 +20,12 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.gpu.steps import STEPS, Context, Step
+from benchmarks.gpu.context import Context
+from benchmarks.gpu.steps import STEPS, Step
 from benchmarks.lines import append, commit, machine
 from edge_bench.core.errors import ArdxError, InputError
 
-DRY_MINUTES = 2.0
+DRY_MINUTES = 5.0
 
 
 @dataclass(frozen=True)

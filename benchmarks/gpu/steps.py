@@ -9,70 +9,35 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+import numpy as np
+import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ard.attacks.registry import parse_attack
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
+from ard.exporting.export import export
 from ard.learning.config import TrainConfig
-from ard.learning.learn import learn
-from ard.learning.recipes import build_config
 from ard.learning.step import Teachers, fast_precision
-from ard.learning.teacher import load_teacher
 from ard.learning.train import timed_steps
 from ard.methods.parts.base import Logits, LossOptions, total
 from ard.methods.registry import METHODS
-from ard.models.weight_files import load_model
-from benchmarks.gpu.pack import read
-from benchmarks.lines import Line, append
+from ard.models.weight_files import load_model, save_model
+from benchmarks.gpu.contest import training
+from benchmarks.gpu.context import DEVICE, SMALL, Context, little
 from benchmarks.methods.passes import Setting, network, noise
+from edge_bench.backends import open_backend
+from edge_bench.core.spec import ModelCard
+from edge_bench.robustness.inference import stored_logits
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SMALL = Setting("resnet8", "resnet8", side=32, classes=10, inner_steps=2, batch=16)
 TIMED = (
     Setting("resnet18", "resnet18", side=32, classes=10, inner_steps=10),
     Setting("mobilenet_v2", "resnet18", side=32, classes=10, inner_steps=10),
 )
-CONTENDERS: dict[str, dict[str, Any]] = {
-    "ard": {"method": "ard", "inner": "adaad", "loss": {"anchor": "adaad"}},
-    "adaad": {"method": "adaad"},
-    "igdm": {"method": "igdm", "loss": {"alpha": 8.0}},
-    "rslad": {"method": "rslad"},
-    "pgd_at": {"method": "pgd_at"},
-}
-"""Ranking distillation and its rivals, in turns: what is cut off is cut off for all."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What a step is given."""
-
-    data: Path | None
-    teacher: Path | None
-    lines: Path
-    work: Path
-    dry_run: bool
-    minutes: float
-
-    def options(self, minutes: float) -> list[str]:
-        """The same as options of `run`, with so many minutes."""
-        given = {"--data": self.data, "--teacher": self.teacher, "--lines": self.lines}
-        words = [word for name, value in given.items() if value for word in (name, str(value))]
-        words += ["--work", str(self.work), "--minutes", f"{minutes:.2f}"]
-        return [*words, *(["--dry-run"] if self.dry_run else [])]
-
-    def tell(self, step: str, **found: Any) -> None:
-        """Write a finding."""
-        line: Line = {"step": step, "device": device_name(), **found}
-        append(self.lines, line)
-
-    def dataset(self) -> Dataset:
-        """The packed one, or noise."""
-        return little() if self.data is None else read(self.data)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +46,6 @@ class Step:
 
     run: Callable[[Context], None]
     least_minutes: float
-
-
-def device_name() -> str:
-    """The card, or the processor's share of the work."""
-    return torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
-
-
-def little() -> Dataset:
-    """Noise, and so little of it that every step is done in seconds."""
-    split = noise(SMALL).train.part(0, 200)
-    return Dataset(name="noise", train=split, test=split, classes=SMALL.classes, flips=True)
 
 
 # --- correctness -------------------------------------------------------------------------------
@@ -237,70 +191,63 @@ def crafting(context: Context) -> None:
 
 
 def runtime(context: Context) -> None:
-    """ONNX Runtime on CUDA, where its wheel is here: the same masks as on the CPU."""
-    import onnxruntime
+    """ONNX Runtime on CUDA, where its wheel is here: the masks of the CPU, and its own pace.
 
-    providers = onnxruntime.get_available_providers()
-    context.tell("runtime", what="providers", version=onnxruntime.__version__, providers=providers)
-
-
-# --- training ----------------------------------------------------------------------------------
-
-
-def training(context: Context) -> None:
-    """Ranking distillation against its rivals: an epoch each in turns, then more, until time is up.
-
-    A run of more epochs begins anew, since its schedule is another; so every line is a whole run.
+    Without that wheel the CPU is held against itself, so that the step is known to work.
     """
-    dataset, end = context.dataset(), time.monotonic() + 60 * context.minutes
-    part = take_limit(dataset.test, 16 if context.dry_run else 2000)
-    teacher = None
-    if context.teacher is not None:
-        teacher = load_teacher(context.teacher, None, dataset)
-    epochs, longest = 1, 0.0
-    while time.monotonic() + 2 * longest * len(CONTENDERS) < end:
-        for name, chosen in CONTENDERS.items():
-            config = contender(context, chosen, epochs)
-            if METHODS[config.method].distils and teacher is None:
-                context.tell("training", label=name, skipped="no teacher was given")
-                continue
-            begin = time.monotonic()
-            out = context.work / f"{name}-{epochs}" / "student.safetensors"
-            kept = teacher if METHODS[config.method].distils else None
-            learned = learn(config, dataset, kept, out, force=True, torch_device=DEVICE)
-            longest = max(longest, time.monotonic() - begin)
-            model = load_model(learned.weights)[0].to(DEVICE)
-            correct, found = None, {}
-            for attack in (None, "pgd20", "cw30"):
-                spec = None if attack is None else parse_attack(attack, epsilon=config.epsilon)
-                correct = evaluate_attack(model, part, spec, correct=correct, torch_device=DEVICE)
-                found[attack or "clean"] = float(correct.mean())
+    providers = onnxruntime.get_available_providers()
+    name = "ort-cuda" if "CUDAExecutionProvider" in providers else "ort"
+    version = onnxruntime.__version__
+    context.tell("runtime", what="providers", version=version, providers=providers)
+    dataset = context.dataset()
+    weights = context.teacher or _new_weights(dataset, context.work / "runtime")
+    for precision in ("fp32", "fp16"):
+        model = context.work / "runtime" / f"{precision}.onnx"
+        export(weights, dataset, model, fp16=precision == "fp16", least_agreement=0.0, force=True)
+        images = take_limit(dataset.test, 16 if context.dry_run else 2000).images.numpy()
+        classes: dict[str, NDArray[np.int64]] = {}
+        for backend in dict.fromkeys(("ort", name)):
+            with open_backend(backend, model, None) as opened:
+                stored_logits(opened, images[:1], dataset.classes)
+                begin = time.perf_counter()
+                logits = stored_logits(opened, images, dataset.classes)
+                rate = len(images) / (time.perf_counter() - begin)
+            classes[backend] = logits.argmax(axis=1)
             context.tell(
-                "training",
-                label=name,
-                epochs=epochs,
-                seconds=round(time.monotonic() - begin, 1),
-                images=len(part),
-                accuracy=found,
+                "runtime",
+                backend=backend,
+                precision=precision,
+                images_per_second=rate,
+                same_classes=float((classes[backend] == classes["ort"]).mean()),
             )
-        if context.dry_run:
-            return
-        epochs *= 2
 
 
-def contender(context: Context, chosen: dict[str, Any], epochs: int) -> TrainConfig:
-    """The settings of a run; all that is not the method's own is the same for all."""
-    common = {
-        "dataset": "noise" if context.data is None else "cifar10",
-        "architecture": "resnet8" if context.dry_run else "resnet18",
-        "epsilon": 8 / 255,
-        "step_size": 2 / 255,
-        "inner_steps": 1 if context.dry_run else 10,
-        "epochs": epochs,
-        "learning_rate": 0.1,
-        "precision": fast_precision(DEVICE),
-    }
-    return build_config(common | chosen)
+def _new_weights(dataset: Dataset, folder: Path) -> Path:
+    """Weights of a network that learnt nothing, for who has no teacher."""
+    out = folder / "new.safetensors"
+    card = ModelCard(
+        architecture="resnet8",
+        dataset=dataset.name,
+        classes=dataset.classes,
+        input_shape=dataset.image_shape,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_model(out, network("resnet8", dataset), card, force=True)
+    return out
+
+
+def processes(context: Context) -> None:
+    """A training below torchrun with one process: NCCL where there is a GPU, gloo elsewhere."""
+    out = context.work / "processes"
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    training = ["teach", "--dataset", "digits", "--arch", "resnet8", "--epochs", "1", "--force"]
+    training += ["--inner-steps", "1", "--method", "pgd_at", "--torch-device", DEVICE]
+    command = [*launcher, "1", "-m", "ard", *training, "--out", str(out)]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    said = (ended.stdout or ended.stderr).strip()[-300:]
+    context.tell("processes", backend="nccl" if DEVICE == "cuda" else "gloo", said=said)
+    if ended.returncode:
+        sys.exit(f"torchrun ended with {ended.returncode}: {ended.stderr.strip()[-300:]}")
 
 
 STEPS: dict[str, Step] = {
@@ -308,5 +255,6 @@ STEPS: dict[str, Step] = {
     "step_time": Step(run=step_time, least_minutes=2.0),
     "crafting": Step(run=crafting, least_minutes=1.0),
     "runtime": Step(run=runtime, least_minutes=0.3),
+    "processes": Step(run=processes, least_minutes=0.5),
     "training": Step(run=training, least_minutes=3.0),
 }

@@ -28,7 +28,11 @@ TARGET = "x86-vnni"
 
 @contextmanager
 def open_as_target(
-    artifact: Path, threads: int | None = None, *, root: Path = devices.ROOT
+    artifact: Path,
+    threads: int | None = None,
+    *,
+    root: Path = devices.ROOT,
+    output: str | None = None,
 ) -> Iterator[Backend]:
     """Open an artefact in ONNX Runtime so that it computes what it does on its target.
 
@@ -36,7 +40,7 @@ def open_as_target(
     Latencies are to be measured of the artefact itself.
 
     Args:
-        threads: as of `open_backend`.
+        threads, output: as of `open_backend`.
         root: of the file system, so that recorded trees can be read.
     """
     card = read_card(artifact)
@@ -47,7 +51,8 @@ def open_as_target(
             make_weights_unsigned(twin.graph)
             path = Path(folder) / artifact.name
             onnx.save(twin, path)
-        with open_backend("ort", path if is_other else artifact, threads) as backend:
+        opened = open_backend("ort", path if is_other else artifact, threads, output=output)
+        with opened as backend:
             yield backend
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from edge_bench.commands.bench_explain import explain_here, require_probe
 from edge_bench.commands.bench_flags import (
     Asked,
     BenchFlags,
@@ -48,19 +49,17 @@ def run_bench(flags: BenchFlags) -> None:
 
     Example: ardx bench student.onnx --scenario multi-stream --sweep threads=1,2,4 batch=1,8
 
+    Example: ardx bench student-int8.onnx --backend openvino --explain --out report.json
+
     Example: ardx bench student.ardx --device rpi --host pi@board --host pi@other --out report.json
 
     A run that was stopped goes on where it was when the same command is given again.
     """
     from edge_bench.files.report_file import read_report
     from edge_bench.files.sets import open_sets
-    from edge_bench.files.store import refuse_existing_file
     from edge_bench.policy.gate import check
 
-    require_host(flags.there)
-    if not flags.there.host:
-        refuse_existing_file(flags.out, flags.force)
-    _require_signed(flags)
+    _refuse_what_does_not_fit(flags)
     options, square = bench_options(flags), square_of(flags.square)
     with _parts(flags.model, flags.sets) as parts:
         if flags.engine.bundled_engine:
@@ -81,7 +80,7 @@ def run_bench(flags: BenchFlags) -> None:
 
             report, summary, code = bench_remote(flags.context, parts, asked.path, old)
         else:
-            report, summary, code = _bench_here(asked)
+            report, summary, code = _bench_here(asked, flags.explain)
     violations = check(report, parts.gate, old) if parts.gate else []
     if flags.json_summary:
         print_json(summary | ({"gate": verdict(violations)} if parts.gate else {}))
@@ -94,6 +93,17 @@ def run_bench(flags: BenchFlags) -> None:
 
 
 bench = command("bench", BenchFlags, run_bench)
+
+
+def _refuse_what_does_not_fit(flags: BenchFlags) -> None:
+    """Refuse options, files that exist and strangers' bundles before anything is run."""
+    from edge_bench.files.store import refuse_existing_file
+
+    require_host(flags.there)
+    if not flags.there.host:
+        refuse_existing_file(flags.out, flags.force)
+    require_probe(flags)
+    _require_signed(flags)
 
 
 def _require_signed(flags: BenchFlags) -> None:
@@ -133,7 +143,7 @@ def _parts(model: Path, sets: Path | None) -> Iterator[Unpacked]:
         yield replace(parts, sets=parts.sets or sets)
 
 
-def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
+def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], int]:
     """Run, write and warn; give the report, its summary and the exit code."""
     from edge_bench.files.journal import Journal
     from edge_bench.files.report_file import write_report
@@ -162,6 +172,9 @@ def _bench_here(asked: Asked) -> tuple[Report, dict[str, Any], int]:
                 warn(sentence)
             ended = report, summarise(report) | {"report": str(out)}, EXIT_PASS
         journal.close_for(out)
+    if explained:
+        report, summary, code = ended
+        return report, summary | explain_here(asked), code
     return ended
 
 

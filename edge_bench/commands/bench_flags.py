@@ -174,6 +174,14 @@ class BenchFlags:
     ] = None
     std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
     square: SquareFlags
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Say at which layer this runtime departs from the one that validated the "
+            "artefact, by the probe of `ardx export --probe` beside it; in OUT.explain.json, too.",
+        ),
+    ] = False
     engine: EngineFlags
     there: HostFlags
     force: Force = False

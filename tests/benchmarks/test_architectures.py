@@ -9,7 +9,7 @@ from benchmarks.architectures.walk import names, row, table
 
 @pytest.mark.parametrize(
     "name",
-    ["googlenet", "mnasnet0_5", "mobilenet_v3_small", "shufflenet_v2_x0_5", "squeezenet1_1"],
+    ["googlenet", "mnasnet0_5", "squeezenet1_1"],
 )
 def test_a_small_network_trains_and_exports(name: str) -> None:
     found = row(name)

@@ -11,8 +11,9 @@ import pytest
 
 from ard.data.splits import Dataset
 from benchmarks.gpu import pack
+from benchmarks.gpu.context import SMALL
 from benchmarks.gpu.run import main
-from benchmarks.gpu.steps import SMALL, STEPS, loss_differences
+from benchmarks.gpu.steps import STEPS, loss_differences
 from benchmarks.methods.passes import noise
 from edge_bench.core.errors import InputError
 

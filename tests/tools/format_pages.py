@@ -20,6 +20,8 @@ from edge_bench.backends.engine_cache import EngineRecord
 from edge_bench.core.formats import KEY, WRITER, Format
 from edge_bench.core.gate import Gate
 from edge_bench.core.spec import ModelCard, Report, SetManifest
+from edge_bench.explain.departures import Explanation
+from edge_bench.explain.probe_file import About
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin
 from edge_bench.files.set_writer import SetProgress
@@ -72,6 +74,17 @@ PAGES = (
         kind=Origin,
         where="`about` in `NAME.fingerprint.npz`, which `export` writes beside `NAME.onnx`; the "
         "arrays `images` and `logits` lie beside it.",
+    ),
+    Page(
+        name="probe",
+        kind=About,
+        where="`about` in `NAME.probe.npz`, which `export --probe` writes beside "
+        "`NAME.probe.onnx`; the arrays `images` and `values` lie beside it.",
+    ),
+    Page(
+        name="explanation",
+        kind=Explanation,
+        where="`NAME.explain.json`, which `bench --explain --out NAME.json` writes.",
     ),
     Page(
         name="engine_record",

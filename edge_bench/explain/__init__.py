@@ -1,0 +1,1 @@
+"""Where a runtime departs from the one that validated an artefact, layer by layer."""
