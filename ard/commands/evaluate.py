@@ -140,6 +140,8 @@ def _evaluate(flags: EvaluateFlags) -> None:
         if flags.sets is not None and not (ledger and ledger.masks):
             refuse_existing(flags.sets, flags.force)
         result = evaluation.run(ledger, doubting=not flags.no_doubts, monitor=progress)
+        if foreign.data is not None and not flags.no_doubts:
+            _warn_of_normalisation(evaluation, result)
     _tell(flags, evaluation, result, ledger)
 
 
@@ -162,6 +164,14 @@ def _checked(victim: Victim, split: Split, specs: list[AttackSpec], torch_device
     for note in victim.notes:
         say_aside(note)
     return victim
+
+
+def _warn_of_normalisation(evaluation: Evaluation, result: Result) -> None:
+    from ard.evaluation.normalisations import doubt_of
+
+    clean = float(result.masks["clean"].mean())
+    if doubt := doubt_of(evaluation.victim, evaluation.split, clean):
+        warn(doubt)
 
 
 def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:

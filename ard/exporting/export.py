@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from ard.attacks.agreement import agreement
 from ard.attacks.budget import recipe_epsilon
@@ -26,7 +26,7 @@ from deploy.reading.network import GraphNetwork
 from edge_bench import devices
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
-from edge_bench.core.spec import ModelCard
+from edge_bench.core.spec import AttackSpec, ModelCard
 
 CHECK_IMAGES = 512
 
@@ -82,9 +82,7 @@ def export(
     check = take_limit(validation, CHECK_IMAGES)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
-    adversarial = precision.adversarial_images(model, check, spec)
-    if isinstance(model, GraphNetwork):
-        _require_read(parent, model, check, epsilon)
+    adversarial = _adversarial(parent, check, spec)
     int8 = None if int8_target is None else Int8Plan(target=int8_target)
     if int8 is not None and not card.recipe.get("qat"):
         require_method(calibration_method)
@@ -106,6 +104,13 @@ def export(
         least_agreement=_least_agreement(card, int8_target, least_agreement),
     )
     return export_artifact(model, card, plan, out, force, monitor, root)
+
+
+def _adversarial(parent: Parent, check: Split, spec: AttackSpec) -> Tensor:
+    """Images to check with (N, C, H, W), made on a parent whose graph was read rightly."""
+    if isinstance(parent.module, GraphNetwork):
+        _require_read(parent, parent.module, check, spec.epsilon)
+    return precision.adversarial_images(parent.module, check, spec)
 
 
 def _require_read(parent: Parent, network: GraphNetwork, check: Split, epsilon: float) -> None:

@@ -60,6 +60,15 @@ class Deployed(nn.Module):
         """The same without a parent, for attacks by scores."""
         return Deployed(self._backend, None, self._classes, self._options)
 
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Deployed:
+        """The same, by scores, with another normalisation outside of the graph."""
+        return Deployed(self._backend, None, self._classes, BenchOptions(mean=mean, std=std))
+
+    @property
+    def reads_levels(self) -> bool:
+        """Does the graph take uint8, and normalise itself?"""
+        return self._backend.input.dtype == "uint8"
+
     def _from_runtime(self, images: Tensor) -> Tensor:
         array = images.float().cpu().numpy()
         if self._backend.input.dtype == "uint8":

@@ -356,6 +356,29 @@ def test_a_graph_that_is_read_as_something_else_gives_no_gradients(
     assert "cannot be read into torch, since logits" in sentence(stderr)
 
 
+def test_a_normalisation_that_is_missing_is_found_by_trying(
+    original: Normalised, tmp_path: Path
+) -> None:
+    class OfLevels(nn.Module):
+        """Takes 0..255, so that of images in 0..1 all are black to it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = original
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.network(images / 255)
+            return found
+
+    path = exported(OfLevels().eval(), tmp_path / "levels.onnx", 13)
+
+    code, _, stderr = ardx("evaluate", path, *DIGITS, "--attacks", "clean", "--limit", LIMIT)
+
+    assert code == 0, stderr
+    told = " ".join(stderr.split())
+    assert "and chance is 10.0 %; with --mean 0 --std 0.00392157 it is right on 9" in told
+
+
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
