@@ -202,6 +202,7 @@ def foreign_of(
     """
     from ard.models.graphs import NOTHING_SAID, Said, is_foreign
     from edge_bench.files.kinds import Kind, kind_of
+    from edge_bench.files.onnx_file import read_onnx
 
     means, stds = floats_of(mean, "--mean"), floats_of(std, "--std")
     said = Said(mean=means, std=stds)
@@ -209,6 +210,8 @@ def foreign_of(
     if kind_of(model) is not Kind.ONNX:
         refuse_beside("belongs to an ONNX file, and weights hold theirs", {"--mean": mean})
         return Foreign(said=NOTHING_SAID)
+    # A file that is no ONNX model says so first, whatever it lacks besides.
+    read_onnx(model)
     if not is_foreign(model):
         return Foreign(said=said)
     if dataset is None:
