@@ -172,6 +172,11 @@ KNOWN, KNOWN_DIFFERENTIAL = _known(False), _known(True)
 MOST_DIGITS = 5
 
 
+def needs_gradients(spec: AttackSpec) -> bool:
+    """Does an attack, or a part of it, ask for gradients?"""
+    return any(ATTACKS[part.name].uses_gradients for part in expand(spec))
+
+
 def parse_attack(
     text: str,
     *,

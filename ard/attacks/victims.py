@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import nn
 
 from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
+from ard.models.graphs import (
+    NOTHING_SAID,
+    Said,
+    foreign_card,
+    is_foreign,
+    network_of,
+    open_logits,
+)
+from ard.models.parents import parent_of
 from ard.models.weight_files import load_model
 from deploy.quantization.twin import open_as_target
+from deploy.reading.graph import UnreadError
+from deploy.reading.network import GraphNetwork
 from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
@@ -23,6 +34,12 @@ from edge_bench.files.external_data import model_files
 from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import identity, sha256_file
 
+REMAINING = (
+    "give the weights that it was exported from as --parent, or a set made on other weights "
+    "(--threat transfer --from WEIGHTS), or ask for scores alone (square, --threat blackbox)"
+)
+"""What is left to do where there are no gradients."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Victim:
@@ -31,8 +48,13 @@ class Victim:
     Attributes:
         module: images (B, C, H, W) in [0, 1] to logits, differentiable where `has_gradients`.
         threat: what an attack by gradients on it is called: `white-box` or `bpda`.
-        surrogate_sha256: the parent, whose gradients an artefact borrows.
-        runtime: name and version of what computes the logits, and its output where that was named.
+        why_blind: a sentence, where there are no gradients.
+        own_graph: the artefact's own graph read into torch, where its gradients are those.
+        surrogate_sha256: whose gradients an artefact borrows: its parent's, or its own where they
+            pass through its roundings.
+        runtime: name and version of what computes the logits, its output where that was named, and
+            a normalisation that is outside of the graph.
+        notes: what people should be told about it.
     """
 
     path: Path
@@ -40,9 +62,28 @@ class Victim:
     card: ModelCard
     module: nn.Module
     threat: str
-    has_gradients: bool = True
+    why_blind: str | None = None
+    own_graph: GraphNetwork | None = None
     surrogate_sha256: str | None = None
     runtime: str = "torch"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def has_gradients(self) -> bool:
+        """Can it be attacked by gradients?"""
+        return self.why_blind is None
+
+    def blind(self, why: str) -> Victim:
+        """The same artefact without the gradients of its own graph, and the reason."""
+        assert isinstance(self.module, Deployed)
+        return replace(
+            self,
+            module=self.module.without_gradients(),
+            threat="black-box",
+            why_blind=why,
+            own_graph=None,
+            surrogate_sha256=None,
+        )
 
     def cheapest(self) -> nn.Module:
         """The form of the same function that attacks by gradients climb on."""
@@ -63,51 +104,127 @@ def open_victim(
     threads: int | None = None,
     output: str | None = None,
     torch_device: str = "cpu",
+    said: Said = NOTHING_SAID,
     root: Path = devices.ROOT,
 ) -> Iterator[Victim]:
     """Open weights, or an artefact with the weights it was exported from (`parent`).
 
-    ONNX Runtime computes what the artefact does on its target, whatever machine `root` is of.
+    Without a parent an artefact's gradients are read off its own graph, as far as its operators
+    are covered. ONNX Runtime computes what the artefact does on its target, whatever machine
+    `root` is of.
+
+    Args:
+        said: what is known of a file that has no card.
 
     Raises:
         InputError: not a model, or `parent` is not what the artefact says it was made from.
     """
     if not is_artifact(path):
-        if parent is not None:
-            raise InputError(
-                f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
-                "of their own; leave --parent out"
-            )
-        if output is not None:
-            raise InputError(
-                f"--output {output}: {path.name} is no artefact but weights, whose output is their "
-                "logits; leave --output out"
-            )
+        _refuse_beside_weights(path, parent, output)
         yield weights_victim(path, torch_device)
         return
+    if is_foreign(path):
+        with _open_foreign(path, parent, backend, threads, output, said, torch_device) as victim:
+            yield victim
+        return
+    if said.mean is not None:
+        raise InputError(
+            f"--mean: {path} has a model card, so that its normalisation is inside of its graph; "
+            "leave --mean and --std out"
+        )
     opening: AbstractContextManager[Backend]
     if backend == "ort" and output is None:
         opening = open_as_target(path, threads, root=root)
     else:
         opening = open_backend(backend, path, threads, output=output)
     with opening as opened:
-        if opened.card is None:
-            raise InputError(
-                f"{path}: expected an artefact with a model card, which tells its dataset and its "
-                "parent, and found none; export it with ardx export"
-            )
-        network = None if parent is None else _parent(path, opened.card, parent).to(torch_device)
+        card = opened.card
+        assert card is not None
+        if parent is None:
+            yield _by_its_graph(path, opened, card, output, said, torch_device)
+            return
+        network = _parent(path, card, parent).to(torch_device)
         yield Victim(
             path=path,
             sha256=identity(model_files(path))[0],
-            card=opened.card,
-            module=Deployed(opened, network, opened.card.classes),
-            threat="black-box" if parent is None else "bpda",
-            has_gradients=parent is not None,
-            surrogate_sha256=None if parent is None else sha256_file(parent),
-            runtime=f"{opened.info.name} {opened.info.version}"
-            + (f", output {output}" if output else ""),
+            card=card,
+            module=Deployed(opened, network, card.classes),
+            threat="bpda",
+            surrogate_sha256=card.parent_sha256,
+            runtime=_runtime(opened, output, said),
         )
+
+
+def _refuse_beside_weights(path: Path, parent: Path | None, output: str | None) -> None:
+    if parent is not None:
+        raise InputError(
+            f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
+            "of their own; leave --parent out"
+        )
+    if output is not None:
+        raise InputError(
+            f"--output {output}: {path.name} is no artefact but weights, whose output is their "
+            "logits; leave --output out"
+        )
+
+
+@contextmanager
+def _open_foreign(
+    path: Path,
+    parent: Path | None,
+    backend: str,
+    threads: int | None,
+    output: str | None,
+    said: Said,
+    torch_device: str,
+) -> Iterator[Victim]:
+    """An ONNX file that ardx did not write."""
+    if parent is not None:
+        raise InputError(
+            f"--parent {parent}: {path.name} has no model card that names the weights it was "
+            "exported from; leave --parent out, so that gradients are read off its graph, or use "
+            "--threat transfer --from"
+        )
+    with open_logits(path, backend, threads, output) as (opened, took_off):
+        card = foreign_card(path, opened, said, identity(model_files(path))[0])
+        victim = _by_its_graph(path, opened, card, output, said, torch_device)
+        note = f"{path.name} ends in a softmax; its logits are taken before it"
+        yield replace(victim, notes=(note,) if took_off else ())
+
+
+def _by_its_graph(
+    path: Path,
+    opened: Backend,
+    card: ModelCard,
+    output: str | None,
+    said: Said,
+    torch_device: str,
+) -> Victim:
+    """An artefact whose gradients are those of its own graph, or of which there are none."""
+    network, why = None, None
+    sha256 = identity(model_files(path))[0]
+    try:
+        shape = replace(said, image_shape=card.input_shape)
+        network = network_of(path, output, shape).to(torch_device)
+    except UnreadError as error:
+        why = str(error)
+    rounds = network is not None and network.rounds
+    return Victim(
+        path=path,
+        sha256=sha256,
+        card=card,
+        module=Deployed(opened, network, card.classes, said.options()),
+        threat="black-box" if network is None else "bpda" if rounds else "white-box",
+        why_blind=why,
+        own_graph=network,
+        surrogate_sha256=sha256 if rounds else None,
+        runtime=_runtime(opened, output, said),
+    )
+
+
+def _runtime(opened: Backend, output: str | None, said: Said) -> str:
+    named = f", output {output}" if output else ""
+    return f"{opened.info.name} {opened.info.version}{named}{said.told()}"
 
 
 def weights_victim(path: Path, torch_device: str = "cpu") -> Victim:
@@ -128,15 +245,15 @@ def weights_victim(path: Path, torch_device: str = "cpu") -> Victim:
 
 def _parent(path: Path, card: ModelCard, parent: Path) -> nn.Module:
     """The weights that the artefact was exported from, and no others."""
-    found = sha256_file(parent) if parent.is_file() else ""
-    module, _ = load_model(parent)
+    opened = parent_of(parent, card)
+    found = opened.sha256
     if found != card.parent_sha256:
         raise InputError(
             f"--parent {parent}: expected the weights that {path} was exported from (sha256 "
             f"{(card.parent_sha256 or 'unknown')[:12]}), came {found[:12]}; give those, or use "
             "--threat transfer --from for another model's gradients"
         )
-    return module
+    return opened.module
 
 
 def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
@@ -146,11 +263,8 @@ def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
         InputError: unknown, or one that the victim has no means for.
     """
     threat = {"blackbox": "black-box", "whitebox": "white-box"}.get(name or "", name)
-    if threat is None and not victim.has_gradients:
-        raise InputError(
-            f"{victim.path}: an artefact has no gradients; give the weights that it was exported "
-            "from as --parent, or --threat blackbox, or --threat transfer --from WEIGHTS"
-        )
+    if threat is None and victim.why_blind is not None:
+        raise InputError(f"{victim.why_blind}; {REMAINING}")
     threat = threat or victim.threat
     if threat not in ("white-box", "bpda", "black-box", "transfer", "differential"):
         raise InputError(
@@ -162,7 +276,13 @@ def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
             f"from, came {victim.path} alone; give an artefact (.onnx) and its --parent"
         )
     if threat in ("white-box", "bpda") and threat != victim.threat:
-        needs = "weights" if threat == "white-box" else "an artefact and its --parent"
+        if victim.why_blind is not None:
+            raise InputError(f"--threat {threat}: {victim.why_blind}; {REMAINING}")
+        needs = (
+            "weights, or an ONNX file in floats without --parent"
+            if threat == "white-box"
+            else "an artefact and its --parent, or an artefact in integers"
+        )
         raise InputError(f"--threat {threat}: needs {needs}, came {victim.path}")
     if (threat == "transfer") != (source is not None):
         raise InputError(

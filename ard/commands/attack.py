@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from edge_bench.terminal.console import print_json, progress, say, say_aside, wa
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
     from ard.data.sources import Source, SplitSource
+    from ard.data.splits import Dataset
+    from edge_bench.core.spec import AttackSpec
 
 
 @dataclass(kw_only=True)
@@ -25,7 +28,8 @@ class AttackFlags:
     """The options of `attack`."""
 
     model: Annotated[
-        Path | None, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+        Path | None,
+        typer.Argument(help="Weights of teach or distill, or an ONNX file of anyone's."),
     ] = None
     out: o.Out
     attack_name: Annotated[
@@ -39,10 +43,10 @@ class AttackFlags:
     threat: Annotated[
         str | None,
         typer.Option(
-            help="white-box (weights), bpda (an artefact's logits, --parent's gradients), blackbox "
-            "(scores alone), transfer (on --from, for MODEL) or differential (an artefact against "
-            "its --parent: images on which one errs and the other does not). Default: white-box or "
-            "bpda."
+            help="white-box (weights, or an ONNX file's own graph), bpda (an artefact's logits, "
+            "--parent's gradients or those through its roundings), blackbox (scores alone), "
+            "transfer (on --from, for MODEL) or differential (an artefact against its --parent: "
+            "images on which one errs and the other does not). Default: white-box or bpda."
         ),
     ] = None
     direction: Annotated[
@@ -59,6 +63,8 @@ class AttackFlags:
     parent: o.Parent = None
     backend: o.Backend = "ort"
     output: o.Output = None
+    mean: o.GraphMean = None
+    std: o.GraphStd = None
     epsilon: o.OptionalEpsilon = None
     norm: o.Norm = "linf"
     step_size: o.StepSize = None
@@ -121,12 +127,21 @@ def run_attack_command(flags: AttackFlags) -> None:
     model = _model_of(flags)
     refuse_existing(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
+    foreign = o.foreign_of(
+        model,
+        flags.mean,
+        flags.std,
+        flags.dataset,
+        partial(_load, flags),
+        needs_dataset=flags.images is None and flags.import_file is None and flags.refresh is None,
+    )
     with open_victim(
         model,
         parent=flags.parent,
         backend=flags.backend,
         output=flags.output,
         torch_device=device,
+        said=foreign.said,
     ) as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
@@ -134,10 +149,10 @@ def run_attack_command(flags: AttackFlags) -> None:
         elif flags.refresh is not None:
             _refresh(flags, flags.refresh, victim, device)
         elif flags.corruption is not None:
-            _corrupt(flags, flags.corruption, victim, device)
+            _corrupt(flags, flags.corruption, victim, device, foreign.data)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
-            _craft(flags, victim, device)
+            _craft(flags, victim, device, foreign.data)
 
 
 def _model_of(flags: AttackFlags) -> Path:
@@ -244,7 +259,9 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     _print_set(flags.out, victim.path, flags.json_summary)
 
 
-def _corrupt(flags: AttackFlags, text: str, victim: Victim, device: str) -> None:
+def _corrupt(
+    flags: AttackFlags, text: str, victim: Victim, device: str, data: Dataset | None
+) -> None:
     """Corrupt clean images, those of a dataset or the user's own."""
     from ard.crafting.corrupt import corrupt_set
     from ard.crafting.corruptions import parse_corruption
@@ -265,7 +282,7 @@ def _corrupt(flags: AttackFlags, text: str, victim: Victim, device: str) -> None
     with progress(f"corrupt {text}") as report_progress:
         corrupt_set(
             victim,
-            _clean_images(flags, victim),
+            _clean_images(flags, victim, data),
             name,
             severity,
             flags.out,
@@ -277,12 +294,12 @@ def _corrupt(flags: AttackFlags, text: str, victim: Victim, device: str) -> None
     _print_set(flags.out, victim.path, flags.json_summary)
 
 
-def _clean_images(flags: AttackFlags, victim: Victim) -> Source:
+def _clean_images(flags: AttackFlags, victim: Victim, data: Dataset | None) -> Source:
     """The user's own images, or the test images of a dataset."""
     from ard.data.sources import open_images
 
     if flags.images is None:
-        return _test_images(flags, victim)
+        return _test_images(flags, victim, data)
     o.refuse_beside(f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset})
     clean = open_images(
         flags.images,
@@ -295,28 +312,43 @@ def _clean_images(flags: AttackFlags, victim: Victim) -> Source:
     return clean
 
 
-def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
-    """The test images of --dataset, or of the model's own."""
-    from ard.data.datasets import dataset_of
-    from ard.data.sources import SplitSource
-    from ard.data.splits import take_limit
+def _load(flags: AttackFlags, name: str) -> Dataset:
+    from ard.data.datasets import load_dataset
 
-    data = dataset_of(
-        victim.path,
-        victim.card,
-        flags.dataset,
+    return load_dataset(
+        name,
         flags.data_dir,
         download=flags.download,
         image_size=flags.image_size,
         resize=flags.resize,
     )
+
+
+def _test_images(flags: AttackFlags, victim: Victim, data: Dataset | None = None) -> SplitSource:
+    """The test images of --dataset (`data`, where they are loaded), or of the model's own."""
+    from ard.data.datasets import dataset_of, matched
+    from ard.data.sources import SplitSource
+    from ard.data.splits import take_limit
+
+    if data is not None:
+        data = matched(victim.path, victim.card, data)
+    else:
+        data = dataset_of(
+            victim.path,
+            victim.card,
+            flags.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
     o.tell_skipped(data.skipped)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
     )
 
 
-def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
+def _craft(flags: AttackFlags, victim: Victim, device: str, data: Dataset | None) -> None:
     """Attack clean images, those of a dataset or the user's own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
@@ -340,7 +372,9 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         target=flags.target_class,
         direction=flags.direction,
     )
-    clean = _clean_images(flags, victim)
+    clean = _clean_images(flags, victim, data)
+    if threat in ("white-box", "bpda"):
+        victim = _compared(victim, threat, clean, spec, device)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)
@@ -363,6 +397,23 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     if source is not victim:
         _print_transfer(flags.out, victim, device)
     _print_set(flags.out, source.path, flags.json_summary)
+
+
+def _compared(victim: Victim, threat: str, clean: Source, spec: AttackSpec, device: str) -> Victim:
+    """The victim, once its own graph, if gradients are read off it, was compared with its runtime.
+
+    Raises:
+        InputError: they compute something else.
+    """
+    from ard.attacks.agreement import IMAGES, checked
+    from ard.attacks.victims import threat_named
+
+    some = clean.read(0, min(len(clean), IMAGES))
+    victim = checked(victim, some, spec, torch_device=device)
+    for note in victim.notes:
+        say_aside(note)
+    threat_named(threat, victim, None)
+    return victim
 
 
 def _warn_of_the_grid(budget: float, norm: str) -> None:

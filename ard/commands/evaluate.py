@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,9 +11,11 @@ import typer
 
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
-from edge_bench.terminal.console import print_json, print_table, progress, warn
+from edge_bench.terminal.console import print_json, print_table, progress, say_aside, warn
 
 if TYPE_CHECKING:
+    from ard.attacks.victims import Victim
+    from ard.data.splits import Dataset, Split
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation, Result
     from edge_bench.core.spec import AttackSpec
@@ -23,7 +26,7 @@ class EvaluateFlags:
     """The options of `evaluate`."""
 
     model: Annotated[
-        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+        Path, typer.Argument(help="Weights of teach or distill, or an ONNX file of anyone's.")
     ]
     attacks: Annotated[
         str,
@@ -47,6 +50,8 @@ class EvaluateFlags:
     parent: o.Parent = None
     backend: o.Backend = "ort"
     output: o.Output = None
+    mean: o.GraphMean = None
+    std: o.GraphStd = None
     no_doubts: Annotated[
         bool, typer.Option("--no-doubts", help="Do not look for signs of false robustness.")
     ] = False
@@ -72,8 +77,10 @@ class EvaluateFlags:
 def run_evaluate(flags: EvaluateFlags) -> None:
     """Robust accuracy on test images: of weights by white-box attacks, of an artefact by BPDA.
 
-    An artefact answers through its own runtime; with --parent its attacks climb along the
-    gradients of the weights that it was exported from, without it only square can be run.
+    An artefact answers through its own runtime. Its attacks climb along the gradients of the
+    weights that it was exported from (--parent), or of its own graph, which is read into torch and
+    compared with the runtime first; where the graph has operators that are not covered, they are
+    named, and square is left. An ONNX file that ardx did not write needs --dataset.
 
     Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
     """
@@ -97,37 +104,46 @@ def _evaluate(flags: EvaluateFlags) -> None:
     """What `evaluate` does once its report is its own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import dataset_of
+    from ard.data.datasets import dataset_of, matched
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation
     from edge_bench.files.store import refuse_existing
 
     device = o.resolve_torch_device(flags.torch_device)
+    load = partial(_load, flags)
+    foreign = o.foreign_of(flags.model, flags.mean, flags.std, flags.dataset, load)
     opened = open_victim(
         flags.model,
         parent=flags.parent,
         backend=flags.backend,
         output=flags.output,
         torch_device=device,
+        said=foreign.said,
     )
     with opened as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         budget = budget_of(flags.epsilon, flags.norm, victim.card)
-        data = dataset_of(
-            flags.model,
-            victim.card,
-            flags.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
+        data = (
+            matched(flags.model, victim.card, foreign.data)
+            if foreign.data is not None
+            else dataset_of(
+                flags.model,
+                victim.card,
+                flags.dataset,
+                flags.data_dir,
+                download=flags.download,
+                image_size=flags.image_size,
+                resize=flags.resize,
+            )
         )
         o.tell_skipped(data.skipped)
         specs, differential = _specs(flags, budget)
+        split = take_limit(data.test, flags.limit)
+        victim = _checked(victim, split, [*specs, *differential], device)
         evaluation = Evaluation(
             victim=victim,
-            split=take_limit(data.test, flags.limit),
+            split=split,
             dataset=data.name,
             specs=specs,
             differential=differential,
@@ -141,7 +157,44 @@ def _evaluate(flags: EvaluateFlags) -> None:
         if flags.sets is not None and not (ledger and ledger.masks):
             refuse_existing(flags.sets, flags.force)
         result = evaluation.run(ledger, doubting=not flags.no_doubts, monitor=progress)
+        if foreign.data is not None and not flags.no_doubts:
+            _warn_of_normalisation(evaluation, result)
     _tell(flags, evaluation, result, ledger)
+
+
+def _load(flags: EvaluateFlags, name: str) -> Dataset:
+    from ard.data.datasets import load_dataset
+
+    return load_dataset(
+        name,
+        flags.data_dir,
+        download=flags.download,
+        image_size=flags.image_size,
+        resize=flags.resize,
+    )
+
+
+def _checked(victim: Victim, split: Split, specs: list[AttackSpec], torch_device: str) -> Victim:
+    """The victim, its own graph compared with its runtime where any attack asks for gradients."""
+    from ard.attacks.agreement import checked
+    from ard.attacks.registry import needs_gradients
+
+    climbing = [spec for spec in specs if needs_gradients(spec)]
+    if climbing:
+        victim = checked(victim, split, climbing[0], torch_device=torch_device)
+    elif victim.own_graph is not None:
+        victim = victim.blind(f"{victim.path} was asked for scores alone")
+    for note in victim.notes:
+        say_aside(note)
+    return victim
+
+
+def _warn_of_normalisation(evaluation: Evaluation, result: Result) -> None:
+    from ard.evaluation.normalisations import doubt_of
+
+    clean = float(result.masks["clean"].mean())
+    if doubt := doubt_of(evaluation.victim, evaluation.split, clean):
+        warn(doubt)
 
 
 def _specs(flags: EvaluateFlags, epsilon: float) -> tuple[list[AttackSpec], list[AttackSpec]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import print_json, print_table, progress, put, say
 
 if TYPE_CHECKING:
+    from ard.data.splits import Dataset
     from ard.exporting.precision import DropOptions
     from deploy.allowed_drop.terms import Outcome
     from deploy.artifact import Exported
@@ -25,7 +27,10 @@ Precision = "Precision"
 class ExportFlags:
     """The options of `export`."""
 
-    model: Annotated[Path, typer.Argument(help="Weights written by teach or distill.")]
+    model: Annotated[
+        Path,
+        typer.Argument(help="Weights of teach or distill, or an ONNX file in floats of anyone's."),
+    ]
     out: o.Out
     int8: Annotated[bool, typer.Option("--int8", help="Quantise to static INT8 (QDQ).")] = False
     target: Annotated[
@@ -113,6 +118,9 @@ class ExportFlags:
             max=1,
         ),
     ] = None
+    output: o.Output = None
+    mean: o.GraphMean = None
+    std: o.GraphStd = None
     probe: Annotated[
         bool,
         typer.Option(
@@ -134,6 +142,9 @@ class ExportFlags:
 def run_export(flags: ExportFlags) -> None:
     """Export to ONNX, fp32, FP16 or INT8, checked on clean and adversarial images before written.
 
+    An ONNX file that ardx did not write needs --dataset. What comes out of it takes images as all
+    of ardx's artefacts do: its normalisation is inside, and it ends in logits.
+
     Example: ardx export student.safetensors --out student.onnx --int8 --target auto
     """
     from edge_bench.files.locks import writing
@@ -145,29 +156,36 @@ def run_export(flags: ExportFlags) -> None:
 
 def _export(flags: ExportFlags) -> None:
     """What `export` does once the options are known to fit."""
-    from ard.data.datasets import dataset_of
+    from ard.data.datasets import dataset_of, matched
     from ard.exporting.export import export
-    from ard.models.weight_files import load_model
+    from ard.models.parents import open_parent
     from deploy.allowed_drop.terms import DropError
     from deploy.allowed_drop.tradeoff import as_json, draw
     from deploy.probing.reference import write_probe
     from edge_bench.files.store import atomic_file
 
-    _, card = load_model(flags.model)
+    load = partial(_load, flags)
+    foreign = o.foreign_of(flags.model, flags.mean, flags.std, flags.dataset, load)
+    parent = open_parent(flags.model, foreign.said, flags.output)
+    card = parent.card
     int8_target = o.target_of(flags.target or card.recipe.get("qat")) if flags.int8 else None
-    data = dataset_of(
-        flags.model,
-        card,
-        flags.dataset,
-        flags.data_dir,
-        download=flags.download,
-        image_size=flags.image_size,
-        resize=flags.resize,
+    data = (
+        matched(flags.model, card, foreign.data)
+        if foreign.data is not None
+        else dataset_of(
+            flags.model,
+            card,
+            flags.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
     )
     o.tell_skipped(data.skipped)
     try:
         exported = export(
-            flags.model,
+            parent,
             data,
             flags.out,
             int8_target=int8_target,
@@ -193,9 +211,21 @@ def _export(flags: ExportFlags) -> None:
     if flags.probe:
         write_probe(flags.out, flags.force)
     if flags.pareto is not None and exported.budget is not None:
-        with atomic_file(flags.pareto, flags.force) as partial:
-            draw(exported.budget, partial)
+        with atomic_file(flags.pareto, flags.force) as picture:
+            draw(exported.budget, picture)
     _tell(flags, exported, int8_target)
+
+
+def _load(flags: ExportFlags, name: str) -> Dataset:
+    from ard.data.datasets import load_dataset
+
+    return load_dataset(
+        name,
+        flags.data_dir,
+        download=flags.download,
+        image_size=flags.image_size,
+        resize=flags.resize,
+    )
 
 
 export_command = o.command("export_command", ExportFlags, run_export)

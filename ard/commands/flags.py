@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +20,9 @@ from edge_bench.terminal.flags import Json as Json
 from edge_bench.terminal.flags import command as command
 
 if TYPE_CHECKING:
+    from ard.data.splits import Dataset
     from ard.models.checkpoints import Reading
+    from ard.models.graphs import Said
 
 Data = "Data"
 Importing = "Importing a set"
@@ -127,6 +129,16 @@ Output = Annotated[
     str | None,
     typer.Option(help="Output of an artefact that gives its logits, where several could."),
 ]
+GraphMean = Annotated[
+    str | None,
+    typer.Option(
+        "--mean",
+        help="Of an ONNX file without a card: channel means of a normalisation that is outside of "
+        "its graph, of images in 0..1: 0.485,0.456,0.406 (--mean 0 --std 0.00392157 for a graph "
+        "that reads 0..255).",
+    ),
+]
+GraphStd = Annotated[str | None, typer.Option("--std", help="Channel deviations, like --mean.")]
 TorchDevice = Annotated[str, typer.Option(help="cpu, cuda, or auto.", rich_help_panel=Training)]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random draw.", min=0, max=2**31 - 1)]
@@ -170,6 +182,62 @@ def reading_of(flags: ForeignFlags) -> Reading:
 
 
 DEFAULT_DATA_DIR = Path("data")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """An ONNX file without a card, and the data that were loaded to know its images.
+
+    Attributes:
+        data: of --dataset; None where the model is none of these, or no dataset was named.
+    """
+
+    said: Said
+    data: Dataset | None = None
+
+
+def foreign_of(
+    model: Path,
+    mean: str | None,
+    std: str | None,
+    dataset: str | None,
+    load: Callable[[str], Dataset],
+    *,
+    needs_dataset: bool = True,
+) -> Foreign:
+    """What a person says of `model`, where that is an ONNX file that says nothing of itself.
+
+    Args:
+        load: a dataset by its name.
+
+    Raises:
+        InputError: half of a normalisation; one for weights; no --dataset where one is needed.
+    """
+    from ard.models.graphs import NOTHING_SAID, Said, is_foreign
+    from edge_bench.files.kinds import Kind, kind_of
+    from edge_bench.files.onnx_file import read_onnx
+
+    means, stds = floats_of(mean, "--mean"), floats_of(std, "--std")
+    said = Said(mean=means, std=stds)
+    said.options()
+    if kind_of(model) is not Kind.ONNX:
+        refuse_beside("belongs to an ONNX file, and weights hold theirs", {"--mean": mean})
+        return Foreign(said=NOTHING_SAID)
+    # A file that is no ONNX model says so first, whatever it lacks besides.
+    read_onnx(model)
+    if not is_foreign(model):
+        return Foreign(said=said)
+    if dataset is None:
+        if needs_dataset:
+            raise InputError(
+                f"{model}: has no model card that names its dataset; give --dataset, in whose "
+                "order its classes are"
+            )
+        return Foreign(said=said)
+    data = load(dataset)
+    return Foreign(said=replace(said, dataset=data.name, image_shape=data.image_shape), data=data)
+
+
 NORM_NAMES = {"linf": "L-inf", "l2": "L2"}
 
 

@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ard.attacks.differential import pair_of
 from ard.attacks.registry import attack_label, expand
-from ard.attacks.victims import Victim
+from ard.attacks.victims import REMAINING, Victim
 from ard.crafting.craft import keep_set, versions_of
 from ard.data.splits import Split
 from ard.evaluation.accuracy import BATCH_SIZE, evaluate_all, told_apart_mask
 from ard.evaluation.doubts import Doubt, doubts_about
 from ard.evaluation.ledger import Ledger
 from ard.evaluation.record import EvaluationRecord
-from ard.models.weight_files import load_model
+from ard.models.parents import parent_of
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.series import encode_series
@@ -76,9 +76,8 @@ class Evaluation:
         for part in (part for spec in self.specs for part in expand(spec)):
             if part.name != "square":
                 raise InputError(
-                    f"--attacks {part.name}: needs gradients, which {self.victim.path.name} has "
-                    "none of; give the weights that it was exported from as --parent, or run "
-                    "square alone"
+                    f"--attacks {part.name}: needs gradients, but {self.victim.why_blind}; "
+                    f"{REMAINING}"
                 )
 
     @property
@@ -117,7 +116,9 @@ class Evaluation:
             self.specs,
             masks,
             has_gradients=self.victim.has_gradients,
-            parent=None if self.parent is None else load_model(self.parent)[0],
+            parent=None
+            if self.parent is None
+            else parent_of(self.parent, self.victim.card).module.to(self.torch_device),
             torch_device=self.torch_device,
             seed=self.seed,
             monitor=monitor,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
+from ard.attacks.agreement import agreement
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
 from ard.data.datasets import matched
@@ -14,15 +15,18 @@ from ard.data.splits import Dataset, Split, as_float, take_limit, training_and_v
 from ard.exporting import precision
 from ard.exporting.precision import DropOptions
 from ard.learning.train import VALIDATION_ATTACK
-from ard.models.weight_files import load_model
+from ard.models.deployed import Deployed
+from ard.models.graphs import open_logits
+from ard.models.parents import Parent, open_parent
 from deploy.allowed_drop.terms import AllowedDrop
 from deploy.artifact import Exported, export_artifact
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.calibration import require_method
+from deploy.reading.network import GraphNetwork
 from edge_bench import devices
+from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
-from edge_bench.core.spec import ModelCard
-from edge_bench.files.store import sha256_file
+from edge_bench.core.spec import AttackSpec, ModelCard
 
 CHECK_IMAGES = 512
 
@@ -41,7 +45,7 @@ either way. On a MobileNetV2 with 52 layers that moved 2 % of the classes, on a 
 
 
 def export(
-    model_path: Path,
+    source: Path | Parent,
     dataset: Dataset,
     out: Path,
     *,
@@ -60,7 +64,7 @@ def export(
     monitor: Monitor = silent,
     root: Path = devices.ROOT,
 ) -> Exported:
-    """Export weights to ONNX, checked on clean and adversarial held-out images.
+    """Export weights, or an ONNX file in floats, checked on clean and adversarial held-out images.
 
     Example:
         export(Path("student.safetensors"), digits, Path("student.onnx"), int8_target="arm")
@@ -71,13 +75,14 @@ def export(
     Raises:
         DropError: the budget cannot be met; nothing is written.
     """
-    model, card = load_model(model_path)
-    dataset = matched(model_path, card, dataset)
+    parent = source if isinstance(source, Parent) else open_parent(source)
+    model, card = parent.module, parent.card
+    dataset = matched(parent.path, card, dataset)
     training, validation = training_and_validation(dataset)
     check = take_limit(validation, CHECK_IMAGES)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)
-    adversarial = precision.adversarial_images(model, check, spec)
+    adversarial = _adversarial(parent, check, spec)
     int8 = None if int8_target is None else Int8Plan(target=int8_target)
     if int8 is not None and not card.recipe.get("qat"):
         require_method(calibration_method)
@@ -87,7 +92,7 @@ def export(
         int8 = replace(int8, calibration=images, kind=calibration, method=calibration_method)
     held_to = (model, validation, card, seed, monitor, root)
     plan = ExportPlan(
-        parent_sha256=sha256_file(model_path),
+        parent_sha256=parent.sha256,
         int8=int8,
         fp16=fp16,
         target=target,
@@ -99,6 +104,33 @@ def export(
         least_agreement=_least_agreement(card, int8_target, least_agreement),
     )
     return export_artifact(model, card, plan, out, force, monitor, root)
+
+
+def _adversarial(parent: Parent, check: Split, spec: AttackSpec) -> Tensor:
+    """Images to check with (N, C, H, W), made on a parent whose graph was read rightly."""
+    if isinstance(parent.module, GraphNetwork):
+        _require_read(parent, parent.module, check, spec.epsilon)
+    return precision.adversarial_images(parent.module, check, spec)
+
+
+def _require_read(parent: Parent, network: GraphNetwork, check: Split, epsilon: float) -> None:
+    """Refuse a graph that was read as something else than its runtime computes.
+
+    Raises:
+        InputError: that, or a graph that takes one batch size alone.
+    """
+    path = parent.path
+    if network.batch_size is not None:
+        raise InputError(
+            f"{path}: its graph is bound to {network.batch_size} images a call by more than its "
+            "input, and an artefact is made of one that is not; export it with a free batch size"
+        )
+    with open_logits(path, "ort", None, parent.output) as (opened, _):
+        deployed = Deployed(opened, None, parent.card.classes, parent.said.options())
+        kind = "fp16" if network.is_half else "fp32"
+        found = agreement(network, deployed, check, epsilon=epsilon, precision=kind)
+    if not found.holds:
+        raise InputError(f"export: {path} cannot be read into torch, since {found}")
 
 
 def _measured(

@@ -30,14 +30,21 @@ class Deployed(nn.Module):
         backend: the artefact, opened in its runtime.
         parent: the model whose Jacobian stands in; None where nothing asks for gradients.
         classes: C, for the check of the runtime's output.
+        options: the normalisation, where it is outside of the graph.
 
     Images that the graph reads as uint8 are rounded to the 8-bit grid on the way in, which is
     what the device would be given.
     """
 
-    def __init__(self, backend: Backend, parent: nn.Module | None, classes: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        parent: nn.Module | None,
+        classes: int,
+        options: BenchOptions = OPTIONS,
+    ) -> None:
         super().__init__()
-        self._backend, self._classes = backend, classes
+        self._backend, self._classes, self._options = backend, classes, options
         self.parent = None if parent is None else for_attack(parent)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -54,13 +61,28 @@ class Deployed(nn.Module):
         passed: Tensor = _StraightThrough.apply(parent_logits, self._from_runtime(images.detach()))
         return passed
 
+    def without_gradients(self) -> Deployed:
+        """The same without a parent, for attacks by scores."""
+        return Deployed(self._backend, None, self._classes, self._options)
+
+    def normalised(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Deployed:
+        """The same, by scores, with another normalisation outside of the graph."""
+        return Deployed(self._backend, None, self._classes, BenchOptions(mean=mean, std=std))
+
+    @property
+    def reads_levels(self) -> bool:
+        """Does the graph take uint8, and normalise itself?"""
+        return self._backend.input.dtype == "uint8"
+
     def _from_runtime(self, images: Tensor) -> Tensor:
         array = images.float().cpu().numpy()
         if self._backend.input.dtype == "uint8":
             array = (images.float() * 255).round().to(torch.uint8).cpu().numpy()
         bound = self._backend.input.batch_size or max(len(array), 1)
         parts = [
-            logits_of(self._backend, array[begin : begin + bound], self._classes, OPTIONS, WHAT)
+            logits_of(
+                self._backend, array[begin : begin + bound], self._classes, self._options, WHAT
+            )
             for begin in range(0, len(array), bound)
         ]
         return torch.from_numpy(np.concatenate(parts)).to(images.device)

@@ -36,6 +36,26 @@ def clean(model: onnx.ModelProto) -> None:
     tidy(model.graph)
 
 
+def lay_biases_in_rows(model: onnx.ModelProto) -> None:
+    """Give each Gemm a constant bias (N,), in place, where it has one of another shape.
+
+    ONNX lets it have any that can be stretched to (M, N), and a product and a sum that ONNX Runtime
+    made one Gemm of keep (1, N), which its quantiser takes for N values of one channel.
+    """
+    graph = model.graph
+    known = constants(graph)
+    for node in graph.node:
+        if node.op_type != "Gemm" or len(node.input) < 3 or node.input[1] not in known:
+            continue
+        bias = known.get(node.input[2])
+        if bias is None or bias.ndim == 1 or bias.size != max(bias.shape[-1:], default=1):
+            continue
+        width = known[node.input[1]].shape[0 if attributes(node).get("transB", 0) else 1]
+        row = np.broadcast_to(bias.reshape(-1), width)
+        node.input[2] = set_constant(graph, f"{node.input[2]}/row", row)
+    tidy(graph)
+
+
 def _convolve_instead_of_normalising(graph: onnx.GraphProto) -> None:
     """Each batch normalisation left is a 1x1 convolution of each channel by itself.
 

@@ -18,6 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from deploy.lowering.layers import Layer, layers_of, name_nodes
 from deploy.lowering.pixels import put_on_grid
+from deploy.lowering.tidy import lay_biases_in_rows
 from deploy.quantization.calibration import calibrate
 from deploy.quantization.placement import place
 from deploy.quantization.targets import target_named
@@ -59,6 +60,7 @@ class Quantiser:
         with _quiet():
             quant_pre_process(str(fp32), str(self.prepared), skip_symbolic_shape=True)
             model = onnx.load(self.prepared)
+            lay_biases_in_rows(model)
             grid = put_on_grid(model)
             name_nodes(model.graph)
             onnx.save(model, self.prepared)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.lines import RESULTS, recorded
+from benchmarks.own import foreign
+from benchmarks.own.foreign_files import FILES
 from benchmarks.own.table import NETWORKS, document, failures, table
 from benchmarks.own.ten_minutes import LINES, section
 
@@ -55,3 +57,14 @@ def test_a_network_at_chance_is_marked() -> None:
 
 def test_twelve_families_or_more() -> None:
     assert len(NETWORKS) >= 12
+
+
+def test_the_page_of_foreign_files_says_what_its_lines_do() -> None:
+    lines = recorded(RESULTS / "foreign.jsonl")
+    rows = [lines[name] for name in FILES]
+
+    assert foreign.table(rows) in (RESULTS / "foreign.md").read_text(encoding="utf-8")
+    for each in rows:
+        assert each["same_as_bare_loop"] == each["images"]
+        assert max(each["differences"].values()) <= each["tolerance"]
+        assert each["robust"] <= each.get("robust_in_torch", each["images"])

@@ -173,10 +173,6 @@ def test_an_artefact_alone_is_asked_for_scores(small_int8: Path) -> None:
     )
     assert code == 0
     assert json.loads(stdout)["threat"] == "black-box"
-    code, _, stderr = ardx("evaluate", small_int8, "--attacks", "pgd5", "--limit", 20)
-    assert code == 2
-    assert "--attacks pgd: needs gradients" in stderr
-    assert "as --parent" in stderr
 
 
 def test_what_an_evaluation_found_is_kept_as_sets_that_replay_to_its_masks(

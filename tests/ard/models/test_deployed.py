@@ -207,7 +207,6 @@ def test_a_set_crafted_by_scores_is_what_the_device_finds(
     source = SplitSource(take_limit(digits.test, 30), digits.name, digits.classes)
     spec = parse_attack("square40", epsilon=EPSILON)
     with open_victim(small_int8, threads=1) as victim:
-        assert not victim.has_gradients
         for batch_size, name in ((30, "whole"), (7, "parts")):
             craft_set(
                 victim,
@@ -250,11 +249,19 @@ def test_the_threats_that_a_victim_has_no_means_for_are_refused(
         threat_named("transfer", weights, None)
     with pytest.raises(InputError, match="white-box: has no use for --from"):
         threat_named(None, weights, small_models.teacher.weights)
-    with open_victim(small_int8, threads=1) as blind:
-        with pytest.raises(InputError, match="an artefact has no gradients; give the weights"):
-            threat_named(None, blind, None)
+    with open_victim(small_int8, threads=1) as alone:
+        # Through the roundings of its own graph.
+        assert threat_named(None, alone, None) == "bpda"
+        assert alone.surrogate_sha256 == alone.sha256
+        with pytest.raises(InputError, match="--threat white-box: needs weights, or an ONNX file"):
+            threat_named("white-box", alone, None)
         with pytest.raises(InputError, match=r"--from .*expected weights"):
-            attacked_for(blind, "transfer", small_int8, "cpu")
+            attacked_for(alone, "transfer", small_int8, "cpu")
+        blind = alone.blind("m.onnx has the operator NonZero")
+    assert threat_named("blackbox", blind, None) == "black-box"
+    for name in (None, "bpda"):
+        with pytest.raises(InputError, match=r"the operator NonZero; give the weights .*square"):
+            threat_named(name, blind, None)
 
 
 def test_only_the_weights_of_an_artefact_are_its_parent(

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ard.models.architectures import PreActResNet18, build_model
 from ard.models.published.swish_resnets import SwishWideResNet
 from ard.models.published.wide_resnets import WideResNet
+from deploy.lowering.tidy import lay_biases_in_rows
 from deploy.onnx_export.export import export_fp32
 
 MEAN = torch.tensor([0.49, 0.48, 0.45]).reshape(3, 1, 1)
@@ -102,3 +103,34 @@ def test_what_is_no_change_by_channel_is_left_as_it_is(
     torch.manual_seed(0)
     graph = exported(Stem(prepare), tmp_path / "a.onnx")
     assert "Sub" not in {node.op_type for node in graph.node}
+
+
+@pytest.mark.parametrize("shape", [(1, 5), (), (1,), (1, 1)])
+@pytest.mark.parametrize("transposed", [0, 1])
+def test_the_bias_of_a_gemm_becomes_a_row(shape: tuple[int, ...], transposed: int) -> None:
+    draw = np.random.default_rng(0)
+    weight = draw.normal(size=(5, 7) if transposed else (7, 5)).astype(np.float32)
+    bias = draw.normal(size=shape).astype(np.float32)
+    node = onnx.helper.make_node("Gemm", ["x", "w", "b"], ["y"], transB=transposed)
+    first, last = (
+        [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ("n", size))]
+        for name, size in (("x", 7), ("y", 5))
+    )
+    held = [
+        onnx.numpy_helper.from_array(np.asarray(value), name)
+        for name, value in (("w", weight), ("b", bias))
+    ]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph([node], "g", first, last, held),
+        opset_imports=[onnx.helper.make_opsetid("", 13)],
+        ir_version=8,
+    )
+    x = draw.normal(size=(3, 7)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+
+    lay_biases_in_rows(model)
+
+    (found,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    rows = [tuple(held.dims) for held in model.graph.initializer if held.name != "w"]
+    assert rows == [shape if shape == (1,) else (5,)]

@@ -1,0 +1,1 @@
+"""An ONNX graph of anyone's read into torch, so that it has gradients."""

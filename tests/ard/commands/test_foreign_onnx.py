@@ -1,0 +1,399 @@
+"""ONNX files that ardx did not write: judged, attacked and quantised by their own gradients."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import nn
+
+from ard.attacks.registry import parse_attack
+from ard.cli import app
+from ard.data.splits import Dataset, as_float, take_limit
+from ard.evaluation.accuracy import evaluate_attack
+from edge_bench.files.onnx_file import read_card
+from edge_bench.files.sets import open_set
+from edge_bench.statistics.metrics import decode_mask
+
+from .typed import RUNNER
+
+EPSILON, LIMIT = 0.1, 80
+MEAN, STD = 0.3, 0.4
+DIGITS = ("--dataset", "digits")
+Array = NDArray[Any]
+
+
+def ardx(*arguments: object) -> tuple[int, str, str]:
+    result = RUNNER.invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def sentence(stderr: str) -> str:
+    """The one sentence that a command failed with."""
+    assert "Traceback" not in stderr
+    (found,) = [line for line in stderr.splitlines() if line.startswith("error: ")]
+    return found
+
+
+class Normalised(nn.Module):
+    """The classifier of which every file here is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 12, 3, padding=1),
+            nn.BatchNorm2d(12),
+            nn.ReLU(),
+            nn.Conv2d(12, 24, 3, stride=2, padding=1),
+            nn.Hardswish(),
+            nn.AdaptiveAvgPool2d(2),
+            nn.Flatten(),
+            nn.Linear(96, 10),
+        )
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.body((images - MEAN) / STD)
+        return found
+
+
+@pytest.fixture(scope="module")
+def original(digits: Dataset) -> Normalised:
+    torch.manual_seed(0)
+    network = Normalised()
+    images, labels = as_float(digits.train.images), digits.train.labels
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(6):
+        for part in torch.split(torch.randperm(len(labels)), 64):
+            optimiser.zero_grad()
+            loss = nn.functional.cross_entropy(network(images[part]), labels[part])
+            torch.autograd.backward(loss)
+            optimiser.step()
+    return network.eval()
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A file as another tool writes it, and what turns images (B, 1, 8, 8) in 0..1 into its input.
+
+    Attributes:
+        told: options that a person must give beside --dataset.
+        batch: that its input is bound to.
+    """
+
+    path: Path
+    enter: Callable[[Array], Array]
+    told: tuple[str, ...] = ()
+    batch: int | None = None
+    output: str | None = None
+
+
+def exported(module: nn.Module, path: Path, opset: int, batch: int | None = None) -> Path:
+    """By torch's exporter of before dynamo."""
+    example = torch.zeros(batch or 2, 1, 8, 8)
+    free = None if batch else {"in": {0: "n"}, "out": {0: "n"}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            module,
+            (example,),
+            path,
+            dynamo=False,
+            opset_version=opset,
+            input_names=["in"],
+            output_names=["out"],
+            dynamic_axes=free,
+        )
+    return path
+
+
+def old_exporter(network: Normalised, folder: Path) -> Foreign:
+    """Opset 9, and a softmax at the end."""
+    path = exported(nn.Sequential(network, nn.Softmax(dim=1)).eval(), folder / "old.onnx", 9)
+    return Foreign(path, lambda images: images)
+
+
+def fixed_batch(network: Normalised, folder: Path) -> Foreign:
+    """Eight images a call, normalised by whoever calls."""
+    path = exported(network.body, folder / "fixed.onnx", 13, batch=8)
+    told = ("--mean", str(MEAN), "--std", str(STD))
+    return Foreign(path, lambda images: (images - MEAN) / STD, told, batch=8)
+
+
+def keras_style(network: Normalised, folder: Path) -> Foreign:
+    """Levels of 8 bits, channels last, names with slashes and colons, opset 11."""
+    model = onnx.load(exported(network.body, folder / "keras.onnx", 11))
+    graph = model.graph
+    first = [
+        helper.make_node("Cast", ["input_1:0"], ["cast:0"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["cast:0", "rescale/x"], ["rescale:0"]),
+        helper.make_node("Sub", ["rescale:0", "mean/x"], ["sub:0"]),
+        helper.make_node("Div", ["sub:0", "std/x"], ["div:0"]),
+        helper.make_node("Transpose", ["div:0"], ["in"], perm=[0, 3, 1, 2]),
+    ]
+    for at, node in enumerate(first):
+        graph.node.insert(at, node)
+    for name, value in (("rescale/x", 1 / 255), ("mean/x", MEAN), ("std/x", STD)):
+        graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+    shape = ("n", 8, 8, 1)
+    graph.input[0].CopyFrom(helper.make_tensor_value_info("input_1:0", TensorProto.UINT8, shape))
+    names = {str(i): f"digit {i}" for i in range(10)}
+    helper.set_model_props(model, {"id2label": json.dumps(names)})
+    onnx.save(model, folder / "keras.onnx")
+
+    def enter(images: Array) -> Array:
+        levels: Array = np.rint(images * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+        return levels
+
+    return Foreign(folder / "keras.onnx", enter)
+
+
+def half(network: Normalised, folder: Path) -> Foreign:
+    """float16 throughout, also of the input."""
+    path = exported(network, folder / "half.onnx", 13)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = convert_float_to_float16(onnx.load(path), keep_io_types=False)
+    onnx.save(model, path)
+    return Foreign(path, lambda images: images.astype(np.float16))
+
+
+def several_outputs(network: Normalised, folder: Path) -> Foreign:
+    """Features and logits, and its weights in a file of their own."""
+    path = exported(network, folder / "two.onnx", 13)
+    model = onnx.load(path)
+    last = model.graph.node[-1]
+    info = helper.make_tensor_value_info(last.input[0], TensorProto.FLOAT, ("n", 96))
+    model.graph.output.insert(0, info)
+    onnx.save(model, path, save_as_external_data=True, location="two.weights", size_threshold=0)
+    return Foreign(path, lambda images: images, ("--output", "out"), output="out")
+
+
+KINDS = {
+    made.__name__: made for made in (old_exporter, fixed_batch, keras_style, half, several_outputs)
+}
+
+
+def bare_loop(foreign: Foreign, images: Array, labels: Array) -> Array:
+    """(N,) booleans of the file as it is, in ONNX Runtime."""
+    session = onnxruntime.InferenceSession(foreign.path)
+    name, output = session.get_inputs()[0].name, foreign.output or session.get_outputs()[0].name
+    given = foreign.enter(images)
+    size = foreign.batch or len(given)
+    given = np.concatenate([given, np.repeat(given[-1:], -len(given) % size, axis=0)])
+    parts = [session.run([output], {name: part})[0] for part in np.split(given, len(given) // size)]
+    return np.asarray(np.concatenate(parts)[: len(images)].argmax(axis=1) == labels)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_foreign_file_is_judged_and_attacked_as_its_original_is(
+    kind: str, original: Normalised, digits: Dataset, tmp_path: Path
+) -> None:
+    foreign = KINDS[kind](original, tmp_path)
+    split = take_limit(digits.test, LIMIT)
+    spec = parse_attack("pgd10", epsilon=EPSILON)
+    theirs = evaluate_attack(original, split, spec)
+
+    code, _, stderr = ardx(
+        *("evaluate", foreign.path, *DIGITS, *foreign.told, "--limit", LIMIT),
+        *("--attacks", "pgd10", "--epsilon", EPSILON, "--each", "--no-doubts"),
+        *("--out", tmp_path / "e.json"),
+    )
+
+    assert code == 0, stderr
+    assert "gradients are read off its graph" in stderr
+    assert ("logits are taken before it" in stderr) == (kind == "old_exporter")
+    written = json.loads((tmp_path / "e.json").read_text(encoding="utf-8"))
+    assert written["threat"] == "white-box"
+    expected = bare_loop(foreign, as_float(split.images).numpy(), split.labels.numpy())
+    assert np.array_equal(decode_mask(written["masks"]["clean"]), expected)
+    kept = decode_mask(written["masks"]["pgd10"])
+    assert 0.05 < kept.mean() <= theirs.mean() + 1 / LIMIT
+    assert expected.mean() > 0.9
+
+
+@pytest.mark.parametrize("kind", ["fixed_batch", "keras_style", "half"])
+def test_a_set_is_crafted_on_it_and_replayed(
+    kind: str, original: Normalised, digits: Dataset, tmp_path: Path
+) -> None:
+    foreign = KINDS[kind](original, tmp_path)
+
+    code, _, stderr = ardx(
+        *("attack", foreign.path, *DIGITS, *foreign.told, "--limit", LIMIT, "--attack", "pgd5"),
+        *("--epsilon", "25/255", "--out", tmp_path / "set"),
+    )
+
+    assert code == 0, stderr
+    crafted = open_set(tmp_path / "set")
+    assert crafted.manifest.threat == "white-box"
+    images: Array = np.array(crafted.images, np.float32) / np.float32(255)
+    kept = bare_loop(foreign, images, np.array(crafted.labels))
+    assert np.array_equal(kept, ~crafted.source_success)
+    assert 0 < kept.mean() < 0.8
+
+
+@pytest.mark.parametrize("kind", ["old_exporter", "fixed_batch", "keras_style"])
+def test_it_is_quantised_into_an_artefact_of_ardx(
+    kind: str, original: Normalised, digits: Dataset, tmp_path: Path
+) -> None:
+    foreign = KINDS[kind](original, tmp_path)
+    out = tmp_path / "int8.onnx"
+
+    code, _, stderr = ardx(
+        *("export", foreign.path, *DIGITS, *foreign.told, "--int8", "--target", "arm"),
+        *("--calibration-images", 64, "--out", out),
+    )
+
+    assert code == 0, stderr
+    card = read_card(out)
+    assert card is not None
+    assert (card.precision, card.classes, card.input_shape) == ("int8", 10, (1, 8, 8))
+    if kind == "keras_style":
+        assert card.class_names == tuple(f"digit {i}" for i in range(10))
+    # From there it is like any other: its dataset is on its card, and its parent is the file.
+    names = ("--dataset", "digits") if kind == "keras_style" else ()
+    code, stdout, stderr = ardx(
+        *("evaluate", out, *names, "--parent", foreign.path, "--limit", LIMIT, "--json"),
+        *("--attacks", "pgd5", "--epsilon", EPSILON, "--no-doubts"),
+    )
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    assert told["threat"] == "bpda"
+    assert told["surrogate_sha256"] == card.parent_sha256
+    assert told["accuracy"]["clean"] > 0.9 > told["accuracy"]["pgd5"]
+
+
+def test_a_budget_is_searched_for_a_foreign_file(original: Normalised, tmp_path: Path) -> None:
+    foreign = old_exporter(original, tmp_path)
+
+    code, stdout, stderr = ardx(
+        *("export", foreign.path, *DIGITS, "--int8", "--max-robust-drop", 0.2),
+        *("--budget-images", 40, "--calibration-images", 32, "--out", tmp_path / "o.onnx"),
+        "--json",
+    )
+
+    assert code == 0, stderr
+    assert json.loads(stdout)["budget"]["max_robust_drop"] == 0.2
+
+
+def test_an_artefact_of_ardx_has_gradients_without_its_parent(
+    original: Normalised, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8.onnx"
+    foreign = old_exporter(original, tmp_path)
+    asked = ("export", foreign.path, *DIGITS, "--int8", "--calibration-images", 64, "--out", out)
+    assert ardx(*asked)[0] == 0
+
+    code, stdout, stderr = ardx(
+        *("evaluate", out, "--limit", LIMIT, "--json", "--no-doubts"),
+        *("--attacks", "pgd5", "--epsilon", EPSILON),
+    )
+
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    assert (told["threat"], told["surrogate_sha256"]) == ("bpda", told["sha256"])
+    assert told["accuracy"]["clean"] > 0.9 > told["accuracy"]["pgd5"]
+
+
+def test_what_is_not_covered_is_named_and_scores_remain(
+    original: Normalised, tmp_path: Path
+) -> None:
+    path = exported(original, tmp_path / "odd.onnx", 13)
+    model = onnx.load(path)
+    # ONNX Runtime has it, and it is not read: an operator of another domain.
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    at = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Relu")
+    node = model.graph.node[at]
+    odd = helper.make_node("QuickGelu", node.input, node.output, domain="com.microsoft")
+    model.graph.node[at].CopyFrom(odd)
+    onnx.save(model, path)
+
+    code, _, stderr = ardx("evaluate", path, *DIGITS, "--attacks", "pgd5")
+    assert code == 2
+    told = sentence(stderr)
+    assert "--attacks pgd: needs gradients, but" in told
+    assert "com.microsoft:QuickGelu (1)" in told
+    assert "--threat transfer --from WEIGHTS" in told
+    assert "scores alone (square" in told
+    code, _, stderr = ardx("export", path, *DIGITS, "--int8", "--out", tmp_path / "o.onnx")
+    assert code == 2
+    assert "com.microsoft:QuickGelu (1)" in sentence(stderr)
+    assert not (tmp_path / "o.onnx").exists()
+    code, stdout, stderr = ardx(
+        "evaluate", path, *DIGITS, "--attacks", "square10", "--limit", 10, "--json", "--no-doubts"
+    )
+    assert code == 0, stderr
+    assert json.loads(stdout)["threat"] == "black-box"
+
+
+def test_a_graph_that_is_read_as_something_else_gives_no_gradients(
+    original: Normalised, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exported(original, tmp_path / "m.onnx", 13)
+    from deploy.reading.operators import OPERATORS
+
+    # The reader broken on purpose: a ReLU that lets a little through.
+    monkeypatch.setitem(OPERATORS, "Relu", lambda _, x: torch.relu(x) + 0.01 * x)
+
+    code, _, stderr = ardx("evaluate", path, *DIGITS, "--attacks", "pgd5", "--limit", 20)
+    assert code == 2
+    told = sentence(stderr)
+    assert "cannot be read off its graph, since logits as torch and the runtime" in told
+    assert "0.001 is allowed" in told
+    code, _, stderr = ardx("export", path, *DIGITS, "--out", tmp_path / "o.onnx")
+    assert code == 2
+    assert "cannot be read into torch, since logits" in sentence(stderr)
+
+
+def test_a_normalisation_that_is_missing_is_found_by_trying(
+    original: Normalised, tmp_path: Path
+) -> None:
+    class OfLevels(nn.Module):
+        """Takes 0..255, so that of images in 0..1 all are black to it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = original
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.network(images / 255)
+            return found
+
+    path = exported(OfLevels().eval(), tmp_path / "levels.onnx", 13)
+
+    code, _, stderr = ardx("evaluate", path, *DIGITS, "--attacks", "clean", "--limit", LIMIT)
+
+    assert code == 0, stderr
+    told = " ".join(stderr.split())
+    assert "and chance is 10.0 %; with --mean 0 --std 0.00392157 it is right on 9" in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ((), "has no model card that names its dataset; give --dataset"),
+        ((*DIGITS, "--mean", "0.5"), "--mean and --std: expected both"),
+        ((*DIGITS, "--mean", "0.5,0.5", "--std", "1,1"), "expected one value or 1"),
+        ((*DIGITS, "--parent", "m.onnx"), "has no model card that names the weights"),
+    ],
+)
+def test_what_a_person_must_say_of_it_is_asked_for(
+    asked: tuple[str, ...], said: str, original: Normalised, tmp_path: Path
+) -> None:
+    path = exported(original, tmp_path / "m.onnx", 13)
+
+    code, _, stderr = ardx("evaluate", path, *asked, "--attacks", "pgd5")
+
+    assert code == 2
+    assert said in sentence(stderr)
