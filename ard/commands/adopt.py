@@ -34,6 +34,7 @@ class AdoptFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     force: o.Force = False
     json_summary: o.Json = False
@@ -50,14 +51,25 @@ def _adopt(flags: AdoptFlags) -> None:
     Example: ardx adopt best.pt --arch mymodel:build --dataset imagefolder:pictures --image-size 96
     --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --out model.safetensors
     """
+    from edge_bench.files.locks import writing
+    from edge_bench.files.store import refuse_existing_file
+
+    refuse_existing_file(flags.out, flags.force)
+    with writing(flags.out):
+        _print(_adopted(flags), flags.json_summary)
+
+
+def _adopted(flags: AdoptFlags) -> Adopted:
+    """What `adopt` does once nobody else writes there."""
     from ard.data.datasets import load_dataset
     from ard.learning.adopt import adopt as adopt_weights
 
+    size, resize = o.size_for(flags.dataset, flags.image_size, flags.resize, flags.weights)
     data = load_dataset(
-        flags.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
+        flags.dataset, flags.data_dir, download=flags.download, image_size=size, resize=resize
     )
     o.tell_skipped(data.skipped)
-    adopted = adopt_weights(
+    return adopt_weights(
         flags.weights,
         flags.arch,
         data,
@@ -67,7 +79,6 @@ def _adopt(flags: AdoptFlags) -> None:
         torch_device=o.resolve_torch_device(flags.torch_device),
         tell=warn,
     )
-    _print(adopted, flags.json_summary)
 
 
 adopt = o.command("adopt", AdoptFlags, _adopt)

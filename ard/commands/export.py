@@ -133,6 +133,7 @@ class ExportFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     seed: o.Seed = 0
     force: o.Force = False
     json_summary: o.Json = False
@@ -155,7 +156,7 @@ def run_export(flags: ExportFlags) -> None:
 
 def _export(flags: ExportFlags) -> None:
     """What `export` does once the options are known to fit."""
-    from ard.data.datasets import matched
+    from ard.data.datasets import dataset_of, matched
     from ard.exporting.export import export
     from ard.models.parents import open_parent
     from deploy.allowed_drop.terms import DropError
@@ -168,8 +169,19 @@ def _export(flags: ExportFlags) -> None:
     parent = open_parent(flags.model, foreign.said, flags.output)
     card = parent.card
     int8_target = o.target_of(flags.target or card.recipe.get("qat")) if flags.int8 else None
-    data = foreign.data or load(flags.dataset or card.dataset)
-    data = matched(flags.model, card, data)
+    data = (
+        matched(flags.model, card, foreign.data)
+        if foreign.data is not None
+        else dataset_of(
+            flags.model,
+            card,
+            flags.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
+    )
     o.tell_skipped(data.skipped)
     try:
         exported = export(
@@ -207,7 +219,13 @@ def _export(flags: ExportFlags) -> None:
 def _load(flags: ExportFlags, name: str) -> Dataset:
     from ard.data.datasets import load_dataset
 
-    return load_dataset(name, flags.data_dir, download=flags.download, image_size=flags.image_size)
+    return load_dataset(
+        name,
+        flags.data_dir,
+        download=flags.download,
+        image_size=flags.image_size,
+        resize=flags.resize,
+    )
 
 
 export_command = o.command("export_command", ExportFlags, run_export)

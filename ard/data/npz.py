@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError, first_line
-from edge_bench.files.store import require_file
+from edge_bench.files.store import BROKEN_ARRAY, array_header, require_file
 
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -84,8 +84,9 @@ def open_member(path: Path, key: str) -> Member:
                 version = npy.read_magic(file)
                 if version not in HEADERS:
                     raise ValueError(f"its version is {version}")
-                shape, fortran_order, dtype = HEADERS[version](file)
-            except ValueError as error:
+                with array_header():
+                    shape, fortran_order, dtype = HEADERS[version](file)
+            except BROKEN_ARRAY as error:
                 raise InputError(
                     f"{path}: {key} is no numpy array ({first_line(error)}); save it again"
                 ) from None

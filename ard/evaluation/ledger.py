@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from edge_bench.core.parse import json_of
 from edge_bench.files.store import TEXT, write_json
 from edge_bench.statistics.metrics import BoolArray, decode_mask, encode_mask
 
@@ -28,12 +29,12 @@ class Ledger:
 
     def _read(self) -> dict[str, BoolArray]:
         try:
-            found = json.loads(self.path.read_text(encoding=TEXT))
+            found = json_of(self.path.read_text(encoding=TEXT))
             # Masks that nobody vouches for, damaged or of an older ardx, are found again.
             if found["sha256"] != _hash(self._identity, found["masks"]):
                 return {}
             return {name: decode_mask(mask) for name, mask in found["masks"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             # Nothing there, or nothing of ours: the evaluation begins anew.
             return {}
 

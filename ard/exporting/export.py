@@ -11,7 +11,7 @@ from ard.attacks.agreement import agreement
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, Split, as_float, hold_out_validation, take_limit
+from ard.data.splits import Dataset, Split, as_float, take_limit, training_and_validation
 from ard.exporting import precision
 from ard.exporting.precision import DropOptions
 from ard.learning.train import VALIDATION_ATTACK
@@ -78,7 +78,7 @@ def export(
     parent = source if isinstance(source, Parent) else open_parent(source)
     model, card = parent.module, parent.card
     dataset = matched(parent.path, card, dataset)
-    training, validation = hold_out_validation(dataset.train)
+    training, validation = training_and_validation(dataset)
     check = take_limit(validation, CHECK_IMAGES)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)

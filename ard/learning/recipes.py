@@ -10,7 +10,7 @@ dict of settings from one place; layers are merged in order, so that the later p
 from __future__ import annotations
 
 import difflib
-import sys
+import hashlib
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
@@ -21,13 +21,9 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hin
 import tomli_w
 
 from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.parse import toml_of
 from edge_bench.core.spec import parse_epsilon
 from edge_bench.files.store import TEXT, atomic_file, require_file
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 if TYPE_CHECKING:
     from ard.learning.config import TrainConfig
@@ -36,6 +32,8 @@ if TYPE_CHECKING:
 Layer = dict[str, Any]
 
 CONFIG = "config.toml"
+SEAL = "# sha256 of all below: "
+"""How the first line of a recipe begins that a run saved; people's own recipes have none."""
 HEADER = "# The settings of a finished run; give this file to --config to repeat them.\n\n"
 
 BUDGETS = ("epsilon", "step_size")
@@ -80,20 +78,32 @@ def read_recipe(path: Path) -> Layer:
         InputError: unreadable, not TOML, or with a setting that does not exist or is of another
             type.
     """
-    try:
-        flat = _flat(read_toml(path))
-        return {key: convert(key, value, f"{path}: {key}") for key, value in flat}
-    except RecursionError:
-        raise InputError(f"{path}: tables or lists nested too deep; mend it there") from None
+    flat = _flat(read_toml(path))
+    return {key: convert(key, value, f"{path}: {key}") for key, value in flat}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """What a recipe file says, unchecked."""
+    """What a recipe file says, unchecked.
+
+    Raises:
+        InputError: unreadable, not TOML, or saved by a run with other settings than it has now.
+    """
     require_file(path, "a recipe in TOML")
     try:
-        return tomllib.loads(path.read_text(encoding=TEXT))
-    except ValueError as error:  # No TOML, no UTF-8, or a number of thousands of digits.
+        text = path.read_text(encoding=TEXT)
+        found = toml_of(text)
+    except ValueError as error:  # No TOML, no UTF-8, or beyond the bounds of `parse`.
         raise InputError(f"{path}: expected TOML, but {first_line(error)}; mend it there") from None
+    first, _, below = text.partition("\n")
+    if first.startswith(SEAL) and first.removeprefix(SEAL) != _sha256(below):
+        raise InputError(
+            f"{path}: expected the settings that a run saved, but they do not have the sha256 that "
+            "the first line names: they were edited or damaged; copy the file again, or, where "
+            "they were changed on purpose, take the first line out"
+        )
+    if not found:
+        raise InputError(f"{path}: expected settings, found none; write lines such as epochs = 30")
+    return found
 
 
 def settings_of_card(card: ModelCard, *, distils: bool) -> Layer:
@@ -126,18 +136,15 @@ def parse_sets(assignments: list[str]) -> Layer:
             raise InputError(
                 f"--set {assignment}: expected key=value, such as --set loss.ranking.k=5"
             )
-        try:
-            for name, value in _flat({key: _toml_value(text)}):
-                layer[name] = convert(name, value, f"--set {name}")
-        except RecursionError:
-            raise InputError(f"--set {assignment[:20]}...: nested too deep; mend it") from None
+        for name, value in _flat({key: _toml_value(text)}):
+            layer[name] = convert(name, value, f"--set {name}")
     return layer
 
 
 def _toml_value(text: str) -> Any:
     """The value that a TOML file would hold; plain text where it would not be TOML."""
     try:
-        table = tomllib.loads(f"value = {text}")
+        table = toml_of(f"value = {text}")
     except ValueError:
         return text
     return table["value"] if len(table) == 1 else text
@@ -186,8 +193,13 @@ def _build(kind: Any, settings: Layer, prefix: str) -> Any:
 
 def write_config(path: Path, config: TrainConfig) -> None:
     """Write the config as a recipe that `read_recipe` turns into the same config."""
+    text = f"{HEADER}{tomli_w.dumps(_table(config))}"
     with atomic_file(path, force=True) as partial:
-        partial.write_text(HEADER + tomli_w.dumps(_table(config)), encoding="utf-8")
+        partial.write_text(f"{SEAL}{_sha256(text)}\n{text}", encoding="utf-8")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _table(config: Any) -> dict[str, Any]:

@@ -56,6 +56,11 @@ class Deployed(nn.Module):
         passed: Tensor = _StraightThrough.apply(self.parent(images), logits)
         return passed
 
+    def passed_to(self, parent_logits: Tensor, images: Tensor) -> Tensor:
+        """The same where the parent's logits (B, C) of the images are at hand, with their graph."""
+        passed: Tensor = _StraightThrough.apply(parent_logits, self._from_runtime(images.detach()))
+        return passed
+
     def without_gradients(self) -> Deployed:
         """The same without a parent, for attacks by scores."""
         return Deployed(self._backend, None, self._classes, self._options)

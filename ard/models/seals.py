@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from edge_bench.core.errors import InputError
+from edge_bench.core.parse import json_of
 
 SEAL = "content_sha256"
 """The field of the JSON text that holds the hash."""
@@ -53,8 +54,8 @@ def unsealed(
 def _object(text: str) -> dict[str, Any] | None:
     """A JSON object; None for what is none, which its reader refuses."""
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = json_of(text)
+    except ValueError:
         return None
     return data if isinstance(data, dict) else None
 

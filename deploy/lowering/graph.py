@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,22 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from edge_bench.files.seals.graph import KEY, require_as_sealed
+
 INPUT, OUTPUT = "images", "logits"
+
+
+def to_change(artifact: Path) -> onnx.ModelProto:
+    """The model of an artefact as it was exported, without the hash that a change makes untrue.
+
+    Raises:
+        InputError: it is not what was exported.
+    """
+    require_as_sealed(artifact)
+    model = onnx.load(artifact)
+    for entry in [each for each in model.metadata_props if each.key == KEY]:
+        model.metadata_props.remove(entry)
+    return model
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, NDArray[Any]]:

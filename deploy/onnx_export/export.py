@@ -22,6 +22,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.core.version import __version__
 from edge_bench.files.onnx_file import CARD_KEY
+from edge_bench.files.seals.graph import BLANK, KEY, seal
 
 OPSET = 18
 # The newest that onnxruntime 1.17 reads, which is the oldest that boards still run.
@@ -74,7 +75,7 @@ def export_fp32(
 
 
 def finish(path: Path, card: ModelCard, batch_size: int | None = None) -> None:
-    """Make the ONNX file readable for old runtimes, and put the model card into its metadata.
+    """Make the ONNX file readable for old runtimes, and put card and hash into its metadata.
 
     `batch_size` binds the graph to so many images a call; None leaves it free.
     """
@@ -93,10 +94,12 @@ def finish(path: Path, card: ModelCard, batch_size: int | None = None) -> None:
         "input_range": INPUT_RANGES[graph.graph.input[0].type.tensor_type.elem_type],
         "dataset": card.dataset,
         "parent_sha256": card.parent_sha256 or "",
+        KEY: BLANK,
     }
     onnx.helper.set_model_props(graph, properties)
     onnx.checker.check_model(graph, full_check=True)
     onnx.save(graph, path)
+    seal(path)
 
 
 def _bind_batch(model: onnx.ModelProto, batch_size: int) -> None:

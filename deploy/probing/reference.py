@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from deploy.lowering.graph import to_change
 from deploy.probing.twin import Tensor, chosen, tensors_of, twin_of, with_outputs
 from deploy.quantization.twin import open_as_target
 from edge_bench import devices
@@ -39,7 +40,7 @@ def write_probe(artifact: Path, force: bool, root: Path = devices.ROOT) -> Refer
     """
     sha256 = sha256_file(artifact)
     images = _spread(read_fingerprint(fingerprint_path(artifact), sha256).images)
-    model = onnx.load(artifact)
+    model = to_change(artifact)
     with (
         atomic_file(reference_path(artifact), force) as marks,
         atomic_file(graph_path(artifact), force) as partial,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from deploy.lowering.graph import constants, set_constant, tidy
+from deploy.lowering.graph import constants, set_constant, tidy, to_change
 from edge_bench import devices
 from edge_bench.backends import open_backend
 from edge_bench.backends.base import Backend
@@ -47,7 +47,7 @@ def open_as_target(
     is_other = card is not None and card.recipe.get("int8_target") == TARGET and not has_vnni(root)
     with tempfile.TemporaryDirectory() as folder:
         if is_other:
-            twin = onnx.load(artifact)
+            twin = to_change(artifact)
             make_weights_unsigned(twin.graph)
             path = Path(folder) / artifact.name
             onnx.save(twin, path)

@@ -10,6 +10,7 @@ from edge_bench.backends.registry import Opening
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.external_data import model_files
+from edge_bench.files.seals.graph import require_as_sealed
 from edge_bench.options.engine import EngineOptions
 
 if TYPE_CHECKING:
@@ -30,13 +31,15 @@ def open_backend(
     `output` names the output that gives the logits, where several could.
 
     Raises:
-        InputError: no such runtime, no classifier, or one whose data lie outside its folder.
+        InputError: no such runtime, no classifier, one whose data lie outside its folder, or one
+            that is not what was exported.
         CapabilityError: the runtime is not here.
     """
     if name not in BACKENDS:
         raise InputError(f"--backend {name}: expected one of {', '.join(BACKENDS)}")
     # Before a runtime opens what the file names, be it a pipe or somebody else's file.
     model_files(model)
+    require_as_sealed(model)
     return BACKENDS[name].open(
         Opening(
             name=name,

@@ -133,7 +133,10 @@ class EngineRecord:
                 "model card of version 2 in it",
                 upgrade=without_writer,
             ),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
+        sealed_from=3,
+        anew="give the ONNX file, so that the engine is built again",
     )
 
     schema_version: int = FORMAT.version

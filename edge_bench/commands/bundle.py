@@ -60,6 +60,7 @@ def run_bundle(flags: BundleFlags) -> None:
     from edge_bench.backends.trt_rtx import build_ahead
     from edge_bench.core.errors import InputError
     from edge_bench.files.bundle import is_bundle, pack
+    from edge_bench.files.locks import writing
     from edge_bench.files.store import refuse_existing_file
     from edge_bench.options.engine import EngineOptions
     from edge_bench.policy.gate import read_conditions
@@ -80,6 +81,7 @@ def run_bundle(flags: BundleFlags) -> None:
         refuse_existing_file(signature_path(out), flags.force)
     gate, wanted = read_conditions(flags.gate_file, flags.held_to.conditions()), flags.engine_for
     with (
+        writing(out),
         tempfile.TemporaryDirectory() as timings,
         tempfile.TemporaryDirectory() as engines,
         progress("bundle") as told,

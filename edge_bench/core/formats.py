@@ -53,10 +53,20 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A file format: its name with an article, and its versions from 1 on."""
+    """A file format.
+
+    Attributes:
+        name: with an article.
+        history: its versions from 1 on.
+        sealed_from: from which of them on each file carries the hash of its content (see
+            `files.seals`); None where none does.
+        anew: how a file that was edited or damaged is written anew, for sentences.
+    """
 
     name: str
     history: tuple[Change, ...]
+    sealed_from: int | None = None
+    anew: str = "make the file again"
 
     @property
     def version(self) -> int:

@@ -7,6 +7,7 @@ same files give the same bytes. The manifest comes last, since it holds the hash
     baseline.json       a report to compare with, where the gate has --max-robust-drop
     model/              the ONNX file, its external data and its fingerprint
     requirements.lock   the distributions of this machine that a device needs, with versions
+    sbom.cdx.json       these and what they need in turn, as CycloneDX has it
     sets/NAME/          the adversarial sets
     manifest.json       a BundleManifest
 """
@@ -33,6 +34,8 @@ from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.report_file import read_report
+from edge_bench.files.sbom import sbom
+from edge_bench.files.seals.graph import require_as_sealed
 from edge_bench.files.sets import ARRAYS, open_sets
 from edge_bench.files.sets import MANIFEST as SET_MANIFEST
 from edge_bench.files.store import (
@@ -44,6 +47,7 @@ from edge_bench.files.store import (
 
 MANIFEST = "manifest.json"
 LOCK = "requirements.lock"
+SBOM = "sbom.cdx.json"
 BASELINE = "baseline.json"
 MODEL, SETS, ENGINES = "model", "sets", "engines"
 REQUIREMENTS = (("numpy",), ("typer",), ("psutil",), ("onnxruntime", "onnxruntime-gpu"))
@@ -78,7 +82,14 @@ class BundleManifest:
     """What a bundle holds; `gate` is None where nothing was asked."""
 
     FORMAT: ClassVar = Format(
-        name="a bundle", history=(Change(ardx="0.1.0", what="the first form"),)
+        name="a bundle",
+        history=(
+            Change(ardx="0.1.0", what="the first form"),
+            Change(ardx="0.2.0", what="max_divergence in its gate"),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest; the member sbom.cdx.json"),
+        ),
+        sealed_from=3,
+        anew="copy the bundle again or pack it anew",
     )
 
     schema_version: int = FORMAT.version
@@ -130,16 +141,19 @@ def pack(
         read_report(baseline)
         files[BASELINE] = baseline
     _check_files(files, model)
+    lock = lock_file(with_engines=engines is not None)
+    needed = [line.partition("==")[0] for line in lock.splitlines()]
+    texts = {LOCK: lock, SBOM: sbom(needed, identity(model_files(model))[0], model.name)}
     members: dict[str, BundleMember] = {}
     with atomic_file(out, force) as partial:
         with zipfile.ZipFile(partial, "w") as archive:
-            for name in sorted([*files, LOCK]):
+            for name in sorted([*files, *texts]):
                 members[name] = (
                     _add_file(archive, name, files[name])
                     if name in files
-                    else add_text(archive, name, lock_file(with_engines=engines is not None))
+                    else add_text(archive, name, texts[name])
                 )
-                report_progress(len(members), len(files) + 1, "")
+                report_progress(len(members), len(files) + len(texts), "")
             manifest = BundleManifest(
                 ardx_version=__version__,
                 model=f"{MODEL}/{model.name}",
@@ -154,9 +168,10 @@ def pack(
 
 def _check_files(files: dict[str, Path], model: Path) -> None:
     """Refuse what `bench` would refuse, and a link that would bring along what nobody named."""
-    if len(files) + len((LOCK, MANIFEST)) > MOST_MEMBERS:
+    count = len(files) + len((LOCK, SBOM, MANIFEST))
+    if count > MOST_MEMBERS:
         raise InputError(
-            f"a bundle holds at most {MOST_MEMBERS} files, came {len(files) + 2}, of which a set "
+            f"a bundle holds at most {MOST_MEMBERS} files, came {count}, of which a set "
             f"has {len(ARRAYS) + 1}; pack fewer sets"
         )
     beside_model = Path(os.path.realpath(model)).parent
@@ -194,6 +209,7 @@ def lock_file(*, with_engines: bool = False) -> str:
 def _model_members(model: Path) -> dict[str, Path]:
     """The ONNX file, the files of its external data, and its fingerprint where there is one."""
     files = model_files(model)
+    require_as_sealed(model)
     members: dict[str, Path] = {}
     for file in files:
         members[str(PurePosixPath(MODEL, file.relative_to(model.parent).as_posix()))] = file
@@ -211,7 +227,7 @@ def _set_members(sets: Path | None) -> dict[str, Path]:
     return {
         f"{SETS}/{opened.name}/{file}": opened.path / file
         for opened in open_sets(sets)
-        for file in (SET_MANIFEST, *ARRAYS)
+        for file in (SET_MANIFEST, *opened.manifest.arrays)
     }
 
 

@@ -22,7 +22,14 @@ from edge_bench.core.parse import json_of
 from edge_bench.core.saturation import cause
 from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
 from edge_bench.core.version import __version__
-from edge_bench.files.store import BROKEN_ARRAY, atomic_file, from_json, require_file, to_json
+from edge_bench.files.store import (
+    BROKEN_ARRAY,
+    array_header,
+    atomic_file,
+    from_json,
+    require_file,
+    to_json,
+)
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (N, C, H, W) of 8-bit levels to the logits (N, classes) of the runtime."""
@@ -56,7 +63,10 @@ class Origin:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="ardx_version", upgrade=without_writer),
+            Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
+        sealed_from=3,
+        anew="export the artefact again",
     )
 
     schema_version: int = FORMAT.version
@@ -104,7 +114,7 @@ def read_fingerprint(path: Path, artifact_sha256: str) -> Fingerprint:
             claimed = sum(member.file_size for member in archive.infolist())
         if claimed > MOST_BYTES:
             raise ValueError(f"it claims {claimed} bytes")
-        with np.load(path, allow_pickle=False) as arrays:
+        with array_header(), np.load(path, allow_pickle=False) as arrays:
             images, logits, about = (arrays[name] for name in ("images", "logits", "about"))
         data = json_of(str(about))
     except (

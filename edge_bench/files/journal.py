@@ -24,13 +24,13 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from time import perf_counter_ns
 from types import TracebackType
 from typing import Any, BinaryIO
 
 from edge_bench.files.locks import hold
+from edge_bench.files.store import sync_folder
 
 Ask = Callable[[], bytes]
 Answer = Callable[[Ask], bytes]
@@ -134,7 +134,7 @@ class Journal:
         try:
             os.fsync(self._opened.fileno())
             if self._synced_ns is None:
-                _sync_folder(self._path.parent)
+                sync_folder(self._path.parent)
         except OSError as error:
             raise self._named(error) from None
         self._synced_ns = self._clock()
@@ -144,7 +144,7 @@ class Journal:
         """Forget the answers: `report` was written from them, and is now made to last."""
         with report.open("rb") as file:
             os.fsync(file.fileno())
-        _sync_folder(report.parent)
+        sync_folder(report.parent)
         self.discard()
 
     def discard(self) -> None:
@@ -225,13 +225,3 @@ def _difference(found: bytes | None, asked: dict[str, Any]) -> str:
     old, new = json.loads(found), json.loads(json.dumps(asked))
     others = [name for name in new if old.get(name) != new[name]]
     return f"was of {' and '.join(f'another {name}' for name in others) or 'another command'}"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let a new or renamed file's name outlive a power cut, where the file system can."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -8,24 +8,38 @@ import os
 import re
 import shutil
 import types
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from math import isfinite
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import KEY, Format
 from edge_bench.core.parse import LEAST, MOST, json_of, toml_of
+from edge_bench.files.seals.content import sealed, unsealed
 
 T = TypeVar("T")
 
 TEXT = "utf-8-sig"
 """Encoding of what people may have edited: some editors put a byte order mark before UTF-8."""
 
-BROKEN_ARRAY = (ValueError, TypeError, ArithmeticError, MemoryError, RecursionError)
+BROKEN_ARRAY = (
+    *(ValueError, TypeError, ArithmeticError, MemoryError, RecursionError),
+    *(SyntaxError, TokenError),  # numpy reads the headers of Python 2 as it reads programs
+)
 """What numpy raises for an array file whose header says what cannot be, each for its own reason."""
+
+
+@contextmanager
+def array_header() -> Iterator[None]:
+    """Where numpy reads a header: its remark on those of Python 2 is for nobody here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def sha256_file(path: Path) -> str:
@@ -104,6 +118,7 @@ def refuse_existing_file(path: Path, force: bool) -> None:
 def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     """Yield a temporary path beside `path`; it becomes `path` only when the block succeeds.
 
+    It is on the disk before it has that name, so that a power cut leaves the old or the new file.
     What killed processes left there of the same kind is removed.
     """
     refuse_existing_file(path, force)
@@ -114,11 +129,36 @@ def atomic_file(path: Path, force: bool) -> Iterator[Path]:
     partial = path.with_name(f".{path.stem}.partial-{os.getpid()}{path.suffix}")
     try:
         yield partial
+        sync(partial)
+        # Nothing that appeared there meanwhile is replaced without --force.
+        refuse_existing_file(path, force)
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise _naming(error, partial, path) from None
     finally:
         partial.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Let a file, or all that is in a folder, outlive a power cut."""
+    if path.is_dir():
+        for inside in path.iterdir():
+            sync(inside)
+        sync_folder(path)
+        return
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Let a new or renamed file's name outlive a power cut, where the file system can."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def refuse_folder(path: Path, force: bool, marker: str) -> None:
@@ -154,9 +194,11 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
     partial.mkdir()
     try:
         yield partial
+        sync(partial)
         if path.exists():
             path.replace(retired)
         partial.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise _naming(error, partial, path) from None
     finally:
@@ -224,7 +266,9 @@ def to_json(value: Any) -> str:
 
 
 def _json_pieces(value: Any) -> Iterator[str]:
-    plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    plain = value
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = sealed(type(value), asdict(value))
     return json.JSONEncoder(indent=2, allow_nan=False).iterencode(plain)
 
 
@@ -270,10 +314,13 @@ def from_json(data: Any, kind: type[T], origin: str, what: str) -> T:
 
     Older versions of a format are upgraded, and newer ones refused by name, wherever they stand: a
     report holds a model card, and either has a version of its own (see `formats`).
+
+    Raises:
+        InputError: missing or ill-typed fields, a newer version, or other content than was written.
     """
     if not isinstance(data, dict) or KEY not in data:
         raise InputError(f"{origin}: expected {what}, found JSON without a {KEY}")
-    result: T = _decode(data, kind, origin)
+    result: T = _decode(unsealed(data, kind, origin), kind, origin)
     return result
 
 

@@ -41,6 +41,13 @@ from edge_bench.files.store import from_json, require_file
 
 LARGEST_MANIFEST = 4 << 20
 ENCRYPTED = 0x1
+END = struct.Struct("<10sHI")
+"""Of the record at an archive's end: what stands before, the entries, the directory's bytes."""
+END_OF_ARCHIVE = 22 + 0xFFFF
+"""Most bytes of that record, with its comment."""
+ZIP64 = 0xFFFF
+"""The count of an archive with more entries than 16 bits can tell; no bundle has so many."""
+LONGEST_DIRECTORY = 2 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +89,7 @@ def unpacked(bundle: Path) -> Iterator[Unpacked]:
 
 
 def _extract(bundle: Path, folder: Path) -> BundleManifest:
-    with _reading(bundle), zipfile.ZipFile(bundle) as archive:
+    with _reading(bundle), _directory_within_bounds(bundle), zipfile.ZipFile(bundle) as archive:
         entries = _entries(bundle, archive)
         manifest = _manifest(bundle, archive, entries)
         _check_members(bundle, entries, manifest)
@@ -96,6 +103,26 @@ def _extract(bundle: Path, folder: Path) -> BundleManifest:
         for name, member in sorted(manifest.members.items()):
             _extract_member(bundle, archive, entries[name], member, folder / name)
     return manifest
+
+
+@contextmanager
+def _directory_within_bounds(bundle: Path) -> Iterator[None]:
+    """Refuse a long directory of entries before zipfile makes an object of each of them.
+
+    The end of the archive says where the directory begins, and how many entries it has; what it
+    says wrongly, zipfile refuses or does not read.
+    """
+    size = bundle.stat().st_size
+    with bundle.open("rb") as file:
+        file.seek(max(0, size - END_OF_ARCHIVE))
+        tail = file.read()
+    at = tail.rfind(b"PK\x05\x06")
+    if 0 <= at <= len(tail) - END.size:
+        _, count, directory = END.unpack_from(tail, at)
+        if count > MOST_MEMBERS or directory > LONGEST_DIRECTORY:
+            many = f"more than {MOST_MEMBERS}" if count == ZIP64 else f"{count}"
+            raise _refused(bundle, f"holds {many} entries, above {MOST_MEMBERS}, or names too long")
+    yield
 
 
 def _entries(bundle: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

@@ -32,6 +32,8 @@ OPTIONS = (
 LOST = 255
 """Exit code of `ssh` for its own errors; none of our commands there ends with it."""
 BLOCK = 1 << 20
+MOST_ANSWER = 128 << 20
+"""Bytes of an answer; a report of a million images and ten sets has about 100 MB."""
 REMEDIES = (
     (
         "host key verification failed",
@@ -119,10 +121,12 @@ class Ssh:
         stdout goes to `sink` as it comes, and is returned where there is none.
 
         Raises:
+            CapabilityError: an answer that does not end.
             Disconnected: no connection, or it broke.
             Cancelled: `cancel` was called.
         """
         kept: list[bytes] = []
+        size = 0
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(  # noqa: S603, no shell, and the host's name was checked
                 self.command(words),
@@ -141,6 +145,13 @@ class Ssh:
                 assert process.stdout is not None
                 while block := process.stdout.read1(BLOCK):  # type: ignore[attr-defined]
                     (sink or kept.append)(block)
+                    size += len(block)
+                    if sink is None and size > MOST_ANSWER:
+                        process.kill()
+                        raise CapabilityError(
+                            f"{self.host}: its answer is longer than {MOST_ANSWER >> 20} MiB, "
+                            "which no report of ours is; see what answers there"
+                        )
                 _close(process)
             errors.seek(0)
             said = errors.read().decode(errors="replace")

@@ -34,6 +34,7 @@ from edge_bench.files.fingerprint import (
     read_fingerprint,
     write_fingerprint,
 )
+from edge_bench.files.seals.graph import BLANK, KEY, seal
 from edge_bench.files.store import read_json, sha256_file
 
 from ..emulated import EmulatedBoard, bench_on
@@ -130,8 +131,9 @@ def with_card(path: Path, **changes: Any) -> None:
     graph = onnx.load(path)
     properties = {p.key: p.value for p in graph.metadata_props}
     properties["ardx_card"] = json.dumps(json.loads(properties["ardx_card"]) | changes)
-    onnx.helper.set_model_props(graph, properties)
+    onnx.helper.set_model_props(graph, properties | {KEY: BLANK})
     onnx.save(graph, path)
+    seal(path)
     origin = replace(marks.origin, artifact_sha256=sha256_file(path))
     write_fingerprint(fingerprint_path(path), replace(marks, origin=origin), force=True)
 

@@ -32,6 +32,7 @@ from edge_bench.core.spec import (
     SetResult,
 )
 from edge_bench.core.timings import Measurement
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import ARRAYS, MANIFEST, AdversarialSet, open_set
 from edge_bench.files.store import sha256_file, write_json
 from edge_bench.options.bench import BenchOptions
@@ -159,7 +160,7 @@ def make_set(
             "source_sha256": "0" * 64,
             "source_name": "teacher.safetensors",
             "on_grid": plain["images"].dtype == np.uint8,
-            "arrays": {array: sha256_file(folder / array) for array in ARRAYS},
+            "arrays": {f"{array}.npy": sha256_file(folder / f"{array}.npy") for array in plain},
             "versions": {"numpy": np.__version__},
         }
         write_json(folder / MANIFEST, SetManifest(**(fields | (manifest or {}))), False)
@@ -176,7 +177,7 @@ def vouch() -> Callable[[Path], None]:
         path = folder / MANIFEST
         data = json.loads(path.read_text(encoding="utf-8"))
         data["arrays"] = {name: sha256_file(folder / name) for name in ARRAYS}
-        path.write_text(json.dumps(data), encoding="utf-8")
+        path.write_text(json.dumps(sealed(SetManifest, data)), encoding="utf-8")
 
     return update
 

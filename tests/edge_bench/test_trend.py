@@ -18,6 +18,7 @@ from statsmodels.stats.multitest import multipletests
 
 from edge_bench.compare.accuracies import INCONCLUSIVE, WORSE
 from edge_bench.core.spec import Report
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import write_json
 from edge_bench.history.series import latency_p_value, read_history, series_of
 
@@ -136,7 +137,8 @@ def test_devices_and_runtimes_are_told_apart(write: Write, tmp_path: Path, invok
     write("b", 2, mask(600))
     other = json.loads(path.read_text(encoding="utf-8"))
     other["device"]["device"] = "jetson"
-    (path.parent / "jetson.json").write_text(json.dumps(other), encoding="utf-8")
+    text = json.dumps(sealed(Report, other))
+    (path.parent / "jetson.json").write_text(text, encoding="utf-8")
     code, stdout, _ = invoke("trend", tmp_path / "history", "--json")
     assert code == 0
     told = json.loads(stdout)["series"]
@@ -220,7 +222,8 @@ def test_what_is_no_history_is_refused(
     refused("kept.svg exists already", folder, "--svg", kept)
     refused("--margin 0: expected", folder, "--margin", 0)
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("2025-03-01T", "soon"), encoding="utf-8")
+    later = json.loads(text.replace("2025-03-01T", "soon"))
+    path.write_text(json.dumps(sealed(Report, later)), encoding="utf-8")
     refused("expected a time such as", folder)
     path.write_text(text[:500], encoding="utf-8")
     refused("report.json", folder)

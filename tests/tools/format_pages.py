@@ -24,6 +24,7 @@ from edge_bench.explain.departures import Explanation
 from edge_bench.explain.probe_file import About
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin
+from edge_bench.files.seals.content import SEAL
 from edge_bench.files.set_writer import SetProgress
 from edge_bench.policy.baseline import Baseline
 from edge_bench.report.compare import Comparison
@@ -142,6 +143,8 @@ def schema_of(kind: type[Any]) -> dict[str, Any]:
     for name in parts.keys() & formats.keys():
         newest = formats[name].version
         fields = parts[name]["properties"]
+        if formats[name].sealed_from is not None and name == kind.__name__:
+            fields.setdefault(SEAL, {"type": "string"})
         fields[KEY] = {"type": "integer", "minimum": 1, "maximum": newest}
         # That of the ardx which runs: no default of the format.
         fields.get(WRITER, {}).pop("default", None)

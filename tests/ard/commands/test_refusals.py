@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_bench.core.spec import SetManifest
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import sha256_file
 
 from ..conftest import SmallModels
@@ -156,7 +158,7 @@ def test_a_set_of_another_shape_is_refused_at_the_bench(shipped: Path, tmp_path:
         np.save(folder / name, array)
     manifest["image_shape"] = [1, 8, 16]
     manifest["arrays"] = {name: sha256_file(folder / name) for name in manifest["arrays"]}
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_text(json.dumps(sealed(SetManifest, manifest)))
     error = sentence("bench", shipped / "student.onnx", "--sets", folder, "--out", tmp_path / "r")
     assert "(1, 8, 16)" in error
     assert "(1, 8, 8)" in error

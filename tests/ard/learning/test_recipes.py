@@ -138,9 +138,25 @@ def test_a_written_config_is_read_back_identical(tmp_path: Path) -> None:
     )
     write_config(tmp_path / "config.toml", replace(config, data_sha256="a", teacher_sha256="b"))
     assert config_of(tmp_path / "config.toml") == config
-    text = (tmp_path / "config.toml").read_text()
+    first, _, text = (tmp_path / "config.toml").read_text().partition("\n")
+    assert first.startswith("# sha256 of all below: ")
     assert "sha256" not in text
     assert 'step_size = "2/255"' in text
+
+
+def test_a_saved_recipe_that_was_edited_is_refused_until_its_first_line_is_taken_out(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "config.toml"
+    write_config(path, config_of(presets()["cpu-10min"]))
+    text = path.read_text(encoding="utf-8")
+    edited = re.sub(r"(?m)^seed = .*$", "seed = 7", text)
+    for torn in (edited, text[:-9], text[:120], text[:9]):
+        path.write_text(torn, encoding="utf-8")
+        with pytest.raises(InputError, match=r"config\.toml: expected "):
+            read_recipe(path)
+    path.write_text(edited.partition("\n")[2], encoding="utf-8")
+    assert read_recipe(path)["seed"] == 7
 
 
 def test_the_settings_are_the_fields_of_the_config() -> None:
@@ -163,7 +179,7 @@ def test_the_settings_are_the_fields_of_the_config() -> None:
         ("epochs = 'ten'", ["epochs", "a whole number", "'ten'"]),
         ("epochs = 10.5", ["a whole number", "10.5"]),
         ("epochs = true", ["a whole number", "True"]),
-        ("epochs = 99999999999999999999999", ["a whole number"]),
+        ("epochs = 99999999999999999999999", ["a number in it is too large"]),
         ("learning_rate = '0.1'", ["a number", "'0.1'"]),
         ("learning_rate = false", ["a number", "False"]),
         ("architecture = 18", ["architecture", "text", "18"]),

@@ -32,6 +32,7 @@ from edge_bench.backends.engine_cache import (
 from edge_bench.backends.gpu import Gpu
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import sha256_file
 from edge_bench.options.engine import EngineOptions
 
@@ -358,7 +359,7 @@ def test_an_engine_without_its_record_is_refused(engine: Path) -> None:
 def test_an_engine_of_older_building_is_refused(engine: Path) -> None:
     data = json.loads(record_path(engine).read_text())
     data["key"]["build"] = 0
-    record_path(engine).write_text(json.dumps(data))
+    record_path(engine).write_text(json.dumps(sealed(EngineRecord, data)))
     with pytest.raises(InputError, match="so that an engine is built here"):
         given_engine(engine, "10.3.0", ORIN)
 

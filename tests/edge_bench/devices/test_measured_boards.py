@@ -14,6 +14,7 @@ from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.gate import Gate
 from edge_bench.core.spec import Report
 from edge_bench.devices import vcgencmd as asking
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import read_json, to_json, write_json
 from edge_bench.files.unpack import unpacked
@@ -104,7 +105,7 @@ def test_an_older_report_lacks_it_all_and_is_still_read(loaded: Report, tmp_path
     del plain["telemetry"]
     for field in ("soc", "kernel", "power_mode", "throttled"):
         del plain["device"][field]
-    (tmp_path / "old.json").write_text(json.dumps(plain), encoding="utf-8")
+    (tmp_path / "old.json").write_text(json.dumps(sealed(Report, plain)), encoding="utf-8")
     old = read_json(tmp_path / "old.json", Report, "a report")
     assert (old.telemetry, old.device.soc, old.device.throttled) == (None, None, None)
     assert device_rows(old) == []
@@ -113,7 +114,7 @@ def test_an_older_report_lacks_it_all_and_is_still_read(loaded: Report, tmp_path
 def test_a_report_whose_telemetry_was_edited_is_refused(loaded: Report, tmp_path: Path) -> None:
     plain = json.loads(to_json(loaded))
     plain["telemetry"]["samples"][0]["series"][0]["values"] += " 5"
-    (tmp_path / "edited.json").write_text(json.dumps(plain), encoding="utf-8")
+    (tmp_path / "edited.json").write_text(json.dumps(sealed(Report, plain)), encoding="utf-8")
     with pytest.raises(InputError, match=r"edited\.json: .*values of VDD_IN"):
         read_json(tmp_path / "edited.json", Report, "a report")
 

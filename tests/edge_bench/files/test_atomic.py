@@ -234,3 +234,41 @@ def test_a_folder_that_a_killed_writer_set_aside_comes_back(tmp_path: Path) -> N
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["demo.d"]
     assert (tmp_path / "demo.d" / "content").read_text() == "retired"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: dict[int, int] = {}
+    taken: list[tuple[int, int]] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noted_sync(handle: int) -> None:
+        fsync(handle)
+        synced[os.fstat(handle).st_ino] = os.fstat(handle).st_size
+
+    def noted_replace(path: Path, target: Path) -> Path:
+        files = [path] if path.is_file() else list(path.iterdir())
+        taken.extend((file.stat().st_size, synced.get(file.stat().st_ino, -1)) for file in files)
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "replace", noted_replace)
+    with atomic_file(tmp_path / "a", force=False) as partial:
+        partial.write_bytes(b"a file")
+    with atomic_directory(tmp_path / "b", force=False, marker="c") as folder:
+        (folder / "c").write_bytes(b"in a folder")
+    assert taken == [(6, 6), (11, 11)]
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+
+    def meanwhile() -> None:
+        with atomic_file(path, force=False) as partial:
+            partial.write_text("mine", encoding="utf-8")
+            path.write_text("another's", encoding="utf-8")
+
+    with pytest.raises(InputError, match="exists already"):
+        meanwhile()
+    assert [p.read_text(encoding="utf-8") for p in tmp_path.iterdir()] == ["another's"]

@@ -208,7 +208,7 @@ def test_syncs_follow_slow_batches_and_take_little_of_fast_ones(
         syncs += 1
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(journals, "_sync_folder", lambda folder: None)
+    monkeypatch.setattr(journals, "sync_folder", lambda folder: None)
     with Journal(report, clock=lambda: now) as journal:
         journal.begin(ASKED)
         syncs = 0

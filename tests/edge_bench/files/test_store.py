@@ -12,9 +12,13 @@ from typing import Any
 
 import pytest
 
+from edge_bench.backends.engine_cache import EngineRecord
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import Answers, Report, SetManifest
+from edge_bench.files.bundle import BundleManifest
+from edge_bench.files.fingerprint import Origin
 from edge_bench.files.report_file import read_report, write_report
+from edge_bench.files.seals.content import sealed, unsealed
 from edge_bench.files.sets import MANIFEST
 from edge_bench.files.store import (
     from_json,
@@ -25,6 +29,7 @@ from edge_bench.files.store import (
     to_json,
     write_json,
 )
+from edge_bench.policy.baseline import Baseline
 
 Atomic = Callable[[Path, bool], AbstractContextManager[Path]]
 
@@ -39,7 +44,7 @@ def report_path(tmp_path: Path, make_report: Callable[..., Report]) -> Path:
 def edit(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     change(data)
-    path.write_text(json.dumps(data), encoding="utf-8")
+    path.write_text(json.dumps(sealed(Report, data)), encoding="utf-8")
 
 
 def test_a_report_survives_the_way_through_a_file(
@@ -68,7 +73,7 @@ def test_a_manifest_survives_the_way_through_a_file(
 def test_a_card_s_recipe_survives_as_it_is(make_report: Callable[..., Report]) -> None:
     plain = json.loads(to_json(make_report()))
     plain["artifact"]["card"]["recipe"] = {"beta": 6.0, "steps": [1, 2], "warm": None}
-    report = from_json(plain, Report, "here", "a report")
+    report = from_json(sealed(Report, plain), Report, "here", "a report")
     assert report.artifact.card is not None
     assert report.artifact.card.recipe == {"beta": 6.0, "steps": [1, 2], "warm": None}
 
@@ -78,7 +83,7 @@ def test_a_whole_number_is_read_where_a_fraction_is_expected(
 ) -> None:
     plain = json.loads(to_json(make_report("1", {"pgd": "1"}, epsilon=0.5)))
     plain["sets"][0]["manifest"]["attack"]["step_size"] = 1
-    attack = from_json(plain, Report, "here", "a report").sets[0].manifest.attack
+    attack = from_json(sealed(Report, plain), Report, "here", "a report").sets[0].manifest.attack
     assert isinstance(attack.step_size, float)
 
 
@@ -95,9 +100,9 @@ def test_json_never_holds_nan() -> None:
     ("change", "sentence"),
     [
         (lambda d: d.update(schema_version=99), "schema version 99 of a report of ardx bench"),
-        (lambda d: d.update(schema_version=0), "schema version 1 to 3, came 0"),
-        (lambda d: d.update(schema_version=True), "schema version 1 to 3, came True"),
-        (lambda d: d.update(schema_version="1"), "schema version 1 to 3, came '1'"),
+        (lambda d: d.update(schema_version=0), "schema version 1 to 4, came 0"),
+        (lambda d: d.update(schema_version=True), "schema version 1 to 4, came True"),
+        (lambda d: d.update(schema_version="1"), "schema version 1 to 4, came '1'"),
         (lambda d: d.pop("schema_version"), "without a schema_version"),
         (lambda d: d.pop("artifact"), "field 'artifact' is missing"),
         (lambda d: d["device"].pop("cores"), "device: field 'cores' is missing"),
@@ -201,7 +206,24 @@ def test_an_edited_report_is_refused_and_one_of_before_is_read(
         read_report(path)
     del data["content_sha256"]
     path.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(InputError, match="came one without: it was edited; run ardx bench again"):
+        read_report(path)
+    data |= {"schema_version": 2}
+    path.write_text(json.dumps(data), encoding="utf-8")
     assert read_report(path).sets[0].mask == "1100"
+
+
+@pytest.mark.parametrize("kind", [Baseline, BundleManifest, EngineRecord, Origin, Report])
+def test_every_sealed_format_refuses_another_content_and_none(kind: type[Any]) -> None:
+    newest = kind.FORMAT.version
+    assert kind.FORMAT.sealed_from is not None
+    written = sealed(kind, {"schema_version": newest, "a": 1})
+    assert unsealed(written, kind, "file").items() >= {"a": 1}.items()
+    for spoilt in (written | {"a": 2}, written | {"content_sha256": None}):
+        with pytest.raises(InputError, match=f"file: expected {kind.FORMAT.name} .* it was edited"):
+            unsealed(spoilt, kind, "file")
+    before = {"schema_version": kind.FORMAT.sealed_from - 1, "a": 1}
+    assert unsealed(before, kind, "file") == before
 
 
 @pytest.mark.parametrize(

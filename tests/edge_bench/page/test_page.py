@@ -23,6 +23,7 @@ from PIL import Image
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import read_report, write_report
+from edge_bench.files.seals.content import content_sha256
 from edge_bench.files.sets import open_sets
 from edge_bench.page.facts import WORST, accuracies, all_facts, per_class
 from edge_bench.page.parts import Page, listed, shown
@@ -290,7 +291,7 @@ def test_a_report_of_a_million_samples_is_shown_within_its_limits(
     for one in data["sets"]:
         one["answers"] = told
     path, out = tmp_path / "big.json", tmp_path / "big.html"
-    data["content_sha256"] = None
+    data["content_sha256"] = content_sha256(data)
     path.write_text(json.dumps(data))
     script = (
         "import sys, time\n"

@@ -110,3 +110,10 @@ def test_a_name_that_nobody_knows_is_not_reached(tmp_path: Path) -> None:
     config.write_text("Host board\n  HostName no.such.host.invalid\n")
     with pytest.raises(Disconnected, match=r"^board: ssh: Could not resolve .*; check the name"):
         Ssh("board", config).call(["true"])
+
+
+def test_an_answer_that_does_not_end_is_not_kept(ssh: Ssh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_bench.remote.ssh.MOST_ANSWER", 1 << 20)
+    assert len(ssh.call(["head", "-c", "1000000", "/dev/zero"]).stdout) == 1_000_000
+    with pytest.raises(CapabilityError, match="board: its answer is longer than 1 MiB"):
+        ssh.call(["cat", "/dev/zero"])

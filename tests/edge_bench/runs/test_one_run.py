@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.base import ImageInput
 from edge_bench.core.spec import AttackSpec, ModelCard, Report
-from edge_bench.files.report_file import sealed
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import AdversarialSet, open_set, open_sets
 from edge_bench.files.store import read_json, sha256_file, write_json
 from edge_bench.options.bench import BenchOptions
@@ -353,7 +353,7 @@ def test_a_report_tells_of_its_maker_s_machine_what_is_allowed_and_no_more(
     quick: Quick,
 ) -> None:
     path, sets = make_model(card=make_card()), open_sets(make_set("pgd").parent)
-    found = list(texts(asdict(sealed(run(path, sets, quick())))))
+    found = list(texts(sealed(Report, asdict(run(path, sets, quick())))))
     prefixes = tuple(name.removesuffix("*") for name in TELLING if name.endswith("*"))
     assert {name for name, _ in found if not name.startswith(prefixes)} <= TELLING
     secrets = {str(Path.home()), str(path.parent), str(Path.cwd()), socket.gethostname()}

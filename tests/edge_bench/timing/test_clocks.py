@@ -18,6 +18,7 @@ from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement, Soak
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import read_json, write_json
 from edge_bench.options.bench import BenchOptions
@@ -193,6 +194,6 @@ def test_a_report_that_holds_such_timings_is_refused_with_its_name(
     write_json(path, make_report("1", {"pgd": "1"}), False)
     data = json.loads(path.read_text())
     data["latency"]["latency_ns"] = latency_ns
-    path.write_text(json.dumps(data))
+    path.write_text(json.dumps(sealed(Report, data)))
     with pytest.raises(InputError, match=rf"report\.json: latency: measurement: .*{what}"):
         read_json(path, Report, "a report")

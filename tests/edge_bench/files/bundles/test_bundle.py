@@ -21,6 +21,7 @@ from onnx.external_data_helper import convert_model_to_external_data
 
 from edge_bench.core.spec import Report
 from edge_bench.files.fingerprint import fingerprint_path
+from edge_bench.files.locks import writing
 from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.store import read_json
 from tests.edge_bench.files.bundles.parts import mark, name_data
@@ -240,7 +241,7 @@ def test_metadata_that_speaks_of_a_location_name_no_file(
     onnx.save(graph, model)
     assert invoke("bundle", model, "--out", tmp_path / "a.ardx")[0] == 0
     members = zipfile.ZipFile(tmp_path / "a.ardx").namelist()
-    assert members == ["model/site.onnx", "requirements.lock", "manifest.json"]
+    assert members == ["model/site.onnx", "requirements.lock", "sbom.cdx.json", "manifest.json"]
 
 
 def test_an_existing_bundle_is_kept_without_force(
@@ -282,3 +283,13 @@ def test_a_kill_while_packing_leaves_the_old_bundle_or_none(
     ended = subprocess.run([sys.executable, "-B", "-c", script, *command], check=False)
     assert ended.returncode == -signal.SIGKILL
     assert bundle.read_bytes() == before
+
+
+def test_of_two_that_write_one_bundle_the_second_says_so(
+    invoke: Invoke, model: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "a.ardx"
+    with writing(out):
+        code, _, stderr = invoke("bundle", model, "--out", out)
+    assert (code, out.exists()) == (2, False)
+    assert stderr.startswith(f"error: {out}: another process is writing it; wait for it to end")

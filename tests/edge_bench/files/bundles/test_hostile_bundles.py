@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from edge_bench.files.bundle import EPOCH, MANIFEST, is_safe
+from edge_bench.files.bundle import EPOCH, MANIFEST, BundleManifest, is_safe
 from edge_bench.files.fingerprint import fingerprint_path
+from edge_bench.files.seals.content import sealed
 from edge_bench.files.unpack import unpacked
 from tests.edge_bench.files.bundles.parts import name_data
 
@@ -48,7 +49,7 @@ def _vouched(members: list[tuple[zipfile.ZipInfo, bytes]], **changes: Any) -> li
         for info, content in members
         if info.filename != MANIFEST
     }
-    text = json.dumps(manifest | changes).encode()
+    text = json.dumps(sealed(BundleManifest, manifest | changes)).encode()
     return [(i, text if i.filename == MANIFEST else c) for i, c in members]
 
 
@@ -78,7 +79,8 @@ def _size_lie(members: list[tuple[zipfile.ZipInfo, bytes]]) -> list[Any]:
     found = _vouched(members)
     manifest = json.loads(next(c for i, c in found if i.filename == MANIFEST))
     manifest["members"]["requirements.lock"]["size_bytes"] -= 1
-    return [(i, json.dumps(manifest).encode() if i.filename == MANIFEST else c) for i, c in found]
+    text = json.dumps(sealed(BundleManifest, manifest)).encode()
+    return [(i, text if i.filename == MANIFEST else c) for i, c in found]
 
 
 def _repack(path: Path, change: Change) -> None:
@@ -118,7 +120,7 @@ ESCAPE = "leaves its folder, or is none of a bundle"
         (_edited(MANIFEST, b"{"), "not a readable bundle"),
         (_edited(MANIFEST, b"[" * 100_000), "not a readable bundle"),
         (_edited(MANIFEST, b"{}"), "found JSON without a schema_version"),
-        (_manifest_with(schema_version=2), "schema version 2 of a bundle"),
+        (_manifest_with(schema_version=3), "schema version 3 of a bundle"),
         (_manifest_with(model="../student.onnx"), "its model '../student.onnx' is missing"),
         (_manifest_with(model="requirements.lock"), "its model 'requirements.lock' is missing"),
         (_manifest_with(gate={"min_clean_accuracy": 80}), "expected a fraction from 0 to 1"),
@@ -331,15 +333,35 @@ def test_links_of_a_cache_of_models_are_packed(
 def test_more_files_than_bench_reads_back_are_refused_while_packing(
     invoke: Invoke, model: Path, sets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Model, fingerprint, lock file, manifest, and five of each of two sets.
-    for most, ended in ((14, 0), (13, 2)):
+    # Model, fingerprint, lock file, its bill of materials, manifest, and five of each of two sets.
+    for most, ended in ((15, 0), (14, 2)):
         monkeypatch.setattr("edge_bench.files.bundle.MOST_MEMBERS", most)
         monkeypatch.setattr("edge_bench.files.unpack.MOST_MEMBERS", most)
         out = tmp_path / f"{most}.ardx"
         code, _, stderr = invoke("bundle", model, "--sets", sets, "--out", out)
         assert code == ended
         if code:
-            assert "at most 13 files, came 14, of which a set has 5; pack fewer" in stderr
+            assert "at most 14 files, came 15, of which a set has 5; pack fewer" in stderr
         else:
             with unpacked(out):
                 pass
+
+
+@pytest.mark.parametrize(("at", "said"), [(10, b"\x60\xea"), (12, b"\0\0\0\x7f")])
+def test_a_long_directory_is_refused_before_it_is_read(
+    invoke: Invoke,
+    bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    said: Any,
+) -> None:
+    content = bytearray(bundle.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    content[end + at : end + at + len(said)] = said  # 60,000 entries, or 2 GB of their names
+    bundle.write_bytes(content)
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the directory was read"))
+    code, _, stderr = invoke("bench", bundle, "--out", tmp_path / "report.json", *QUICK)
+    assert code == 2
+    assert "entries, above 2000, or names too long" in stderr
+    assert_one_sentence(stderr)

@@ -1,0 +1,1 @@
+"""Hashes that files carry over their own content."""
