@@ -86,7 +86,7 @@ def bad_input(weights: Path, artifact: Path, folder: Path) -> list[tuple[tuple[o
     return [
         (("evaluate", missing), "missing"),
         (("evaluate", torn), "torn.safetensors"),
-        (("evaluate", artifact), "student.onnx"),
+        (("evaluate", artifact, "--mean", "0.5", "--std", "0.5"), "student.onnx"),
         (("evaluate", weights, "--attacks", "pgd20,deepfool"), "deepfool"),
         (("evaluate", weights, "--dataset", "imagenet"), "--dataset imagenet"),
         (("evaluate", weights, "--dataset", "cifar10", "--data-dir", folder), str(folder)),
