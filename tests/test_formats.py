@@ -117,7 +117,7 @@ def test_old_weights_give_what_the_old_set_says_of_them() -> None:
     fooled = logits.argmax(dim=1).numpy() != opened.labels
     assert (fooled == np.load(opened.path / "source_success.npy")).all()
     assert opened.manifest.source_sha256 == sha256_file(OLD / "model.safetensors")
-    assert (card.schema_version, card.ardx_version, card.class_names) == (2, None, None)
+    assert (card.schema_version, card.ardx_version, card.class_names) == (3, None, None)
 
 
 def test_an_old_artefact_answers_as_its_old_fingerprint_says() -> None:

@@ -92,6 +92,7 @@ class AttackFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     seed: o.Seed = 0
     force: o.Force = False
@@ -213,6 +214,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     beside: dict[str, object] = {
         "--images": flags.images,
         "--image-size": flags.image_size if flags.dataset is None else None,
+        "--resize": flags.resize if flags.dataset is None else None,
         "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
         "--direction": flags.direction,
@@ -282,24 +284,32 @@ def _clean_images(flags: AttackFlags, victim: Victim) -> Source:
     if flags.images is None:
         return _test_images(flags, victim)
     o.refuse_beside(f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset})
-    clean = open_images(flags.images, victim.card, image_size=flags.image_size, limit=flags.limit)
+    clean = open_images(
+        flags.images,
+        victim.card,
+        image_size=flags.image_size,
+        resize=flags.resize,
+        limit=flags.limit,
+    )
     o.tell_skipped(clean.skipped)
     return clean
 
 
 def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
     """The test images of --dataset, or of the model's own."""
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import dataset_of
     from ard.data.sources import SplitSource
     from ard.data.splits import take_limit
 
-    data = load_dataset(
-        flags.dataset or victim.card.dataset,
+    data = dataset_of(
+        victim.path,
+        victim.card,
+        flags.dataset,
         flags.data_dir,
         download=flags.download,
         image_size=flags.image_size,
+        resize=flags.resize,
     )
-    data = matched(victim.path, victim.card, data)
     o.tell_skipped(data.skipped)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
@@ -378,10 +388,13 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
     """What a set holds, read back from the disk with every check that a replay makes."""
     from ard.attacks.registry import attack_label
     from edge_bench.files.sets import open_set
+    from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
+    from edge_bench.statistics.metrics import encode_mask
 
     found = open_set(out)
     manifest = found.manifest
     robust = 1 - float(found.source_success.mean())
+    kept, names = encode_mask(~found.source_success), named(manifest.class_names)
     if json_summary:
         print_json(
             {
@@ -391,17 +404,25 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
                 "threat": manifest.threat,
                 "source_sha256": manifest.source_sha256,
                 "source_accuracy": robust,
+                **class_figures({"source": kept}, found.labels, names),
             }
         )
         return
     budget = f", {o.render_budget(manifest.attack.epsilon, manifest.attack.norm)}"
     if manifest.attack.severity is not None:
         budget = ""
-    kept = f"{model.name} keeps {100 * robust:.1f} % on them"
+    told = f"{model.name} keeps {100 * robust:.1f} % on them"
     if manifest.threat == "differential":
         apart = f"{100 * (1 - robust):.1f} %"
-        kept = f"tells {model.name} and its parent apart on {apart} of them"
-    say(f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}{budget}; {kept}")
+        told = f"tells {model.name} and its parent apart on {apart} of them"
+    say(f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}{budget}; {told}")
+    if manifest.threat == "differential":
+        return
+    lowest = worst(by_class(kept, found.labels, names))
+    say(
+        f"worst class: {lowest.name}, of whose {lowest.samples} images it keeps "
+        f"{100 * lowest.accuracy:.1f} %"
+    )
 
 
 attack = o.command("attack", AttackFlags, run_attack_command)

@@ -62,6 +62,7 @@ class EvaluateFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     seed: o.Seed = 0
     force: o.Force = False
@@ -96,7 +97,7 @@ def _evaluate(flags: EvaluateFlags) -> None:
     """What `evaluate` does once its report is its own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import dataset_of
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation
@@ -113,13 +114,15 @@ def _evaluate(flags: EvaluateFlags) -> None:
     with opened as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         budget = budget_of(flags.epsilon, flags.norm, victim.card)
-        data = load_dataset(
-            flags.dataset or victim.card.dataset,
+        data = dataset_of(
+            flags.model,
+            victim.card,
+            flags.dataset,
             flags.data_dir,
             download=flags.download,
             image_size=flags.image_size,
+            resize=flags.resize,
         )
-        data = matched(flags.model, victim.card, data)
         o.tell_skipped(data.skipped)
         specs, differential = _specs(flags, budget)
         evaluation = Evaluation(
@@ -191,4 +194,4 @@ def _tell(
     budget = o.render_budget(budget_of(flags.epsilon, flags.norm, victim.card), flags.norm)
     title = f"{flags.model.name} on {evaluation.dataset}, {victim.threat} through {victim.runtime}"
     title += f", {budget}"
-    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))
+    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(evaluation, result))

@@ -35,6 +35,7 @@ class EvaluationRecord:
         doubts: signs of false robustness.
         masks: by attack, a '1' for each sample that stayed correctly classified.
         class_names: names of the classes; None where nobody told them.
+        labels: a series (see `series`) of the class of each image; None in files of before.
         apart: by differential attack and direction, a '1' for each sample on which it told the
             victim and its parent apart; no part of the worst case.
     """
@@ -44,6 +45,7 @@ class EvaluationRecord:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="class_names: the names of the classes"),
+            Change(ardx="0.2.0", what="labels: the class of each image"),
             Change(ardx="0.2.0", what="apart; direction and severity of an attack"),
         ),
     )
@@ -69,4 +71,5 @@ class EvaluationRecord:
     doubts: tuple[Doubt, ...]
     masks: dict[str, str]
     class_names: ClassNames | None = None
+    labels: str | None = None
     apart: dict[str, str] = field(default_factory=dict)

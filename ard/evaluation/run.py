@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ard.attacks.differential import pair_of
@@ -20,7 +22,9 @@ from ard.evaluation.record import EvaluationRecord
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
+from edge_bench.core.series import encode_series
 from edge_bench.core.spec import AttackSpec
+from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
 from edge_bench.statistics.metrics import BoolArray, accuracy, encode_mask
 from edge_bench.statistics.stats import wilson_interval
 
@@ -76,6 +80,17 @@ class Evaluation:
                     "none of; give the weights that it was exported from as --parent, or run "
                     "square alone"
                 )
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) classes of the images."""
+        found: NDArray[np.int64] = self.split.labels.cpu().numpy()
+        return found
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Of the classes, by number."""
+        return named(self.victim.card.class_names)
 
     def run(
         self, ledger: Ledger | None = None, *, doubting: bool = True, monitor: Monitor = silent
@@ -176,6 +191,7 @@ def as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
         "accuracy": {name: accuracy(mask) for name, mask in masks.items()},
         "worst_case_of": worst_of,
         "class_names": evaluation.victim.card.class_names,
+        **class_figures(masks, evaluation.labels, evaluation.names),
         "doubts": [asdict(doubt) for doubt in result.doubts],
         "divergence": {name: float(mask.mean()) for name, mask in result.apart.items()},
     }
@@ -191,16 +207,31 @@ def record_of(evaluation: Evaluation, result: Result) -> EvaluationRecord:
         "worst_case_of": tuple(values["worst_case_of"]),
         "doubts": tuple(result.doubts),
         "masks": result.encoded_masks(),
+        "labels": encode_series(evaluation.labels.tolist()),
     }
+    # They follow from masks and labels.
+    del values["class_accuracy"], values["worst_class"]
     return EvaluationRecord(**values)
 
 
-def rows(result: Result) -> list[list[str]]:
-    """One row per accuracy: attack, percent, its 95% Wilson interval, samples; then divergence."""
-    found = []
-    apart = {f"told apart by {name}": encode_mask(mask) for name, mask in result.apart.items()}
-    for name, mask in (result.encoded_masks() | apart).items():
-        low, high = wilson_interval(mask.count("1"), len(mask))
-        interval = f"{100 * low:.1f} to {100 * high:.1f}"
-        found.append([name, f"{100 * accuracy(mask):.1f} %", interval, str(len(mask))])
+def rows(evaluation: Evaluation, result: Result) -> list[list[str]]:
+    """One row per accuracy: attack, percent, its 95% Wilson interval, samples.
+
+    After them the class that fares worst on clean images, and the one that does under all attacks;
+    then divergence.
+    """
+    masks = result.encoded_masks()
+    found = [_row(name, mask) for name, mask in masks.items()]
+    for name in ("clean", "worst case"):
+        if name in masks:
+            lowest = worst(by_class(masks[name], evaluation.labels, evaluation.names))
+            found.append(_row(f"{name}, worst class: {lowest.name}", lowest.mask))
+    for name, apart in result.apart.items():
+        found.append(_row(f"told apart by {name}", encode_mask(apart)))
     return found
+
+
+def _row(name: str, mask: str) -> list[str]:
+    low, high = wilson_interval(mask.count("1"), len(mask))
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    return [name, f"{100 * accuracy(mask):.1f} %", interval, str(len(mask))]

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
+from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.ranges import at_least
 from edge_bench.core.series import Telemetry, series_array
 from edge_bench.core.threats.attack import NORMS as NORMS
@@ -32,6 +33,14 @@ COMPARED = ("differential", "corruption")
 SESSION_OPTIONS = ("session.qdqisint8allowed", "session.disable_quant_qdq")
 """What a card may ask of ONNX Runtime; the rest of its options can write files or load code."""
 ATTACKED = ("all", "survivors")
+
+
+def usual_epsilon(image_shape: tuple[int, int, int]) -> float:
+    """The L-inf budget that research has for images of a size: 4/255 from 64 pixels on, else 8/255.
+
+    The same budget shows less on a small image; 8/255 is CIFAR's, 4/255 ImageNet's.
+    """
+    return (4 if min(image_shape[1:]) >= 64 else 8) / 255
 
 
 def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
@@ -57,6 +66,8 @@ class ModelCard:
         classes: number of classes C; logits are (B, C).
         class_names: their names, in the order of the logits; None where nobody told them.
         input_shape: (channels, height, width) of one image.
+        preprocessing: how pictures became its images; None where they were of that size already,
+            or nobody told.
         precision: `fp32`, `fp16` or `int8`.
         parent_sha256: file it was made from (student: teacher; ONNX: weights); None for a root.
         recipe: the settings that made it, as plain JSON values.
@@ -75,6 +86,7 @@ class ModelCard:
                 "ardx_version",
                 upgrade=without_writer,
             ),
+            Change(ardx="0.2.0", what="preprocessing: how a picture of any size becomes an image"),
         ),
     )
 
@@ -84,6 +96,7 @@ class ModelCard:
     classes: int
     input_shape: tuple[int, int, int]
     class_names: ClassNames | None = None
+    preprocessing: Preprocessing | None = None
     precision: str = "fp32"
     parent_sha256: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -98,6 +111,12 @@ class ModelCard:
             raise InputError(
                 "model card: expected input_shape (channels, height, width), "
                 f"came {self.input_shape}"
+            )
+        side = self.preprocessing and self.preprocessing.side
+        if side is not None and self.input_shape[1:] != (side, side):
+            raise InputError(
+                f"model card: expected pictures to become images of {self.input_shape[1:]}, came "
+                f"a side of {side}"
             )
         if self.precision not in PRECISIONS:
             raise InputError(

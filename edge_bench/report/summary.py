@@ -16,8 +16,17 @@ from edge_bench.statistics.apart import (
     corruption_accuracy,
     corruption_loss,
 )
+from edge_bench.statistics.class_figures import by_class, class_figures
+from edge_bench.statistics.class_figures import worst as worst_class
 from edge_bench.statistics.generations import generations
-from edge_bench.statistics.metrics import BoolArray, accuracy, adversarial, worst_case_mask
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    accuracy,
+    adversarial,
+    class_names,
+    labels_of,
+    worst_case_mask,
+)
 from edge_bench.statistics.stats import early_stopping_floor, percentile_ms, wilson_interval
 from edge_bench.timing.measure import images_per_second
 from edge_bench.timing.soak import PARTS, drift
@@ -44,6 +53,7 @@ def summarise(report: Report) -> dict[str, Any]:
         "threat": {s.name: threat_label(s) for s in report.sets},
         "generations": generations(report),
         "worst_case_accuracy": accuracy(worst) if worst else None,
+        **_class_figures(report),
         "divergence": _divergence(report),
         "corruption": _corruption(report),
         "latency_ms": _latency_ms(report.latency),
@@ -67,6 +77,16 @@ def summarise(report: Report) -> dict[str, Any]:
         },
         **device_figures(report),
     }
+
+
+def _class_figures(report: Report) -> dict[str, Any]:
+    """Class by class, clean and in the worst case; nothing where nobody kept the labels."""
+    labels = labels_of(report)
+    masks = {"clean": report.clean_mask, "worst_case": worst_case_mask(report)}
+    known = {name: mask for name, mask in masks.items() if mask is not None}
+    if labels is None or not known:
+        return {"class_accuracy": None, "worst_class": None}
+    return class_figures(known, labels, class_names(report))
 
 
 def _divergence(report: Report) -> dict[str, Any] | None:
@@ -162,6 +182,12 @@ def accuracy_rows(report: Report) -> list[list[str]]:
         left_out = len(adversarial(report)) < len(report.sets)
         over = "all attacks on it, per sample" if left_out else "all of the above, per sample"
         rows.append(_accuracy_row("worst case", over, worst))
+    labels = labels_of(report)
+    if labels is not None:
+        for name, mask in (("clean", report.clean_mask), ("worst case", worst)):
+            if mask is not None:
+                lowest = worst_class(by_class(mask, labels, class_names(report)))
+                rows.append(_accuracy_row(f"{name}, worst class", lowest.name, lowest.mask))
     return rows
 
 
