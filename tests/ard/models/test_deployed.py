@@ -243,7 +243,7 @@ def test_the_threats_that_a_victim_has_no_means_for_are_refused(
     assert threat_named("blackbox", weights, None) == "black-box"
     with pytest.raises(InputError, match="--threat bpda: needs an artefact and its --parent"):
         threat_named("bpda", weights, None)
-    with pytest.raises(InputError, match="expected white-box, bpda, blackbox or transfer"):
+    with pytest.raises(InputError, match="blackbox, transfer or differential"):
         threat_named("grey", weights, None)
     with pytest.raises(InputError, match="transfer: needs --from"):
         threat_named("transfer", weights, None)
