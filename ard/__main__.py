@@ -7,7 +7,9 @@ def main(name: str | None = None) -> None:
     """Run the command line, from before its imports on, which take a while."""
     quiet_start()
     from ard.cli import app
+    from ard.commands.started import note_start
 
+    note_start()
     app(prog_name=name)
 
 

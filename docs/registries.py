@@ -12,7 +12,8 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from ard.attacks.registry import ATTACKS
+from ard.attacks.registry import ATTACKS, Attack
+from ard.crafting.corruptions import CORRUPTIONS, Strength
 from ard.data.registry import DATASETS
 from ard.methods.registry import INNER, METHODS
 from ard.models.architectures import ARCHITECTURES, DEFAULT_WIDTHS
@@ -32,7 +33,7 @@ def _attacks() -> Listing:
     rows = [
         [
             name + ("N" if attack.steps else ""),
-            " then ".join(attack.parts) or ("gradients" if attack.uses_gradients else "scores"),
+            _asks(attack),
             f"{attack.steps}" if attack.steps else "its own",
             "yes" if attack.aims else "",
             attack.distribution or "ardx",
@@ -41,6 +42,22 @@ def _attacks() -> Listing:
         for name, attack in ATTACKS.items()
     ]
     return Listing(["name", "asks for", "steps", "aims", "computed by", "source"], rows)
+
+
+def _asks(attack: Attack) -> str:
+    """What an attack is given to climb."""
+    if attack.parts:
+        return " then ".join(attack.parts)
+    asked = "gradients" if attack.uses_gradients else "scores"
+    return f"{asked} of a pair" if attack.differential else asked
+
+
+def _corruptions() -> Listing:
+    def told(strengths: tuple[Strength, ...]) -> str:
+        return "; ".join(", ".join(f"{value:g}" for value in each) for each in strengths)
+
+    rows = [[name, told(kind.small), told(kind.large)] for name, kind in CORRUPTIONS.items()]
+    return Listing(["name", "up to 48 pixels, severity 1 to 5", "above"], rows)
 
 
 def _methods() -> Listing:
@@ -80,6 +97,7 @@ LISTINGS: dict[str, Callable[[], Listing]] = {
     "backends": lambda: Listing(
         ["--backend", "is", "comes by"], [[n, r.text, r.mend] for n, r in BACKENDS.items()]
     ),
+    "corruptions": _corruptions,
     "datasets": _datasets,
     "devices": lambda: Listing(["name", "is"], [[n, d.text] for n, d in DEVICES.items()]),
     "inner": _inner,

@@ -6,14 +6,18 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 import ard.methods
+from ard.attacks.differential import Pair
 from ard.attacks.registry import ATTACKS, parse_attack
 from ard.attacks.run import run_attack
 from ard.cli import app
+from ard.crafting import corrupting
+from ard.crafting.corruptions import CORRUPTIONS
 from ard.data.registry import DATASETS
 from ard.methods.parts import inner
 from ard.methods.parts.base import Logits, LossOptions, total
@@ -36,7 +40,11 @@ def help_of(*command: str) -> str:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_found_runs_and_stays_in_the_ball(name: str) -> None:
-    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)).eval()
+    model: torch.nn.Module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
+    if ATTACKS[name].differential:
+        other = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5))
+        model = Pair(model, other)
+    model.eval()
     draw = torch.Generator().manual_seed(0)
     images = torch.rand(4, 3, 2, 2, generator=draw)
     labels = torch.tensor([0, 1, 2, 3])
@@ -147,3 +155,17 @@ def test_a_target_says_why_and_is_told(name: str) -> None:
     assert TARGETS[name].why
     assert name in help_of("export")
     assert name in help_of("distill")
+
+
+@pytest.mark.parametrize("name", CORRUPTIONS)
+def test_a_corruption_has_five_severities_of_both_sizes_and_is_told(name: str) -> None:
+    kind, draw = CORRUPTIONS[name], np.random.default_rng(0)
+    assert corrupting.function(name).__doc__
+    assert len(kind.small) == len(kind.large) == 5
+    for side in (8, 96):
+        picture = draw.random((side, side, 3))
+        for severity in range(1, 6):
+            found = corrupting.function(name)(picture, kind.strength(severity, side), draw)
+            assert found.shape == picture.shape
+            assert np.isfinite(found).all()
+    assert name in help_of("attack")

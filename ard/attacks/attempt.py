@@ -22,6 +22,8 @@ class Attempt:
         generator: of the CPU; every draw comes from it.
         targets: classes (B,) to aim at; None aims at any error.
         stop_when_fooled: samples that are wrong already are not attacked further.
+        starts: images (B, C, H, W) in the ball that the first of several starts begins with; None
+            begins with whatever the attack does by itself.
     """
 
     model: nn.Module
@@ -31,6 +33,7 @@ class Attempt:
     generator: torch.Generator
     targets: Tensor | None = None
     stop_when_fooled: bool = False
+    starts: Tensor | None = None
 
     @property
     def classes(self) -> Tensor:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import NORMS, ModelCard, parse_epsilon
+from edge_bench.core.spec import NORMS, ModelCard, parse_epsilon, usual_epsilon
 
 
-def recipe_epsilon(card: ModelCard, fallback: float = 8 / 255) -> float:
-    """The budget that a model was trained against; `fallback` where its recipe names none.
+def recipe_epsilon(card: ModelCard) -> float:
+    """The budget that a model was trained against; the usual one where its recipe names none.
 
     Raises:
         InputError: the card's is no budget.
     """
     value = card.recipe.get("epsilon")
     if value is None:
-        return fallback
+        return usual_epsilon(card.input_shape)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
         raise InputError(
             f"model card: expected an epsilon of 0 to 1, came {value!r}; give "

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
+from edge_bench.core.threats.attack import DIRECTIONS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +34,9 @@ class Attack:
         step_size: default length of a step as a fraction of epsilon, from the number of steps;
             None where the attack chooses.
         aims: can be targeted.
+        restarts: starts at random, so that several starts find more.
         uses_gradients: otherwise it asks for scores alone.
+        differential: attacks a pair (`differential.Pair`), to have the two disagree.
         distribution: the one that computes it, whose version belongs to its outcome. What is
             misclassified already it returns as it is.
         parts: the attacks that it stands for, one after another on what is left.
@@ -44,9 +47,16 @@ class Attack:
     steps: int | None = None
     step_size: Callable[[int], float] | None = None
     aims: bool = False
+    restarts: bool = False
+    differential: bool = False
     uses_gradients: bool = True
     distribution: str | None = None
     parts: tuple[str, ...] = ()
+
+    @property
+    def climbs(self) -> bool:
+        """Can it start from given images?"""
+        return self.differential or (self.step_size is not None and self.steps is not None)
 
     @property
     def function(self) -> Callable[[Attempt], Tensor]:
@@ -117,6 +127,28 @@ ATTACKS: dict[str, Attack] = {
         uses_gradients=False,
         distribution=PYAUTOATTACK,
     ),
+    "diva": Attack(
+        run="differential:diva",
+        source="Hao et al. 2022, arXiv 2204.10933",
+        steps=20,
+        step_size=_quarter,
+        restarts=True,
+        differential=True,
+    ),
+    "apgd_diva": Attack(
+        run="differential:apgd_diva",
+        source="Hao et al. 2022, arXiv 2204.10933, by the steps of " + CROCE,
+        steps=100,
+        restarts=True,
+        differential=True,
+    ),
+    "apgd_apart": Attack(
+        run="differential:apgd_apart",
+        source="ours: what Hao et al. 2022 count, by the steps of " + CROCE,
+        steps=100,
+        restarts=True,
+        differential=True,
+    ),
     "autoattack": Attack(
         run="autoattack:autoattack",
         source=CROCE,
@@ -124,7 +156,17 @@ ATTACKS: dict[str, Attack] = {
         parts=("apgd_ce", "apgd_t", "fab_t", "square"),
     ),
 }
-KNOWN = ", ".join(f"{name}N" if attack.steps else name for name, attack in ATTACKS.items())
+
+
+def _known(differential: bool) -> str:
+    return ", ".join(
+        f"{name}N" if attack.steps else name
+        for name, attack in ATTACKS.items()
+        if attack.differential == differential
+    )
+
+
+KNOWN, KNOWN_DIFFERENTIAL = _known(False), _known(True)
 """The names as people type them, with N for a number of steps or queries."""
 
 MOST_DIGITS = 5
@@ -139,6 +181,7 @@ def parse_attack(
     restarts: int = 1,
     seed: int = 0,
     target: str | None = None,
+    direction: str | None = None,
 ) -> AttackSpec:
     """Read `fgsm`, `pgd20`, `cw30`, `square5000`, `apgd_ce` and so on into a specification.
 
@@ -153,7 +196,8 @@ def parse_attack(
     kind = ATTACKS.get(match[1]) if match else None
     if match is None or kind is None or (match[2] and kind.steps is None):
         raise InputError(
-            f"attack {text}: expected one of {KNOWN} (N steps or queries, such as pgd20)"
+            f"attack {text}: expected one of {KNOWN}, or {KNOWN_DIFFERENTIAL} (N steps or "
+            "queries, such as pgd20)"
         )
     if len(match[2]) > MOST_DIGITS:
         raise InputError(f"attack {text}: expected fewer than {10**MOST_DIGITS} steps")
@@ -170,14 +214,17 @@ def parse_attack(
         epsilon=epsilon,
         step_size=length,
         steps=steps,
-        restarts=restarts if kind.step_size is not None else 1,
+        restarts=restarts if kind.restarts or kind.step_size is not None else 1,
         seed=seed,
         target=target,
+        direction=(direction or DIRECTIONS[0]) if kind.differential else None,
     )
 
 
 def attack_label(spec: AttackSpec) -> str:
-    """The inverse of `parse_attack`: name and steps."""
+    """The inverse of `parse_attack`: name and steps; of a corruption, name and severity."""
+    if spec.severity is not None:
+        return f"{spec.name}:{spec.severity}"
     return spec.name if spec.steps is None else f"{spec.name}{spec.steps}"
 
 

@@ -47,6 +47,7 @@ def run_attack(
     batch_index: int,
     *,
     stop_when_fooled: bool = False,
+    starts: Tensor | None = None,
 ) -> Tensor:
     """Attack one batch (model in eval mode); the draws depend on the seed and batch alone.
 
@@ -56,6 +57,7 @@ def run_attack(
         stop_when_fooled: leave a sample at the first image that the model gets wrong, which is all
             that an evaluation asks for; otherwise the attack goes on to the largest margin it
             finds, which transfers better.
+        starts: images in the ball to begin with (see `Attempt`).
 
     Returns:
         adversarial images inside the ball and the box.
@@ -69,5 +71,6 @@ def run_attack(
         generator=generator,
         targets=targets_of(model, images, labels, spec, generator),
         stop_when_fooled=stop_when_fooled,
+        starts=starts,
     )
     return ATTACKS[spec.name].function(attempt)

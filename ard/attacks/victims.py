@@ -152,8 +152,15 @@ def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
             "from as --parent, or --threat blackbox, or --threat transfer --from WEIGHTS"
         )
     threat = threat or victim.threat
-    if threat not in ("white-box", "bpda", "black-box", "transfer"):
-        raise InputError(f"--threat {name}: expected white-box, bpda, blackbox or transfer")
+    if threat not in ("white-box", "bpda", "black-box", "transfer", "differential"):
+        raise InputError(
+            f"--threat {name}: expected white-box, bpda, blackbox, transfer or differential"
+        )
+    if threat == "differential" and victim.surrogate_sha256 is None:
+        raise InputError(
+            "--threat differential: compares an artefact with the weights that it was exported "
+            f"from, came {victim.path} alone; give an artefact (.onnx) and its --parent"
+        )
     if threat in ("white-box", "bpda") and threat != victim.threat:
         needs = "weights" if threat == "white-box" else "an artefact and its --parent"
         raise InputError(f"--threat {threat}: needs {needs}, came {victim.path}")

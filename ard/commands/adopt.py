@@ -34,6 +34,7 @@ class AdoptFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     force: o.Force = False
     json_summary: o.Json = False
@@ -63,8 +64,9 @@ def _adopted(flags: AdoptFlags) -> Adopted:
     from ard.data.datasets import load_dataset
     from ard.learning.adopt import adopt as adopt_weights
 
+    size, resize = o.size_for(flags.dataset, flags.image_size, flags.resize, flags.weights)
     data = load_dataset(
-        flags.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
+        flags.dataset, flags.data_dir, download=flags.download, image_size=size, resize=resize
     )
     o.tell_skipped(data.skipped)
     return adopt_weights(

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ard.attacks.registry import KNOWN
+from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
+from ard.crafting.corruptions import CORRUPTIONS
+from edge_bench.core.errors import InputError
+from edge_bench.core.threats.attack import DIRECTIONS
 from edge_bench.terminal.console import print_json, progress, say, say_aside, warn
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
-    from ard.data.sources import SplitSource
+    from ard.data.sources import Source, SplitSource
 
 
 @dataclass(kw_only=True)
@@ -22,22 +25,31 @@ class AttackFlags:
     """The options of `attack`."""
 
     model: Annotated[
-        Path, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
-    ]
+        Path | None, typer.Argument(help="Weights of teach or distill, or an artefact (.onnx).")
+    ] = None
     out: o.Out
     attack_name: Annotated[
         str | None,
         typer.Option(
             "--attack",
-            help=f"{KNOWN} (pgd20; square5000 for --threat blackbox); with --import, what to call "
-            "it.",
+            help=f"{KNOWN} (pgd20; square5000 for --threat blackbox); with --threat differential "
+            f"{KNOWN_DIFFERENTIAL} (apgd_apart100); with --import, what to call it.",
         ),
     ] = None
     threat: Annotated[
         str | None,
         typer.Option(
             help="white-box (weights), bpda (an artefact's logits, --parent's gradients), blackbox "
-            "(scores alone) or transfer (on --from, for MODEL). Default: white-box or bpda."
+            "(scores alone), transfer (on --from, for MODEL) or differential (an artefact against "
+            "its --parent: images on which one errs and the other does not). Default: white-box or "
+            "bpda."
+        ),
+    ] = None
+    direction: Annotated[
+        str | None,
+        typer.Option(
+            help="With --threat differential: which is to err where the other is right, "
+            f"{' or '.join(DIRECTIONS)}. Default: {DIRECTIONS[0]}."
         ),
     ] = None
     source: Annotated[
@@ -52,6 +64,23 @@ class AttackFlags:
     step_size: o.StepSize = None
     restarts: o.Restarts = 1
     target_class: o.TargetClass = None
+    corruption: Annotated[
+        str | None,
+        typer.Option(
+            help="Make no attack, but NAME:SEVERITY of the common corruptions, 1 to 5 (fog:3): "
+            f"{', '.join(CORRUPTIONS)}. What MODEL, or --parent, makes of them is stored, too."
+        ),
+    ] = None
+    refresh: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the images of this set: keep what fools MODEL still, and attack again "
+            "what it stands. The set says whose it was before."
+        ),
+    ] = None
+    on: Annotated[
+        Path | None, typer.Option("--on", help="With --refresh: another way to name MODEL.")
+    ] = None
     off_grid: Annotated[
         bool, typer.Option("--off-grid", help="Keep float images instead of 8-bit levels.")
     ] = False
@@ -63,10 +92,14 @@ class AttackFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     seed: o.Seed = 0
     force: o.Force = False
     json_summary: o.Json = False
+
+
+DEFAULT_ATTACKS = {"black-box": "square", "differential": "apgd_apart100"}
 
 
 def run_attack_command(flags: AttackFlags) -> None:
@@ -75,14 +108,21 @@ def run_attack_command(flags: AttackFlags) -> None:
     A run that was stopped goes on where it was when the same command is given again.
 
     Example: ardx attack runs/student/student.safetensors --attack pgd20 --out sets/pgd20
+
+    Example: ardx attack int8.onnx --parent weights.safetensors --threat differential --out sets/d
+
+    Example: ardx attack student.safetensors --corruption fog:3 --out sets/fog3
+
+    Example: ardx attack --refresh old/pgd20 --on new.safetensors --out sets/pgd20
     """
     from ard.attacks.victims import open_victim
     from edge_bench.files.store import refuse_existing
 
+    model = _model_of(flags)
     refuse_existing(flags.out, flags.force)
     device = o.resolve_torch_device(flags.torch_device)
     with open_victim(
-        flags.model,
+        model,
         parent=flags.parent,
         backend=flags.backend,
         output=flags.output,
@@ -91,9 +131,79 @@ def run_attack_command(flags: AttackFlags) -> None:
         o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
             _import(flags, flags.import_file, victim, device)
+        elif flags.refresh is not None:
+            _refresh(flags, flags.refresh, victim, device)
+        elif flags.corruption is not None:
+            _corrupt(flags, flags.corruption, victim, device)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
             _craft(flags, victim, device)
+
+
+def _model_of(flags: AttackFlags) -> Path:
+    """The value of MODEL or --on.
+
+    Raises:
+        InputError: neither or both, or --on without --refresh.
+    """
+    if flags.on is not None and flags.refresh is None:
+        raise InputError(
+            f"--on {flags.on}: belongs to --refresh; name the model before the options"
+        )
+    found = [path for path in (flags.model, flags.on) if path is not None]
+    if len(found) != 1:
+        raise InputError(
+            "attack: expected one model, weights or an artefact (.onnx), as the argument MODEL or, "
+            f"with --refresh, as --on, came {len(found)}"
+        )
+    return found[0]
+
+
+def _refresh(flags: AttackFlags, folder: Path, victim: Victim, device: str) -> None:
+    """Attack what a stored set no longer fools."""
+    from ard.attacks.registry import parse_attack
+    from ard.crafting.refresh import refresh_set
+    from edge_bench.files.sets import open_set
+
+    beside: dict[str, object] = {
+        "--corruption": flags.corruption,
+        "--threat": flags.threat,
+        "--direction": flags.direction,
+        "--from": flags.source,
+        "--epsilon": flags.epsilon,
+        "--step-size": flags.step_size,
+        "--target-class": flags.target_class,
+        "--off-grid": flags.off_grid or None,
+        "--import-key": flags.import_key,
+        "--images": flags.images,
+        "--dataset": flags.dataset,
+        "--image-size": flags.image_size,
+        "--limit": flags.limit,
+    }
+    o.refuse_beside("--refresh takes it from the set", beside)
+    old = open_set(folder)
+    made = old.manifest.attack
+    spec = None
+    if flags.attack_name is not None:
+        spec = parse_attack(
+            flags.attack_name,
+            epsilon=made.epsilon,
+            norm=made.norm,
+            restarts=flags.restarts,
+            seed=flags.seed,
+            direction=made.direction,
+        )
+    with progress(f"refresh {folder.name}") as report_progress:
+        refresh_set(
+            victim,
+            old,
+            flags.out,
+            spec=spec,
+            force=flags.force,
+            torch_device=device,
+            report_progress=report_progress,
+        )
+    _print_set(flags.out, victim.path, flags.json_summary)
 
 
 def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None:
@@ -104,8 +214,12 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
     beside: dict[str, object] = {
         "--images": flags.images,
         "--image-size": flags.image_size if flags.dataset is None else None,
+        "--resize": flags.resize if flags.dataset is None else None,
         "--limit": flags.limit if flags.dataset is None else None,
         "--threat": flags.threat,
+        "--direction": flags.direction,
+        "--corruption": flags.corruption,
+        "--refresh": flags.refresh,
         "--from": flags.source,
         "--step-size": flags.step_size,
         "--target-class": flags.target_class,
@@ -127,22 +241,75 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
             torch_device=device,
             report_progress=report_progress,
         )
-    _print_set(flags.out, flags.model, flags.json_summary)
+    _print_set(flags.out, victim.path, flags.json_summary)
+
+
+def _corrupt(flags: AttackFlags, text: str, victim: Victim, device: str) -> None:
+    """Corrupt clean images, those of a dataset or the user's own."""
+    from ard.crafting.corrupt import corrupt_set
+    from ard.crafting.corruptions import parse_corruption
+
+    beside: dict[str, object] = {
+        "--attack": flags.attack_name,
+        "--threat": flags.threat,
+        "--direction": flags.direction,
+        "--from": flags.source,
+        "--epsilon": flags.epsilon,
+        "--step-size": flags.step_size,
+        "--target-class": flags.target_class,
+        "--import-key": flags.import_key,
+        "--off-grid": flags.off_grid or None,
+    }
+    o.refuse_beside("--corruption is no attack", beside)
+    name, severity = parse_corruption(text)
+    with progress(f"corrupt {text}") as report_progress:
+        corrupt_set(
+            victim,
+            _clean_images(flags, victim),
+            name,
+            severity,
+            flags.out,
+            seed=flags.seed,
+            force=flags.force,
+            torch_device=device,
+            report_progress=report_progress,
+        )
+    _print_set(flags.out, victim.path, flags.json_summary)
+
+
+def _clean_images(flags: AttackFlags, victim: Victim) -> Source:
+    """The user's own images, or the test images of a dataset."""
+    from ard.data.sources import open_images
+
+    if flags.images is None:
+        return _test_images(flags, victim)
+    o.refuse_beside(f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset})
+    clean = open_images(
+        flags.images,
+        victim.card,
+        image_size=flags.image_size,
+        resize=flags.resize,
+        limit=flags.limit,
+    )
+    o.tell_skipped(clean.skipped)
+    return clean
 
 
 def _test_images(flags: AttackFlags, victim: Victim) -> SplitSource:
     """The test images of --dataset, or of the model's own."""
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import dataset_of
     from ard.data.sources import SplitSource
     from ard.data.splits import take_limit
 
-    data = load_dataset(
-        flags.dataset or victim.card.dataset,
+    data = dataset_of(
+        victim.path,
+        victim.card,
+        flags.dataset,
         flags.data_dir,
         download=flags.download,
         image_size=flags.image_size,
+        resize=flags.resize,
     )
-    data = matched(flags.model, victim.card, data)
     o.tell_skipped(data.skipped)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
@@ -155,13 +322,14 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
     from ard.attacks.registry import parse_attack
     from ard.attacks.victims import attacked_for, threat_named
     from ard.crafting.craft import craft_set
-    from ard.data.sources import Source, open_images
     from ard.evaluation.doubts import looks, rounded_away
     from edge_bench.files.sets import open_set
 
     threat = threat_named(flags.threat, victim, flags.source)
     budget = budget_of(flags.epsilon, flags.norm, victim.card)
-    name = flags.attack_name or ("square" if threat == "black-box" else "pgd20")
+    if threat != "differential":
+        o.refuse_beside("it belongs to --threat differential", {"--direction": flags.direction})
+    name = flags.attack_name or DEFAULT_ATTACKS.get(threat, "pgd20")
     spec = parse_attack(
         name,
         epsilon=budget,
@@ -170,17 +338,9 @@ def _craft(flags: AttackFlags, victim: Victim, device: str) -> None:
         restarts=flags.restarts,
         seed=flags.seed,
         target=flags.target_class,
+        direction=flags.direction,
     )
-    if flags.images is not None:
-        o.refuse_beside(
-            f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset}
-        )
-        clean: Source = open_images(
-            flags.images, victim.card, image_size=flags.image_size, limit=flags.limit
-        )
-        o.tell_skipped(clean.skipped)
-    else:
-        clean = _test_images(flags, victim)
+    clean = _clean_images(flags, victim)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
     source = attacked_for(victim, threat, flags.source, device)
@@ -228,10 +388,13 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
     """What a set holds, read back from the disk with every check that a replay makes."""
     from ard.attacks.registry import attack_label
     from edge_bench.files.sets import open_set
+    from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
+    from edge_bench.statistics.metrics import encode_mask
 
     found = open_set(out)
     manifest = found.manifest
     robust = 1 - float(found.source_success.mean())
+    kept, names = encode_mask(~found.source_success), named(manifest.class_names)
     if json_summary:
         print_json(
             {
@@ -241,13 +404,24 @@ def _print_set(out: Path, model: Path, json_summary: bool) -> None:
                 "threat": manifest.threat,
                 "source_sha256": manifest.source_sha256,
                 "source_accuracy": robust,
+                **class_figures({"source": kept}, found.labels, names),
             }
         )
         return
-    budget = o.render_budget(manifest.attack.epsilon, manifest.attack.norm)
+    budget = f", {o.render_budget(manifest.attack.epsilon, manifest.attack.norm)}"
+    if manifest.attack.severity is not None:
+        budget = ""
+    told = f"{model.name} keeps {100 * robust:.1f} % on them"
+    if manifest.threat == "differential":
+        apart = f"{100 * (1 - robust):.1f} %"
+        told = f"tells {model.name} and its parent apart on {apart} of them"
+    say(f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}{budget}; {told}")
+    if manifest.threat == "differential":
+        return
+    lowest = worst(by_class(kept, found.labels, names))
     say(
-        f"{out}: {manifest.samples} images, {attack_label(manifest.attack)}, {budget}; "
-        f"{model.name} keeps {100 * robust:.1f} % on them"
+        f"worst class: {lowest.name}, of whose {lowest.samples} images it keeps "
+        f"{100 * lowest.accuracy:.1f} %"
     )
 
 

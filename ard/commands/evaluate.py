@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ard.attacks.registry import KNOWN
+from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
 from edge_bench.terminal.console import print_json, print_table, progress, warn
 
@@ -27,7 +27,10 @@ class EvaluateFlags:
     ]
     attacks: Annotated[
         str,
-        typer.Option(help=f"With commas: clean, {KNOWN}."),
+        typer.Option(
+            help=f"With commas: clean, {KNOWN}; beside the worst case, of an artefact and its "
+            f"--parent: {KNOWN_DIFFERENTIAL}."
+        ),
     ] = "clean,fgsm,pgd20,cw30"
     epsilon: o.OptionalEpsilon = None
     norm: o.Norm = "linf"
@@ -59,6 +62,7 @@ class EvaluateFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     torch_device: o.TorchDevice = "auto"
     seed: o.Seed = 0
     force: o.Force = False
@@ -93,7 +97,7 @@ def _evaluate(flags: EvaluateFlags) -> None:
     """What `evaluate` does once its report is its own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import dataset_of
     from ard.data.splits import take_limit
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation
@@ -110,19 +114,23 @@ def _evaluate(flags: EvaluateFlags) -> None:
     with opened as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         budget = budget_of(flags.epsilon, flags.norm, victim.card)
-        data = load_dataset(
-            flags.dataset or victim.card.dataset,
+        data = dataset_of(
+            flags.model,
+            victim.card,
+            flags.dataset,
             flags.data_dir,
             download=flags.download,
             image_size=flags.image_size,
+            resize=flags.resize,
         )
-        data = matched(flags.model, victim.card, data)
         o.tell_skipped(data.skipped)
+        specs, differential = _specs(flags, budget)
         evaluation = Evaluation(
             victim=victim,
             split=take_limit(data.test, flags.limit),
             dataset=data.name,
-            specs=_specs(flags, budget),
+            specs=specs,
+            differential=differential,
             each=flags.each,
             parent=flags.parent,
             torch_device=device,
@@ -136,11 +144,15 @@ def _evaluate(flags: EvaluateFlags) -> None:
     _tell(flags, evaluation, result, ledger)
 
 
-def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:
-    """The attacks that --attacks names; the clean images are judged in any case."""
-    from ard.attacks.registry import parse_attack
+def _specs(flags: EvaluateFlags, epsilon: float) -> tuple[list[AttackSpec], list[AttackSpec]]:
+    """The attacks that --attacks names, and the differential ones among them in both directions.
 
-    return [
+    The clean images are judged in any case.
+    """
+    from ard.attacks.registry import parse_attack
+    from edge_bench.core.threats.attack import DIRECTIONS
+
+    specs = [
         parse_attack(
             name.strip(),
             epsilon=epsilon,
@@ -153,6 +165,13 @@ def _specs(flags: EvaluateFlags, epsilon: float) -> list[AttackSpec]:
         for name in flags.attacks.split(",")
         if name.strip() != "clean"
     ]
+    differential = [
+        replace(spec, direction=direction)
+        for spec in specs
+        if spec.direction is not None
+        for direction in DIRECTIONS
+    ]
+    return [spec for spec in specs if spec.direction is None], differential
 
 
 def _tell(
@@ -175,4 +194,4 @@ def _tell(
     budget = o.render_budget(budget_of(flags.epsilon, flags.norm, victim.card), flags.norm)
     title = f"{flags.model.name} on {evaluation.dataset}, {victim.threat} through {victim.runtime}"
     title += f", {budget}"
-    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(result))
+    print_table(title, ["attack", "accuracy", "95% interval", "n"], rows(evaluation, result))

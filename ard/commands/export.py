@@ -125,6 +125,7 @@ class ExportFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     seed: o.Seed = 0
     force: o.Force = False
     json_summary: o.Json = False
@@ -144,7 +145,7 @@ def run_export(flags: ExportFlags) -> None:
 
 def _export(flags: ExportFlags) -> None:
     """What `export` does once the options are known to fit."""
-    from ard.data.datasets import load_dataset, matched
+    from ard.data.datasets import dataset_of
     from ard.exporting.export import export
     from ard.models.weight_files import load_model
     from deploy.allowed_drop.terms import DropError
@@ -154,13 +155,15 @@ def _export(flags: ExportFlags) -> None:
 
     _, card = load_model(flags.model)
     int8_target = o.target_of(flags.target or card.recipe.get("qat")) if flags.int8 else None
-    data = load_dataset(
-        flags.dataset or card.dataset,
+    data = dataset_of(
+        flags.model,
+        card,
+        flags.dataset,
         flags.data_dir,
         download=flags.download,
         image_size=flags.image_size,
+        resize=flags.resize,
     )
-    data = matched(flags.model, card, data)
     o.tell_skipped(data.skipped)
     try:
         exported = export(

@@ -12,6 +12,7 @@ import typer
 from edge_bench.backends.registry import BACKENDS
 from edge_bench.commands.bench_flags import floats_of
 from edge_bench.core.errors import CapabilityError, InputError
+from edge_bench.core.pictures.preprocessing import GRAMMAR
 from edge_bench.core.spec import ModelCard, parse_epsilon
 from edge_bench.terminal.console import say_aside, warn
 from edge_bench.terminal.flags import Force as Force
@@ -53,7 +54,19 @@ Download = Annotated[
 ImageSize = Annotated[
     int | None,
     typer.Option(
-        help="Resize an image folder's pictures to this side.", min=1, rich_help_panel=Data
+        help="Bring pictures to this side in pixels. Default: the model's, as its card says; of a "
+        "dataset by name its usual one.",
+        min=1,
+        rich_help_panel=Data,
+    ),
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(
+        help=f"How: {GRAMMAR}. Default: as the model's card says, else stretch. It is kept on the "
+        "card of what is trained, and of its artefacts.",
+        metavar="POLICY",
+        rich_help_panel=Data,
     ),
 ]
 Images = Annotated[
@@ -209,10 +222,20 @@ def resolve_torch_device(name: str) -> str:
     return "cuda" if available and name != "cpu" else "cpu"
 
 
-def image_size_of(card: ModelCard, image_size: int | None) -> int | None:
-    """The value of --image-size for a trained model: by default what it was trained at."""
-    _, height, width = card.input_shape
-    return image_size or (height if height == width else None)
+def size_for(
+    name: str, image_size: int | None, resize: str | None, *weights: Path | None
+) -> tuple[int | None, str | None]:
+    """--image-size and --resize for a dataset; what was not given is as the weights' cards say."""
+    from ard.data.datasets import holds_pictures
+    from ard.models.weight_files import card_inside
+
+    if not holds_pictures(name) or (image_size is not None and resize is not None):
+        return image_size, resize
+    cards = (card_inside(path) for path in weights if path is not None)
+    known = next((card.preprocessing for card in cards if card and card.preprocessing), None)
+    if known is None or image_size not in (None, known.side):
+        return image_size, resize
+    return known.side, resize or known.resize
 
 
 def tell_skipped(line: str) -> None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.learn_flags import DistillFlags, LearningFlags, TeachFlags
+from ard.commands.learn_settings import Asked, asked_of, chosen_for, tell_chosen
+from ard.commands.started import begun
 from edge_bench.commands.bench_flags import floats_of
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from ard.processes.world import World
 
     Starter = Callable[[TrainConfig, Dataset], Start]
+
 
 # What a command chooses where the config has no default; a recipe may choose otherwise.
 TEACH_DEFAULTS = {"method": "trades", "epsilon": 8 / 255}
@@ -52,10 +55,12 @@ def _teach(flags: TeachFlags) -> None:
     """
     from ard.processes.torchrun import joined
 
+    since = begun()
     with joined() as world:
-        settings = _settings(flags, TEACH_DEFAULTS | _of_pretrained(flags), distils=False)
+        asked = asked_of(flags, TEACH_DEFAULTS, _of_pretrained(flags), distils=False)
         start = _pretrained_start(flags, world)
-        _learn("teach", flags, settings, flags.out / "teacher.safetensors", None, world, start)
+        out = flags.out / "teacher.safetensors"
+        _learn("teach", flags, asked, out, None, world, start, since)
 
 
 def _distill(flags: DistillFlags) -> None:
@@ -78,6 +83,7 @@ def _distill(flags: DistillFlags) -> None:
 
     from ard.models.checkpoints import Reading, say_nothing
 
+    since = begun()
     reading = Reading(
         key=flags.teacher_key,
         mean=floats_of(flags.teacher_mean, "--teacher-mean"),
@@ -87,15 +93,16 @@ def _distill(flags: DistillFlags) -> None:
     if flags.target is not None:
         flags = replace(flags, target=o.target_of(flags.target))
     with joined() as world:
-        settings = _settings(flags, DISTILL_DEFAULTS | start, distils=True)
+        asked = asked_of(flags, DISTILL_DEFAULTS, start, distils=True)
         _learn(
             "distill",
             flags,
-            settings,
+            asked,
             flags.out / "student.safetensors",
             teachers,
             world,
             _init_start(flags.init) if flags.init else _pretrained_start(flags, world),
+            since,
         )
 
 
@@ -161,63 +168,37 @@ teach = o.command("teach", TeachFlags, _teach)
 distill = o.command("distill", DistillFlags, _distill)
 
 
-def _settings(flags: LearningFlags, defaults: Layer, distils: bool) -> Layer:
-    """All settings that were given, the most explicit last."""
-    from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
-    from ard.methods.registry import method_named
-
-    given = {
-        key: convert(key, value, option)
-        for key, option, value in o.settings_of(flags)
-        if value is not None
-    }
-    if {"epochs", "minutes"} <= given.keys():
-        raise InputError(
-            f"--epochs {flags.epochs} with --minutes {flags.minutes:g}: the minutes choose the "
-            "epochs; give one of the two"
-        )
-    recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
-    settings = merge(defaults, recipe, parse_sets(flags.sets or []), given)
-    for key, option, _ in o.settings_of(flags):
-        if key in ("dataset", "architecture") and key not in settings:
-            raise InputError(
-                f"{option}: neither given nor in a recipe; give {option}, or a recipe with "
-                f"{key} in it by --config"
-            )
-    method_named(settings["method"], distils)
-    return settings
-
-
 def _learn(
     label: str,
     flags: LearningFlags,
-    settings: Layer,
+    asked: Asked,
     weights: Path,
     teachers: Callable[[Dataset], tuple[Teacher, Teacher | None]] | None,
     world: World,
-    starter: Starter | None = None,
+    starter: Starter | None,
+    since: float,
 ) -> None:
     """Run what both commands share; `teachers` loads those that fit the dataset."""
-    from ard.data.datasets import load_dataset
     from ard.learning.learn import learn
     from ard.learning.recipes import build_config
+    from ard.learning.teacher import attacked_within
     from ard.models.checkpoints import say_nothing
 
-    config = build_config(settings)
-    data = world.first_here(
-        lambda: load_dataset(
-            config.dataset, flags.data_dir, download=flags.download, image_size=flags.image_size
-        )
-    )
-    if world.leads:
-        o.tell_skipped(data.skipped)
+    # Refused before the data are read, where it is wrong whatever they are.
+    data = _data(flags, build_config(asked.settings()).dataset, world)
     torch_device = world.own_device(o.resolve_torch_device(flags.torch_device))
     teacher, clean_teacher = teachers(data) if teachers else (None, None)
+    picked = chosen_for(flags, asked, data, teacher, torch_device)
+    settings = asked.settings(picked)
+    config = build_config(settings)
+    if world.leads and not flags.json_summary:
+        tell_chosen(picked, data)
     start = starter(config, data) if starter else None
-    asked = {"teacher": teacher, "clean_teacher": clean_teacher}
+    given = {"teacher": teacher, "clean_teacher": clean_teacher}
+    attacked = attacked_within(settings.get("minutes"))
     measured = {
-        name: _measured(flags, name, one, data, torch_device, world, config.epsilon)
-        for name, one in asked.items()
+        name: _measured(flags, name, one, data, torch_device, world, config.epsilon, attacked)
+        for name, one in given.items()
         if one is not None
     }
     with progress(label) if world.leads else silent(label) as report_progress:
@@ -229,6 +210,7 @@ def _learn(
             clean_teacher=clean_teacher,
             start=start,
             minutes=settings.get("minutes"),
+            begun=since,
             resume=flags.resume,
             force=flags.force,
             torch_device=torch_device,
@@ -238,7 +220,24 @@ def _learn(
             report_progress=report_progress,
         )
     if world.leads:
-        _print_learned(learned, measured, flags.json_summary)
+        _print_learned(learned, measured, picked, flags.json_summary)
+
+
+def _data(flags: LearningFlags, name: str, world: World) -> Dataset:
+    """The pictures to learn, and what was passed over among them told."""
+    from ard.data.datasets import load_dataset
+
+    # A network learns from pictures that are prepared as those of its teacher and its start.
+    given = (getattr(flags, option, None) for option in ("init", "teacher"))
+    size, resize = o.size_for(name, flags.image_size, flags.resize, *given)
+    data = world.first_here(
+        lambda: load_dataset(
+            name, flags.data_dir, download=flags.download, image_size=size, resize=resize
+        )
+    )
+    if world.leads:
+        o.tell_skipped(data.skipped)
+    return data
 
 
 def _measured(
@@ -249,12 +248,13 @@ def _measured(
     torch_device: str,
     world: World,
     epsilon: float,
+    attacked: int,
 ) -> dict[str, float]:
     """What a teacher keeps of held-out images, told before anything is trained on it."""
     from ard.learning.teacher import Measured, doubt_about, doubt_about_confidence, measure
 
     found = Measured(
-        **world.from_first(lambda: asdict(measure(teacher, data, torch_device, epsilon)))
+        **world.from_first(lambda: asdict(measure(teacher, data, torch_device, epsilon, attacked)))
     )
     if world.leads:
         if not flags.json_summary:
@@ -269,7 +269,10 @@ def _measured(
 
 
 def _print_learned(
-    learned: Learned, measured: dict[str, dict[str, float]], json_summary: bool
+    learned: Learned,
+    measured: dict[str, dict[str, float]],
+    picked: Layer,
+    json_summary: bool,
 ) -> None:
     config = learned.config
     found = learned.validation
@@ -280,6 +283,7 @@ def _print_learned(
                 "sha256": learned.sha256,
                 "method": config.method,
                 "epochs": config.epochs,
+                "chosen": picked,
                 "validation": asdict(found),
                 "unlabelled_images": learned.unlabelled_images,
                 **measured,
@@ -292,6 +296,17 @@ def _print_learned(
         f"epochs at {found.epoch}; held-out training images: clean "
         f"{100 * found.clean_accuracy:.1f} %, pgd10 {100 * found.robust_accuracy:.1f} %"
     )
+    names = learned.class_names
+    worst = (
+        f"{what} {100 * share:.1f} % ({names[label] if names else label})"
+        for what, share, label in (
+            ("clean", found.worst_clean, found.worst_clean_class),
+            ("pgd10", found.worst_robust, found.worst_robust_class),
+        )
+        if share is not None and label is not None
+    )
+    if told := ", ".join(worst):
+        say(f"worst class there: {told}")
 
 
 def recipes(json_summary: o.Json = False) -> None:

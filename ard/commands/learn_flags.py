@@ -108,6 +108,7 @@ class LearningFlags:
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     download: o.Download = False
     image_size: o.ImageSize = None
+    resize: o.Resize = None
     resume: o.Resume = False
     force: o.Force = False
     json_summary: o.Json = False

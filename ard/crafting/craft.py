@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ard.attacks.pace import reported
-from ard.attacks.registry import ATTACKS
+from ard.attacks.differential import Pair, pair_of
+from ard.attacks.registry import ATTACKS, KNOWN_DIFFERENTIAL
 from ard.attacks.run import run_attack
 from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim
+from ard.crafting.batches import Batch, Made, told_apart, write_set
 from ard.data.sources import Source
 from ard.data.splits import Split, as_float
 from ard.models.predict import predict
@@ -47,6 +48,9 @@ def craft_set(
 ) -> SetManifest:
     """Attack all `images` on a victim and write the set to the folder `out`.
 
+    With the threat `differential` the victim is an artefact with its parent, and the set says what
+    the parent answers, which nobody can ask on the board.
+
     Example:
         images = SplitSource(digits.test, digits.name, digits.classes)
         manifest = craft_set(victim, images, spec, Path("sets/pgd20"))
@@ -63,33 +67,41 @@ def craft_set(
             scores alone, everything else for gradients too.
     """
     _refuse_what_finds_nothing(spec, threat, on_grid)
-    n = len(images)
-    plan = SetPlan(
-        manifest=replace(_manifest_of(images, victim, spec, threat), on_grid=on_grid),
-        batch_size=batch_size,
-        made_from={"images": images.identity, "runtime": victim.runtime} | arithmetic(torch_device),
-    )
+    manifest = replace(_manifest_of(images, victim, spec, threat), on_grid=on_grid)
+    if threat == "differential":
+        attacked: nn.Module = pair_of(victim.path, victim.module)
+    else:
+        attacked = victim.module if threat == "black-box" else victim.cheapest()
     attack = _by_scores if threat == "black-box" else _by_gradients
-    attacked = victim.module if threat == "black-box" else victim.cheapest()
-    with SetWriter(out, plan, force=force) as writer:
-        report_progress(writer.done, n, writer.begun)
-        for begin in range(writer.done, n, batch_size):
-            batch = images.read(begin, min(begin + batch_size, n))
-            labels, levels = batch.labels.to(torch_device), batch.images.to(torch_device)
-            number = begin // batch_size
-            attempted = _Batch(
-                levels=levels, labels=labels, begin=begin, number=number, on_grid=on_grid
-            )
-            with reported(attacked, spec, begin, begin + len(labels), n, report_progress):
-                stored = attack(attacked, attempted, spec)
-            judged = as_float(stored) if on_grid else stored
-            fooled = predict(victim.module, judged) != labels
-            found = (stored, batch.images, batch.labels, fooled)
-            writer.append(*(array.cpu().numpy() for array in found))
-            report_progress(writer.done, n, "")
-        manifest = writer.finish()
-    report_progress(n, n, f"fools the source on {writer.fooled / n:.1%}")
-    return manifest
+
+    def make(batch: Batch) -> Made:
+        stored = attack(attacked, batch, spec)
+        judged = as_float(stored) if on_grid else stored
+        fooled = predict(victim.module, judged) != batch.labels
+        if isinstance(attacked, Pair):
+            return told_apart(attacked.parent, batch, stored, fooled, spec.direction)
+        return Made(stored=stored, fooled=fooled)
+
+    return write_set(
+        images,
+        plan_of(manifest, images, victim, batch_size, torch_device),
+        out,
+        make,
+        attacked=attacked,
+        force=force,
+        torch_device=torch_device,
+        report_progress=report_progress,
+    )
+
+
+def plan_of(
+    manifest: SetManifest, images: Source, victim: Victim, batch_size: int, torch_device: str
+) -> SetPlan:
+    """All that decides the bytes of a set that is crafted on a victim."""
+    made_from = {"images": images.identity, "runtime": victim.runtime}
+    return SetPlan(
+        manifest=manifest, batch_size=batch_size, made_from=made_from | arithmetic(torch_device)
+    )
 
 
 def _manifest_of(images: Source, victim: Victim, spec: AttackSpec, threat: str) -> SetManifest:
@@ -107,6 +119,11 @@ def _refuse_what_finds_nothing(spec: AttackSpec, threat: str, on_grid: bool) -> 
             f"--epsilon {spec.epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
             "nothing would be attacked; use 1/255 or more, or --off-grid"
         )
+    if (threat == "differential") != (spec.direction is not None):
+        raise InputError(
+            f"--attack {spec.name}: expected {KNOWN_DIFFERENTIAL} with --threat differential, and "
+            "with no other"
+        )
     if threat == "black-box" and (spec.name != "square" or spec.norm != "linf"):
         raise InputError(
             f"--attack {spec.name}: expected squareN in linf for --threat blackbox, which sees "
@@ -114,18 +131,7 @@ def _refuse_what_finds_nothing(spec: AttackSpec, threat: str, on_grid: bool) -> 
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Batch:
-    """Clean uint8 images `levels` (B, C, H, W), those from sample `begin` of a set on."""
-
-    levels: Tensor
-    labels: Tensor
-    begin: int
-    number: int
-    on_grid: bool
-
-
-def _by_gradients(model: nn.Module, batch: _Batch, spec: AttackSpec) -> Tensor:
+def _by_gradients(model: nn.Module, batch: Batch, spec: AttackSpec) -> Tensor:
     """Images (B, C, H, W) to store: uint8 levels on the grid, or floats in [0, 1]."""
     found = run_attack(model, as_float(batch.levels), batch.labels, spec, batch.number)
     if not batch.on_grid:
@@ -133,7 +139,7 @@ def _by_gradients(model: nn.Module, batch: _Batch, spec: AttackSpec) -> Tensor:
     return round_to_grid(found, batch.levels, spec.epsilon, spec.norm)
 
 
-def _by_scores(model: nn.Module, batch: _Batch, spec: AttackSpec) -> Tensor:
+def _by_scores(model: nn.Module, batch: Batch, spec: AttackSpec) -> Tensor:
     """The same by Square, as `ardx bench --attack square` runs it on a device."""
     levels = batch.levels
     assert spec.steps is not None
@@ -215,7 +221,8 @@ def _manifest(
         source_sha256=victim.sha256,
         source_name=victim.path.name,
         # Of an artefact that was asked for scores alone nobody saw the parent's gradients.
-        surrogate_sha256=victim.surrogate_sha256 if threat == "bpda" else None,
+        surrogate_sha256=victim.surrogate_sha256 if threat in ("bpda", "differential") else None,
+        parent_sha256=victim.surrogate_sha256 if threat == "differential" else None,
         on_grid=False,
         arrays={},
         versions=versions_of([spec]),

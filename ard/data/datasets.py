@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +11,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ard.data.picture_files import pictures_of
 from ard.data.picture_folder import labels_of, taken_as_indices
-from ard.data.picture_tree import PictureTree, is_system, open_tree, sorted_pictures
-from ard.data.registry import DATASETS, KNOWN
+from ard.data.registry import DATASETS, KNOWN, LISTS
 from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
 from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.pictures.preprocessing import Preprocessing, preprocessing_of
 from edge_bench.core.spec import ModelCard
 
 
 def load_dataset(
-    name: str, data_dir: Path, *, download: bool = False, image_size: int | None = None
+    name: str,
+    data_dir: Path,
+    *,
+    download: bool = False,
+    image_size: int | None = None,
+    resize: str | None = None,
 ) -> Dataset:
-    """Load a dataset by name: a key of DATASETS, or `imagefolder:PATH`.
+    """Load a dataset by name: a key of DATASETS, `imagefolder:PATH` or `csv:FILE`.
 
     Example:
         digits = load_dataset("digits", Path("data"))
@@ -32,21 +35,108 @@ def load_dataset(
     Args:
         data_dir: folder that holds the dataset's official files; unused by `digits`.
         download: fetch it there if torchvision can.
-        image_size: side in pixels to which the pictures of an image folder are resized.
+        image_size: side in pixels to which pictures are brought.
+        resize: how, as of `preprocessing_of`.
 
     Raises:
         InputError: unknown name, missing, damaged or empty files.
     """
-    if name.startswith("imagefolder:"):
-        folder = Path(name.removeprefix("imagefolder:"))
-        # A model card names the folder alone, so that no private path travels in it.
-        if not folder.exists() and (data_dir / folder).exists():
-            folder = data_dir / folder
-        dataset = _image_folder(folder, name, image_size)
+    how = _asked(name, image_size, resize)
+    kind, colon, where = name.partition(":")
+    if colon and kind in LISTS:
+        # A model card names the file or folder alone, so that no private path travels in it.
+        path = Path(where)
+        if not path.exists() and (data_dir / path).exists():
+            path = data_dir / path
+        dataset = LISTS[kind].load(path, name, how)
     elif name in DATASETS:
-        dataset = DATASETS[name].load(data_dir, download)
+        dataset = DATASETS[name].load(data_dir, download, how)
     else:
         raise InputError(f"--dataset {name}: expected one of {KNOWN}")
+    return _checked(dataset, name, data_dir)
+
+
+def dataset_of(
+    model: Path,
+    card: ModelCard,
+    name: str | None,
+    data_dir: Path,
+    *,
+    download: bool = False,
+    image_size: int | None = None,
+    resize: str | None = None,
+) -> Dataset:
+    """The dataset for a trained model: its own, or one that is named, as its card prepares it.
+
+    Its labels are the model's (see `matched`). What is asked wins over the card, and is told.
+
+    Raises:
+        InputError: as `load_dataset` and `matched`.
+    """
+    name = name or card.dataset
+    how, told = prepared_for(card, image_size, resize)
+    if not holds_pictures(name) and image_size is None and resize is None:
+        how = None
+    dataset = load_dataset(
+        name,
+        data_dir,
+        download=download,
+        image_size=how.side if how else None,
+        resize=how.resize if how else None,
+    )
+    dataset = replace(dataset, skipped="\n".join(filter(None, (dataset.skipped, told))))
+    return matched(model, card, dataset)
+
+
+def prepared_for(
+    card: ModelCard, image_size: int | None, resize: str | None
+) -> tuple[Preprocessing | None, str]:
+    """How pictures become images of a trained model, and a line where that is not as its card says.
+
+    Raises:
+        InputError: a size that the model does not read.
+    """
+    known = card.preprocessing
+    side = image_size or (known.side if known else None)
+    if resize is not None and side is None:
+        side = card.input_shape[1]
+    if side is None:
+        return None, ""
+    if card.input_shape[1:] != (side, side):
+        _, height, width = card.input_shape
+        raise InputError(
+            f"--image-size {side}: the model reads {width}x{height} pixels; give that size"
+            + (", or leave it out" if known else "")
+        )
+    how = known if known and resize is None else preprocessing_of(side, resize)
+    if known and how != known:
+        return how, f"--resize {resize}: the model was trained on pictures of {known}"
+    return how, ""
+
+
+def holds_pictures(name: str) -> bool:
+    """Whether a dataset's images are made of pictures, so that --image-size applies."""
+    return name.partition(":")[0] in LISTS or (name in DATASETS and DATASETS[name].pictures)
+
+
+def _asked(name: str, image_size: int | None, resize: str | None) -> Preprocessing | None:
+    """What --image-size and --resize ask for, or what the dataset has where they do not."""
+    own = DATASETS[name].preprocessing if name in DATASETS else None
+    if image_size is None and resize is None:
+        return own
+    if not holds_pictures(name) and name in DATASETS:
+        option = f"--resize {resize}" if image_size is None else f"--image-size {image_size}"
+        raise InputError(
+            f"{option}: applies to pictures, and the images of {name} have one size; leave it out"
+        )
+    side = image_size or (own.side if own else None)
+    if side is None:
+        raise InputError(f"--resize {resize}: to which size? Give --image-size, too")
+    return preprocessing_of(side, resize or (own.resize if own else None))
+
+
+def _checked(dataset: Dataset, name: str, data_dir: Path) -> Dataset:
+    """Refuse what no classifier can be trained on."""
     if dataset.classes < 2:
         raise InputError(
             f"--dataset {name}: expected pictures of 2 classes or more, found {dataset.classes}; a "
@@ -141,89 +231,6 @@ def _torchvision_dataset(name: str, class_name: str, data_dir: Path, download: b
     )
 
 
-def tiny_imagenet(data_dir: Path, download: bool) -> Dataset:
-    """The official layout: train/<wnid>/images/, and val/ with val_annotations.txt."""
-    root = data_dir / "tiny-imagenet-200"
-    annotations = root / "val" / "val_annotations.txt"
-    if download:
-        raise InputError(
-            "--dataset tiny-imagenet: --download cannot fetch it; unpack tiny-imagenet-200.zip "
-            "from its course page into --data-dir"
-        )
-    if not annotations.is_file() or not (root / "train").is_dir():
-        raise InputError(
-            f"--dataset tiny-imagenet: expected {root} with train/ and val/val_annotations.txt; "
-            "pass the folder that holds tiny-imagenet-200 as --data-dir"
-        )
-    names = sorted(path.name for path in (root / "train").iterdir() if not is_system(path.name))
-    wanted = {name: index for index, name in enumerate(names)}
-    train: list[Path] = []
-    of_train: list[int] = []
-    for name in names:
-        # Beside images/ lies a file of boxes.
-        folder = root / "train" / name / "images"
-        found, _ = sorted_pictures(folder) if folder.is_dir() else ([], None)
-        if not found:
-            raise InputError(f"{folder}: no pictures of this class; unpack the dataset again")
-        train += found
-        of_train += [wanted[name]] * len(found)
-    paths: list[Path] = []
-    labels: list[int] = []
-    for line in annotations.read_text(encoding="utf-8").splitlines():
-        fields = line.split("\t")
-        if len(fields) < 2 or fields[1] not in wanted:
-            raise InputError(f"{annotations}: line {line!r} names no class of {root / 'train'}")
-        paths.append(root / "val" / "images" / fields[0])
-        labels.append(wanted[fields[1]])
-    return Dataset(
-        name="tiny-imagenet",
-        train=pictures_of(train, of_train, root / "train", None),
-        test=pictures_of(paths, labels, root / "val", None),
-        classes=len(names),
-        class_names=tuple(names),
-        flips=True,
-    )
-
-
-def _image_folder(root: Path, name: str, image_size: int | None) -> Dataset:
-    """`train/<class>/*` and `test/<class>/*` (or `val`) under one folder."""
-    test_root = root / "test" if (root / "test").is_dir() else root / "val"
-    if not (root / "train").is_dir() or not test_root.is_dir():
-        raise InputError(
-            f"--dataset {name}: expected the folders train and test (or val) in {root}, each with "
-            "one folder per class"
-        )
-    trees = open_tree(root / "train"), open_tree(test_root)
-    names = trees[0].class_names
-    if names != trees[1].class_names:
-        odd = sorted(set(names) ^ set(trees[1].class_names))
-        raise InputError(
-            f"--dataset {name}: expected the same classes in train and {test_root.name}, but "
-            f"{odd[0]!r} is in one of them only"
-        )
-    train, test = (_pictures(tree, image_size) for tree in trees)
-    if train.image_shape != test.image_shape:
-        raise InputError(
-            f"--dataset {name}: pictures of {train.image_shape} in train but "
-            f"{test.image_shape} in {test_root.name}; give --image-size"
-        )
-    return Dataset(
-        name=f"imagefolder:{root.resolve().name}",
-        train=train,
-        test=test,
-        classes=len(names),
-        class_names=trees[0].class_names,
-        flips=True,
-        skipped=str(trees[0].skipped + trees[1].skipped),
-    )
-
-
-def _pictures(tree: PictureTree, image_size: int | None) -> Split:
-    by_class = [tree.pictures(name) for name in tree.names]
-    labels = [label for label, paths in enumerate(by_class) for _ in paths]
-    return pictures_of(list(chain(*by_class)), labels, tree.root, image_size)
-
-
 def matched(model_path: Path, card: ModelCard, dataset: Dataset) -> Dataset:
     """The dataset with the labels that the model of `card` gives its classes, found by name.
 
@@ -251,6 +258,8 @@ def matched(model_path: Path, card: ModelCard, dataset: Dataset) -> Dataset:
         dataset,
         train=Split(dataset.train.stored, position[dataset.train.labels]),
         test=Split(dataset.test.stored, position[dataset.test.labels]),
+        validation=dataset.validation
+        and Split(dataset.validation.stored, position[dataset.validation.labels]),
         classes=card.classes,
         class_names=names or dataset.class_names,
         skipped="\n".join(

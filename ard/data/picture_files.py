@@ -20,6 +20,7 @@ from torch import Tensor
 from ard.data.picture_tree import FORMATS
 from ard.data.splits import Split
 from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.pictures.preprocessing import CROP, STRETCH, Preprocessing
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -42,7 +43,7 @@ class PictureFiles:
 
     Attributes:
         root: what the files are named relative to.
-        image_size: side in pixels to which every picture is resized; None takes them as they are.
+        preprocessing: how every picture becomes an image; None takes them as they are.
         size: (height, width) of the pictures once they are read.
         index: which of the paths, in order.
         mode: `RGB`, or `L` for grey ones.
@@ -50,7 +51,7 @@ class PictureFiles:
 
     paths: list[Path]
     root: Path
-    image_size: int | None
+    preprocessing: Preprocessing | None
     size: tuple[int, int]
     index: Tensor
     mode: str = "RGB"
@@ -73,7 +74,7 @@ class PictureFiles:
         images = torch.empty(self.shape, dtype=torch.uint8)
         for row, chosen in enumerate(self.index.tolist()):
             path = self.paths[chosen]
-            picture = read_picture(path, self.mode, self.image_size)
+            picture = read_picture(path, self.mode, self.preprocessing)
             self._check_size(path, picture.shape[0], picture.shape[1])
             planes = picture.reshape(*picture.shape[:2], -1).transpose(2, 0, 1)
             images[row] = torch.from_numpy(planes.copy())
@@ -81,7 +82,7 @@ class PictureFiles:
 
     def check_sizes(self) -> None:
         """Read every file's head, so that a picture of another size does not end a long run."""
-        if self.image_size is not None:
+        if self.preprocessing is not None:
             return
         for chosen in self.index.tolist():
             path = self.paths[chosen]
@@ -94,7 +95,7 @@ class PictureFiles:
 
         Not of their pixels: decoding a dataset that does not fit into memory takes hours.
         """
-        digest = hashlib.sha256(f"{DECODED}\0{self.image_size}\0{self.size}".encode())
+        digest = hashlib.sha256(f"{DECODED}\0{token(self.preprocessing)}\0{self.size}".encode())
         for chosen in self.index.tolist():
             path = self.paths[chosen]
             try:
@@ -115,16 +116,20 @@ class PictureFiles:
 
 
 def pictures_of(
-    paths: list[Path], labels: Iterable[int], root: Path, image_size: int | None, mode: str = "RGB"
+    paths: list[Path],
+    labels: Iterable[int],
+    root: Path,
+    preprocessing: Preprocessing | None,
+    mode: str = "RGB",
 ) -> Split:
     """Pictures with labels: in memory up to `IN_MEMORY_BYTES`, else left in their files."""
     if not paths:
         raise InputError("an empty list of pictures; check the dataset's files")
-    height, width = read_picture(paths[0], mode, image_size).shape[:2]
+    height, width = read_picture(paths[0], mode, preprocessing).shape[:2]
     files = PictureFiles(
         paths=paths,
         root=root,
-        image_size=image_size,
+        preprocessing=preprocessing,
         size=(height, width),
         index=torch.arange(len(paths)),
         mode=mode,
@@ -156,7 +161,12 @@ def loaded_ahead(split: Split, indices: Iterable[Tensor]) -> Generator[Split]:
         pool.shutdown(cancel_futures=True)
 
 
-def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
+def token(preprocessing: Preprocessing | None) -> str:
+    """What tells pictures that become images in another way, in their digests."""
+    return "None" if preprocessing is None else preprocessing.token
+
+
+def read_picture(path: Path, mode: str, preprocessing: Preprocessing | None) -> NDArray[np.uint8]:
     """One picture, upright, as uint8: (H, W, 3) of mode `RGB`, (H, W) of mode `L`.
 
     Transparency is dropped: what shows is the colour below it. Of several frames the first counts.
@@ -164,16 +174,34 @@ def read_picture(path: Path, mode: str, image_size: int | None) -> NDArray[np.ui
     Raises:
         InputError: no readable picture, or one of more than 8 bits a channel.
     """
-    from PIL.Image import Resampling
-
     with _opened(path) as picture:
         picture.load()
         # Of a palette's transparency Pillow warns, and then drops it, too.
         picture.info.pop("transparency", None)
         image = _upright(picture).convert(mode)
-    if image_size is not None:
-        image = image.resize((image_size, image_size), Resampling.BILINEAR)
-    return np.asarray(image)
+    return np.asarray(image if preprocessing is None else _resized(image, preprocessing))
+
+
+def _resized(image: Image, how: Preprocessing) -> Image:
+    """The square image of a picture, upright and in its mode."""
+    from PIL import Image
+    from PIL.Image import Resampling
+
+    square = (how.side, how.side)
+    width, height = image.size
+    if how.policy == STRETCH:
+        return image.resize(square, Resampling.BILINEAR)
+    if how.policy == CROP:
+        side = how.crop_share * min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        box = (left, top, left + side, top + side)
+        return image.resize(square, Resampling.BILINEAR, box=box)
+    scale = how.side / max(width, height)
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    padded = Image.new(image.mode, square)
+    corner = (how.side - inner[0]) // 2, (how.side - inner[1]) // 2
+    padded.paste(image.resize(inner, Resampling.BILINEAR), corner)
+    return padded
 
 
 @contextmanager

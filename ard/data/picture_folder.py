@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ard.data.picture_files import DECODED, read_picture
+from ard.data.picture_files import DECODED, read_picture, token
 from ard.data.picture_tree import open_tree, sorted_pictures
 from ard.data.splits import Split
 from edge_bench.core.classes import ClassNames, are_indices, indices_of, shown
 from edge_bench.core.errors import InputError
+from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.spec import ModelCard
 
 MODES = {1: "L", 3: "RGB"}
@@ -46,13 +47,13 @@ class PictureSource:
         self,
         folders: list[ClassFolder],
         card: ModelCard,
-        image_size: int | None = None,
+        preprocessing: Preprocessing | None = None,
         skipped: str = "",
     ) -> None:
         self._folders = folders
         self.skipped = skipped
         self._ends = np.cumsum([folder.count for folder in folders])
-        self._image_size = image_size
+        self._preprocessing = preprocessing
         self._listed: tuple[int, list[Path]] = (-1, [])
         self.dataset, self.classes, self.shape = card.dataset, card.classes, card.input_shape
         self.class_names = card.class_names
@@ -61,7 +62,7 @@ class PictureSource:
     def identity(self) -> str:
         """Digest of the files' names, sizes and times, and of the size they are brought to."""
         parts = [f"{folder.digest}{folder.label}\0" for folder in self._folders]
-        text = f"{DECODED}\0{self._image_size}\0{''.join(parts)}"
+        text = f"{DECODED}\0{token(self._preprocessing)}\0{''.join(parts)}"
         return hashlib.sha256(text.encode()).hexdigest()
 
     def __len__(self) -> int:
@@ -84,7 +85,7 @@ class PictureSource:
         for row, (place, sample) in enumerate(zip(which, index, strict=True)):
             first = self._ends[place] - self._folders[place].count
             path = self._paths(int(place))[sample - first]
-            picture = read_picture(path, MODES[channels], self._image_size)
+            picture = read_picture(path, MODES[channels], self._preprocessing)
             if picture.shape[:2] != (height, width):
                 raise InputError(
                     f"{path}: {picture.shape[1]}x{picture.shape[0]} pixels, but the model reads "
@@ -154,17 +155,18 @@ class SomePictures:
         return self.whole.at(self.index[begin:end])
 
 
-def open_pictures(path: Path, card: ModelCard, image_size: int | None) -> PictureSource:
-    """Find the pictures of a folder, without decoding one, and see that they fit the model."""
-    channels, height, width = card.input_shape
+def open_pictures(
+    path: Path, card: ModelCard, preprocessing: Preprocessing | None, told: str = ""
+) -> PictureSource:
+    """Find the pictures of a folder, without decoding one, and see that they fit the model.
+
+    `told` is a line about how they are prepared, which goes before those about what was skipped.
+    """
+    channels = card.input_shape[0]
     if channels not in MODES:
         raise InputError(
             f"--images {path}: the model reads {channels} channels, but pictures have 1 or 3; give "
             "a folder with images.npy and labels.npy"
-        )
-    if image_size is not None and (height, width) != (image_size, image_size):
-        raise InputError(
-            f"--image-size {image_size}: the model reads {width}x{height} pixels; give that size"
         )
     tree = open_tree(path)
     folders = []
@@ -175,8 +177,8 @@ def open_pictures(path: Path, card: ModelCard, image_size: int | None) -> Pictur
         root = path / name
         digest = digest_files(root, paths)
         folders.append(ClassFolder(path=root, label=label, count=len(paths), digest=digest))
-    told = "\n".join(filter(None, (str(tree.skipped), taken_as_indices(tree.class_names, card))))
-    return PictureSource(folders, card, image_size, told)
+    lines = (told, str(tree.skipped), taken_as_indices(tree.class_names, card))
+    return PictureSource(folders, card, preprocessing, "\n".join(filter(None, lines)))
 
 
 def taken_as_indices(names: Sequence[str], card: ModelCard) -> str:

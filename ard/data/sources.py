@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ard.data.datasets import prepared_for
 from ard.data.picture_folder import SomePictures, digest_files, open_pictures
 from ard.data.splits import SPLIT_SEED, Split, any_subset
 from edge_bench.core.classes import ClassNames
@@ -114,7 +115,12 @@ class ArraySource:
 
 
 def open_images(
-    path: Path, card: ModelCard, *, image_size: int | None = None, limit: int | None = None
+    path: Path,
+    card: ModelCard,
+    *,
+    image_size: int | None = None,
+    resize: str | None = None,
+    limit: int | None = None,
 ) -> Source:
     """The value of `--images`: a folder with one folder of pictures per class, or with two arrays.
 
@@ -129,13 +135,18 @@ def open_images(
             "images.npy and labels.npy; check the path"
         )
     if (path / "images.npy").is_file():
-        for option, value in (("--image-size", image_size), ("--limit", limit)):
+        for option, value in (
+            ("--image-size", image_size),
+            ("--resize", resize),
+            ("--limit", limit),
+        ):
             if value is not None:
                 raise InputError(
                     f"{option} {value}: applies to pictures, but {path} holds arrays; leave it out"
                 )
         return _open_arrays(path, card)
-    pictures = open_pictures(path, card, image_size)
+    how, told = prepared_for(card, image_size, resize)
+    pictures = open_pictures(path, card, how, told)
     if limit is None or limit >= len(pictures):
         return pictures
     labels = torch.from_numpy(pictures.labels())

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
+from edge_bench.core.pictures.preprocessing import Preprocessing
 
 # Splits that must agree between teacher, student and evaluation never follow the run's seed.
 SPLIT_SEED = 20_250_339
@@ -107,6 +109,9 @@ class Dataset:
         class_names: of the classes, in the order of their labels; None where nobody knows them.
         skipped: lines about files that were passed over in a folder of pictures, and about classes
             named by numbers that stand for others; empty where there is nothing to tell.
+        validation: what its owner set apart for the choice of a model; None where a part of the
+            training images is held out for it.
+        preprocessing: how its pictures became images; None where they are taken as they are.
         unlabelled: further training images, whose labels are what a teacher takes them for.
     """
 
@@ -117,6 +122,8 @@ class Dataset:
     flips: bool
     class_names: ClassNames | None = None
     skipped: str = ""
+    validation: Split | None = None
+    preprocessing: Preprocessing | None = None
     unlabelled: Split | None = None
 
     @property
@@ -126,11 +133,26 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """Identity of all that is trained on."""
-        if self.unlabelled is None:
+        """Identity of all images that decide the weights, those that choose among them too."""
+        more = [each.sha256 for each in (self.validation, self.unlabelled) if each is not None]
+        if not more:
             return self.train.sha256
-        both = self.train.sha256 + self.unlabelled.sha256
-        return hashlib.sha256(both.encode()).hexdigest()
+        return hashlib.sha256("".join([self.train.sha256, *more]).encode()).hexdigest()
+
+
+def training_and_validation(dataset: Dataset) -> tuple[Split, Split]:
+    """What is trained on, and what chooses a model: set apart by the data's owner, or held out."""
+    if dataset.validation is None:
+        return hold_out_validation(dataset.train)
+    return dataset.train, take_limit(dataset.validation, VALIDATION_MOST)
+
+
+def training_images(dataset: Dataset, fraction: float) -> int:
+    """How many images about that part of the training data has, without reading any."""
+    if dataset.validation is not None:
+        return round(fraction * len(dataset.train))
+    held_out = min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(dataset.train)))
+    return round(fraction * (len(dataset.train) - held_out))
 
 
 def hold_out_validation(train: Split) -> tuple[Split, Split]:
@@ -201,7 +223,25 @@ def stratified_subset(split: Split, count: int, seed: int, asked: str) -> Tensor
             f"{asked}: {count} of {len(split)} images cannot be drawn with one or more of each of "
             f"the {classes} classes drawn and left; choose another number or a larger dataset"
         ) from None
-    return torch.from_numpy(np.sort(chosen))
+    return torch.from_numpy(np.sort(_of_every_class(chosen, split.labels.numpy(), seed)))
+
+
+def _of_every_class(chosen: NDArray[Any], labels: NDArray[Any], seed: int) -> NDArray[Any]:
+    """The draw with rare classes on both sides: proportions alone may round one to nothing."""
+    inside = np.zeros(len(labels), dtype=bool)
+    inside[chosen] = True
+    generator = np.random.default_rng(seed)
+    for wanted in (True, False):
+        for label in np.setdiff1d(labels, labels[inside == wanted]):
+            # One of it comes in, and one of the class with most goes out, so the number stays.
+            side = inside == wanted
+            largest = np.bincount(labels[side]).argmax()
+            moved = [
+                generator.choice(np.flatnonzero(labels == label)),
+                generator.choice(np.flatnonzero(side & (labels == largest))),
+            ]
+            inside[moved] = ~inside[moved]
+    return np.flatnonzero(inside)
 
 
 def any_subset(split: Split, count: int, seed: int) -> Tensor:

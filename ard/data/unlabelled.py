@@ -17,6 +17,7 @@ from ard.data.picture_files import pictures_of
 from ard.data.picture_tree import sorted_pictures
 from ard.data.splits import Split, Stored
 from edge_bench.core.errors import InputError
+from edge_bench.core.pictures.preprocessing import Preprocessing
 
 KEYS = ("images", "image", "x", "data")
 """Names that the array of pictures has in published sets: of several, the first of these."""
@@ -24,17 +25,23 @@ NO_LABEL = -1
 ROWS = 4096
 
 
-def load_unlabelled(path: Path, image_shape: tuple[int, int, int], option: str) -> Split:
+def load_unlabelled(
+    path: Path,
+    image_shape: tuple[int, int, int],
+    option: str,
+    preprocessing: Preprocessing | None = None,
+) -> Split:
     """Pictures of a dataset's (channels, height, width), each with the label `NO_LABEL`.
 
-    Those of a folder are resized to it; in a file they are levels, (N, H, W, C) or (N, C, H, W)
-    of uint8, and have that size already. Labels that lie beside them are not read.
+    Those of a folder are brought to it as the dataset's are, or stretched; in a file they are
+    levels, (N, H, W, C) or (N, C, H, W) of uint8, and have that size already. Labels that lie
+    beside them are not read.
 
     Raises:
         InputError: no pictures, or of another shape; names `option`.
     """
     if path.is_dir():
-        return _folder(path, image_shape, option)
+        return _folder(path, image_shape, option, preprocessing)
     if path.suffix.lower() == ".npz":
         return _array(path, image_shape, option)
     raise InputError(
@@ -42,7 +49,9 @@ def load_unlabelled(path: Path, image_shape: tuple[int, int, int], option: str) 
     )
 
 
-def _folder(path: Path, image_shape: tuple[int, int, int], option: str) -> Split:
+def _folder(
+    path: Path, image_shape: tuple[int, int, int], option: str, preprocessing: Preprocessing | None
+) -> Split:
     channels, height, width = image_shape
     if height != width or channels not in (1, 3):
         raise InputError(
@@ -52,8 +61,9 @@ def _folder(path: Path, image_shape: tuple[int, int, int], option: str) -> Split
     paths, _ = sorted_pictures(path)
     if not paths:
         raise InputError(f"{option} {path}: no picture below this folder; name another")
+    how = preprocessing or Preprocessing(side=height)
     mode = "RGB" if channels == 3 else "L"
-    return pictures_of(paths, [NO_LABEL] * len(paths), path, height, mode)
+    return pictures_of(paths, [NO_LABEL] * len(paths), path, how, mode)
 
 
 def _array(path: Path, image_shape: tuple[int, int, int], option: str) -> Split:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.autoattack import require_classes
+from ard.attacks.differential import Pair
 from ard.attacks.pace import reported
 from ard.attacks.registry import attack_label, expand, named_parts
 from ard.attacks.run import run_attack
@@ -99,6 +100,35 @@ def _judged(
             found[index] = images.cpu()
         report_progress(end, len(alive), "")
     return world.all_of(robust)
+
+
+def told_apart_mask(
+    pair: Pair,
+    split: Split,
+    spec: AttackSpec,
+    *,
+    torch_device: str = "cpu",
+    batch_size: int = BATCH_SIZE,
+    report_progress: ProgressCallback = no_progress,
+) -> BoolArray:
+    """(N,) booleans: did a differential attack tell the pair apart in its direction?
+
+    Judged in passes of their own, and on the clean image, too, which is within every budget.
+    """
+    found = np.zeros(len(split), dtype=np.bool_)
+    for number, begin in enumerate(range(0, len(split), batch_size)):
+        end = min(begin + batch_size, len(split))
+        batch = split.part(begin, end)
+        clean, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
+        with reported(pair, spec, begin, end, len(split), report_progress):
+            images = run_attack(pair, clean, labels, spec, number, stop_when_fooled=True)
+        for judged in (clean, images):
+            parent, artefact = predict(pair.parent, judged), predict(pair.artefact, judged)
+            errs, right = (parent, artefact) if spec.direction == "parent" else (artefact, parent)
+            found[begin:end] |= ((errs != labels) & (right == labels)).cpu().numpy()
+        report_progress(end, len(split), "")
+    report_progress(len(split), len(split), f"{attack_label(spec)} {found.mean():.1%}")
+    return found
 
 
 def attacked(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from ard.evaluation.doubts import Doubt
@@ -35,6 +35,9 @@ class EvaluationRecord:
         doubts: signs of false robustness.
         masks: by attack, a '1' for each sample that stayed correctly classified.
         class_names: names of the classes; None where nobody told them.
+        labels: a series (see `series`) of the class of each image; None in files of before.
+        apart: by differential attack and direction, a '1' for each sample on which it told the
+            victim and its parent apart; no part of the worst case.
     """
 
     FORMAT: ClassVar = Format(
@@ -42,9 +45,11 @@ class EvaluationRecord:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="class_names: the names of the classes"),
+            Change(ardx="0.2.0", what="labels: the class of each image"),
+            Change(ardx="0.2.0", what="apart; direction and severity of an attack"),
             Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
-        sealed_from=3,
+        sealed_from=5,
         anew="run ardx evaluate again",
     )
 
@@ -69,3 +74,5 @@ class EvaluationRecord:
     doubts: tuple[Doubt, ...]
     masks: dict[str, str]
     class_names: ClassNames | None = None
+    labels: str | None = None
+    apart: dict[str, str] = field(default_factory=dict)

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ard.attacks.registry import expand
+from ard.attacks.differential import pair_of
+from ard.attacks.registry import attack_label, expand
 from ard.attacks.victims import Victim
 from ard.crafting.craft import keep_set, versions_of
 from ard.data.splits import Split
-from ard.evaluation.accuracy import BATCH_SIZE, evaluate_all
+from ard.evaluation.accuracy import BATCH_SIZE, evaluate_all, told_apart_mask
 from ard.evaluation.doubts import Doubt, doubts_about
 from ard.evaluation.ledger import Ledger
 from ard.evaluation.record import EvaluationRecord
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
+from edge_bench.core.series import encode_series
 from edge_bench.core.spec import AttackSpec
+from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
 from edge_bench.statistics.metrics import BoolArray, accuracy, encode_mask
 from edge_bench.statistics.stats import wilson_interval
 
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Masks by attack (see `evaluate_all`) and what makes them doubtful."""
+    """Masks by attack (see `evaluate_all`) and what makes them doubtful.
+
+    `apart` has the samples that a differential attack told apart, by attack and direction.
+    """
 
     masks: dict[str, BoolArray]
     doubts: list[Doubt]
+    apart: dict[str, BoolArray] = field(default_factory=dict)
 
     def encoded_masks(self) -> dict[str, str]:
         """Masks as reports store them."""
@@ -41,6 +50,8 @@ class Evaluation:
     """What is asked: whose accuracy, on which images, under which attacks.
 
     Attributes:
+        specs: attacks on the victim, whose worst case is asked for.
+        differential: attacks that are to tell it and its parent apart, beside the worst case.
         each: every attack on every image (see `evaluate_all`).
         parent: weights that a deployed victim was exported from.
         sets: folder in which what each attack found is kept as a set; None keeps none.
@@ -50,6 +61,7 @@ class Evaluation:
     split: Split
     dataset: str
     specs: list[AttackSpec]
+    differential: list[AttackSpec] = field(default_factory=list)
     each: bool = False
     parent: Path | None = None
     torch_device: str = "cpu"
@@ -57,6 +69,8 @@ class Evaluation:
     sets: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.differential:
+            pair_of(self.victim.path, self.victim.module)
         if self.victim.has_gradients:
             return
         for part in (part for spec in self.specs for part in expand(spec)):
@@ -66,6 +80,17 @@ class Evaluation:
                     "none of; give the weights that it was exported from as --parent, or run "
                     "square alone"
                 )
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) classes of the images."""
+        found: NDArray[np.int64] = self.split.labels.cpu().numpy()
+        return found
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Of the classes, by number."""
+        return named(self.victim.card.class_names)
 
     def run(
         self, ledger: Ledger | None = None, *, doubting: bool = True, monitor: Monitor = silent
@@ -82,8 +107,10 @@ class Evaluation:
             keep=self._keep if self.sets else None,
             monitor=monitor,
         )
+        # Never through `evaluate_all`, whose worst case is over attacks on the victim alone.
+        apart = self._apart(ledger, monitor)
         if not doubting:
-            return Result(masks=masks, doubts=[])
+            return Result(masks=masks, doubts=[], apart=apart)
         doubts = doubts_about(
             self.victim.module,
             self.split,
@@ -95,7 +122,26 @@ class Evaluation:
             seed=self.seed,
             monitor=monitor,
         )
-        return Result(masks=masks, doubts=doubts)
+        return Result(masks=masks, doubts=doubts, apart=apart)
+
+    def _apart(self, ledger: Ledger | None, monitor: Monitor) -> dict[str, BoolArray]:
+        found: dict[str, BoolArray] = {}
+        for spec in self.differential:
+            name = apart_label(spec)
+            if ledger is not None and name in ledger.masks:
+                found[name] = ledger.masks[name]
+                continue
+            with monitor(name) as report_progress:
+                found[name] = told_apart_mask(
+                    pair_of(self.victim.path, self.victim.module),
+                    self.split,
+                    spec,
+                    torch_device=self.torch_device,
+                    report_progress=report_progress,
+                )
+            if ledger is not None:
+                ledger.add(name, found[name])
+        return found
 
     def _keep(self, label: str, spec: AttackSpec, found: Tensor) -> None:
         assert self.sets is not None
@@ -112,6 +158,7 @@ class Evaluation:
 
     def asked(self) -> dict[str, Any]:
         """Everything that the masks follow from, as plain JSON values."""
+        asked = [*self.specs, *self.differential]
         return {
             "model": str(self.victim.path),
             "sha256": self.victim.sha256,
@@ -121,14 +168,19 @@ class Evaluation:
             "dataset": self.dataset,
             "images_sha256": self.split.sha256,
             "samples": len(self.split),
-            "epsilon": self.specs[0].epsilon if self.specs else None,
-            "norm": self.specs[0].norm if self.specs else None,
-            "attacks": [asdict(spec) for spec in self.specs],
+            "epsilon": asked[0].epsilon if asked else None,
+            "norm": asked[0].norm if asked else None,
+            "attacks": [asdict(spec) for spec in (*self.specs, *self.differential)],
             "each": self.each,
             "sets": None if self.sets is None else str(self.sets),
             "batch_size": BATCH_SIZE,
-            "versions": versions_of(self.specs),
+            "versions": versions_of([*self.specs, *self.differential]),
         }
+
+
+def apart_label(spec: AttackSpec) -> str:
+    """How a differential attack is called among masks."""
+    return f"{attack_label(spec)}, {spec.direction} errs"
 
 
 def as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
@@ -139,27 +191,47 @@ def as_json(evaluation: Evaluation, result: Result) -> dict[str, Any]:
         "accuracy": {name: accuracy(mask) for name, mask in masks.items()},
         "worst_case_of": worst_of,
         "class_names": evaluation.victim.card.class_names,
+        **class_figures(masks, evaluation.labels, evaluation.names),
         "doubts": [asdict(doubt) for doubt in result.doubts],
+        "divergence": {name: float(mask.mean()) for name, mask in result.apart.items()},
     }
 
 
 def record_of(evaluation: Evaluation, result: Result) -> EvaluationRecord:
     """The evaluation as its file holds it."""
     values = as_json(evaluation, result)
+    del values["divergence"]
     values |= {
-        "attacks": tuple(evaluation.specs),
+        "attacks": (*evaluation.specs, *evaluation.differential),
+        "apart": {name: encode_mask(mask) for name, mask in result.apart.items()},
         "worst_case_of": tuple(values["worst_case_of"]),
         "doubts": tuple(result.doubts),
         "masks": result.encoded_masks(),
+        "labels": encode_series(evaluation.labels.tolist()),
     }
+    # They follow from masks and labels.
+    del values["class_accuracy"], values["worst_class"]
     return EvaluationRecord(**values)
 
 
-def rows(result: Result) -> list[list[str]]:
-    """One row per accuracy: attack, percent, its 95% Wilson interval, samples."""
-    found = []
-    for name, mask in result.encoded_masks().items():
-        low, high = wilson_interval(mask.count("1"), len(mask))
-        interval = f"{100 * low:.1f} to {100 * high:.1f}"
-        found.append([name, f"{100 * accuracy(mask):.1f} %", interval, str(len(mask))])
+def rows(evaluation: Evaluation, result: Result) -> list[list[str]]:
+    """One row per accuracy: attack, percent, its 95% Wilson interval, samples.
+
+    After them the class that fares worst on clean images, and the one that does under all attacks;
+    then divergence.
+    """
+    masks = result.encoded_masks()
+    found = [_row(name, mask) for name, mask in masks.items()]
+    for name in ("clean", "worst case"):
+        if name in masks:
+            lowest = worst(by_class(masks[name], evaluation.labels, evaluation.names))
+            found.append(_row(f"{name}, worst class: {lowest.name}", lowest.mask))
+    for name, apart in result.apart.items():
+        found.append(_row(f"told apart by {name}", encode_mask(apart)))
     return found
+
+
+def _row(name: str, mask: str) -> list[str]:
+    low, high = wilson_interval(mask.count("1"), len(mask))
+    interval = f"{100 * low:.1f} to {100 * high:.1f}"
+    return [name, f"{100 * accuracy(mask):.1f} %", interval, str(len(mask))]

@@ -10,7 +10,7 @@ from torch import nn
 from ard.attacks.budget import recipe_epsilon
 from ard.attacks.registry import parse_attack
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, Split, as_float, hold_out_validation, take_limit
+from ard.data.splits import Dataset, Split, as_float, take_limit, training_and_validation
 from ard.exporting import precision
 from ard.exporting.precision import DropOptions
 from ard.learning.train import VALIDATION_ATTACK
@@ -73,7 +73,7 @@ def export(
     """
     model, card = load_model(model_path)
     dataset = matched(model_path, card, dataset)
-    training, validation = hold_out_validation(dataset.train)
+    training, validation = training_and_validation(dataset)
     check = take_limit(validation, CHECK_IMAGES)
     epsilon = recipe_epsilon(card)
     spec = parse_attack(VALIDATION_ATTACK, epsilon=epsilon, seed=seed)

@@ -104,6 +104,7 @@ def _card(path: Path, architecture: str, dataset: Dataset) -> tuple[ModelCard, D
         classes=dataset.classes,
         class_names=dataset.class_names,
         input_shape=dataset.image_shape,
+        preprocessing=dataset.preprocessing,
         parent_sha256=sha256_file(path),
     )
     before = card_inside(path)

@@ -52,6 +52,7 @@ class TrainConfig:
             files, of the weights that training started from, and of the training images, so that a
             run is resumed only on what it was started on.
         source_sha256: of the source of an architecture that is imported; None for all others.
+        epoch_steps: updates of an epoch that is shorter than a pass over the data; 0 is a pass.
         validate_every: epochs between validations; the last epoch is always validated.
     """
 
@@ -63,6 +64,7 @@ class TrainConfig:
     inner_steps: int = 10
     inner: str | None = None
     epochs: int = 30
+    epoch_steps: int = 0
     batch_size: int = 128
     learning_rate: float = 0.1
     momentum: float = 0.9
@@ -90,7 +92,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         self._check_magnitudes()
-        least = {"epochs": 1, "batch_size": 2, "inner_steps": 1, "validate_every": 1, "patience": 0}
+        least = {"epochs": 1, "batch_size": 2, "inner_steps": 1, "validate_every": 1}
+        least |= {"patience": 0, "epoch_steps": 0}
         for option, bound in least.items():
             if getattr(self, option) < bound:
                 name = "--" + option.replace("_", "-")
@@ -195,13 +198,13 @@ def as_saved(text: str, config: TrainConfig) -> dict[str, Any]:
     )
 
 
-def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
-    """The learning rate of step `step` (from 0) of `steps`.
+def learning_rate(config: TrainConfig, step: float, steps: int) -> float:
+    """The learning rate of step `step` (from 0) of `steps`; between two where a plan changed.
 
     One cycle is linear from near zero to the peak, then linear to zero (Smith 2018).
     """
     if config.schedule == "steps":
-        epoch = step * config.epochs // steps
+        epoch = int(step * config.epochs // steps)
         return config.learning_rate * 0.1 ** sum(epoch >= m for m in config.milestones)
     position = (step + 1) / steps
     if position < WARM_UP:

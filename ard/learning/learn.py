@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import inf
@@ -13,13 +14,14 @@ from torch import nn
 
 from ard.data.datasets import matched
 from ard.data.splits import Dataset
-from ard.learning.config import TrainConfig
+from ard.learning.config import TrainConfig, as_saved
+from ard.learning.pace import Clock, Pace, too_short
 from ard.learning.recipes import CONFIG, write_config
-from ard.learning.run_state import Validation, read_checkpoint
+from ard.learning.run_state import Validation, read_checkpoint, saved_pace
 from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
 from ard.learning.teacher import Teacher
-from ard.learning.train import CHECKPOINT, plan_epochs, train
+from ard.learning.train import CHECKPOINT, plan, train
 from ard.learning.unlabelled import unlabelled_of
 from ard.methods.registry import METHODS
 from ard.models.checkpoints import Tell, say_nothing
@@ -27,9 +29,8 @@ from ard.models.imported import source_sha256
 from ard.models.sizes import check_fits
 from ard.models.weight_files import SETTINGS_KEY, save_model
 from ard.processes.world import ALONE, World
-from edge_bench.core.classes import require_same
+from edge_bench.core.classes import ClassNames, require_same
 from edge_bench.core.errors import InputError
-from edge_bench.core.parse import json_of
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.locks import writing
@@ -48,6 +49,7 @@ class Learned:
     config: TrainConfig
     validation: Validation
     unlabelled_images: int = 0
+    class_names: ClassNames | None = None
 
 
 def learn(
@@ -59,6 +61,7 @@ def learn(
     clean_teacher: Teacher | None = None,
     start: Start | None = None,
     minutes: float | None = None,
+    begun: float | None = None,
     resume: bool = False,
     force: bool = False,
     torch_device: str = "cpu",
@@ -70,14 +73,14 @@ def learn(
     """Train, keep the most robust weights on validation data, and write them with their card.
 
     Example:
-        config = TrainConfig(
-            dataset="digits", architecture="resnet8", method="pgd_at", epsilon=0.15, step_size=0.04
-        )
         taught = learn(config, digits, None, Path("teacher/teacher.safetensors"))
 
-    The config that was used lies beside them as a recipe. `tell` is told of unlabelled pictures.
+    The config that was used lies beside them as a recipe, `config.toml`. With `minutes`, which
+    count from `begun` (a `time.perf_counter()`; now), epochs are chosen, and anew while it goes.
+    `tell` is told the plan, and which pictures without labels are used.
     """
-    run = _Command(minutes=minutes, resume=resume, force=force, torch_device=torch_device)
+    clock = None if minutes is None else _clock(minutes, begun)
+    run = _Command(clock=clock, resume=resume, force=force, torch_device=torch_device, tell=tell)
     _refuse_what_does_not_fit(config, clean_teacher, start)
     if tensorboard:
         check_installed()
@@ -90,14 +93,15 @@ def learn(
         teachers = Teachers(robust=_model(teacher), clean=_model(clean_teacher))
         config = _of_these(config, dataset, teacher, clean_teacher, start)
         init = _model(start)
-        config = _settled(config, run, dataset, teachers, out, world, init)
-        student, validation = train(
+        config, pace = _settled(config, run, dataset, teachers, out, world, init)
+        student, validation, config = train(
             config,
             dataset,
             teachers,
             out,
             init=init,
             resume=resume,
+            pace=pace,
             torch_device=torch_device,
             world=world,
             tensorboard=tensorboard,
@@ -106,7 +110,7 @@ def learn(
         more = len(dataset.unlabelled) if dataset.unlabelled else 0
         card = _trained(card, config, validation, more)
         sha256 = world.from_first(lambda: _written(weights, student, card, config))
-        return Learned(weights, sha256, config, validation, more)
+        return Learned(weights, sha256, config, validation, more, card.class_names)
 
 
 def _trained(
@@ -165,10 +169,18 @@ def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainCo
 class _Command:
     """What a run is told besides its settings, and in which every process must agree."""
 
-    minutes: float | None
+    clock: Clock | None
     resume: bool
     force: bool
     torch_device: str
+    tell: Tell
+
+
+def _clock(minutes: float, begun: float | None) -> Clock:
+    """The time that --minutes gives."""
+    if not 0 < minutes < inf:
+        raise InputError(f"--minutes {minutes:g}: expected a value above 0")
+    return Clock(seconds=60 * minutes, begun=time.perf_counter() if begun is None else begun)
 
 
 def _refuse_what_does_not_fit(
@@ -219,38 +231,55 @@ def _settled(
     out: Path,
     world: World,
     init: nn.Module | None,
-) -> TrainConfig:
-    """The settings with nothing left open: precision, and epochs where a time was given.
+) -> tuple[TrainConfig, Pace | None]:
+    """The settings with nothing left open: precision, and where a time was given epochs and pace.
 
     A run that goes on keeps what was settled when it began.
 
     Raises:
-        InputError: no such time, or milestones that lie beyond the end.
+        InputError: milestones that lie beyond the end.
     """
+    checkpoint, pace = out / CHECKPOINT, None
 
     def saved(name: str) -> Any:
-        return world.from_first(lambda: _saved_setting(out / CHECKPOINT, name))
+        return world.from_first(lambda: _saved_setting(checkpoint, name, config))
 
     if config.precision == "auto":
         precision = saved("precision") if run.resume else _precision(config, run.torch_device)
         config = replace(config, precision=precision)
-    command = {"minutes": run.minutes, "resume": run.resume, "force": run.force}
+    seconds = run.clock.seconds if run.clock else None
+    command = {"seconds": seconds, "resume": run.resume, "force": run.force}
     environment = {"torch": torch.__version__, "device": run.torch_device.partition(":")[0]}
     world.check_agreement(asdict(config) | command | environment)
-    if run.minutes is not None:
-        if not 0 < run.minutes < inf:
-            raise InputError(f"--minutes {run.minutes:g}: expected a value above 0")
+    if run.clock is not None:
         if run.resume:
-            config = replace(config, epochs=saved("epochs"))
+            planned = ("epochs", "epoch_steps", "validate_every")
+            config = replace(config, **{name: saved(name) for name in planned})
+            _, metadata = world.tensors_from_first(lambda: ({}, read_checkpoint(checkpoint)[1]))
+            pace = saved_pace(metadata, run.clock)
         else:
-            device, minutes = run.torch_device, run.minutes
-            config = plan_epochs(config, dataset, teachers, minutes, device, world, init)
+            device = run.torch_device
+            config, pace = plan(config, dataset, teachers, run.clock, device, world, init)
+            _tell_plan(config, pace, init is not None, world, run.tell)
     if config.milestones and config.milestones[-1] >= config.epochs:
         raise InputError(
             f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
             "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
         )
-    return config
+    return config, pace
+
+
+def _tell_plan(config: TrainConfig, pace: Pace, starts: bool, world: World, tell: Tell) -> None:
+    """Say what was planned for a time, and where it is too short."""
+    if not world.leads:
+        return
+    size = f"{config.epoch_steps} updates" if config.epoch_steps else "the whole data"
+    tell(
+        f"--minutes {pace.clock.seconds / 60:g}: {config.epochs} epochs of {size} "
+        f"({pace.step_seconds:.2g} s an update), more or fewer as it goes"
+    )
+    if short := too_short(pace, starts=starts):
+        tell(short)
 
 
 def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> ModelCard:
@@ -268,6 +297,7 @@ def _card(config: TrainConfig, dataset: Dataset, teacher: Teacher | None) -> Mod
         classes=dataset.classes,
         class_names=dataset.class_names,
         input_shape=dataset.image_shape,
+        preprocessing=dataset.preprocessing,
         parent_sha256=teacher.sha256 if teacher else None,
     )
 
@@ -302,13 +332,7 @@ def _claim(held: ExitStack, weights: Path, resume: bool, force: bool) -> None:
     _check_out(weights, resume, force)
 
 
-def _saved_setting(checkpoint: Path, name: str) -> Any:
+def _saved_setting(checkpoint: Path, name: str, config: TrainConfig) -> Any:
     """A setting that was settled when the run of a checkpoint began."""
     _, metadata = read_checkpoint(checkpoint)
-    settings = json_of(metadata[SETTINGS_KEY])
-    if name not in settings:
-        raise InputError(
-            f"{checkpoint}: expected the settings of a run, but its {name!r} is missing; start "
-            "over with --force"
-        )
-    return settings[name]
+    return as_saved(metadata[SETTINGS_KEY], config)[name]

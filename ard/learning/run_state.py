@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from ard.learning.config import TrainConfig, as_saved, dotted
+from ard.learning.pace import Clock, Pace
 from ard.models.folding import FoldedTwin
 from ard.models.weight_files import SETTINGS_KEY, load_state, load_tensors, save_tensors
 from ard.processes.world import ALONE, World, in_parallel
@@ -23,23 +24,33 @@ from edge_bench.core.parse import json_of
 from edge_bench.core.version import __version__
 
 NUMBER = re.compile("[0-9]{1,9}")
+PACE = "pace"
 
 CHECKPOINT_FORMAT = Format(
     name="a training checkpoint",
     history=(
         Change(ardx="0.1.0", what="the first form"),
         Change(ardx="0.2.0", what="schema_version and ardx_version"),
+        Change(ardx="0.2.0", what="pace: how far a run is that was given a time, and how fast"),
     ),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Accuracies on the held-out part of the training set, as fractions."""
+    """Accuracies on the held-out part of the training set, as fractions.
+
+    `worst_clean` and `worst_robust` are those of the class that fares worst, clean and attacked,
+    and `..._class` is its number; None in files of before.
+    """
 
     epoch: int
     clean_accuracy: float
     robust_accuracy: float
+    worst_clean: float | None = None
+    worst_clean_class: int | None = None
+    worst_robust: float | None = None
+    worst_robust_class: int | None = None
 
 
 class Run:
@@ -67,6 +78,7 @@ class Run:
         self.memory = torch.empty(0)
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
+        self.pace: Pace | None = None
 
     def offer(self, validation: Validation) -> None:
         """Keep the average's weights where it is the best so far.
@@ -103,6 +115,7 @@ class Run:
             SETTINGS_KEY: json.dumps(asdict(config)),
             "epochs_done": str(self.epochs_done),
             "best": json.dumps(asdict(self.best) if self.best else None),
+            PACE: json.dumps(self.pace and told(self.pace)),
             KEY: str(CHECKPOINT_FORMAT.version),
             WRITER: __version__,
         }
@@ -153,6 +166,35 @@ class Run:
             for name, parameter in self.student.named_parameters()
             if "momentum_buffer" in self.optimizer.state[parameter]
         }
+
+
+def told(pace: Pace) -> dict[str, float]:
+    """What a checkpoint keeps of a pace."""
+    return {
+        "elapsed": pace.clock.elapsed(),
+        "step_seconds": pace.step_seconds,
+        "validation_seconds": pace.validation_seconds,
+        "robust_seconds": pace.robust_seconds,
+        "position": pace.position,
+    }
+
+
+def saved_pace(metadata: dict[str, str], clock: Clock) -> Pace | None:
+    """The pace of the run of a checkpoint, with what it has taken so far; None where it has none.
+
+    Raises:
+        KeyError, TypeError, ValueError: of another form.
+    """
+    found = json.loads(metadata.get(PACE, "null"))
+    if found is None:
+        return None
+    return Pace(
+        clock=replace(clock, used=float(found["elapsed"])),
+        step_seconds=float(found["step_seconds"]),
+        validation_seconds=float(found["validation_seconds"]),
+        robust_seconds=float(found["robust_seconds"]),
+        position=float(found["position"]),
+    )
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -10,7 +10,7 @@ import onnx
 from torch import nn
 
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, as_float, calibration_part, hold_out_validation
+from ard.data.splits import Dataset, as_float, calibration_part, training_and_validation
 from ard.learning.config import TrainConfig
 from ard.models.checkpoints import Reading, Tell
 from ard.models.downloads import is_name, published_file
@@ -106,7 +106,7 @@ def quantised(model: nn.Module, dataset: Dataset, target: str, seed: int) -> QDQ
         target: key of `quantize.TARGETS`.
         seed: of the calibration images, as `export` draws them.
     """
-    training, _ = hold_out_validation(dataset.train)
+    training, _ = training_and_validation(dataset)
     images = calibration_part(training, CALIBRATION_IMAGES, seed).images
     try:
         predict(model, as_float(images))

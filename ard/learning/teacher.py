@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
 from ard.data.datasets import matched
-from ard.data.splits import Dataset, Split, as_float, hold_out_validation, take_limit
+from ard.data.splits import Dataset, Split, as_float, take_limit, training_and_validation
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
 from ard.models.published.checkpoints import teacher_for
@@ -23,7 +23,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.store import sha256_file
 
-ATTACKED = 200
+ATTACKED, ATTACKED_A_MINUTE = 200, 5
 """Images that a teacher is attacked on: enough to tell 7 % apart, and seconds for most networks."""
 BATCH = 100
 OVERCONFIDENT = 0.25
@@ -73,6 +73,13 @@ class Measured:
         )
 
 
+def attacked_within(minutes: float | None) -> int:
+    """How many held-out images a teacher is attacked on, before a run that has so many minutes."""
+    return (
+        ATTACKED if minutes is None else max(8, min(ATTACKED, round(ATTACKED_A_MINUTE * minutes)))
+    )
+
+
 def measure(
     teacher: Teacher,
     dataset: Dataset,
@@ -87,7 +94,7 @@ def measure(
     """
     if teacher.card is not None:
         dataset = matched(Path("teacher"), teacher.card, dataset)
-    held_out = hold_out_validation(dataset.train)[1]
+    held_out = training_and_validation(dataset)[1]
     right = evaluate_attack(teacher.model, held_out, None, torch_device=torch_device)
     some = take_limit(held_out, attacked).loaded()
     said = _said_under_attack(teacher.model, some, epsilon, torch_device)

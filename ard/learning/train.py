@@ -10,22 +10,32 @@ import copy
 import json
 import statistics
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
+from math import inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ard.attacks.registry import parse_attack
 from ard.data.picture_files import loaded_ahead
-from ard.data.splits import Dataset, Split, as_float, augment, hold_out_validation, take_fraction
+from ard.data.splits import (
+    Dataset,
+    Split,
+    as_float,
+    augment,
+    take_fraction,
+    training_and_validation,
+)
 from ard.data.unlabelled import joined
 from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig, learning_rate
+from ard.learning.pace import Clock, Pace, epochs_left, first_pace, planned
 from ard.learning.run_state import Run, Validation
 from ard.learning.scalars import scalars
 from ard.learning.step import DivergedError, Teachers, update
@@ -38,11 +48,14 @@ from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.store import atomic_file
+from edge_bench.statistics.metrics import BoolArray
 
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.jsonl"
 VALIDATION_ATTACK = "pgd10"
 STATISTICS_FROM = 2000
+TIMED_STEPS, TIMING_SHARE = 5, 0.05
+"""Steps that are timed for a plan, and the share of the time that this may take."""
 
 
 def train(
@@ -53,15 +66,16 @@ def train(
     *,
     init: nn.Module | None = None,
     resume: bool = False,
+    pace: Pace | None = None,
     torch_device: str = "cpu",
     world: World = ALONE,
     tensorboard: bool = False,
     report_progress: ProgressCallback = no_progress,
-) -> tuple[nn.Module, Validation]:
-    """Train and return the most robust weight average (on validation data) with its accuracies.
+) -> tuple[nn.Module, Validation, TrainConfig]:
+    """Train; the most robust weight average (on validation data), its accuracies, the settings.
 
-    The student is `init`, which is kept where nothing better is found, or else a new network of
-    the config's architecture.
+    With a `pace` their epochs are those that fitted into the time. The student is `init`, which is
+    kept where nothing better is found, or else a new network of the config's architecture.
 
     Writes `metrics.jsonl` (and TensorBoard's files, if asked to) and a checkpoint into the folder
     `out` after every epoch; `resume` goes on from that checkpoint. Of several processes, only the
@@ -69,39 +83,60 @@ def train(
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device, world, init)
+    run.pace = pace
     training, teachers = _place(training, teachers, torch_device)
     lines: list[str] = []
     if resume and world.from_first((out / CHECKPOINT).exists):
-        run.restore(out / CHECKPOINT, config)
-        if world.leads and (out / METRICS).exists():
-            lines = (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
+        lines = _restored(run, config, out)
+        if run.epochs_done < config.epochs:
+            config = _as_it_fits(config, run, training)
     world.from_first(lambda: out.mkdir(parents=True, exist_ok=True))
     if init is not None and run.epochs_done == 0:
         # Going on may lose what was there already; then the start remains the best.
-        run.offer(_validate(config, run, validation, 0, torch_device))
-    total = config.epochs * _steps_per_epoch(config, training)
+        run.offer(_timed_validation(config, run, validation, torch_device))
     with scalars(out if tensorboard and world.leads else None, run.epochs_done) as board:
         while run.epochs_done < config.epochs and not run.overfits(config):
             world.place.enter(run.epochs_done + 1, resumable=run.epochs_done > 0)
             begin = time.perf_counter()
             line = _trained_epoch(config, dataset, training, run, teachers, report_progress)
+            config = _as_it_fits(config, run, training)
             if line["epoch"] % config.validate_every == 0 or line["epoch"] == config.epochs:
                 world.check_weights(run.student.parameters())
-                found = _validate(config, run, validation, line["epoch"], torch_device)
-                run.offer(found)
+                run.offer(found := _timed_validation(config, run, validation, torch_device))
                 line |= {"validation": asdict(found)}
             line["seconds"] = round(time.perf_counter() - begin, 3)
             lines.append(json.dumps(line))
             if world.leads:
                 _save(run, config, lines, out)
             board(line)
-            done = line["epoch"] * total // config.epochs
-            report_progress(done, total, _progress_text(line))
+            total = config.epochs * _steps_per_epoch(config, training)
+            report_progress(line["epoch"] * total // config.epochs, total, _progress_text(line))
     if run.epochs_done < config.epochs:
+        total = config.epochs * _steps_per_epoch(config, training)
         report_progress(total, total, f"stopped after epoch {run.epochs_done}: robust overfitting")
     assert run.best is not None
     load_state(run.student, run.best_weights)
-    return run.student.cpu().eval(), run.best
+    return run.student.cpu().eval(), run.best, config
+
+
+def _restored(run: Run, config: TrainConfig, out: Path) -> list[str]:
+    """Bring the run to where its checkpoint is; the lines of its metrics until there."""
+    run.restore(out / CHECKPOINT, config)
+    if not (run.world.leads and (out / METRICS).exists()):
+        return []
+    return (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
+
+
+def _as_it_fits(config: TrainConfig, run: Run, training: Split) -> TrainConfig:
+    """Of a run with a time: the settings with the epochs that fit into what is left of it."""
+    pace, steps = run.pace, _steps_per_epoch(config, training)
+    if pace is None:
+        return config
+    more = run.world.from_first(lambda: epochs_left(config, pace, steps))
+    if run.best is None and run.epochs_done == 0:
+        # Going on where nothing was kept yet: there must be something in the end.
+        more = max(more, 1)
+    return replace(config, epochs=run.epochs_done + more)
 
 
 def _save(run: Run, config: TrainConfig, lines: list[str], out: Path) -> None:
@@ -125,12 +160,24 @@ def _trained_epoch(
 ) -> dict[str, Any]:
     """Train one epoch; its number and the means of the loss terms."""
     steps = _steps_per_epoch(config, training)
+    steps_left = (config.epochs - run.epochs_done) * steps
+    begin, done = time.perf_counter(), 0
     terms: dict[str, float] = {}
-    epoch = _epoch(config, dataset, training, run, teachers, run.epochs_done)
-    for step, batch_terms in enumerate(epoch):
-        for name, value in batch_terms.items():
-            terms[name] = terms.get(name, 0.0) + value / steps
-        report_progress(run.epochs_done * steps + step + 1, config.epochs * steps, "")
+    with closing(_epoch(config, dataset, training, run, teachers, run.epochs_done)) as epoch:
+        for done, batch_terms in enumerate(epoch, start=1):
+            for name, value in batch_terms.items():
+                terms[name] = terms.get(name, 0.0) + value / steps
+            report_progress(run.epochs_done * steps + done, config.epochs * steps, "")
+            if run.pace is not None and run.world.from_first(run.pace.over):
+                break
+    if done < steps:
+        terms = {name: value * steps / done for name, value in terms.items()}
+    if run.pace is not None:
+        run.pace = replace(
+            run.pace,
+            position=run.pace.at(done, steps_left),
+            step_seconds=(time.perf_counter() - begin) / done,
+        )
     run.epochs_done += 1
     return {"epoch": run.epochs_done, "loss": sum(terms.values()), "terms": terms}
 
@@ -140,7 +187,7 @@ def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:
 
     Images without labels of their own come on top.
     """
-    training, validation = hold_out_validation(dataset.train)
+    training, validation = training_and_validation(dataset)
     training = take_fraction(training, config.train_fraction, config.seed)
     if dataset.unlabelled is not None:
         training = joined([training, dataset.unlabelled])
@@ -152,32 +199,36 @@ def training_data(config: TrainConfig, dataset: Dataset) -> tuple[Split, Split]:
     return training, validation
 
 
-def plan_epochs(
+def plan(
     config: TrainConfig,
     dataset: Dataset,
     teachers: Teachers,
-    minutes: float,
+    clock: Clock,
     torch_device: str = "cpu",
     world: World = ALONE,
     init: nn.Module | None = None,
-) -> TrainConfig:
-    """Choose the number of epochs that fits into `minutes` on this machine, by timing a few steps.
+) -> tuple[TrainConfig, Pace]:
+    """Choose the epochs that fit into a time on this machine, by timing a few steps.
 
-    The plan becomes part of the config, so that the run itself stays deterministic.
+    Returns:
+        the settings with them, and the pace at which they were planned.
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device, world, init)
     training, teachers = _place(training, teachers, torch_device)
-    step_seconds = statistics.median(_seconds_of_steps(config, dataset, training, run, teachers, 5))
-    begin = time.perf_counter()
-    _validate(config, run, validation, 0, torch_device)
-    validation_seconds = time.perf_counter() - begin
-    epoch_seconds = step_seconds * _steps_per_epoch(config, training) + (
-        validation_seconds / config.validate_every
-    )
+    most = clock.left() * TIMING_SHARE
+    seconds = _seconds_of_steps(config, dataset, training, run, teachers, TIMED_STEPS, most)
     # Every process has timed the same steps, but one plan must hold for all.
-    epochs = world.from_first(lambda: max(1, int(minutes * 60 / epoch_seconds)))
-    return replace(config, epochs=epochs)
+    step = world.from_first(lambda: statistics.median(seconds))
+    pace = first_pace(clock, config, step, len(validation))
+    whole = len(training) // config.batch_size
+
+    def fitted() -> list[int]:
+        found = planned(config, pace, whole, starts=init is not None)
+        return [found.epochs, found.epoch_steps, found.validate_every]
+
+    epochs, steps, every = world.from_first(fitted)
+    return replace(config, epochs=epochs, epoch_steps=steps, validate_every=every), pace
 
 
 def timed_steps(
@@ -201,12 +252,17 @@ def _seconds_of_steps(
     run: Run,
     teachers: Teachers,
     count: int,
+    most: float = inf,
 ) -> list[float]:
+    """Of up to `count` steps, fewer where they take more than `most` seconds together."""
     times: list[float] = []
     begin = time.perf_counter()
-    for _ in islice(_epoch(config, dataset, training, run, teachers, 0), count + 1):
-        times.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
+    with closing(_epoch(config, dataset, training, run, teachers, 0)) as epoch:
+        for _ in islice(epoch, count + 1):
+            times.append(time.perf_counter() - begin)
+            if run.world.from_first(lambda: len(times) > 1 and sum(times) > most):
+                break
+            begin = time.perf_counter()
     # Where there is but one step, the first has to do.
     return times[1:] or times
 
@@ -267,7 +323,7 @@ def _epoch(
     run: Run,
     teachers: Teachers,
     epoch: int,
-) -> Iterator[dict[str, float]]:
+) -> Generator[dict[str, float]]:
     """One pass over the data; yields the loss terms of every step."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
     order = torch.randperm(len(training), generator=generator)
@@ -278,10 +334,12 @@ def _epoch(
     for step, batch in enumerate(each.to(torch_device) for each in batches):
         images = as_float(augment(batch.images, flips=dataset.flips, generator=generator))
         images = images.contiguous(memory_format=torch.channels_last)
-        done = epoch * steps + step
+        done, total = epoch * steps + step, config.epochs * steps
+        # A run with a time is where its pace says, whatever was planned before.
+        at = total * run.pace.at(step, total - epoch * steps) if run.pace else done
         for group in run.optimizer.param_groups:
-            group["lr"] = learning_rate(config, done, config.epochs * steps)
-        progress = done / (config.epochs * steps)
+            group["lr"] = learning_rate(config, at, total)
+        progress = at / total
         with _seeded(config, run, images, done):
             terms = update(config, run, teachers, images, batch.labels, generator, progress)
         yield {name: float(term.detach()) for name, term in terms.items()}
@@ -322,16 +380,42 @@ def _validate(
     robust = evaluate_attack(
         model, validation, spec, correct=clean, torch_device=torch_device, world=world
     )
+    worst_clean, worst_clean_class = _worst_class(clean, validation)
+    worst_robust, worst_robust_class = _worst_class(robust, validation)
     return Validation(
         epoch=epoch,
         clean_accuracy=float(clean.mean()),
         robust_accuracy=float(robust.mean()),
+        worst_clean=worst_clean,
+        worst_clean_class=worst_clean_class,
+        worst_robust=worst_robust,
+        worst_robust_class=worst_robust_class,
     )
+
+
+def _worst_class(right: BoolArray, validation: Split) -> tuple[float, int]:
+    """Accuracy of the class that fares worst, and its number."""
+    labels = validation.labels.cpu().numpy()
+    shares = {int(label): float(right[labels == label].mean()) for label in np.unique(labels)}
+    lowest = min(shares, key=lambda label: (shares[label], label))
+    return shares[lowest], lowest
+
+
+def _timed_validation(
+    config: TrainConfig, run: Run, validation: Split, torch_device: str
+) -> Validation:
+    """Validate after the epochs that are done; of a run with a time, note how long it takes."""
+    begin = time.perf_counter()
+    found = _validate(config, run, validation, run.epochs_done, torch_device)
+    if run.pace is not None:
+        run.pace = run.pace.after_validation(time.perf_counter() - begin)
+    return found
 
 
 def _steps_per_epoch(config: TrainConfig, training: Split) -> int:
     # A last short batch is left out: batch statistics of a few images do harm.
-    return len(training) // config.batch_size
+    whole = len(training) // config.batch_size
+    return min(whole, config.epoch_steps or whole)
 
 
 def _progress_text(line: dict[str, object]) -> str:

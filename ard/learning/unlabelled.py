@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ard.data.picture_files import loaded_ahead
-from ard.data.splits import Dataset, Split, as_float, hold_out_validation, rest_of
+from ard.data.splits import Dataset, Split, as_float, rest_of, training_and_validation
 from ard.data.unlabelled import load_unlabelled
 from ard.learning.config import REST, TrainConfig
 from edge_bench.core.errors import InputError
@@ -88,8 +88,10 @@ def unlabelled_of(
 def _pictures(config: TrainConfig, dataset: Dataset) -> Split:
     assert config.unlabelled is not None
     if config.unlabelled != REST:
-        return load_unlabelled(Path(config.unlabelled), dataset.image_shape, OPTION)
-    training, _ = hold_out_validation(dataset.train)
+        return load_unlabelled(
+            Path(config.unlabelled), dataset.image_shape, OPTION, dataset.preprocessing
+        )
+    training, _ = training_and_validation(dataset)
     rest = rest_of(training, config.train_fraction, config.seed)
     if not len(rest):
         raise InputError(
@@ -104,7 +106,7 @@ def _without_known(pictures: Split, dataset: Dataset) -> Split:
 
     Where these are not in memory they are not compared.
     """
-    judged = [dataset.test, hold_out_validation(dataset.train)[1]]
+    judged = [dataset.test, training_and_validation(dataset)[1]]
     known = {
         _digest(image) for split in judged if not split.streams for image in split.images.cpu()
     }

@@ -47,3 +47,11 @@ def group_norm(classes: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(256, classes),
     )
+
+
+def efficientnet_lite0(classes: int) -> nn.Module:
+    """EfficientNet-Lite0 of the package efficientnet-lite-pytorch, as its authors publish it."""
+    from efficientnet_lite_pytorch import EfficientNet
+
+    network: nn.Module = EfficientNet.from_name("efficientnet-lite0", num_classes=classes)
+    return network

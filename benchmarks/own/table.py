@@ -29,6 +29,7 @@ from ard.exporting.export import export
 from ard.learning.config import TrainConfig
 from ard.learning.learn import learn
 from benchmarks.lines import append, machine, recorded
+from benchmarks.own import ten_minutes
 from edge_bench.core.errors import ArdxError
 
 NETWORKS = {
@@ -196,7 +197,8 @@ def write(out: Path, lines: Path) -> None:
     """The document of the lines so far."""
     rows = recorded(lines)
     ordered = [rows[name] for name in NETWORKS if name in rows]
-    out.write_text(document(ordered, lines), encoding="utf-8")
+    told = document(ordered, lines) + ten_minutes.section(out.with_name(ten_minutes.LINES))
+    out.write_text(told, encoding="utf-8")
 
 
 if __name__ == "__main__":

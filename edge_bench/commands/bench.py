@@ -41,6 +41,8 @@ def run_bench(flags: BenchFlags) -> None:
 
     Example: ardx bench student.onnx --sets sets/ --attack square --queries 5000 --epsilon 8/255
 
+    Example: ardx bench student.onnx --sets sets/ --attack rays --queries 2000
+
     Example: ardx bench student-int8.onnx --sets sets/ --backend trt --workspace-mib 512
 
     Example: ardx bench student-int8.onnx --sets sets/ --backend all --out report.json
@@ -188,10 +190,19 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
 def _print_report(report: Report, out: Path) -> None:
     """The tables, where people read."""
     from edge_bench.report.device_summary import device_rows
-    from edge_bench.report.summary import SWEEP_HEADER, accuracy_rows, performance_rows, sweep_rows
+    from edge_bench.report.summary import (
+        COMPARED_HEADER,
+        SWEEP_HEADER,
+        accuracy_rows,
+        compared_rows,
+        performance_rows,
+        sweep_rows,
+    )
 
     if rows := accuracy_rows(report):
         print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
+    if rows := compared_rows(report):
+        print_table("beside the parent", COMPARED_HEADER, rows)
     print_table("performance", ["figure", "value"], performance_rows(report))
     if rows := device_rows(report):
         print_table("device", ["figure", "value"], rows)

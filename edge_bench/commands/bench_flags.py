@@ -63,27 +63,28 @@ class TimingFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class SquareFlags:
-    """The attack on the spot, by scores alone."""
+    """The attack on the spot, without gradients."""
 
     attack: Annotated[
         str | None,
         typer.Option(
-            help="square: attack the images of --sets by this artefact's scores alone. Only "
-            "samples that stood everything before are attacked, so its accuracy is the worst case."
+            help="Attack the images of --sets here, by this artefact's scores alone (square) or by "
+            "the class that it answers alone (rays). Only samples that stood everything before are "
+            "attacked, so its accuracy is the worst case."
         ),
     ] = None
     queries: Annotated[
-        int | None, typer.Option(help="Square's queries a sample; default: 5000.")
+        int | None, typer.Option(help="--attack: queries a sample; default: 5000.")
     ] = None
     epsilon: Annotated[
-        str | None, typer.Option(help="Square's L-inf budget; default: that of the sets.")
+        str | None, typer.Option(help="--attack: L-inf budget; default: that of the sets.")
     ] = None
-    seed: Annotated[int | None, typer.Option(help="Seed of Square; default: 0.")] = None
+    seed: Annotated[int | None, typer.Option(help="--attack square: seed; default: 0.")] = None
     attack_all: Annotated[
         bool,
         typer.Option(
             "--attack-all",
-            help="Attack all samples right on their clean image: Square's own accuracy.",
+            help="Attack all samples right on their clean image: the attack's own accuracy.",
         ),
     ] = False
 
@@ -278,13 +279,8 @@ def square_of(flags: SquareFlags) -> SquareOptions | None:
     named += ["--attack-all"] if flags.attack_all else []
     if flags.attack is None:
         if named:
-            raise InputError(f"{named[0]}: belongs to an attack; give --attack square, too")
+            raise InputError(f"{named[0]}: belongs to an attack; give --attack square or rays, too")
         return None
-    if flags.attack != "square":
-        raise InputError(
-            f"--attack {flags.attack}: expected square, which needs no gradients; other attacks "
-            "are crafted by ardx attack and replayed with --sets"
-        )
     budget = None if flags.epsilon is None else parse_epsilon(flags.epsilon)
     if budget is not None and abs(budget * 255 - grid_radius(budget)) > 1e-6:
         warn(
@@ -293,6 +289,7 @@ def square_of(flags: SquareFlags) -> SquareOptions | None:
         )
     defaults = SquareOptions()
     return SquareOptions(
+        attack=flags.attack,
         queries=defaults.queries if flags.queries is None else flags.queries,
         epsilon=budget,
         seed=defaults.seed if flags.seed is None else flags.seed,

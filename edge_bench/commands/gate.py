@@ -39,6 +39,13 @@ class ConditionFlags:
     min_clean_accuracy: Annotated[
         float | None, typer.Option(help="Least clean accuracy, a fraction.")
     ] = None
+    max_divergence: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest share of images on which differential sets tell artefact and parent "
+            "apart, a fraction."
+        ),
+    ] = None
     max_latency_p95_ms: Annotated[
         float | None, typer.Option(help="Largest p95 latency of one image.")
     ] = None

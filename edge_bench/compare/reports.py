@@ -18,7 +18,13 @@ from edge_bench.compare.latencies import LatencyChange, compare_latency
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import Report
 from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
-from edge_bench.statistics.metrics import BoolArray, class_names, decode_mask, labels_of
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    adversarial,
+    class_names,
+    decode_mask,
+    labels_of,
+)
 
 PERCENTILES = (0.5, 0.95)
 
@@ -103,6 +109,10 @@ def _attacks(report: Report) -> dict[str, object]:
     return {s.name: s.manifest.attack for s in report.sets}
 
 
+def _in_worst_case(report: Report, names: list[str]) -> list[str]:
+    return [s.name for s in adversarial(report) if s.name in names]
+
+
 def _machine(report: Report) -> tuple[object, ...]:
     device, backend = report.device, report.backend
     return device.device, device.board, device.cpu, device.power_mode, backend.name, backend.threads
@@ -119,6 +129,7 @@ def _require_same_task(old: Report, new: Report) -> None:
 
 def worst_case(report: Report, names: list[str]) -> BoolArray | None:
     """Right on the clean image and under each set of these names; None without any."""
+    names = _in_worst_case(report, names)
     if report.clean_mask is None or not names:
         return None
     mask = decode_mask(report.clean_mask)

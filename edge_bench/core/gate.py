@@ -20,11 +20,15 @@ class Gate:
     max_latency_p95_ms: float | None = None
     max_size_bytes: int | None = None
     max_robust_drop: float | None = None
+    max_divergence: float | None = None
     max_energy_mj: float | None = None
     no_throttling: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("min_clean_accuracy", "min_robust_accuracy", "max_robust_drop"):
+        for name in (
+            *("min_clean_accuracy", "min_robust_accuracy"),
+            *("max_robust_drop", "max_divergence"),
+        ):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 option = "--" + name.replace("_", "-")

@@ -8,53 +8,39 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from math import inf, isfinite, nan
 from typing import Any, ClassVar
 
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
+from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.ranges import at_least
 from edge_bench.core.series import Telemetry, series_array
+from edge_bench.core.threats.attack import NORMS as NORMS
+from edge_bench.core.threats.attack import AttackSpec as AttackSpec
+from edge_bench.core.threats.attack import parse_epsilon as parse_epsilon
 from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.core.version import __version__
 
 PRECISIONS = ("fp32", "fp16", "int8")
-NORMS = ("linf", "l2")
 # How a set came about; `replay` is what sets of before these words say of themselves.
-THREATS = ("replay", "white-box", "bpda", "black-box", "transfer", "imported")
+THREATS = (
+    *("replay", "white-box", "bpda", "black-box", "hard-label", "transfer", "imported"),
+    *("differential", "corruption"),
+)
+COMPARED = ("differential", "corruption")
+"""Threats whose sets say what the parent answers; none of them counts in the worst case."""
 SESSION_OPTIONS = ("session.qdqisint8allowed", "session.disable_quant_qdq")
 """What a card may ask of ONNX Runtime; the rest of its options can write files or load code."""
-TARGETS = ("least_likely", "random")
 ATTACKED = ("all", "survivors")
 
 
-def parse_epsilon(text: str, option: str = "--epsilon", norm: str = "linf") -> float:
-    """Read a budget on images in [0, 1], written as `8/255` or `0.03`.
+def usual_epsilon(image_shape: tuple[int, int, int]) -> float:
+    """The L-inf budget that research has for images of a size: 4/255 from 64 pixels on, else 8/255.
 
-    Raises:
-        InputError: not a number, not positive, or for L-inf 1 and more (8 where 8/255 was meant).
+    The same budget shows less on a small image; 8/255 is CIFAR's, 4/255 ImageNet's.
     """
-    numerator, _, denominator = text.partition("/")
-    try:
-        value = float(numerator) / float(denominator or 1)
-    except (ValueError, ZeroDivisionError):
-        value = nan
-    if not isfinite(value) or text.endswith("/"):
-        raise InputError(
-            f"{option} {text}: expected a fraction such as 8/255 or a decimal such as 0.03"
-        )
-    if value <= 0:
-        raise InputError(
-            f"{option} {text}: expected a budget above 0 for images in [0, 1], such as 8/255"
-        )
-    if norm == "linf" and value >= 1:
-        meant = f"{value:g}/255" if value < 255 and value.is_integer() else "8/255"
-        raise InputError(
-            f"{option} {text}: expected a budget below 1, since images lie in [0, 1]; "
-            f"write {meant} if you meant steps of the 8-bit grid"
-        )
-    return value
+    return (4 if min(image_shape[1:]) >= 64 else 8) / 255
 
 
 def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
@@ -71,52 +57,6 @@ def _check_mask(mask: str, name: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackSpec:
-    """One attack, completely: what was run with which budget.
-
-    Attributes:
-        name: key of the attack (`fgsm`, `pgd`, `cw`, `square`).
-        norm: norm of the budget; `linf` or `l2`.
-        epsilon: budget on images in [0, 1].
-        step_size: length of a step on images in [0, 1]; None where the attack chooses it.
-        steps: gradient steps; None where the attack chooses them.
-        restarts: independent random starts.
-        seed: seed of every random draw.
-        target: the class that the attack aims at: a number, `least_likely` (of the clean image),
-            `random` (any but the label); None aims at any error.
-    """
-
-    name: str
-    norm: str = "linf"
-    epsilon: float
-    step_size: float | None
-    steps: int | None
-    restarts: int = 1
-    seed: int = 0
-    target: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise InputError(f"attack norm {self.norm!r}: expected one of {', '.join(NORMS)}")
-        most = 1 if self.norm == "linf" else inf
-        if not 0 < self.epsilon < most:
-            raise InputError(
-                f"attack epsilon {self.epsilon}: expected a value above 0"
-                f"{' and below 1' if self.norm == 'linf' else ''}"
-            )
-        if self.step_size is not None and not self.step_size > 0:
-            raise InputError(f"attack step size {self.step_size}: expected a value above 0")
-        if self.steps is not None and self.steps < 1:
-            raise InputError(f"attack steps {self.steps}: expected 1 or more")
-        if self.restarts < 1:
-            raise InputError(f"attack restarts {self.restarts}: expected 1 or more")
-        if self.target is not None and not (self.target in TARGETS or self.target.isdecimal()):
-            raise InputError(
-                f"attack target {self.target!r}: expected a class number or {' or '.join(TARGETS)}"
-            )
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelCard:
     """What a model file is and where it came from; it travels inside the file.
 
@@ -126,6 +66,8 @@ class ModelCard:
         classes: number of classes C; logits are (B, C).
         class_names: their names, in the order of the logits; None where nobody told them.
         input_shape: (channels, height, width) of one image.
+        preprocessing: how pictures became its images; None where they were of that size already,
+            or nobody told.
         precision: `fp32`, `fp16` or `int8`.
         parent_sha256: file it was made from (student: teacher; ONNX: weights); None for a root.
         recipe: the settings that made it, as plain JSON values.
@@ -144,6 +86,7 @@ class ModelCard:
                 "ardx_version",
                 upgrade=without_writer,
             ),
+            Change(ardx="0.2.0", what="preprocessing: how a picture of any size becomes an image"),
         ),
     )
 
@@ -153,6 +96,7 @@ class ModelCard:
     classes: int
     input_shape: tuple[int, int, int]
     class_names: ClassNames | None = None
+    preprocessing: Preprocessing | None = None
     precision: str = "fp32"
     parent_sha256: str | None = None
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -168,6 +112,12 @@ class ModelCard:
                 "model card: expected input_shape (channels, height, width), "
                 f"came {self.input_shape}"
             )
+        side = self.preprocessing and self.preprocessing.side
+        if side is not None and self.input_shape[1:] != (side, side):
+            raise InputError(
+                f"model card: expected pictures to become images of {self.input_shape[1:]}, came "
+                f"a side of {side}"
+            )
         if self.precision not in PRECISIONS:
             raise InputError(
                 f"model card: expected precision {' or '.join(PRECISIONS)}, came {self.precision!r}"
@@ -178,6 +128,14 @@ class ModelCard:
                     f"model card: expected session options {' or '.join(SESSION_OPTIONS)} of 0 or "
                     f"1, came {key} = {value!r}; use the ardx that exported it"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A model that a set was crafted on: its file's sha256 and its name, for people."""
+
+    sha256: str
+    name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,12 +151,16 @@ class SetManifest:
         attack: what was run.
         threat: how the set was made: `white-box` (gradients of the source), `bpda` (logits of the
             source, gradients of the surrogate), `black-box` (scores of the source alone),
-            `transfer` (white-box on a source that stands in for another model), `imported`.
+            `hard-label` (its classes alone), `transfer` (white-box on a source that stands in for
+            another model), `imported`, `differential` (images on which the source and its parent
+            differ) or `corruption` (no attack: noise, blur, weather).
         attacked: `all` samples, or the `survivors` of the attacks before it in a report: its mask
             there has a '0' for the others, though this attack never tried them.
         source_sha256: file the set was crafted on; of an imported set, the file it was read from.
         source_name: its name, for people.
         surrogate_sha256: file whose gradients stood in for those of the source (`bpda`).
+        parent_sha256: weights whose answers the set holds (threats of COMPARED), else None.
+        refreshed: sources of the sets that this one was refreshed from, the oldest first.
         on_grid: images are whole 8-bit levels (stored as uint8) rather than float32.
         arrays: sha256 of each array file, by file name.
         versions: library versions that crafted it.
@@ -212,9 +174,14 @@ class SetManifest:
                 ardx="0.2.0",
                 what="class_names: the names of the classes, in the order of the labels",
             ),
+            Change(
+                ardx="0.2.0",
+                what="threats hard-label, differential and corruption; parent_sha256 and the array "
+                "parent.npy; refreshed; direction and severity of an attack",
+            ),
             Change(ardx="0.2.0", what="content_sha256 in manifest.json: of all the rest"),
         ),
-        sealed_from=3,
+        sealed_from=4,
         anew="craft the set again",
     )
 
@@ -233,6 +200,13 @@ class SetManifest:
     arrays: dict[str, str]
     versions: dict[str, str]
     class_names: ClassNames | None = None
+    parent_sha256: str | None = None
+    refreshed: tuple[Source, ...] = ()
+
+    @property
+    def is_compared(self) -> bool:
+        """Does the set say what the parent answers, and so stay out of the worst case?"""
+        return self.threat in COMPARED
 
     def __post_init__(self) -> None:
         at_least(0, "set manifest", {"samples": self.samples})
@@ -245,6 +219,25 @@ class SetManifest:
         if self.attacked not in ATTACKED:
             known = " or ".join(ATTACKED)
             raise InputError(f"set manifest: expected attacked {known}, came {self.attacked!r}")
+        self._check_kind()
+
+    def _check_kind(self) -> None:
+        attack = self.attack
+        for threat, name, value in (
+            ("differential", "direction", attack.direction),
+            ("corruption", "severity", attack.severity),
+        ):
+            if (self.threat == threat) != (value is not None):
+                raise InputError(
+                    f"set manifest: expected a {name} of its attack with the threat {threat} and "
+                    f"no other, came {name} {value} with {self.threat}"
+                )
+        if self.threat == "differential" and self.parent_sha256 is None:
+            raise InputError("set manifest: expected the parent_sha256 of a differential set")
+        if self.parent_sha256 is not None and not self.is_compared:
+            raise InputError(
+                f"set manifest: expected no parent_sha256 of a set with the threat {self.threat}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -357,13 +350,38 @@ class Answers:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParentClasses:
+    """What the parent said when a set was crafted, as series of N classes of its largest logit.
+
+    Attributes:
+        clean: of the clean images.
+        stored: of the images of the set.
+    """
+
+    clean: str
+    stored: str
+
+    def __post_init__(self) -> None:
+        clean, stored = series_array(self.clean), series_array(self.stored)
+        if len(clean) != len(stored) or min(clean.min(), stored.min()) < 0:
+            raise InputError(
+                "the parent's classes: expected one of 0 or more for each clean and each stored "
+                f"image, came {len(clean)} and {len(stored)}"
+            )
+
+    def __len__(self) -> int:
+        return self.clean.count(" ") + 1
+
+
+@dataclass(frozen=True, kw_only=True)
 class SetResult:
     """One replayed set, or one attack on the spot.
 
     `mask` has a '1' for each sample that stayed correctly classified (see `SetManifest.attacked`).
 
     `relation` says what the set was crafted on, seen from the artefact: `this artefact`,
-    `its parent` or `another model`. `answers` is None where nobody kept them.
+    `its parent` or `another model`. `answers` is None where nobody kept them, `parent` where the
+    set does not say what the parent answers.
     """
 
     name: str
@@ -371,6 +389,7 @@ class SetResult:
     relation: str
     mask: str
     answers: Answers | None = None
+    parent: ParentClasses | None = None
 
     def __post_init__(self) -> None:
         _check_mask(self.mask, self.name)
@@ -407,6 +426,10 @@ class Report:
                 what="labels, clean_answers and answers of each set: class and confidence of each "
                 "image; content_sha256: of all the rest",
             ),
+            Change(
+                ardx="0.2.0",
+                what="parent: what the parent said of a set's images; manifests of version 3 in it",
+            ),
         ),
         sealed_from=3,
         anew="run ardx bench again",
@@ -439,7 +462,8 @@ class Report:
         at_least(0, "report", {"peak_memory_bytes": self.peak_memory_bytes})
         self._check_masks()
         samples = len(self.clean_mask or "")
-        told = [self.clean_answers, *(s.answers for s in self.sets)]
+        told: list[Answers | ParentClasses | None] = [self.clean_answers]
+        told += [one for s in self.sets for one in (s.answers, s.parent)]
         lengths = {len(answers) for answers in told if answers is not None}
         if self.labels is not None:
             lengths.add(len(series_array(self.labels)))

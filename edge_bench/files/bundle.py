@@ -85,9 +85,10 @@ class BundleManifest:
         name="a bundle",
         history=(
             Change(ardx="0.1.0", what="the first form"),
+            Change(ardx="0.2.0", what="max_divergence in its gate"),
             Change(ardx="0.2.0", what="content_sha256: of all the rest; the member sbom.cdx.json"),
         ),
-        sealed_from=2,
+        sealed_from=3,
         anew="copy the bundle again or pack it anew",
     )
 
@@ -226,7 +227,7 @@ def _set_members(sets: Path | None) -> dict[str, Path]:
     return {
         f"{SETS}/{opened.name}/{file}": opened.path / file
         for opened in open_sets(sets)
-        for file in (SET_MANIFEST, *ARRAYS)
+        for file in (SET_MANIFEST, *opened.manifest.arrays)
     }
 
 

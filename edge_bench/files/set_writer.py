@@ -32,7 +32,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format
 from edge_bench.core.spec import SetManifest
 from edge_bench.files.locks import hold
-from edge_bench.files.sets import ARRAYS, MANIFEST
+from edge_bench.files.sets import MANIFEST, layout_of
 from edge_bench.files.store import read_json, refuse_folder, sync_folder, write_json
 
 PROGRESS = "progress.json"
@@ -66,6 +66,7 @@ class SetProgress:
         history=(
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="a manifest of version 2 in it; arrays"),
+            Change(ardx="0.2.0", what="a manifest of version 3 in it"),
         ),
     )
 
@@ -95,7 +96,8 @@ class SetWriter:
         self._set = self._partial / "set"
         self._retired = self._partial / "retired"
         self._files: dict[str, BinaryIO] = {}
-        self._hashes = {name: hashlib.sha256() for name in ARRAYS}
+        self._layout = layout_of(plan.manifest)
+        self._hashes = {name: hashlib.sha256() for name in self._layout}
         self._lock: BinaryIO | None = None
         self._progress = SetProgress(plan=plan)
         self._worthless = False
@@ -147,12 +149,17 @@ class SetWriter:
         clean: NDArray[np.uint8],
         labels: NDArray[np.int64],
         success: NDArray[np.bool_],
+        parent: NDArray[np.int64] | None = None,
     ) -> None:
-        """Write the next batch: (B, C, H, W) twice, (B,) twice; on return it is on the disk."""
+        """Write the next batch: (B, C, H, W) twice, (B,) twice; on return it is on the disk.
+
+        `parent` (B, 2) belongs to a set whose manifest names a parent.
+        """
         arrays: tuple[NDArray[Any], ...] = (images, clean, labels, success)
-        batch = dict(zip(ARRAYS, arrays, strict=True))
+        arrays = arrays if parent is None else (*arrays, parent)
+        batch = dict(zip(self._layout, arrays, strict=True))
         expected = min(self._plan.batch_size, self._plan.manifest.samples - self.done)
-        for name, (shape, descr) in self._layout().items():
+        for name, (shape, descr) in self._layout.items():
             array = batch[name]
             assert (array.shape, array.dtype.str) == ((expected, *shape[1:]), descr), name
             self._write(name, np.ascontiguousarray(array))
@@ -238,7 +245,7 @@ class SetWriter:
 
     def _start(self) -> None:
         """Begin with empty arrays; until a batch is counted there is nothing to keep."""
-        self._hashes = {name: hashlib.sha256() for name in ARRAYS}
+        self._hashes = {name: hashlib.sha256() for name in self._layout}
         self._worthless = True
         shutil.rmtree(self._set, ignore_errors=True)
         (self._partial / PROGRESS).unlink(missing_ok=True)
@@ -267,20 +274,9 @@ class SetWriter:
         except OSError as error:
             raise self._named(error, name) from None
 
-    def _layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Shape and type of every array."""
-        manifest = self._plan.manifest
-        n, image = manifest.samples, manifest.image_shape
-        return {
-            "images.npy": ((n, *image), "|u1" if manifest.on_grid else "<f4"),
-            "clean.npy": ((n, *image), "|u1"),
-            "labels.npy": ((n,), "<i8"),
-            "source_success.npy": ((n,), "|b1"),
-        }
-
     def _headers(self) -> dict[str, bytes]:
         headers = {}
-        for name, (shape, descr) in self._layout().items():
+        for name, (shape, descr) in self._layout.items():
             stream = io.BytesIO()
             fields = {"descr": descr, "fortran_order": False, "shape": shape}
             write_array_header_1_0(stream, fields)
@@ -292,7 +288,7 @@ class SetWriter:
         headers = self._headers()
         return {
             name: len(headers[name]) + done * prod(shape[1:]) * np.dtype(descr).itemsize
-            for name, (shape, descr) in self._layout().items()
+            for name, (shape, descr) in self._layout.items()
         }
 
     def _named(self, error: OSError, name: str) -> OSError:

@@ -2,7 +2,8 @@
 
 A set is a folder: `manifest.json`, `images.npy` (N, C, H, W; uint8 on the 8-bit grid, else
 float32 in [0, 1]), `clean.npy` (uint8), `labels.npy` (int64), `source_success.npy` (bool: the
-attack fooled the model that it was crafted on).
+attack fooled the model that it was crafted on), and where the manifest names a parent, `parent.npy`
+(N, 2; int64: the class that the parent gives to the clean image and to the stored one).
 """
 
 from __future__ import annotations
@@ -31,11 +32,26 @@ MAPPED_AROUND = 2 << 20
 # float32 images may miss epsilon by the rounding of one addition near 1.
 ROUNDING = 1e-6
 ARRAYS = ("images.npy", "clean.npy", "labels.npy", "source_success.npy")
+PARENT = "parent.npy"
+FILES = (MANIFEST, *ARRAYS, PARENT)
+"""What may lie in the folder of a set."""
+
+
+def layout_of(manifest: SetManifest) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Shape and type of every array of a set, by file name, in the order in which they travel."""
+    n, image = manifest.samples, manifest.image_shape
+    found: dict[str, tuple[tuple[int, ...], str]] = {
+        "images.npy": ((n, *image), "|u1" if manifest.on_grid else "<f4"),
+        "clean.npy": ((n, *image), "|u1"),
+        "labels.npy": ((n,), "<i8"),
+        "source_success.npy": ((n,), "|b1"),
+    }
+    return found | ({PARENT: ((n, 2), "<i8")} if manifest.parent_sha256 is not None else {})
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialSet:
-    """A set opened for replay; the arrays are memory maps."""
+    """A set opened for replay; the arrays are memory maps, `parent` is None where there is none."""
 
     path: Path
     manifest: SetManifest
@@ -43,6 +59,7 @@ class AdversarialSet:
     clean: NDArray[np.uint8]
     labels: NDArray[np.int64]
     source_success: NDArray[np.bool_]
+    parent: NDArray[np.int64] | None = None
 
     @property
     def name(self) -> str:
@@ -78,7 +95,7 @@ def open_sets(path: Path) -> list[AdversarialSet]:
         folders = sorted(
             p
             for p in path.iterdir()
-            if not p.name.startswith(".") and any((p / f).is_file() for f in (MANIFEST, *ARRAYS))
+            if not p.name.startswith(".") and any((p / f).is_file() for f in FILES)
         )
     else:
         raise InputError(f"{path}: expected a folder of adversarial sets; craft one: ardx attack")
@@ -99,40 +116,42 @@ def open_sets(path: Path) -> list[AdversarialSet]:
 def open_set(folder: Path) -> AdversarialSet:
     """Open one set after checking every array's hash, shape and type, and the labels' range."""
     manifest = read_json(folder / MANIFEST, SetManifest, "the manifest of an adversarial set")
-    arrays = {name: _open_array(folder / name, manifest) for name in ARRAYS}
-    n, shape = manifest.samples, manifest.image_shape
-    image_dtype = "uint8" if manifest.on_grid else "float32"
-    expected = {
-        "images.npy": ((n, *shape), image_dtype),
-        "clean.npy": ((n, *shape), "uint8"),
-        "labels.npy": ((n,), "int64"),
-        "source_success.npy": ((n,), "bool"),
-    }
-    for name, array in arrays.items():
-        if (array.shape, array.dtype.name) != expected[name]:
+    layout = layout_of(manifest)
+    arrays = {name: _open_array(folder / name, manifest) for name in layout}
+    for name, (shape, descr) in layout.items():
+        array, dtype = arrays[name], np.dtype(descr).name
+        if (array.shape, array.dtype.name) != (shape, dtype):
             raise InputError(
-                f"{folder / name}: expected {expected[name][1]} of shape {expected[name][0]}, "
+                f"{folder / name}: expected {dtype} of shape {shape}, "
                 f"came {array.dtype.name} of shape {array.shape}; craft the set again"
             )
-    if n == 0:
+    if manifest.samples == 0:
         raise InputError(f"{folder}: an adversarial set without samples; craft it again")
-    labels = arrays["labels.npy"]
-    bounds = [(int(part.min()), int(part.max())) for part in batches(labels, LABELS_AT_ONCE)]
-    least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
-    if least < 0 or most >= manifest.classes:
-        raise InputError(
-            f"{folder / 'labels.npy'}: expected labels from 0 to {manifest.classes - 1}, came "
-            f"{least} to {most}; craft the set again"
-        )
+    for name in ("labels.npy", PARENT):
+        if name in arrays:
+            _check_classes(folder / name, arrays[name], manifest.classes)
     _check_budget(folder, manifest, arrays["images.npy"], arrays["clean.npy"])
     return AdversarialSet(
         path=folder,
         manifest=manifest,
         images=arrays["images.npy"],
         clean=arrays["clean.npy"],
-        labels=labels,
+        labels=arrays["labels.npy"],
         source_success=arrays["source_success.npy"],
+        parent=arrays.get(PARENT),
     )
+
+
+def _check_classes(path: Path, array: NDArray[np.int64], classes: int) -> None:
+    """Refuse numbers that are no class."""
+    bounds = [(int(part.min()), int(part.max())) for part in batches(array, LABELS_AT_ONCE)]
+    least, most = min(low for low, _ in bounds), max(high for _, high in bounds)
+    if least < 0 or most >= classes:
+        what = "labels" if path.name == "labels.npy" else "the parent's classes"
+        raise InputError(
+            f"{path}: expected {what} from 0 to {classes - 1}, came "
+            f"{least} to {most}; craft the set again"
+        )
 
 
 def _check_budget(

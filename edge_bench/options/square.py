@@ -1,4 +1,4 @@
-"""What to ask of Square."""
+"""What to ask of an attack on the spot, which needs no gradients: Square or RayS."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from dataclasses import dataclass
 
 from edge_bench.core.errors import InputError
 
+ON_THE_SPOT = {"square": "black-box", "rays": "hard-label"}
+"""The attacks that a device can make, and what each sees: scores, or the class alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SquareOptions:
-    """What to ask of Square.
+    """What to ask of Square, or of RayS.
 
     Attributes:
+        attack: key of ON_THE_SPOT.
         queries: images a sample, the first one included.
         epsilon: L-inf budget; None takes that of the replayed sets.
         seed: seed of every draw.
@@ -20,12 +24,18 @@ class SquareOptions:
             the worst case is the same, and the queries are fewer.
     """
 
+    attack: str = "square"
     queries: int = 5000
     epsilon: float | None = None
     seed: int = 0
     attack_all: bool = False
 
     def __post_init__(self) -> None:
+        if self.attack not in ON_THE_SPOT:
+            raise InputError(
+                f"--attack {self.attack}: expected {' or '.join(ON_THE_SPOT)}, which need no "
+                "gradients; other attacks are crafted by ardx attack and replayed with --sets"
+            )
         if self.queries < 1:
             raise InputError(f"--queries {self.queries}: expected 1 or more")
         if self.seed < 0:
@@ -34,4 +44,4 @@ class SquareOptions:
     @property
     def name(self) -> str:
         """The name of the result, such as `square5000`."""
-        return f"square{self.queries}"
+        return f"{self.attack}{self.queries}"

@@ -12,6 +12,7 @@ from edge_bench.page.parts import Row, Section, Table, shown
 from edge_bench.page.speed import shown_long
 from edge_bench.page.verdict import named
 from edge_bench.report.doubts import doubts_about
+from edge_bench.statistics.generations import generations
 from edge_bench.timing.stability import stabilities
 
 LONGEST_SETTING = 200
@@ -95,13 +96,19 @@ def _machine(report: Report) -> tuple[Row, ...]:
     )
 
 
+def _told(age: int | None) -> str:
+    """Generations, where they say more than the relation."""
+    return f", {age} generations back" if age is not None and age > 1 else ""
+
+
 def _sets(report: Report) -> Table:
+    ages = generations(report)
     rows = tuple(
         (
             shown(s.name),
             shown(s.manifest.source_name),
             s.manifest.source_sha256,
-            s.relation,
+            f"{s.relation}{_told(ages[s.name])}",
             shown_long(", ".join(f"{k} {v}" for k, v in sorted(s.manifest.versions.items()))),
         )
         for s in report.sets

@@ -12,7 +12,13 @@ from edge_bench.core.spec import Report
 from edge_bench.page.charts import bars, histogram, pairs
 from edge_bench.page.facts import Fact, accuracies, correct, per_class
 from edge_bench.page.parts import Figure, Row, Section, Table, interval, listed, percent, shown
-from edge_bench.statistics.metrics import BoolArray, class_names, decode_mask, labels_of
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    adversarial,
+    class_names,
+    decode_mask,
+    labels_of,
+)
 
 DRAWN_ATTACKS, DRAWN_CLASSES, CONFUSIONS = 24, 24, 12
 LEFT_OUT = "Accuracy was not measured: bench was given no --sets."
@@ -46,6 +52,8 @@ def attacks_section(report: Report) -> Section:
         rows=rows,
     )
     notes = ["The worst case counts a sample as right where it is right unattacked and under all."]
+    if beside := [shown(s.name) for s in report.sets if s.manifest.is_compared]:
+        notes.append(f"It leaves out what is no attack on this file alone: {', '.join(beside)}.")
     if late := [shown(s.name) for s in report.sets if s.manifest.attacked == "survivors"]:
         notes.append(
             f"Tried only on what the attacks before left right, and counted together with them: "
@@ -94,7 +102,7 @@ def classes_section(report: Report) -> Section:
 def changes_section(report: Report) -> Section:
     """Which samples an attack turned, by index, and from what to what."""
     title, masks = "Which samples changed", correct(report)
-    if not report.sets:
+    if not adversarial(report):
         return Section(key="changes", title=title, paragraphs=(LEFT_OUT,))
     clean = masks["clean"]
     broken = turned(report)
@@ -111,7 +119,7 @@ def changes_section(report: Report) -> Section:
             f"{int((~clean & masks[r.name]).sum()):,}",
             listed(np.flatnonzero(broken[r.name]).tolist()),
         )
-        for r in report.sets
+        for r in adversarial(report)
     )
     table = Table(
         caption="Samples turned by each attack",
@@ -131,7 +139,7 @@ def changes_section(report: Report) -> Section:
 def turned(report: Report) -> dict[str, BoolArray]:
     """(N,) by attack: right unattacked, tried by this attack, and wrong under it."""
     masks, found, left = correct(report), {}, decode_mask(report.clean_mask or "")
-    for result in report.sets:
+    for result in adversarial(report):
         # The mask of an attack on survivors is '0' also where the others had won before.
         tried = left if result.manifest.attacked == "survivors" else masks["clean"]
         found[result.name] = tried & ~masks[result.name]
@@ -142,7 +150,7 @@ def turned(report: Report) -> dict[str, BoolArray]:
 def _confusions(report: Report) -> Table | None:
     """The most frequent changes of class over all attacks."""
     labels, names = labels_of(report), class_names(report)
-    told = [s for s in report.sets if s.answers is not None]
+    told = [s for s in adversarial(report) if s.answers is not None]
     if labels is None or not told or report.clean_answers is None:
         return None
     before = series_array(report.clean_answers.predicted)
@@ -172,7 +180,7 @@ def _confusions(report: Report) -> Table | None:
 def _confidences(report: Report) -> tuple[Figure, ...]:
     """How sure the artefact is of its errors, under the attack that breaks most."""
     labels = labels_of(report)
-    told = [s for s in report.sets if s.answers is not None]
+    told = [s for s in adversarial(report) if s.answers is not None]
     if labels is None or not told:
         return ()
     worst = min(told, key=lambda result: result.mask.count("1"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from edge_bench.core.spec import AttackSpec, Report, SetResult
+from edge_bench.core.threats.attack import SEVERITIES
+from edge_bench.options.square import ON_THE_SPOT
 from edge_bench.page.facts import WORST, accuracies, energies, latency
 from edge_bench.page.parts import (
     Headline,
@@ -14,14 +16,18 @@ from edge_bench.page.parts import (
     shown,
     size,
 )
-from edge_bench.report.summary import threat_label
+from edge_bench.report.summary import COMPARED_HEADER, compared_rows, threat_label
+from edge_bench.statistics.metrics import adversarial
 
 KINDS = {
     "white-box": "an attacker who has the model and follows its gradients",
     "bpda": "an attacker who asks this very file and follows the gradients of a stand-in for it",
     "black-box": "an attacker who sees only the scores of the model",
+    "hard-label": "an attacker who sees only the class that the model answers",
     "transfer": "an attacker who has another model and hopes that it errs alike",
     "imported": "a set that another library made; how well it fits this model is not known",
+    "differential": "an attacker who wants this file and its parent to disagree",
+    "corruption": "no attacker: noise, blur, weather or a camera, as nature deals them",
     "replay": "images crafted earlier; of how, the set does not say",
 }
 ON_OTHERS = "was crafted on another file and replayed here, so it flatters this one"
@@ -56,7 +62,7 @@ def verdict(report: Report) -> str:
         return f"{what} is right on {percent(clean.value)} of {clean.samples:,} images; {speed}."
     assert worst.low is not None
     assert worst.high is not None
-    attacks = len(report.sets)
+    attacks = len(adversarial(report))
     by = "the one attack tried" if attacks == 1 else f"every one of the {attacks} attacks tried"
     return (
         f"{what} stays right on {percent(worst.value)} of {clean.samples:,} images under {by} "
@@ -115,24 +121,35 @@ def threats_section(report: Report) -> Section:
             "their budgets. Of what was not tried, this report says nothing:",
         ),
         points=tuple(_untried(report)),
-        tables=(table,),
+        tables=(table, *_beside_parent(report)),
     )
+
+
+def _beside_parent(report: Report) -> list[Table]:
+    rows = tuple(tuple(row) for row in compared_rows(report))
+    if not rows:
+        return []
+    return [Table(caption="Beside the parent", header=tuple(COMPARED_HEADER), rows=rows)]
 
 
 def budget(attack: AttackSpec) -> str:
     """Norm, size and effort of an attack, in a cell."""
     epsilon = attack.epsilon
+    if attack.severity is not None:
+        return f"{shown(attack.name)}, severity {attack.severity} of {SEVERITIES[-1]}"
     if attack.norm == "linf":
         told = f"L-inf {epsilon * 255:.3g}/255"
     else:
         told = f"{attack.norm.upper()} {epsilon:.3g}"
     parts = [told, f"{shown(attack.name)}"]
     if attack.steps is not None:
-        parts.append(f"{attack.steps} {'queries' if attack.name == 'square' else 'steps'}")
+        parts.append(f"{attack.steps} {'queries' if attack.name in ON_THE_SPOT else 'steps'}")
     if attack.restarts > 1:
         parts.append(f"{attack.restarts} restarts")
     if attack.target is not None:
         parts.append(f"aimed at {attack.target.replace('_', ' ')}")
+    if attack.direction is not None:
+        parts.append(f"the {attack.direction} to err")
     return ", ".join(parts)
 
 
@@ -143,32 +160,40 @@ def _means(result: SetResult) -> str:
 
 def _untried(report: Report) -> list[str]:
     """What the attacks of a report leave open."""
-    own = [s for s in report.sets if s.relation == "this artefact"]
+    tried = adversarial(report)
+    own = [s for s in tried if s.relation == "this artefact"]
     threats = {s.manifest.threat for s in own}
-    norms = {s.manifest.attack.norm for s in report.sets}
+    norms = {s.manifest.attack.norm for s in tried}
     found = []
     if not threats & {"white-box", "bpda"}:
         found.append(
             "An attack that adapts to this very file by gradients, its own or a stand-in's: none "
             "of the sets was crafted so (ardx attack ARTEFACT --parent WEIGHTS)."
         )
-    if "black-box" not in threats:
+    if not threats & {"black-box", "hard-label"}:
         found.append(
-            "A search by scores alone, which tells whether gradients were misleading (ardx bench "
-            "--attack square)."
+            "A search by scores alone, or by classes alone, which tells whether gradients were "
+            "misleading (ardx bench --attack square, or rays)."
+        )
+    if all(s.manifest.threat != "differential" for s in report.sets):
+        found.append(
+            "Images on which this file and its parent disagree (ardx attack ARTEFACT --parent "
+            "WEIGHTS --threat differential)."
         )
     if missing := [name for key, name in (("linf", "L-inf"), ("l2", "L2")) if key not in norms]:
         found.append(f"Changes bounded in {' or '.join(missing)}.")
-    if all(s.manifest.attack.target is None for s in report.sets):
+    if all(s.manifest.attack.target is None for s in tried):
         found.append("An aim at one chosen class: the attacks were content with any error.")
     largest = max(
-        (s.manifest.attack.epsilon for s in report.sets if s.manifest.attack.norm == "linf"),
+        (s.manifest.attack.epsilon for s in tried if s.manifest.attack.norm == "linf"),
         default=None,
     )
     if largest is not None:
         found.append(f"Any budget above L-inf {largest * 255:.3g}/255.")
+    is_corrupted = any(s.manifest.threat == "corruption" for s in report.sets)
     found.append(
-        "What no budget of pixels describes: patches and stickers, turning and scaling, noise, "
-        "blur, weather and other cameras, poisoned training data, and a certificate of any kind."
+        "What no budget of pixels describes: patches and stickers, turning and scaling, "
+        f"{'' if is_corrupted else 'noise, blur, weather and '}other cameras, poisoned training "
+        "data, and a certificate of any kind."
     )
     return found

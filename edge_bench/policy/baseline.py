@@ -14,7 +14,7 @@ from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.formats import Change, Format
 from edge_bench.core.parse import json_of
 from edge_bench.core.ranges import at_least, fractions
-from edge_bench.core.spec import AttackSpec, Report
+from edge_bench.core.spec import COMPARED, AttackSpec, Report
 from edge_bench.files.report_file import read_report
 from edge_bench.files.store import TEXT, read_json, require_file
 from edge_bench.policy.condition import PERFORMANCE
@@ -27,12 +27,16 @@ WHAT = "a report of ardx bench, or a baseline made of one"
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSet:
-    """One replayed set: its name, its attack, who was right (`packed`), and the accuracy."""
+    """One replayed set: its name, its attack, who was right (`packed`), and the accuracy.
+
+    `threat` is that of `spec.SetManifest`; of those before this field, none was of `COMPARED`.
+    """
 
     name: str
     attack: AttackSpec
     accuracy: float
     right: str
+    threat: str = "replay"
 
     def __post_init__(self) -> None:
         fractions(f"set {self.name}", {"accuracy": self.accuracy})
@@ -56,9 +60,13 @@ class Baseline:
         name="a baseline",
         history=(
             Change(ardx="0.2.0", what="the first form"),
+            Change(
+                ardx="0.2.0",
+                what="threat of each set; direction and severity of its attack",
+            ),
             Change(ardx="0.2.0", what="content_sha256: of all the rest"),
         ),
-        sealed_from=2,
+        sealed_from=3,
         anew="write it anew with ardx gate --update-baseline",
     )
 
@@ -110,9 +118,10 @@ class Baseline:
     def worst_case_mask(self) -> BoolArray | None:
         """As `metrics.worst_case_mask`."""
         clean = self.clean_mask
-        if clean is None or not self.sets:
+        found = [s for s in self.sets if s.threat not in COMPARED]
+        if clean is None or not found:
             return None
-        for result in self.sets:
+        for result in found:
             clean = clean & unpacked(result.right, self.samples)
         return clean
 
@@ -155,7 +164,11 @@ def baseline_of(report: Report) -> Baseline:
         right=packed(clean) if clean else None,
         sets=tuple(
             BaselineSet(
-                name=s.name, attack=s.manifest.attack, accuracy=_mean(s.mask), right=packed(s.mask)
+                name=s.name,
+                attack=s.manifest.attack,
+                accuracy=_mean(s.mask),
+                right=packed(s.mask),
+                threat=s.manifest.threat,
             )
             for s in report.sets
         ),

@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import Report
+from edge_bench.core.spec import COMPARED, Report
 from edge_bench.policy.baseline import Baseline
 from edge_bench.policy.condition import RELATIVE_DROP, RELATIVE_RISE, Condition, is_fraction
 from edge_bench.policy.measured import Measured
 from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome, amount
 from edge_bench.policy.policy_file import Policy
-from edge_bench.statistics.metrics import BoolArray, class_names, labels_of
+from edge_bench.statistics.metrics import BoolArray, adversarial, class_names, labels_of
 from edge_bench.statistics.stats import (
     mcnemar_p_value,
     paired_difference_interval,
@@ -55,8 +55,9 @@ def check_comparable(report: Report, baseline: Baseline, conditions: list[Condit
             "--baseline: was measured on other clean images than the report, so a drop per "
             "sample does not exist; bench both with sets over the same images"
         )
-    new = {(s.name, s.manifest.attack) for s in report.sets}
-    old = {(s.name, s.attack) for s in baseline.sets}
+    named = any(c.metric.startswith("attack:") for c in fractions)
+    new = {(s.name, s.manifest.attack) for s in (report.sets if named else adversarial(report))}
+    old = {(s.name, s.attack) for s in baseline.sets if named or s.threat not in COMPARED}
     if new != old and new and old and any(c.metric != "clean" for c in fractions):
         names = ", ".join(sorted({name for name, _ in new ^ old}))
         raise InputError(

@@ -31,6 +31,14 @@ WORDS = {
 FRACTIONS = ("clean", "worst_case", "worst_class")
 PER_NAME = ("attack", "class", "clean_class")
 ALL = "*"
+BESIDE = {
+    "divergence": AT_MOST,
+    "divergence_artefact": AT_MOST,
+    "divergence_parent": AT_MOST,
+    "corruption": AT_LEAST,
+    "corruption_loss": AT_MOST,
+}
+"""Fractions beside the parent's answers, and the comparator of each; no baseline holds them."""
 PERFORMANCE = {
     "latency_p50_ms": AT_MOST,
     "latency_p95_ms": AT_MOST,
@@ -53,7 +61,7 @@ class Condition:
     """A condition on one metric, or a word of WORDS.
 
     Attributes:
-        metric: a name of FRACTIONS or PERFORMANCE, `attack:NAME`, `class:NAME`,
+        metric: a name of FRACTIONS, BESIDE or PERFORMANCE, `attack:NAME`, `class:NAME`,
             `clean_class:NAME`, where NAME may be ALL, or a word.
         form: VALUE, or a change against the baseline in its favour or to its cost.
         limit: fraction, milliseconds, images a second, millijoules or bytes; None of a word.
@@ -118,9 +126,10 @@ def check_metric(metric: str, where: str) -> None:
         InputError: gives those that are known.
     """
     kind, colon, name = metric.partition(":")
-    if metric in FRACTIONS or metric in PERFORMANCE or (kind in PER_NAME and colon and name):
+    single = (*FRACTIONS, *BESIDE, *PERFORMANCE)
+    if metric in single or (kind in PER_NAME and colon and name):
         return
-    known = [*FRACTIONS, *(f"{kind}:NAME" for kind in PER_NAME), *PERFORMANCE]
+    known = [*FRACTIONS, *(f"{kind}:NAME" for kind in PER_NAME), *BESIDE, *PERFORMANCE]
     raise InputError(f"{where}: expected a metric of {', '.join(known)}, came {metric}")
 
 
@@ -138,17 +147,20 @@ def _check_sense(condition: Condition, where: str) -> None:
     """A limit on the wrong side, or beyond what can be, would pass or fail whatever is measured."""
     metric, said = condition.metric, f"{where}: {condition.said}"
     fraction = is_fraction(metric)
-    better_is_more = fraction or PERFORMANCE[metric] == AT_LEAST
+    comparator = (BESIDE | PERFORMANCE).get(metric, AT_LEAST)
+    better_is_more = comparator == AT_LEAST
+    if condition.form != VALUE and metric in BESIDE:
+        raise InputError(f"{said}: no baseline holds it; expected {metric} {comparator} LIMIT")
     if condition.form != VALUE:
         wanted = (DROP, RELATIVE_DROP) if better_is_more else (RISE, RELATIVE_RISE)
         if condition.form not in wanted or condition.comparator != AT_MOST:
             raise InputError(
                 f"{said}: expected {' or '.join(f'{form}({metric}) <= LIMIT' for form in wanted)}"
             )
-    elif not fraction and condition.comparator != PERFORMANCE[metric]:
-        raise InputError(f"{said}: expected {metric} {PERFORMANCE[metric]} LIMIT")
+    elif not fraction and condition.comparator != comparator:
+        raise InputError(f"{said}: expected {metric} {comparator} LIMIT")
     limit = condition.limit or 0.0
-    if (fraction or condition.form == RELATIVE_DROP) and limit > 1:
+    if (fraction or metric in BESIDE or condition.form == RELATIVE_DROP) and limit > 1:
         raise InputError(
             f"{said}: expected a fraction from 0 to 1, or percent with its sign (45%), came "
             f"{limit:g}"

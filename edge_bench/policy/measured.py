@@ -12,6 +12,7 @@ import numpy as np
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
 from edge_bench.policy.condition import ALL
+from edge_bench.statistics.apart import Estimate, apart, corruption_accuracy, corruption_loss
 from edge_bench.statistics.metrics import (
     BoolArray,
     class_names,
@@ -89,7 +90,10 @@ REPLAY = "run ardx bench with --sets"
 def _named(report: Report, kind: str, name: str) -> Iterator[tuple[str, Measured]]:
     if kind == "attack":
         found = {
-            s.name: proportion(f"robust accuracy under {s.name}", decode_mask(s.mask))
+            s.name: proportion(
+                f"{'' if s.manifest.is_compared else 'robust '}accuracy under {s.name}",
+                decode_mask(s.mask),
+            )
             for s in report.sets
         }
         absent = f"robust accuracy under {name}"
@@ -139,6 +143,43 @@ def _worst_class(report: Report) -> Measured:
     mask = found[worst].mask
     assert mask is not None, "per_class gives classes with images alone"
     return proportion(f"worst-case robust accuracy of the worst class, {worst},", mask)
+
+
+COMPARE = "replay a differential set: ardx attack ARTEFACT --parent WEIGHTS --threat differential"
+CORRUPT = "replay corruptions: ardx attack WEIGHTS --corruption NAME:SEVERITY"
+
+
+def _divergence(direction: str) -> Callable[[Report], Measured]:
+    words = {
+        "either": "divergence from the parent",
+        "artefact": "divergence from the parent to the artefact's cost",
+        "parent": "divergence from the parent in the artefact's favour",
+    }
+
+    def figure(report: Report) -> Measured:
+        found = apart(report)
+        mask = found.by_direction()[direction] if found else np.zeros(0, dtype=np.bool_)
+        return proportion(words[direction], mask, COMPARE)
+
+    return figure
+
+
+def _estimated(
+    metric: str, estimate: Callable[[Report], Estimate | None]
+) -> Callable[[Report], Measured]:
+    def figure(report: Report) -> Measured:
+        found = estimate(report)
+        if found is None:
+            return Measured(metric=metric, unit="fraction", missing=CORRUPT)
+        return Measured(
+            metric=metric,
+            unit="fraction",
+            value=found.value,
+            samples=found.samples,
+            interval=found.interval,
+        )
+
+    return figure
 
 
 def _latency(percentile: float) -> Callable[[Report], Measured]:
@@ -230,6 +271,11 @@ SINGLE: dict[str, Callable[[Report], Measured]] = {
     "clean": _clean,
     "worst_case": _worst_case,
     "worst_class": _worst_class,
+    "corruption": _estimated("mean accuracy under corruption", corruption_accuracy),
+    "corruption_loss": _estimated("relative loss under corruption", corruption_loss),
+    "divergence": _divergence("either"),
+    "divergence_artefact": _divergence("artefact"),
+    "divergence_parent": _divergence("parent"),
     "latency_p50_ms": _latency(0.5),
     "latency_p95_ms": _latency(0.95),
     "latency_p99_ms": _latency(0.99),

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_bench.core.spec import Report
+from edge_bench.core.spec import THREATS, Report
 from edge_bench.files.fingerprint import difference_sentence
 from edge_bench.files.sets import AdversarialSet
-from edge_bench.statistics.metrics import BoolArray, decode_mask
+from edge_bench.statistics.apart import apart
+from edge_bench.statistics.generations import generations
+from edge_bench.statistics.metrics import BoolArray, adversarial, decode_mask, worst_case_mask
 from edge_bench.statistics.stats import mcnemar_p_value
 from edge_bench.telemetry.throttling import throttling
 from edge_bench.timing.stability import stabilities
 
+BLIND = {
+    "black-box": "Square, which sees scores alone,",
+    "hard-label": "RayS, which sees the class alone,",
+}
+"""Threats without gradients, and how sentences call their attacks."""
 TOLERANCE = 0.005
 """Accuracy, as a fraction, below which a difference is not worth a word."""
 
@@ -30,7 +37,10 @@ def doubts_in(report: Report) -> list[str]:
     found += [f"timing of {name}: {v}" for name, v in stabilities(report).items() if not v.stable]
     if not report.sets:
         return ["no --sets given: accuracy and robustness were not measured", *found]
-    return [*found, *_upper_bound(report), *_black_box(report)]
+    found += _other_parent(report) + _stale(report)
+    if not adversarial(report):
+        return ["none of --sets is an attack: robustness was not measured", *found]
+    return [*found, *_upper_bound(report), *_black_box(report), *_beyond_worst_case(report)]
 
 
 def _throttled(report: Report) -> list[str]:
@@ -54,7 +64,7 @@ def _upper_bound(report: Report) -> list[str]:
     card = report.artifact.card
     if card is None or card.precision != "int8":
         return []
-    if all(result.relation == "this artefact" for result in report.sets):
+    if all(result.relation == "this artefact" for result in adversarial(report)):
         return []
     return [
         "these sets were not crafted on this INT8 artefact, so their robust accuracy is an upper "
@@ -67,7 +77,7 @@ def _above_parent(report: Report, sets: list[AdversarialSet]) -> list[str]:
     """Sets of the parent that the artefact stands better than the parent itself."""
     crafted = {opened.name: opened for opened in sets}
     found = []
-    for result in report.sets:
+    for result in adversarial(report):
         if result.relation != "its parent" or result.name not in crafted:
             continue
         ours = decode_mask(result.mask)
@@ -83,27 +93,83 @@ def _above_parent(report: Report, sets: list[AdversarialSet]) -> list[str]:
     return found
 
 
-def _black_box(report: Report) -> list[str]:
-    """Scores alone break what attacks by gradients left."""
-    by_gradients = _all_right(report, black_box=False)
-    by_scores = _all_right(report, black_box=True)
-    if report.clean_mask is None or by_gradients is None or by_scores is None:
+def _other_parent(report: Report) -> list[str]:
+    """Sets that compare with weights which are not those that the artefact was exported from."""
+    card = report.artifact.card
+    names = [
+        result.name
+        for result in report.sets
+        if result.manifest.parent_sha256 not in (None, card and card.parent_sha256)
+    ]
+    if not names:
         return []
-    lost = decode_mask(report.clean_mask) & by_gradients & ~by_scores
+    return [
+        f"{', '.join(names)}: the parent that these sets compare with is not the one that this "
+        "artefact was exported from, so what they tell apart is another pair of models; craft them "
+        "on it (ardx attack ARTEFACT --parent WEIGHTS)"
+    ]
+
+
+def _stale(report: Report) -> list[str]:
+    """Sets whose source was replaced since, which tell less with every model after it."""
+    names = {s.name for s in adversarial(report)}
+    old = {n: age for n, age in generations(report).items() if n in names and (age or 0) > 1}
+    if not old:
+        return []
+    told = ", ".join(f"{name} ({age} generations back)" for name, age in old.items())
+    return [
+        f"sets crafted on what this artefact came from, not on it: {told}; what they break says "
+        "ever less as models change (ardx attack --refresh SET --on ARTEFACT --parent WEIGHTS)"
+    ]
+
+
+def _beyond_worst_case(report: Report) -> list[str]:
+    """Differential sets break the artefact within its budget where the worst case has it right."""
+    found, worst = apart(report), worst_case_mask(report)
+    if found is None or worst is None or _is_wider(report):
+        return []
+    lost = decode_mask(worst) & found.artefact
     if lost.mean() <= TOLERANCE:
         return []
     return [
-        f"Square, which sees scores alone, breaks {int(lost.sum())} of {len(lost)} images that the "
-        "replayed sets left: those are too weak for this artefact; craft stronger ones on it "
-        "(ardx attack ARTEFACT --parent WEIGHTS --attack autoattack)"
+        f"differential sets, which the worst case leaves out, break {int(lost.sum())} of "
+        f"{len(lost)} images that it counts as robust: the attacks in it are too weak for this "
+        "artefact; craft stronger ones on it (ardx attack ARTEFACT --parent WEIGHTS --attack "
+        "autoattack)"
     ]
 
 
-def _all_right(report: Report, *, black_box: bool) -> BoolArray | None:
-    """Right under every result that was, or was not, found by scores alone; None without any."""
-    masks = [
-        decode_mask(result.mask)
-        for result in report.sets
-        if (result.manifest.threat == "black-box") == black_box
-    ]
+def _is_wider(report: Report) -> bool:
+    """Has a differential set a budget that no attack of the worst case had?"""
+    budgets: dict[str, float] = {}
+    for attack in (s.manifest.attack for s in adversarial(report)):
+        budgets[attack.norm] = max(budgets.get(attack.norm, 0.0), attack.epsilon)
+    return any(
+        s.manifest.attack.epsilon > budgets.get(s.manifest.attack.norm, 0.0)
+        for s in report.sets
+        if s.manifest.threat == "differential"
+    )
+
+
+def _black_box(report: Report) -> list[str]:
+    """Scores alone break what attacks by gradients left."""
+    by_gradients = _all_right(report, set(THREATS) - set(BLIND))
+    found = []
+    for blind, words in BLIND.items():
+        by_blind = _all_right(report, {blind})
+        if report.clean_mask is None or by_gradients is None or by_blind is None:
+            continue
+        lost = decode_mask(report.clean_mask) & by_gradients & ~by_blind
+        if lost.mean() > TOLERANCE:
+            found.append(
+                f"{words} breaks {int(lost.sum())} of {len(lost)} images that the replayed sets "
+                "left: those are too weak for this artefact; craft stronger ones on it (ardx "
+                "attack ARTEFACT --parent WEIGHTS --attack autoattack)"
+            )
+    return found
+
+
+def _all_right(report: Report, threats: set[str]) -> BoolArray | None:
+    """Right under every attack of these threats; None without any."""
+    masks = [decode_mask(s.mask) for s in adversarial(report) if s.manifest.threat in threats]
     return np.logical_and.reduce(masks) if masks else None

@@ -9,7 +9,24 @@ from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.files.fingerprint import differs
 from edge_bench.options.setting import cores_text
 from edge_bench.report.device_summary import device_figures
-from edge_bench.statistics.metrics import accuracy, worst_case_mask
+from edge_bench.statistics.apart import (
+    Estimate,
+    apart,
+    corrupted,
+    corruption_accuracy,
+    corruption_loss,
+)
+from edge_bench.statistics.class_figures import by_class, class_figures
+from edge_bench.statistics.class_figures import worst as worst_class
+from edge_bench.statistics.generations import generations
+from edge_bench.statistics.metrics import (
+    BoolArray,
+    accuracy,
+    adversarial,
+    class_names,
+    labels_of,
+    worst_case_mask,
+)
 from edge_bench.statistics.stats import early_stopping_floor, percentile_ms, wilson_interval
 from edge_bench.timing.measure import images_per_second
 from edge_bench.timing.soak import PARTS, drift
@@ -32,9 +49,13 @@ def summarise(report: Report) -> dict[str, Any]:
         "backend": f"{report.backend.name} {report.backend.version}",
         "samples": len(report.clean_mask) if report.clean_mask else 0,
         "clean_accuracy": accuracy(report.clean_mask) if report.clean_mask else None,
-        "robust_accuracy": {s.name: accuracy(s.mask) for s in report.sets},
+        "robust_accuracy": {s.name: accuracy(s.mask) for s in adversarial(report)},
         "threat": {s.name: threat_label(s) for s in report.sets},
+        "generations": generations(report),
         "worst_case_accuracy": accuracy(worst) if worst else None,
+        **_class_figures(report),
+        "divergence": _divergence(report),
+        "corruption": _corruption(report),
         "latency_ms": _latency_ms(report.latency),
         "latency_samples": len(report.latency.latency_ns),
         "latency_batch_size": report.latency.batch_size,
@@ -56,6 +77,45 @@ def summarise(report: Report) -> dict[str, Any]:
         },
         **device_figures(report),
     }
+
+
+def _class_figures(report: Report) -> dict[str, Any]:
+    """Class by class, clean and in the worst case; nothing where nobody kept the labels."""
+    labels = labels_of(report)
+    masks = {"clean": report.clean_mask, "worst_case": worst_case_mask(report)}
+    known = {name: mask for name, mask in masks.items() if mask is not None}
+    if labels is None or not known:
+        return {"class_accuracy": None, "worst_class": None}
+    return class_figures(known, labels, class_names(report))
+
+
+def _divergence(report: Report) -> dict[str, Any] | None:
+    """Shares of samples on which parent and artefact are told apart; None where nobody tried."""
+    found = apart(report)
+    if found is None:
+        return None
+    shares = {"unattacked": found.unattacked} | found.by_direction()
+    return {
+        name: {"share": float(mask.mean()), "interval": list(_wilson(mask))}
+        for name, mask in shares.items()
+    }
+
+
+def _corruption(report: Report) -> dict[str, Any] | None:
+    mean, loss = corruption_accuracy(report), corruption_loss(report)
+    if mean is None:
+        return None
+    return {
+        "accuracy": {s.name: accuracy(s.mask) for s in corrupted(report)},
+        "mean_accuracy": mean.value,
+        "mean_accuracy_interval": list(mean.interval()),
+        "relative_loss": loss.value if loss else None,
+        "relative_loss_interval": list(loss.interval()) if loss else None,
+    }
+
+
+def _wilson(mask: BoolArray) -> tuple[float, float]:
+    return wilson_interval(int(mask.sum()), len(mask))
 
 
 def _latency_ms(timed: Measurement) -> dict[str, float]:
@@ -119,8 +179,48 @@ def accuracy_rows(report: Report) -> list[list[str]]:
         rows.append(_accuracy_row(result.name, threat_label(result), result.mask))
     worst = worst_case_mask(report)
     if worst is not None:
-        rows.append(_accuracy_row("worst case", "all of the above, per sample", worst))
+        left_out = len(adversarial(report)) < len(report.sets)
+        over = "all attacks on it, per sample" if left_out else "all of the above, per sample"
+        rows.append(_accuracy_row("worst case", over, worst))
+    labels = labels_of(report)
+    if labels is not None:
+        for name, mask in (("clean", report.clean_mask), ("worst case", worst)):
+            if mask is not None:
+                lowest = worst_class(by_class(mask, labels, class_names(report)))
+                rows.append(_accuracy_row(f"{name}, worst class", lowest.name, lowest.mask))
     return rows
+
+
+COMPARED_HEADER = ["beside the parent", "what", "value", "95% interval", "n"]
+
+
+def compared_rows(report: Report) -> list[list[str]]:
+    """What differs from the parent: divergence by direction, and what corruptions cost."""
+    rows = []
+    if (found := apart(report)) is not None:
+        words = {
+            "unattacked": "other classes on the clean image",
+            "either": "told apart within the budget",
+            "artefact": "parent right, artefact wrong",
+            "parent": "artefact right, parent wrong",
+        }
+        for name, mask in ({"unattacked": found.unattacked} | found.by_direction()).items():
+            low, high = _wilson(mask)
+            interval = f"{100 * low:.1f} to {100 * high:.1f}"
+            row = [f"divergence, {name}", words[name], f"{100 * mask.mean():.1f} %", interval]
+            rows.append([*row, str(len(mask))])
+    for name, what, estimate in (
+        ("corruption", "mean accuracy", corruption_accuracy(report)),
+        ("corruption loss", "of the parent's mean accuracy", corruption_loss(report)),
+    ):
+        if estimate is not None:
+            rows.append([name, what, *_percent(estimate), str(estimate.samples)])
+    return rows
+
+
+def _percent(estimate: Estimate) -> list[str]:
+    low, high = estimate.interval()
+    return [f"{100 * estimate.value:.1f} %", f"{100 * low:.1f} to {100 * high:.1f}"]
 
 
 def threat_label(result: SetResult) -> str:
@@ -128,7 +228,18 @@ def threat_label(result: SetResult) -> str:
 
     A set crafted on anything else is a replay, however it was made there, and flatters.
     """
-    threat = result.manifest.threat
+    times = len(result.manifest.refreshed)
+    again = f", refreshed {times} time{'s' if times > 1 else ''}" if times else ""
+    return _threat(result) + again
+
+
+def _threat(result: SetResult) -> str:
+    threat, attack = result.manifest.threat, result.manifest.attack
+    if threat == "corruption":
+        return "corruption, no attack; not in the worst case"
+    if threat == "differential":
+        beside = "" if result.relation == "this artefact" else f" on {result.relation}"
+        return f"differential{beside}, the {attack.direction} to err; not in the worst case"
     if threat == "imported":
         return "replay of an imported set"
     if result.relation == "this artefact" and threat != "replay":

@@ -1,7 +1,12 @@
-"""Square on the artefact under test: which samples, within what budget, and what a mask says."""
+"""Attacks on the spot on the artefact: which samples, within what budget, and what a mask says.
+
+To add one: a function of the form of `square_attack`, an entry in ATTACKS, and one in
+`options.square.ON_THE_SPOT`, which says what it sees of an answer.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +19,9 @@ from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import Artifact, AttackSpec, SetManifest, SetResult
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import AdversarialSet, grid_radius
-from edge_bench.options.square import SquareOptions
-from edge_bench.robustness.square import Scores, square_attack
+from edge_bench.options.square import ON_THE_SPOT, SquareOptions
+from edge_bench.robustness.rays import rays_attack
+from edge_bench.robustness.square import Finished, Scores, square_attack
 from edge_bench.statistics.metrics import (
     BoolArray,
     decode_mask,
@@ -23,6 +29,11 @@ from edge_bench.statistics.metrics import (
     pack_bits,
     unpack_bits,
 )
+
+ATTACKS: dict[str, Callable[..., Iterator[Finished]]] = {
+    "square": square_attack,
+    "rays": rays_attack,
+}
 
 
 def square_spec(options: SquareOptions, sets: list[AdversarialSet]) -> AttackSpec:
@@ -34,38 +45,52 @@ def square_spec(options: SquareOptions, sets: list[AdversarialSet]) -> AttackSpe
     """
     if not sets:
         raise InputError(
-            "--attack square: needs images and their labels; give --sets, one set or a folder"
+            f"--attack {options.attack}: needs images and their labels; give --sets, one set or "
+            "a folder"
         )
     for replayed in sets:
         if replayed.name == options.name:
             raise InputError(
-                f"{replayed.path}: has the name that the result of --attack square takes; rename "
-                f"the folder, such as {options.name}-replayed"
+                f"{replayed.path}: has the name that the result of --attack {options.attack} "
+                f"takes; rename the folder, such as {options.name}-replayed"
             )
-    epsilon = options.epsilon if options.epsilon is not None else _common_epsilon(sets)
+    epsilon = options.epsilon
+    if epsilon is None:
+        epsilon = _common_epsilon(f"--attack {options.attack}", sets)
     if grid_radius(epsilon) == 0:
         raise InputError(
             f"--epsilon {epsilon:g}: less than one step (1/255) of the 8-bit grid, on which "
             "nothing would be attacked; use 1/255 or more"
         )
     return AttackSpec(
-        name="square", epsilon=epsilon, step_size=None, steps=options.queries, seed=options.seed
+        name=options.attack,
+        epsilon=epsilon,
+        step_size=None,
+        steps=options.queries,
+        seed=options.seed,
     )
 
 
-def _common_epsilon(sets: list[AdversarialSet]) -> float:
+def _common_epsilon(option: str, sets: list[AdversarialSet]) -> float:
+    """That of the adversarial sets: a corruption has none, and a differential set its own."""
+    sets = [replayed for replayed in sets if not replayed.manifest.is_compared]
     for replayed in sets:
         if replayed.manifest.attack.norm != "linf":
             raise InputError(
-                f"--attack square: attacks in L-inf only, but {replayed.path} has an "
+                f"{option}: attacks in L-inf only, but {replayed.path} has an "
                 f"{replayed.manifest.attack.norm} budget; give the L-inf budget, such as "
                 "--epsilon 8/255"
             )
     found = sorted({replayed.manifest.attack.epsilon for replayed in sets})
+    if not found:
+        raise InputError(
+            f"{option}: expected a set of an attack to take its epsilon from, came corruptions and "
+            "differential sets alone; give it, such as --epsilon 8/255"
+        )
     if len(found) > 1:
         listed = ", ".join(f"{epsilon * 255:.4g}/255" for epsilon in found)
         raise InputError(
-            f"--attack square: expected sets of one epsilon to take it from, came {listed}; give "
+            f"{option}: expected sets of one epsilon to take it from, came {listed}; give "
             "it, such as --epsilon 8/255"
         )
     return found[0]
@@ -87,8 +112,8 @@ def attack_artefact(
 
     `masks` are those of the clean images and of each replayed set. A sample that was wrong before
     is not attacked, and a mask must not call it robust: it is '0' in the result. So by default the
-    result is the worst case of everything so far and Square; with `attack_all`, of the clean
-    images and Square. `answer` is that of `square_attack`.
+    result is the worst case of everything so far and this attack; with `attack_all`, of the clean
+    images and it. `answer` is that of `square_attack`.
     """
     spec, images = square_spec(options, sets), sets[0]
     clean_mask, replayed = masks
@@ -105,7 +130,7 @@ def attack_artefact(
         class_names=images.manifest.class_names,
         dataset=images.manifest.dataset,
         attack=spec,
-        threat="black-box",
+        threat=ON_THE_SPOT[options.attack],
         attacked="all" if options.attack_all else "survivors",
         source_sha256=artifact.sha256,
         source_name=Path(artifact.path).name,
@@ -128,13 +153,13 @@ def _survivors(
     report_progress: ProgressCallback,
     answer: Answer,
 ) -> BoolArray:
-    """(N,) booleans: those of `right` that Square does not break."""
+    """(N,) booleans: those of `right` that the attack does not break."""
     assert spec.steps is not None
     indices = np.flatnonzero(right)
     total = max(1, len(indices) * spec.steps)
     report_progress(0, total, f"{name} on {len(indices)} images")
     mask = right.copy()
-    for finished in square_attack(
+    for finished in ATTACKS[spec.name](
         scores,
         images.clean,
         images.labels,

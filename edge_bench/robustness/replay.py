@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_bench.backends.base import Backend
 from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.series import encode_series
-from edge_bench.core.spec import Answers, Artifact, SetResult
+from edge_bench.core.spec import Answers, Artifact, ParentClasses, SetResult
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import AdversarialSet, release
 from edge_bench.options.bench import BenchOptions
@@ -76,6 +76,7 @@ def replay(
                 relation=_relation(adversarial_set, artifact),
                 mask=encode_mask(mask),
                 answers=answers_of(told.predicted, told.confidence),
+                parent=_parent(adversarial_set),
             )
         )
         report_progress(len(results) + 1, total, f"{adversarial_set.name} {mask.mean():.1%}")
@@ -85,6 +86,13 @@ def replay(
         labels=encode_series(labels.tolist()),
         results=tuple(results),
     )
+
+
+def _parent(adversarial_set: AdversarialSet) -> ParentClasses | None:
+    if adversarial_set.parent is None:
+        return None
+    clean, stored = np.asarray(adversarial_set.parent).T
+    return ParentClasses(clean=encode_series(clean.tolist()), stored=encode_series(stored.tolist()))
 
 
 def correct_mask(

@@ -45,7 +45,8 @@ class Finished:
         images: (B, C, H, W) the best found, uint8 on the 8-bit grid, else float32 in [0, 1].
         success: (B,) the model's answer on `images` was wrong.
         queries: (B,) images that the model was asked about, the stripes included.
-        margins: (B,) the label's logit minus the largest other one, on `images`.
+        margins: (B,) the label's logit minus the largest other one, on `images`; NaN where the
+            attack sees no logits.
     """
 
     indices: IntArray

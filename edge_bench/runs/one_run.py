@@ -118,7 +118,8 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
     swept = run_sweep(bench.model, sets, options, tell)
     # Last of all: an attack may run for hours, and would time a hot device.
     if bench.square and replayed.clean_mask:
-        masks = (replayed.clean_mask, [result.mask for result in results])
+        stood = [result.mask for result in results if not result.manifest.is_compared]
+        masks = (replayed.clean_mask, stood)
         attacked = _attack(bench.square, sets, masks, backend, artifact, options, tell, answer)
         results = (*results, attacked)
     return Report(
@@ -205,11 +206,13 @@ def _attack(
     report_progress: ProgressCallback,
     answer: Answer,
 ) -> SetResult:
-    """Square by the scores of the runtime itself; `masks` of the clean images and of each set."""
+    """An attack by the runtime's own answers; `masks` of the clean images and of each set."""
 
     def scores(images: NDArray[Any]) -> NDArray[np.float32]:
         classes = sets[0].manifest.classes
-        return logits_of(backend, images, classes, options, "an image that Square tried")
+        return logits_of(
+            backend, images, classes, options, f"an image that --attack {square.attack} tried"
+        )
 
     return attack_artefact(
         square,

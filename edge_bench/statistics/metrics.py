@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.core.series import encode_series, series_array
-from edge_bench.core.spec import Answers, Report
+from edge_bench.core.spec import Answers, Report, SetResult
 
 BoolArray = NDArray[np.bool_]
 
@@ -47,12 +47,21 @@ def accuracy(mask: str) -> float:
     return mask.count("1") / len(mask)
 
 
+def adversarial(report: Report) -> list[SetResult]:
+    """The results that the worst case is over: all but those of `spec.COMPARED`."""
+    return [result for result in report.sets if not result.manifest.is_compared]
+
+
 def worst_case_mask(report: Report) -> str | None:
-    """Right on the clean image and under every set and attack; None where nothing was replayed."""
-    if report.clean_mask is None or not report.sets:
+    """Right on the clean image and under every attack on it; None where none was replayed.
+
+    Differential sets and corruptions are no part of it (see `adversarial`).
+    """
+    found = adversarial(report)
+    if report.clean_mask is None or not found:
         return None
     worst = decode_mask(report.clean_mask)
-    for result in report.sets:
+    for result in found:
         worst = worst & decode_mask(result.mask)
     return encode_mask(worst)
 

@@ -160,7 +160,7 @@ def make_set(
             "source_sha256": "0" * 64,
             "source_name": "teacher.safetensors",
             "on_grid": plain["images"].dtype == np.uint8,
-            "arrays": {array: sha256_file(folder / array) for array in ARRAYS},
+            "arrays": {f"{array}.npy": sha256_file(folder / f"{array}.npy") for array in plain},
             "versions": {"numpy": np.__version__},
         }
         write_json(folder / MANIFEST, SetManifest(**(fields | (manifest or {}))), False)

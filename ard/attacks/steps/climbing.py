@@ -18,6 +18,8 @@ from ard.attacks.attempt import Attempt, margin
 from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.steps.norms import projection, random_start, steepest
 
+Judge = Callable[[Tensor, Tensor], Tensor]
+"""(logits, labels (B,)) to a value per sample that is positive exactly where the attack won."""
 Loss = Callable[..., Tensor]
 """(logits (B, C), classes (B,), are_targets) to a value per sample that the attack climbs."""
 
@@ -38,27 +40,31 @@ def margin_of(logits: Tensor, classes: Tensor, are_targets: bool) -> Tensor:
     return -value if are_targets else value
 
 
-def climb(attempt: Attempt, loss: Loss, *, momentum: float | None = None) -> Tensor:
+def climb(
+    attempt: Attempt, loss: Loss, *, momentum: float | None = None, judge: Judge = margin
+) -> Tensor:
     """Projected ascent from each start; see the module for what it returns.
 
     With momentum the start is the clean image, as the authors' is.
     """
     spec = attempt.spec
-    best = _Best(attempt)
-    for _ in range(spec.restarts):
+    best = Best(attempt, judge)
+    for number in range(spec.restarts):
         # Drawn for the whole batch, so that a sample's start does not depend on the others.
         start = attempt.images
-        if momentum is None:
+        if attempt.starts is not None and number == 0:
+            start = attempt.starts
+        elif momentum is None:
             start = random_start(attempt.images, spec.epsilon, spec.norm, attempt.generator)
         _one_start(attempt, loss, start, best, momentum)
     return best.images
 
 
-class _Best:
+class Best:
     """Per sample, the iterate with the largest margin so far, and who is still in the race."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
+    def __init__(self, attempt: Attempt, judge: Judge = margin) -> None:
+        self._attempt, self._judge = attempt, judge
         self.images = attempt.images.clone()
         self._value = torch.full(attempt.labels.shape, -torch.inf, device=self.images.device)
 
@@ -66,9 +72,9 @@ class _Best:
         """Offer `candidates` of the samples `index`, whose logits are given."""
         attempt = self._attempt
         if attempt.targets is None:
-            value = margin(logits, attempt.labels[index])
+            value = self._judge(logits, attempt.labels[index])
         else:
-            value = -margin(logits, attempt.targets[index])
+            value = -self._judge(logits, attempt.targets[index])
         larger = value > self._value[index]
         chosen = index[larger]
         self.images[chosen] = candidates[larger]
@@ -93,7 +99,7 @@ class _Best:
 
 
 def _one_start(
-    attempt: Attempt, loss: Loss, start: Tensor, best: _Best, momentum: float | None
+    attempt: Attempt, loss: Loss, start: Tensor, best: Best, momentum: float | None
 ) -> None:
     """Climb from one start, offering every iterate to `best`."""
     spec = attempt.spec

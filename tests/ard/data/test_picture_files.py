@@ -23,6 +23,7 @@ from ard.learning.config import TrainConfig
 from ard.learning.step import Teachers
 from ard.learning.train import train
 from edge_bench.core.errors import InputError
+from edge_bench.core.pictures.preprocessing import Preprocessing
 
 
 def write_folder(root: Path, train_count: int = 24, test_count: int = 6) -> Path:
@@ -88,7 +89,7 @@ def test_only_the_pictures_of_a_batch_are_decoded(
     read: list[Path] = []
     real = picture_files.read_picture
 
-    def spied(path: Path, mode: str, image_size: int | None) -> NDArray[np.uint8]:
+    def spied(path: Path, mode: str, image_size: Preprocessing | None) -> NDArray[np.uint8]:
         read.append(path)
         return real(path, mode, image_size)
 
@@ -136,7 +137,7 @@ def test_batches_come_in_order_and_only_a_few_are_made_ahead(
 
 
 def test_judging_from_files_is_as_from_memory(streamed: Dataset, tmp_path: Path) -> None:
-    model, _ = train(tiny_config(), streamed, Teachers(), tmp_path / "run")
+    model, *_ = train(tiny_config(), streamed, Teachers(), tmp_path / "run")
     spec = parse_attack("pgd2", epsilon=8 / 255)
     found = evaluate_all(model, streamed.test, [spec])
     expected = evaluate_all(model, in_memory(streamed).test, [spec])

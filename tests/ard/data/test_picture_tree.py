@@ -9,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torchvision.datasets import ImageFolder
 
 from ard.data import picture_files
 from ard.data.datasets import load_dataset
-from ard.data.picture_files import pictures_of, read_picture
+from ard.data.picture_files import PictureFiles, pictures_of, read_picture
 from ard.data.picture_tree import open_tree
 from ard.data.sources import open_images
 from edge_bench.core.errors import InputError
+from edge_bench.core.pictures.preprocessing import Preprocessing, preprocessing_of
 from edge_bench.core.spec import ModelCard
 
 LEVELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
@@ -285,3 +288,43 @@ def test_a_picture_starts_no_program(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="not a readable picture"):
         read_picture(tmp_path / "a.png", "RGB", None)
+
+
+def test_a_picture_is_stretched_cut_or_padded(tmp_path: Path) -> None:
+    # Wide: green, red in the middle square, blue; a white frame of one pixel above and below.
+    levels = np.zeros((8, 24, 3), dtype=np.uint8)
+    levels[:, :8], levels[:, 8:16], levels[:, 16:] = (0, 255, 0), (255, 0, 0), (0, 0, 255)
+    levels[[0, -1]] = 255
+    for turned in (False, True):
+        pixels = levels.transpose(1, 0, 2) if turned else levels
+        Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "a.png")
+
+        def read(policy: str, turned: bool = turned) -> NDArray[np.uint8]:
+            found = read_picture(tmp_path / "a.png", "RGB", preprocessing_of(8, policy))
+            assert found.shape == (8, 8, 3)
+            return found.transpose(1, 0, 2) if turned else found
+
+        assert read("stretch")[4, [0, 4, 7]].tolist() == [[0, 255, 0], [255, 0, 0], [0, 0, 255]]
+        assert np.array_equal(read("crop"), levels[:, 8:16])
+        # 0.75 of the shorter side: the frame is cut off, but seen by the resampling at the edge, as
+        # where a picture is resized first and cut then.
+        assert (read("crop:0.75")[1:-1, 1:-1] == (255, 0, 0)).all()
+        assert (read("crop:0.75")[:, :, 0] == 255).all()
+        padded = read("pad")
+        assert (padded[[0, 1, 6, 7]] == 0).all()
+        assert padded[3, [0, 7]].tolist() == [[0, 255, 0], [0, 0, 255]]
+
+
+def test_an_image_of_another_policy_is_another(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    save(tmp_path / "a" / "0.png")
+    paths = open_tree(tmp_path).pictures("a")
+    policies = ("stretch", "crop", "crop:0.9", "pad")
+
+    def digest(how: Preprocessing | None) -> str:
+        index = torch.arange(1)
+        return PictureFiles(
+            paths=paths, root=tmp_path, preprocessing=how, size=(4, 4), index=index
+        ).digest()
+
+    assert len({digest(None), *(digest(preprocessing_of(4, each)) for each in policies)}) == 5

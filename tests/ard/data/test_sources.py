@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,7 +253,7 @@ def test_torn_arrays_are_refused(arrays: Path) -> None:
         open_arrays(arrays)
 
 
-@pytest.mark.parametrize("option", ["limit", "image_size"])
-def test_arrays_are_attacked_as_they_lie(arrays: Path, option: str) -> None:
+@pytest.mark.parametrize("given", [{"limit": 4}, {"image_size": 4}, {"resize": "crop"}])
+def test_arrays_are_attacked_as_they_lie(arrays: Path, given: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="leave it out"):
-        open_images(arrays, card(), **{option: 4})
+        open_images(arrays, card(), **given)

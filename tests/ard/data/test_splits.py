@@ -13,7 +13,15 @@ from PIL import Image
 
 from ard.data.datasets import load_dataset, matched
 from ard.data.registry import DATASETS
-from ard.data.splits import Dataset, Split, augment, hold_out_validation, take_fraction, take_limit
+from ard.data.splits import (
+    Dataset,
+    Split,
+    augment,
+    hold_out_validation,
+    stratified_subset,
+    take_fraction,
+    take_limit,
+)
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
 
@@ -246,3 +254,20 @@ def test_every_class_of_thousands_is_held_out_once() -> None:
     assert torch.equal(torch.unique(validation.labels), torch.arange(classes))
     assert torch.equal(torch.unique(training.labels), torch.arange(classes))
     assert len(validation) == classes
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_rare_class_is_on_both_sides_and_the_proportions_stay(seed: int) -> None:
+    # A tenth of two images is none of them: proportions alone would leave the class out.
+    labels = torch.tensor([0] * 900 + [1] * 90 + [2] * 2 + [3] * 3 + [4] * 5)
+    split = Split(torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8), labels)
+    for count in (100, 900):
+        chosen = stratified_subset(split, count, seed, "--limit")
+        counts = torch.bincount(labels[chosen], minlength=5)
+        assert len(chosen) == len(torch.unique(chosen)) == count
+        assert bool((counts >= 1).all())
+        assert bool((torch.bincount(labels) - counts >= 1).all())
+        assert abs(int(counts[0]) - 9 * count // 10) <= 3
+        assert abs(int(counts[1]) - 9 * count // 100) <= 1
+    again = stratified_subset(split, 100, seed, "--limit")
+    assert torch.equal(again, stratified_subset(split, 100, seed, "--limit"))

@@ -15,10 +15,11 @@ from ard.data.splits import Dataset, Split, hold_out_validation
 from ard.learning import learn as stages
 from ard.learning.config import TrainConfig, learning_rate
 from ard.learning.learn import learn
+from ard.learning.pace import Clock
 from ard.learning.run_state import Run, Validation
 from ard.learning.step import Teachers
 from ard.learning.teacher import load_teacher
-from ard.learning.train import plan_epochs, training_data
+from ard.learning.train import plan, training_data
 from ard.methods.parts.base import LossOptions
 from ard.models.weight_files import load_model, load_tensors, save_tensors
 from ard.ranking.levels import RankingOptions
@@ -229,10 +230,19 @@ def test_a_time_budget_becomes_a_number_of_epochs(
 ) -> None:
     ticks = iter(range(10_000))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
-    # Each step and each validation takes one tick, a second: 20 steps and a validation an epoch.
+    # Each step takes one tick, a second: 20 steps an epoch, and a validation of 144 images that
+    # costs 11 passes forward and back of each, where a step costs 2.5 of 64 images.
     config = small_config(architecture="resnet8:4", inner_steps=1)
-    assert plan_epochs(config, digits, Teachers(), minutes=3.6).epochs == int(3.6 * 60 / 21)
-    assert plan_epochs(config, digits, Teachers(), minutes=0.01).epochs == 1
+    found, pace = plan(config, digits, Teachers(), Clock(seconds=600, begun=-1))
+    epoch = 20 + 11 / 2.5 * 144 / 64
+    assert pace.step_seconds == 1
+    assert found.epoch_steps == 0
+    assert found.epochs in (int(560 / epoch), int(580 / epoch))
+    short, _ = plan(config, digits, Teachers(), Clock(seconds=35, begun=float(next(ticks))))
+    assert short.epochs * (short.epoch_steps + epoch - 20) < 35
+    assert 0 < short.epoch_steps < 20
+    least, _ = plan(config, digits, Teachers(), Clock(seconds=0.6, begun=float(next(ticks))))
+    assert (least.epochs, least.epoch_steps) == (1, 1)
 
 
 def test_a_batch_larger_than_the_data_is_refused(digits: Dataset) -> None:

@@ -116,7 +116,7 @@ def test_pictures_in_files_join_those_in_memory(tmp_path: Path) -> None:
         paths.append(tmp_path / f"{level}.png")
         Image.new("RGB", (4, 4), (level, level, level)).save(paths[-1])
     files = PictureFiles(
-        paths=paths, root=tmp_path, image_size=None, size=(4, 4), index=torch.arange(3)
+        paths=paths, root=tmp_path, preprocessing=None, size=(4, 4), index=torch.arange(3)
     )
     both = joined([Split(flat(1, 2), torch.tensor([0, 1])), Split(files, torch.tensor([1, 0, 1]))])
     assert both.streams

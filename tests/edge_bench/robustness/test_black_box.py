@@ -19,7 +19,9 @@ from edge_bench.files.store import read_json, sha256_file, write_json
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
 from edge_bench.policy.gate import check
+from edge_bench.report.doubts import doubts_in
 from edge_bench.report.summary import accuracy_rows, threat_label
+from edge_bench.robustness.rays import rays_attack
 from edge_bench.robustness.square import square_attack
 from edge_bench.runs.one_run import run
 from edge_bench.statistics.metrics import decode_mask, encode_mask, worst_case_mask
@@ -287,5 +289,49 @@ def test_logits_that_overflow_under_attack_alone_are_refused(
     weight[0, :2] = 3.35e38
     labels = np.zeros(len(grey), dtype=np.int64)
     sets = [open_set(make_set(images=grey, clean=grey, labels=labels))]
-    with pytest.raises(InputError, match="NaN or infinity for an image that Square tried; "):
+    with pytest.raises(InputError, match="infinity for an image that --attack square tried; "):
         run(make_model(weight=weight), sets, quick(), square=square())
+
+
+def test_rays_sees_classes_alone_and_its_result_says_so(
+    make_model: MakeModel, weak: AdversarialSet, quick: Quick, weight: NDArray[np.float32]
+) -> None:
+    report = run(make_model(), [weak], quick(), square=square(attack="rays", queries=300))
+    replayed, attacked = report.sets
+    assert (attacked.name, attacked.manifest.threat) == ("rays300", "hard-label")
+    assert attacked.manifest.attack.name == "rays"
+    assert report.clean_mask is not None
+    expected = decode_mask(report.clean_mask) & decode_mask(replayed.mask)
+    for finished in rays_attack(
+        numpy_scores(weight),
+        weak.clean,
+        weak.labels,
+        epsilon=EPSILON,
+        queries=300,
+        seed=0,
+        batch_size=64,
+        indices=np.flatnonzero(expected),
+    ):
+        expected[finished.indices[finished.success]] = False
+    assert attacked.mask == encode_mask(expected)
+    assert 0 < expected.sum() < decode_mask(replayed.mask).sum()
+    lost = int(decode_mask(replayed.mask).sum() - expected.sum())
+    (doubt,) = [text for text in doubts_in(report) if "RayS" in text]
+    assert f"the class alone, breaks {lost} of {len(expected)} images" in doubt
+
+
+def test_a_corruption_neither_breaks_a_sample_before_an_attack_nor_lends_it_a_budget(
+    make_model: MakeModel, make_set: MakeSet, weak: AdversarialSet, quick: Quick
+) -> None:
+    attack = AttackSpec(name="fog", epsilon=1, step_size=None, steps=None, severity=5)
+    images = 255 - weak.clean
+    manifest = {"attack": attack, "threat": "corruption"}
+    fog = open_set(
+        make_set("fog", images=images, clean=weak.clean, labels=weak.labels, manifest=manifest)
+    )
+    alone = run(make_model("a.onnx"), [weak], quick(), square=square(epsilon=None))
+    beside = run(make_model("b.onnx"), [fog, weak], quick(), square=square(epsilon=None))
+    assert (decode_mask(alone.sets[-1].mask) & ~decode_mask(beside.sets[0].mask)).any()
+    assert beside.sets[-1].mask == alone.sets[-1].mask
+    with pytest.raises(InputError, match="--attack rays: expected a set of an attack"):
+        run(make_model("c.onnx"), [fog], quick(), square=square(attack="rays", epsilon=None))

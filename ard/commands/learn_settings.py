@@ -1,0 +1,112 @@
+"""The settings of `teach` and `distill`: what was asked for, and what follows from the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ard.commands import flags as o
+from ard.commands.learn_flags import LearningFlags
+from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import say
+
+if TYPE_CHECKING:
+    from ard.data.splits import Dataset
+    from ard.learning.recipes import Layer
+    from ard.learning.teacher import Teacher
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """The settings of a command, in layers.
+
+    Attributes:
+        defaults: of the command.
+        given: by the card of weights, a recipe, --set and flags.
+        chooses: whether what was given beside settings has a say between the two.
+    """
+
+    defaults: Layer
+    given: Layer
+    chooses: bool
+
+    def settings(self, chosen: Layer | None = None) -> Layer:
+        """All of them in one."""
+        from ard.learning.recipes import merge
+
+        return merge(self.defaults, chosen or {}, self.given)
+
+
+def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool) -> Asked:
+    """All settings that were given, the most explicit last; `start` is of the weights' card."""
+    from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
+    from ard.methods.registry import method_named
+
+    given = {
+        key: convert(key, value, option)
+        for key, option, value in o.settings_of(flags)
+        if value is not None
+    }
+    if {"epochs", "minutes"} <= given.keys():
+        raise InputError(
+            f"--epochs {flags.epochs} with --minutes {flags.minutes:g}: the minutes choose the "
+            "epochs; give one of the two"
+        )
+    recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
+    asked = Asked(
+        defaults=defaults,
+        given=merge(start, recipe, parse_sets(flags.sets or []), given),
+        chooses=not flags.config,
+    )
+    settings = asked.settings()
+    for key, option, _ in o.settings_of(flags):
+        if key in ("dataset", "architecture") and key not in settings:
+            raise InputError(
+                f"{option}: neither given nor in a recipe; give {option}, or a recipe with "
+                f"{key} in it by --config"
+            )
+    method_named(settings["method"], distils)
+    return asked
+
+
+def chosen_for(
+    flags: LearningFlags, asked: Asked, data: Dataset, teacher: Teacher | None, device: str
+) -> Layer:
+    """What follows from pictures, weights and machine; nothing where a recipe was chosen."""
+    from ard.data.splits import training_images
+    from ard.learning.chosen import Given, chosen
+
+    if not asked.chooses:
+        return {}
+    given = Given(
+        images=training_images(data, asked.given.get("train_fraction", 1.0)),
+        image_shape=data.image_shape,
+        trained=flags.pretrained is not None or getattr(flags, "init", None) is not None,
+        on_gpu=device.startswith("cuda"),
+        teacher=teacher.card if teacher else None,
+    )
+    found = chosen(given, asked.given)
+    if asked.settings()["method"] != "ard":
+        found.pop("loss.ranking.teacher_input", None)
+    return found
+
+
+def tell_chosen(found: Layer, data: Dataset) -> None:
+    """Say what was chosen, if anything was."""
+    from ard.learning.recipes import BUDGETS
+
+    if not found:
+        return
+    values = [
+        f"{name} {_in_levels(value) if name in BUDGETS else value}" for name, value in found.items()
+    ]
+    _, height, width = data.image_shape
+    say(
+        f"chosen for {len(data.train):,} images of {width}x{height}: {', '.join(values)}; flags, "
+        "--set and --config win"
+    )
+
+
+def _in_levels(value: float) -> str:
+    """A budget or step in 8-bit levels, whole or not."""
+    return f"{255 * value:g}/255"

@@ -1,0 +1,91 @@
+"""Settings that follow from what a run is given: its pictures, its weights, its machine.
+
+They stand below recipes, `--set` and flags. Images of fewer than 64 pixels have the defaults that
+research on CIFAR has; larger ones, which people have a few thousand of, have those of fine-tuning
+on ImageNet's scale (Salman et al. 2020, arXiv 2007.08489: epsilon 4/255, three steps of two thirds
+of it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from edge_bench.core.spec import ModelCard, usual_epsilon
+
+PICTURE_SIDE = 64
+INNER_STEPS, STEP_SHARE = 3, 2 / 3
+BATCHES = ((5_000, 32), (20_000, 64))
+"""Batch sizes below so many training images; above both it is the default."""
+FINE_TUNING_RATE = 0.01
+RATE, RATE_BATCH = 0.1, 128
+"""Learning rate from random weights, for batches of that size; it is scaled with theirs."""
+UPDATES = {True: 1_500, False: 6_000}
+"""Aimed at, from trained weights or not."""
+EPOCHS = {True: (5, 30), False: (30, 100)}
+"""Fewest and most for it."""
+
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What decides.
+
+    Attributes:
+        images: to train on.
+        image_shape: (channels, height, width).
+        trained: the student starts from trained weights.
+        on_gpu: whether it trains there.
+        teacher: card of the teacher; None of a published one, and where none is needed.
+    """
+
+    images: int
+    image_shape: tuple[int, int, int]
+    trained: bool
+    on_gpu: bool
+    teacher: ModelCard | None = None
+
+
+def chosen(given: Given, asked: Mapping[str, Any]) -> Settings:
+    """Settings by their names in a recipe, beside those that were asked for.
+
+    Example:
+        given = Given(images=1800, image_shape=(3, 96, 96), trained=True, on_gpu=False)
+        chosen(given, {"minutes": 10})
+    """
+    found: Settings = {}
+    if given.trained:
+        found["learning_rate"] = FINE_TUNING_RATE
+    if given.teacher is not None and not was_hardened(given.teacher):
+        # What such a teacher says of a moved image is as wrong as the attack wants it.
+        found["loss.ranking.teacher_input"] = "clean"
+    if min(given.image_shape[1:]) >= PICTURE_SIDE:
+        found |= _for_pictures(given, asked)
+    return {name: value for name, value in found.items() if name not in asked}
+
+
+def _for_pictures(given: Given, asked: Mapping[str, Any]) -> Settings:
+    """What goes with images that are larger, and mostly fewer, than those of research."""
+    epsilon = asked.get("epsilon", usual_epsilon(given.image_shape))
+    found: Settings = {"epsilon": epsilon}
+    if not given.on_gpu and "inner_steps" not in asked:
+        found |= {"inner_steps": INNER_STEPS, "step_size": STEP_SHARE * epsilon}
+    usual = next((size for below, size in BATCHES if given.images < below), RATE_BATCH)
+    batch = asked.get("batch_size", max(2, min(usual, given.images)))
+    found["batch_size"] = batch
+    if not given.trained:
+        found["learning_rate"] = RATE * batch / RATE_BATCH
+    if "minutes" not in asked:
+        fewest, most = EPOCHS[given.trained]
+        wanted = ceil(UPDATES[given.trained] * batch / max(given.images, 1))
+        found["epochs"] = min(most, max(fewest, wanted))
+    return found
+
+
+def was_hardened(card: ModelCard) -> bool:
+    """Whether a card tells of adversarial training."""
+    return card.recipe.get("method") not in (None, "natural")

@@ -1,0 +1,1 @@
+"""What has to be done to a picture before a model reads it."""
