@@ -34,7 +34,7 @@ fix: .venv/installed
 docs: .venv/installed
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --fresh-env --quiet docs docs/_build
 
-# A process for each core, of one thread each, under 15 minutes on two quiet ones.
+# A process for each core, of one thread each, meant for 15 minutes on two quiet ones.
 reliability: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.reliability.run \
 	  --lines docs/results/reliability.jsonl $(RELIABILITY); \

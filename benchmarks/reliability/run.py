@@ -3,7 +3,7 @@
     python -m benchmarks.reliability.run --lines docs/results/reliability.jsonl
 
 `make reliability` runs this and then writes the page's table from the lines. On two cores the full
-form takes less than 15 minutes; `--kills 2 --flips 50 --seconds 1` takes a few.
+form is made for 15 minutes; `--kills 2 --flips 50 --seconds 1` takes a few.
 """
 
 from __future__ import annotations
