@@ -90,6 +90,11 @@ def fields_of(path: Path) -> str:
     return json.dumps({k: v for k, v in data.items() if k not in ("created", "seconds")})
 
 
+def text_of(path: Path) -> str:
+    """Of a text: everything but the moment."""
+    return TIME_TOLD.sub("", path.read_text(encoding="utf-8")) if path.exists() else "missing"
+
+
 LEARN = ("--dataset", "digits")
 COMMANDS: tuple[Long, ...] = (
     Long(
@@ -176,7 +181,7 @@ COMMANDS: tuple[Long, ...] = (
             *("--update-baseline", "--junit", "out.xml", "--md", "out.md"),
         ),
         out=("out.json", "out.xml", "out.md"),
-        same=lambda path: TIME_TOLD.sub("", path.read_text()) if path.exists() else "missing",
+        same=text_of,
         forces=False,
     ),
     Long(

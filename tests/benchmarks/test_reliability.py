@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from benchmarks.documents import filled
 from benchmarks.reliability import damage, power
 from benchmarks.reliability.outcome import counted
+from benchmarks.reliability.run import Asked, steps
 from benchmarks.reliability.table import PAGE, body, rows
 
 OLD = Path(__file__).parents[1] / "data" / "formats" / "0.1.0"
@@ -67,3 +69,9 @@ def test_a_crash_is_told_from_a_refusal(
     kind = damage.Readable(name="report", file="report.json", read=read)
     given = content or (material / "report.json").read_bytes()
     assert damage._read(kind, material, tmp_path / "place", given) == expected
+
+
+def test_every_step_can_be_handed_to_a_process(tmp_path: Path) -> None:
+    found = steps(tmp_path, Asked(kills=1, flips=1, seconds=1.0, seed=0, only=""))
+    assert len(found) > 90
+    pickle.dumps(found)
