@@ -15,7 +15,6 @@ so that it walks along the boundary, which is where two nearly equal networks di
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 from ard.attacks.attempt import Attempt, margin
 from ard.attacks.steps.adaptive import climb_adaptively
 from ard.attacks.steps.climbing import climb
+from ard.attacks.victims import Victim
 from ard.models.deployed import Deployed
 from edge_bench.core.errors import InputError
 
@@ -51,16 +51,17 @@ class Pair(nn.Module):
         return torch.stack([theirs, self.artefact(images)], dim=1)
 
 
-def pair_of(path: Path, module: nn.Module) -> Pair:
-    """The victim at `path` beside the parent whose gradients it borrows.
+def pair_of(victim: Victim) -> Pair:
+    """The victim beside the parent whose gradients it borrows.
 
     Raises:
-        InputError: no artefact with a parent.
+        InputError: no artefact with a parent; its own graph is none.
     """
-    if not isinstance(module, Deployed) or module.parent is None:
+    module = victim.module
+    if not isinstance(module, Deployed) or module.parent is None or victim.own_graph is not None:
         raise InputError(
-            f"{path}: a differential attack compares an artefact with the weights that it was "
-            "exported from; give an artefact (.onnx) and its --parent"
+            f"{victim.path}: a differential attack compares an artefact with the weights that it "
+            "was exported from; give an artefact (.onnx) and its --parent"
         )
     return Pair(module.parent, module)
 

@@ -177,7 +177,7 @@ def _model_of(flags: AttackFlags) -> Path:
 def _refresh(flags: AttackFlags, folder: Path, victim: Victim, device: str) -> None:
     """Attack what a stored set no longer fools."""
     from ard.attacks.registry import parse_attack
-    from ard.crafting.refresh import refresh_set
+    from ard.crafting.refresh import StoredClean, refresh_set
     from edge_bench.files.sets import open_set
 
     beside: dict[str, object] = {
@@ -208,6 +208,7 @@ def _refresh(flags: AttackFlags, folder: Path, victim: Victim, device: str) -> N
             seed=flags.seed,
             direction=made.direction,
         )
+    victim = _compared(victim, victim.threat, StoredClean(old), spec or made, device)
     with progress(f"refresh {folder.name}") as report_progress:
         refresh_set(
             victim,

@@ -98,6 +98,8 @@ def _manifest(
 
 
 def _parent_of(victim: Victim) -> tuple[nn.Module | None, str | None]:
+    if victim.own_graph is not None:
+        return None, None
     if isinstance(victim.module, Deployed):
         return victim.module.parent, victim.surrogate_sha256
     return victim.module, victim.sha256

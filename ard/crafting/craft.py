@@ -69,7 +69,7 @@ def craft_set(
     _refuse_what_finds_nothing(spec, threat, on_grid)
     manifest = replace(_manifest_of(images, victim, spec, threat), on_grid=on_grid)
     if threat == "differential":
-        attacked: nn.Module = pair_of(victim.path, victim.module)
+        attacked: nn.Module = pair_of(victim)
     else:
         attacked = victim.module if threat == "black-box" else victim.cheapest()
     attack = _by_scores if threat == "black-box" else _by_gradients

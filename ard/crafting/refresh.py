@@ -92,7 +92,7 @@ def refresh_set(
     """
     spec = spec or old.manifest.attack
     _check(victim, old, spec)
-    pair = pair_of(victim.path, victim.module) if spec.direction is not None else None
+    pair = pair_of(victim) if spec.direction is not None else None
     attacked: nn.Module = pair or victim.cheapest()
 
     def make(batch: Batch) -> Made:
@@ -163,8 +163,8 @@ def _check(victim: Victim, old: AdversarialSet, spec: AttackSpec) -> None:
         )
     if not kind.differential and not victim.has_gradients:
         raise InputError(
-            f"{victim.path}: an artefact has no gradients; give the weights that it was exported "
-            "from as --parent"
+            f"--refresh {old.path}: needs gradients, but {victim.why_blind}; give the weights that "
+            "it was exported from as --parent"
         )
     ours = (card.dataset, card.classes, card.input_shape)
     theirs = (manifest.dataset, manifest.classes, manifest.image_shape)

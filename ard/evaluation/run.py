@@ -70,7 +70,7 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         if self.differential:
-            pair_of(self.victim.path, self.victim.module)
+            pair_of(self.victim)
         if self.victim.has_gradients:
             return
         for part in (part for spec in self.specs for part in expand(spec)):
@@ -134,7 +134,7 @@ class Evaluation:
                 continue
             with monitor(name) as report_progress:
                 found[name] = told_apart_mask(
-                    pair_of(self.victim.path, self.victim.module),
+                    pair_of(self.victim),
                     self.split,
                     spec,
                     torch_device=self.torch_device,

@@ -59,7 +59,7 @@ class Asked:
 
     def right(self, images: torch.Tensor) -> tuple[BoolArray, BoolArray]:
         """(N,) twice: is the parent right on images in [0, 1], and is the artefact?"""
-        pair = pair_of(self.victim.path, self.victim.module)
+        pair = pair_of(self.victim)
         theirs = predict(pair.parent, images) == self.split.labels
         ours = predict(pair.artefact, images) == self.split.labels
         return theirs.numpy(), ours.numpy()
@@ -137,7 +137,7 @@ def told_of(asked: Asked, name: str, path: Path) -> dict[str, Any]:
 def clean(asked: Asked) -> dict[str, BoolArray]:
     """Who is right on the clean images."""
     images = as_float(asked.split.images)
-    pair = pair_of(asked.victim.path, asked.victim.module)
+    pair = pair_of(asked.victim)
     theirs, ours = asked.right(images)
     differ = predict(pair.parent, images) != predict(pair.artefact, images)
     return {"parent": theirs, "artefact": ours, "differ": differ.numpy()}
@@ -146,7 +146,7 @@ def clean(asked: Asked) -> dict[str, BoolArray]:
 def differential(attack: str, direction: str, asked: Asked) -> dict[str, BoolArray]:
     """On which images the pair is told apart, on the 8-bit grid."""
     split = asked.split
-    pair = pair_of(asked.victim.path, asked.victim.module)
+    pair = pair_of(asked.victim)
     spec = parse_attack(attack, epsilon=asked.epsilon, direction=direction)
     found = run_attack(pair, as_float(split.images), split.labels, spec, 0)
     stored = round_to_grid(found, split.images, asked.epsilon)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
+from ard.attacks.differential import pair_of
 from ard.attacks.registry import parse_attack
 from ard.attacks.victims import open_victim, weights_victim
 from ard.cli import app
@@ -138,11 +139,13 @@ def test_what_cannot_be_refreshed_is_refused(
     elsewhere = replace(old, manifest=replace(old.manifest, dataset="letters"))
     with pytest.raises(InputError, match="refresh a set of its own dataset"):
         refresh_set(victim, elsewhere, tmp_path / "new")
-    with (
-        open_victim(small_int8, threads=1) as artefact,
-        pytest.raises(InputError, match="as --parent"),
-    ):
-        refresh_set(artefact, old, tmp_path / "new")
+    with open_victim(small_int8, threads=1) as artefact:
+        blind = artefact.blind("nobody reads its graph")
+        with pytest.raises(InputError, match="but nobody reads its graph; give the weights"):
+            refresh_set(blind, old, tmp_path / "new")
+        # The gradients of its own graph are no parent's.
+        with pytest.raises(InputError, match="compares an artefact with the weights"):
+            pair_of(artefact)
     assert not (tmp_path / "new").exists()
 
 

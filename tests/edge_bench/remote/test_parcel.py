@@ -18,6 +18,7 @@ from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.progress import no_progress
 from edge_bench.core.spec import Report
 from edge_bench.files.bundle import pack
+from edge_bench.files.seals.content import SEAL, sealed
 from edge_bench.files.store import read_json, to_json
 from edge_bench.files.unpack import Unpacked, unpacked
 from edge_bench.remote.client import Fetched
@@ -117,13 +118,23 @@ def test_options_travel_as_they_were_given() -> None:
     assert sorted(seen[0]) == sorted(expected.split())
 
 
+def anew(report: str, old: str, new: str) -> str:
+    """The report with another text in it, and a hash that fits: a stranger's board."""
+    plain = json.loads(report.replace(old, new))
+    return json.dumps(sealed(Report, {k: v for k, v in plain.items() if k != SEAL}))
+
+
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
         (lambda report: "{", "no whole report came back"),
         (lambda report: json.dumps({"schema_version": 1}), "field '.*' is missing"),
-        (lambda report: report.replace('"clean_mask": "1', '"clean_mask": "7'), "'0' and '1'"),
-        (lambda report: report.replace("a" * 64, "e" * 64), "is of the artefact eeeeeeeeeeeeeeee"),
+        (
+            lambda report: report.replace('"clean_mask": "1', '"clean_mask": "7'),
+            "does not have the",
+        ),
+        (lambda report: anew(report, '"clean_mask": "1', '"clean_mask": "7'), "'0' and '1'"),
+        (lambda report: anew(report, "a" * 64, "e" * 64), "is of the artefact eeeeeeeeeeeeeeee"),
     ],
 )
 def test_a_report_that_cannot_be_ours_is_not_written(
