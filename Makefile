@@ -18,7 +18,7 @@ demo: .venv/installed
 
 # A process for each core, of one thread each: torch's threads would wait for one another's cores.
 test: .venv/installed
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist worksteal --durations 25 --durations-min 3 $(TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --durations 25 --durations-min 3 $(TESTS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .
