@@ -7,8 +7,6 @@ layer after another. `NAME.probe.npz` lies beside it: `images` (N, C, H, W) uint
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -16,17 +14,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format
-from edge_bench.core.parse import json_of
 from edge_bench.core.spec import BackendInfo
 from edge_bench.core.version import __version__
-from edge_bench.files.store import BROKEN_ARRAY, atomic_file, from_json, require_file, to_json
+from edge_bench.files.arrays.about import read_with_about, write_with_about
+from edge_bench.files.store import from_json, require_file
 
 OUTPUT = "probe"
 GRAPH, REFERENCE = ".probe.onnx", ".probe.npz"
-MOST_BYTES = 256 << 20
-"""More than the samples of any network take; a file that claims more is not read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +102,8 @@ def reference_path(model: Path) -> Path:
 
 def write_reference(path: Path, reference: Reference, force: bool) -> None:
     """Write it atomically, without pickle."""
-    with atomic_file(path, force) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            images=reference.images,
-            values=reference.values,
-            about=np.array(to_json(reference.about)),
-        )
+    images, values = reference.images, reference.values
+    write_with_about(path, reference.about, force, images=images, values=values)
 
 
 def read_reference(path: Path) -> Reference:
@@ -122,25 +113,7 @@ def read_reference(path: Path) -> Reference:
         InputError: none there, damaged, or of a newer schema.
     """
     require_file(path, "what a probe showed, of ardx export --probe")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(member.file_size for member in archive.infolist())
-        if claimed > MOST_BYTES:
-            raise ValueError(f"it claims {claimed} bytes")
-        with np.load(path, allow_pickle=False) as arrays:
-            images, values, about = (arrays[name] for name in ("images", "values", "about"))
-        data = json_of(str(about))
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        KeyError,  # an array that is not there
-        *BROKEN_ARRAY,  # not numpy's, pickled, or not JSON
-        EOFError,
-        OSError,  # a seek to where a damaged directory points
-        NotImplementedError,  # an unknown compression
-        RuntimeError,  # a password
-    ) as error:
-        raise _damaged(path, first_line(error)) from None
+    (images, values), data = read_with_about(path, ("images", "values"), _damaged)
     told = from_json(data, About, str(path), "a probe")
     columns = sum(point.count for point in told.points)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):

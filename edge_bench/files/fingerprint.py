@@ -6,8 +6,6 @@ classes) float32 that the validated runtime gave, and `about`, JSON that names b
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,19 +14,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.errors import InputError, first_line
+from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
-from edge_bench.core.parse import json_of
 from edge_bench.core.saturation import cause
 from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
 from edge_bench.core.version import __version__
+from edge_bench.files.arrays.about import read_with_about, write_with_about
 from edge_bench.files.store import (
-    BROKEN_ARRAY,
-    array_header,
-    atomic_file,
     from_json,
     require_file,
-    to_json,
 )
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -36,8 +30,6 @@ Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 SAMPLES = 16
 SUFFIX = ".fingerprint.npz"
-MOST_BYTES = 256 << 20
-"""More than 16 images take; a file that claims more is not read."""
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 1e-2}
 """By the card's precision, of the logits' spread.
@@ -93,13 +85,8 @@ def fingerprint_path(model: Path) -> Path:
 
 def write_fingerprint(path: Path, fingerprint: Fingerprint, force: bool) -> None:
     """Write it atomically, without pickle."""
-    with atomic_file(path, force) as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            images=fingerprint.images,
-            logits=fingerprint.logits,
-            about=np.array(to_json(fingerprint.origin)),
-        )
+    images, logits = fingerprint.images, fingerprint.logits
+    write_with_about(path, fingerprint.origin, force, images=images, logits=logits)
 
 
 def read_fingerprint(path: Path, artifact_sha256: str) -> Fingerprint:
@@ -109,25 +96,7 @@ def read_fingerprint(path: Path, artifact_sha256: str) -> Fingerprint:
         InputError: damaged, of a newer schema, or of another artefact.
     """
     require_file(path, "a fingerprint")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            claimed = sum(member.file_size for member in archive.infolist())
-        if claimed > MOST_BYTES:
-            raise ValueError(f"it claims {claimed} bytes")
-        with array_header(), np.load(path, allow_pickle=False) as arrays:
-            images, logits, about = (arrays[name] for name in ("images", "logits", "about"))
-        data = json_of(str(about))
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        KeyError,  # an array that is not there
-        *BROKEN_ARRAY,  # not numpy's, pickled, or not JSON
-        EOFError,
-        OSError,  # a seek to where a damaged directory points
-        NotImplementedError,  # an unknown compression
-        RuntimeError,  # a password
-    ) as error:
-        raise _damaged(path, first_line(error)) from None
+    (images, logits), data = read_with_about(path, ("images", "logits"), _damaged)
     origin = from_json(data, Origin, str(path), "a fingerprint")
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
         raise _damaged(path, f"its images are {images.dtype} of shape {images.shape}")

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import BackendInfo, Report
+from edge_bench.files.arrays.about import MOST_BYTES
 from edge_bench.files.fingerprint import (
-    MOST_BYTES,
     Fingerprint,
     Origin,
     compare,

@@ -1,0 +1,1 @@
+"""Files of arrays, read so that no header, size or object in them does harm."""
