@@ -74,7 +74,10 @@ class Explanation:
     """All layers of an artefact in one runtime, in the order in which they are computed."""
 
     FORMAT: ClassVar = Format(
-        name="an explanation", history=(Change(ardx="0.2.0", what="the first form"),)
+        name="an explanation",
+        history=(Change(ardx="0.2.0", what="the first form; content_sha256: of the rest"),),
+        sealed_from=1,
+        anew="run ardx bench --explain again",
     )
 
     schema_version: int = FORMAT.version

@@ -67,7 +67,10 @@ class About:
     """
 
     FORMAT: ClassVar = Format(
-        name="a probe", history=(Change(ardx="0.2.0", what="the first form"),)
+        name="a probe",
+        history=(Change(ardx="0.2.0", what="the first form; content_sha256: of the rest"),),
+        sealed_from=1,
+        anew="export the artefact again with --probe",
     )
 
     schema_version: int = FORMAT.version
