@@ -2,7 +2,8 @@
 #   make demo    the whole chain on small real data, in a few minutes
 #   make test    the tests
 # For who works on it: make lint, make fix, make docs (into docs/_build), make reliability (every
-# promise of docs/explanation/reliability.md), make fuzz, make wheel (into dist), make locked.
+# promise of docs/explanation/reliability.md), make bench (how fast it is, beside its peers), make
+# fuzz, make wheel (into dist), make locked.
 PYTHON ?= python3
 BIN := .venv/bin
 # Folders or files of tests; all of them by default.
@@ -10,8 +11,11 @@ TESTS ?=
 # Options of benchmarks/reliability/run.py, and seconds of fuzzing for each parser.
 RELIABILITY ?=
 FUZZ_SECONDS ?= 60
+# Subjects of make bench, by commas (all but the demo), and options of benchmarks/speed/run.py.
+ONLY ?=
+BENCH ?=
 
-.PHONY: demo test lint fix docs reliability fuzz wheel locked constraints clean
+.PHONY: demo test lint fix docs reliability bench fuzz wheel locked constraints clean
 
 demo: .venv/installed
 	$(BIN)/ardx demo --out demo --force
@@ -39,6 +43,19 @@ reliability: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.reliability.run \
 	  --lines docs/results/reliability.jsonl $(RELIABILITY); \
 	code=$$?; $(BIN)/python -m benchmarks.reliability.table; exit $$code
+
+# Meant for 20 minutes of a machine with nothing else to do. The page is made from the lines alone.
+bench: .bench/installed
+	.bench/bin/python -m benchmarks.speed.run --only '$(ONLY)' $(BENCH); \
+	code=$$?; .bench/bin/python -m benchmarks.speed.report; exit $$code
+
+# Rivals in an environment of their own: none of them is ardx's business, and some pin old packages.
+.bench/installed: pyproject.toml
+	$(PYTHON) -m venv .bench
+	.bench/bin/pip install --quiet --editable '.[train,openvino,report]' torchattacks foolbox
+	.bench/bin/pip install --quiet nncf || echo "no nncf for this Python: its lines will say so"
+	.bench/bin/pip install --quiet mlcommons-loadgen || echo "no LoadGen here: its lines will say so"
+	touch $@
 
 # By coverage where atheris has a wheel, by mutations alone elsewhere.
 fuzz: .venv/installed
@@ -69,4 +86,4 @@ constraints:
 	touch $@
 
 clean:
-	rm -rf .venv demo .aarch64 .gpu docs/_build dist build fuzz-findings
+	rm -rf .venv .bench demo .aarch64 .gpu docs/_build dist build fuzz-findings

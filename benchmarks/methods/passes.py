@@ -1,43 +1,29 @@
-"""What a training step costs over the forward and backward passes that it cannot do without.
-
-    OMP_NUM_THREADS=1 python -m benchmarks.methods.passes
+"""The forward and backward passes that a training step cannot do without, and the whole step.
 
 No data is needed: images are noise and networks are new, since neither changes the time of a step.
 """
 
 from __future__ import annotations
 
-import statistics
-import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-import typer
 from torch import Tensor, nn
 
 from ard.attacks.steps.ascent import gradient_and_logits
 from ard.data.splits import Dataset, Split, as_float
+from ard.learning import train
 from ard.learning.config import TrainConfig
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, fast_precision
-from ard.learning.train import timed_steps
 from ard.methods import registry
-from ard.methods.parts.base import total
 from ard.methods.parts.inner import SideBySide
 from ard.methods.registry import INNER, logits_needed
 from ard.models.architectures import build_model
 from ard.models.folding import for_attack
-from ard.ranking.levels import ranking_losses
-from benchmarks.documents import markdown
-from benchmarks.lines import machine
-from edge_bench.core.errors import ArdxError, InputError
-
-CHOSEN = ("ard", "rslad", "igdm", "pgd_at")
-RANKS = "ard"
-Seconds = tuple[float, float, float]
-"""Of a step, of the passes that it needs, and of its ranking registry."""
+from ard.processes.world import ALONE
 
 # Every class has an image to hold out and more to train on.
 IMAGES_OF_A_CLASS = 10
@@ -75,22 +61,6 @@ class Setting:
             learning_rate=1e-3,
             precision=fast_precision("cpu"),
         )
-
-
-SETTINGS = {
-    "cifar10-3": Setting("resnet8", "resnet8:32", side=32, classes=10, inner_steps=3),
-    "cifar10-10": Setting("resnet8", "resnet8:32", side=32, classes=10, inner_steps=10),
-    "tiny-resnet8": Setting("resnet8", "resnet8:32", side=64, classes=200, inner_steps=3),
-    "tiny-mobilenet": Setting(
-        # A step of 128 images takes 8 GB.
-        "mobilenet_v2",
-        "resnet8:32",
-        side=64,
-        classes=200,
-        inner_steps=3,
-        batch=32,
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +108,6 @@ class Alone:
         self.teacher = for_attack(teacher)
         images = as_float(dataset.train.part(0, config.batch_size).images)
         self.images = images.contiguous(memory_format=torch.channels_last)
-        self.logits = torch.randn(4, config.batch_size, dataset.classes)
 
     def seconds_of_passes(self) -> float:
         """Of the passes that one step needs, one after another."""
@@ -156,15 +125,6 @@ class Alone:
                 gradient_and_logits(attacked, self.images, _any_objective)
             outputs = [run.student(self.images).float() for _ in range(needed.student)]
         torch.autograd.backward([_any_objective(each).mean() for each in outputs])
-        return time.perf_counter() - begin
-
-    def seconds_of_ranking(self) -> float:
-        """Of all ranking losses of logits (B, C), forward and backward."""
-        first, second = (z.detach().requires_grad_() for z in self.logits[:2])
-        begin = time.perf_counter()
-        options = self.config.loss.ranking
-        found = ranking_losses(first, second, self.logits[2], self.logits[3], options)
-        total(found).backward()  # type: ignore[no-untyped-call]
         return time.perf_counter() - begin
 
 
@@ -189,75 +149,12 @@ def noise(setting: Setting) -> Dataset:
     return Dataset(name="noise", train=split, test=split, classes=setting.classes, flips=True)
 
 
-def measure(
-    setting: Setting, methods: tuple[str, ...], rounds: int, steps: int
-) -> dict[str, list[Seconds]]:
-    """By method, the seconds of each round; methods take turns.
-
-    Every figure is the median of `steps`.
-    """
-    torch.manual_seed(0)
-    dataset = noise(setting)
-    teacher = network(setting.teacher, dataset).eval().requires_grad_(False)
-    alone = {name: Alone(setting.config(name), dataset, teacher) for name in methods}
-    found: dict[str, list[Seconds]] = {name: [] for name in methods}
-    for _ in range(rounds):
-        for name, networks in alone.items():
-            teachers = Teachers(robust=teacher, clean=teacher)
-            whole = timed_steps(networks.config, dataset, teachers, steps)
-            networks.seconds_of_passes()
-            passes = [networks.seconds_of_passes() for _ in range(steps)]
-            ranking = [networks.seconds_of_ranking() for _ in range(1 + steps)][1:]
-            step, needed, ranks = map(statistics.median, (whole, passes, ranking))
-            found[name].append((step, needed, ranks))
-    return found
-
-
-def row(name: str, method: str, rounds: list[Seconds]) -> list[str]:
-    """A line of the table: medians and quartiles over the rounds' own ratios."""
-    ratios = [whole / passes for whole, passes, _ in rounds]
-    shares = [100 * ranking / whole for whole, _, ranking in rounds]
-    share = f"{statistics.median(shares):.2f} ({_quartiles(shares)})" if method == RANKS else ""
-    return [
-        name,
-        method,
-        f"{statistics.median(whole for whole, *_ in rounds):.3f}",
-        f"{statistics.median(ratios):.3f}",
-        _quartiles(ratios, 3),
-        share,
-    ]
-
-
-def _quartiles(values: list[float], digits: int = 2) -> str:
-    low, _, high = statistics.quantiles(values, n=4)
-    return f"{low:.{digits}f} to {high:.{digits}f}"
-
-
-def main(
-    setting: Annotated[list[str] | None, typer.Option(help="One of SETTINGS; all.")] = None,
-    method: Annotated[list[str] | None, typer.Option(help="A few of ardx's methods.")] = None,
-    rounds: Annotated[int, typer.Option(min=2, help="Turns of all methods.")] = 5,
-    steps: Annotated[int, typer.Option(min=1, help="Timed steps of a turn.")] = 3,
-) -> None:
-    """Time steps, the passes that they need, and ranking losses in turns, and print ratios."""
-    torch.set_num_threads(1)
-    names, methods = setting or list(SETTINGS), tuple(method or CHOSEN)
-    for given, known in ((names, SETTINGS), (methods, registry.METHODS)):
-        for name in given:
-            if name not in known:
-                raise InputError(f"{name}: expected one of {', '.join(known)}")
-    header = ["setting", "method", "s a step", "step / passes", "quartiles", "ranking, % of step"]
-    rows = [header]
-    for name in names:
-        print(f"{name}: {SETTINGS[name]}", file=sys.stderr)
-        found = measure(SETTINGS[name], methods, rounds, steps)
-        rows += [row(name, each, values) for each, values in found.items()]
-    print(markdown(rows))
-    print(f"\n{machine()}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+def seconds_of_steps(config: TrainConfig, dataset: Dataset, teachers: Teachers) -> Iterator[float]:
+    """Of each step of an epoch: augmentation, attack, passes, losses, optimiser, average."""
+    training, _ = train.training_data(config, dataset)
+    run = train._new_run(config, dataset, training, "cpu", ALONE)
+    training, teachers = train._place(training, teachers, "cpu")
+    begin = time.perf_counter()
+    for _ in train._epoch(config, dataset, training, run, teachers, 0):
+        yield time.perf_counter() - begin
+        begin = time.perf_counter()

@@ -64,12 +64,9 @@ def test_the_passes_of_a_step_are_counted_right(method: str, changes: dict[str, 
     assert counted(alone, alone.seconds_of_passes) == needed
 
 
-def test_a_row_is_made_of_the_rounds_own_ratios() -> None:
-    line = passes.row("tiny", "ard", [(1.0, 0.5, 0.01), (3.0, 2.0, 0.06), (1.0, 1.0, 0.03)])
-    assert line[2:] == ["1.000", "1.500", "1.000 to 2.000", "2.00 (1.00 to 3.00)"]
-
-
-def test_methods_are_measured_in_turns() -> None:
-    found = passes.measure(TINY, ("ard", "pgd_at"), rounds=2, steps=1)
-    assert {name: len(rounds) for name, rounds in found.items()} == {"ard": 2, "pgd_at": 2}
-    assert all(second > 0 for rounds in found.values() for each in rounds for second in each)
+def test_steps_are_timed_one_by_one() -> None:
+    dataset = passes.noise(TINY)
+    teacher = passes.network(TINY.teacher, dataset).eval().requires_grad_(False)
+    steps = passes.seconds_of_steps(TINY.config("ard"), dataset, Teachers(robust=teacher))
+    assert next(steps) > 0
+    assert next(steps) > 0
