@@ -99,7 +99,7 @@ def compare_reports(
         latencies=told,
         only_old=tuple(name for name in _attacks(old) if name not in common),
         only_new=tuple(name for name in _attacks(new) if name not in common),
-        labels=None if labels is None else tuple(int(label) for label in labels),
+        labels=None if labels is None else tuple(labels.tolist()),
         class_names=class_names(new),
     )
 

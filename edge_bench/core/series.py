@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ QUANTITIES = {
 }
 MISSING = "x"
 JOINED = 4096
+READ_LAST = 4
+"""Series that stay read: a report's labels are asked for by every figure that is told by class."""
 
 
 def encode_series(values: Iterable[int | None]) -> str:
@@ -49,8 +52,9 @@ def encode_series(values: Iterable[int | None]) -> str:
     return " ".join([*parts, *words])
 
 
+@lru_cache(maxsize=READ_LAST)
 def series_array(text: str) -> NDArray[np.int64]:
-    """The numbers of a series without gaps, with no Python object for each.
+    """The numbers of a series without gaps, with no Python object for each; not to be written to.
 
     Raises:
         InputError: not such a series, or an empty one.
@@ -66,7 +70,9 @@ def series_array(text: str) -> NDArray[np.int64]:
         except (DeprecationWarning, ValueError):
             found = np.empty(0, dtype=np.int64)
         if len(found) == words:
-            return np.cumsum(found)
+            total = np.cumsum(found, out=found)
+            total.flags.writeable = False  # The next caller gets the same one.
+            return total
     raise InputError("a series without gaps: expected whole numbers, one or more")
 
 

@@ -53,8 +53,8 @@ def broken(report: Report, baseline: Baseline | None) -> Broken | None:
     new = decode_mask(worst)
     lost = np.flatnonzero(old & ~new)
     return Broken(
-        lost=tuple(int(i) for i in lost),
-        won=tuple(int(i) for i in np.flatnonzero(new & ~old)),
+        lost=tuple(lost.tolist()),
+        won=tuple(np.flatnonzero(new & ~old).tolist()),
         lost_by_class=_by_class(report, lost),
     )
 
