@@ -15,7 +15,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.ranges import at_least
-from edge_bench.core.series import Telemetry, series_array
+from edge_bench.core.series import Telemetry, holds_only, series_array
 from edge_bench.core.threats.attack import NORMS as NORMS
 from edge_bench.core.threats.attack import AttackSpec as AttackSpec
 from edge_bench.core.threats.attack import parse_epsilon as parse_epsilon
@@ -52,7 +52,7 @@ def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
 
 
 def _check_mask(mask: str, name: str) -> None:
-    if not mask or set(mask) - {"0", "1"}:
+    if not mask or not holds_only("01", mask):
         raise InputError(f"report: expected a mask of '0' and '1' in {name}")
 
 

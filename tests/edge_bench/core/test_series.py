@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.series import POWER, Samples, Series, decode_series, encode_series
+from edge_bench.core.series import (
+    POWER,
+    Samples,
+    Series,
+    decode_series,
+    encode_series,
+    holds_only,
+    series_array,
+)
 
 
 @pytest.mark.parametrize(
@@ -54,3 +62,18 @@ def test_samples_that_cannot_be_are_refused(fields: dict[str, Any], message: str
     series = {"quantity": plain["quantity"], "name": "VDD_IN", "values": plain["values"]}
     with pytest.raises(InputError, match=message):
         Samples(period_us=100, time_us=plain["time_us"], series=(Series(**series),))
+
+
+@pytest.mark.parametrize(
+    ("text", "held"), [("0110", True), ("", True), ("012", False), ("0\u0661", False)]
+)
+def test_a_text_is_held_to_its_characters(text: str, held: bool) -> None:
+    assert holds_only("01", text) is held
+
+
+def test_a_series_that_others_share_cannot_be_written_to() -> None:
+    found = series_array("1 2 -1")
+    assert found.tolist() == [1, 3, 2]
+    assert series_array("1 2 -1") is found
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 5
