@@ -10,12 +10,11 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision import models as torchvision_models
-from torchvision.models.resnet import BasicBlock
 
 from ard.models.imported import imported_network, is_imported
 from ard.models.published.swish_resnets import SwishPreActResNet18, SwishWideResNet
@@ -58,6 +57,31 @@ class Classifier(nn.Module):
         return logits
 
 
+class PostActBlock(nn.Module):
+    """Residual block of He et al. 2016 ("Deep residual learning", fig. 2), by torchvision's names.
+
+    Not torchvision's own: to import it takes two seconds, which small networks start without.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, downsample: nn.Module | None
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        residual: Tensor = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        residual += shortcut
+        output: Tensor = self.relu(residual)
+        return output
+
+
 class SmallResNet(nn.Module):
     """ResNet-(6n+2) of He et al. 2016, section 4.2, with projection shortcuts."""
 
@@ -83,8 +107,9 @@ def _basic_stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequ
         downsample = nn.Sequential(
             nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
         )
-    first = BasicBlock(inputs, outputs, stride, downsample)
-    return nn.Sequential(first, *(BasicBlock(outputs, outputs) for _ in range(blocks - 1)))
+    first = PostActBlock(inputs, outputs, stride, downsample)
+    others = (PostActBlock(outputs, outputs, 1, None) for _ in range(blocks - 1))
+    return nn.Sequential(first, *others)
 
 
 class PreActBlock(nn.Module):
@@ -153,9 +178,16 @@ class PreActResNet18(nn.Module):
         return logits
 
 
+def _torchvision_models() -> ModuleType:
+    """Imported where a network is one of torchvision's: it brings all of torch's compiler."""
+    from torchvision import models
+
+    return models
+
+
 def _cifar_resnet(name: str, channels: int, classes: int) -> nn.Module:
     """torchvision's ResNet with the CIFAR stem: a 3x3 convolution and no pooling."""
-    network: nn.Module = torchvision_models.get_model(name, weights=None, num_classes=classes)
+    network: nn.Module = _torchvision_models().get_model(name, weights=None, num_classes=classes)
     network.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
     network.maxpool = nn.Identity()
     return network
@@ -173,7 +205,7 @@ def _mobilenet_v2(channels: int, classes: int) -> nn.Module:
         [6, 160, 3, 2],
         [6, 320, 1, 1],
     ]
-    network: nn.Module = torchvision_models.mobilenet_v2(
+    network: nn.Module = _torchvision_models().mobilenet_v2(
         weights=None, num_classes=classes, inverted_residual_setting=stages
     )
     stem = network.get_submodule("features.0")
@@ -277,7 +309,8 @@ def _width(architecture: str) -> int:
 def _torchvision_network(
     name: str, channels: int, classes: int, image_size: tuple[int, int] | None
 ) -> nn.Module:
-    known = torchvision_models.list_models(module=torchvision_models)
+    models = _torchvision_models()
+    known = models.list_models(module=models)
     if name not in known:
         raise InputError(
             f"architecture {name}: expected one of {', '.join(ARCHITECTURES)}, the name of a "
@@ -294,7 +327,7 @@ def _torchvision_network(
         settings |= {"image_size": image_size[0], "input_size": image_size}
     known_settings = _settings_of(name)
     try:
-        network: nn.Module = torchvision_models.get_model(
+        network: nn.Module = models.get_model(
             name,
             weights=None,
             num_classes=classes,
@@ -316,7 +349,7 @@ def has_sizes(architecture: str) -> bool:
 
 def _settings_of(name: str) -> set[str]:
     """Parameters of the class of a torchvision classifier: its function hands them on unnamed."""
-    builder = inspect.unwrap(torchvision_models.get_model_builder(name))
+    builder = inspect.unwrap(_torchvision_models().get_model_builder(name))
     classes = vars(sys.modules[builder.__module__]).values()
     signatures = [
         inspect.signature(each).parameters

@@ -87,7 +87,7 @@ class World:
 
     def gather(self, part: Tensor) -> Tensor:
         """The parts of all processes, (size, ...), with gradient to the own one."""
-        parts: Tensor = _gather(part, self)
+        parts: Tensor = _Gather.apply(part.contiguous(), self)
         return parts
 
     def whole(self, part: Tensor) -> Tensor:
@@ -260,13 +260,6 @@ class _Gather(torch.autograd.Function):
         return d_parts[ctx.world.rank], None
 
 
-# Dynamo would look into the collectives; a break of the graph here is all that is needed.
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _gather(part: Tensor, world: World) -> Tensor:
-    gathered: Tensor = _Gather.apply(part.contiguous(), world)
-    return gathered
-
-
 class GlobalBatchNorm2d(nn.BatchNorm2d):
     """Batch normalisation by statistics of the whole batch, where each process has a part of it.
 
@@ -279,6 +272,9 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
         )
         self.world = world
+        # Dynamo would look into the collectives; a break of the graph here is all that is needed.
+        # Said here, since it imports Dynamo: as a decorator, two seconds of every command's start.
+        self._gather = torch.compiler.disable(world.gather)
         # The same tensors, not copies: names and identities in the model stay as they were.
         self._parameters, self._buffers = norm._parameters, norm._buffers
         self.training = norm.training
@@ -290,7 +286,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         values = inputs.float()
         variances, means = torch.var_mean(values, dim=(0, 2, 3), correction=0)
         # Parts are equal in size, so the variance of all is the mean within plus that between.
-        variances, means = self.world.gather(torch.stack((variances, means))).unbind(dim=1)
+        variances, means = self._gather(torch.stack((variances, means))).unbind(dim=1)
         mean = means.mean(dim=0)
         variance = variances.mean(dim=0) + (means - mean).square().mean(dim=0)
         self._track(mean.detach(), variance.detach(), values.numel() * self.world.size)

@@ -70,7 +70,7 @@ class Finding:
         """Do all turns but the outermost say the same as the median?"""
         if self.bar is None or self.low is None or self.high is None:
             return True
-        return not self.low <= self.bar <= self.high
+        return not self.low < self.bar < self.high
 
     def line(self) -> Line:
         """As JSON writes it; figures of four significant digits."""

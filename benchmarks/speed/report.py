@@ -66,10 +66,8 @@ def _cell(line: Line) -> str:
     text = f"{found.value:.3g}"
     if found.turns > 1 and found.low is not None and found.high is not None:
         text += f" ({found.low:.3g} to {found.high:.3g})"
-    if found.ours is not None and found.how in ("over", "times as fast", "more"):
-        text += f", {found.ours:.3g} {found.unit}"
-        if found.theirs is not None:
-            text += f" against {found.theirs:.3g}"
+    if found.ours is not None and found.theirs is not None:
+        text += f", {_amount(found.ours, found.unit)} against {_amount(found.theirs, found.unit)}"
     elif found.how == "itself":
         text += f" {found.unit}"
     notes = [found.note] if found.note else []
@@ -79,6 +77,13 @@ def _cell(line: Line) -> str:
     if verdict and not found.clear:
         verdict += ", the turns disagree"
     return "; ".join(part for part in (text, verdict, *notes) if part)
+
+
+def _amount(value: float, unit: str) -> str:
+    """Seconds in the unit that people read them in."""
+    if unit != "s" or value >= 0.1:
+        return f"{value:.3g} {unit}"
+    return f"{1e3 * value:.3g} ms" if value >= 1e-4 else f"{1e6 * value:.3g} us"
 
 
 def _plain(cell: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +12,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ard.models.architectures import ARCHITECTURES, Classifier, build_model, channel_statistics
+from ard.models.architectures import (
+    ARCHITECTURES,
+    Classifier,
+    PostActBlock,
+    build_model,
+    channel_statistics,
+)
 from ard.models.weight_files import load_model, load_published, save_model
 from deploy.qat.strided import StridedConv2d, is_affected
 from edge_bench.core.errors import InputError
@@ -274,3 +282,30 @@ def test_a_checkpoint_of_other_values_is_refused(tmp_path: Path) -> None:
     torch.save({"epoch": 3, "lr": 0.1}, tmp_path / "t.pt")
     with pytest.raises(InputError, match="state dict"):
         load_published(tmp_path / "t.pt", "resnet18", 3, 10)
+
+
+def test_a_block_of_a_small_network_is_torchvisions_by_names_values_and_draws() -> None:
+    from torchvision.models.resnet import BasicBlock
+
+    torch.manual_seed(0)
+    ours = PostActBlock(4, 4, 1, None).train()
+    torch.manual_seed(0)
+    theirs = BasicBlock(4, 4).train()
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    assert [name for name, _ in ours.named_modules()] == [n for n, _ in theirs.named_modules()]
+    images = torch.randn(2, 4, 6, 6)
+    assert torch.equal(ours(images), theirs(images))
+
+
+def test_a_small_network_is_opened_without_torchvision_and_torchs_compiler() -> None:
+    """They take longer to import than torch itself."""
+    program = (
+        "import sys; from ard.attacks.victims import weights_victim; from pathlib import Path; "
+        "import ard.learning.train; weights_victim(Path(sys.argv[1])); "
+        "print([name for name in ('torchvision', 'torch._dynamo') if name in sys.modules])"
+    )
+    weights = Path(__file__).parents[3] / "weights/resnet8-32-cifar10-pgd_at.safetensors"
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(weights)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
