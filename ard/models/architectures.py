@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -178,7 +178,7 @@ class PreActResNet18(nn.Module):
         return logits
 
 
-def _torchvision_models() -> ModuleType:
+def _torchvision_models() -> Any:
     """Imported where a network is one of torchvision's: it brings all of torch's compiler."""
     from torchvision import models
 

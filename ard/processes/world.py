@@ -274,7 +274,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         self.world = world
         # Dynamo would look into the collectives; a break of the graph here is all that is needed.
         # Said here, since it imports Dynamo: as a decorator, two seconds of every command's start.
-        self._gather = torch.compiler.disable(world.gather)
+        self._gather = torch.compiler.disable(world.gather)  # type: ignore[no-untyped-call]
         # The same tensors, not copies: names and identities in the model stay as they were.
         self._parameters, self._buffers = norm._parameters, norm._buffers
         self.training = norm.training
