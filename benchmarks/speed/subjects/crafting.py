@@ -29,11 +29,11 @@ from edge_bench.core.spec import AttackSpec
 from edge_bench.statistics.metrics import BoolArray
 
 TITLE = "Crafting and AutoAttack"
-SECONDS = 230.0
+SECONDS = 170.0
 ABOUT = """The ResNet-8 of width 32 in weights/, on drawn images of which it keeps about half under
 PGD-20 at 4/255, labelled by its own answers. PGD-20 of 60 images as crafting runs it beside the
 libraries' on the network as it was loaded; a set of 250 images, judged and written, beside the
-twenty gradients of the folded network alone; the standard AutoAttack of 12 images as `evaluate`
+twenty gradients of the folded network alone; the standard AutoAttack of 10 images as `evaluate`
 runs it beside pyautoattack called by hand with the same seed, and on how many images both end
 otherwise."""
 LEFT = """A set is judged twice by a forward pass that its gradients do not give (after the last
@@ -43,7 +43,7 @@ gradients, and both make the same ones; ours runs them on the folded network."""
 WEIGHTS = ROOT / "weights/resnet8-32-cifar10-pgd_at.safetensors"
 EPSILON, STEP_SIZE = 4 / 255, 1 / 255
 LEAST, OF_THE_FLOOR = 1.3, 0.95
-COUNTS = {"PGD-20": 60, "a set by PGD-20": BATCH_SIZE, "AutoAttack": 12}
+COUNTS = {"PGD-20": 60, "a set by PGD-20": BATCH_SIZE, "AutoAttack": 10}
 
 
 def cases(asked: Asked) -> dict[str, Case]:

@@ -28,10 +28,11 @@ among those (the two runtimes' graphs order them differently), and what lies bet
 and quantising the image, sums, pools, reordering). The profile counts whole microseconds, so
 layers below 8 of them in both are left out. Then the file as it is beside one whose first or last
 layer the export leaves in float."""
-LEFT = """The first convolution reads three channels, of which the integer kernel takes four or
-more at once, where FP32 has a kernel for just that. Left in float it writes four times the bytes,
-which have to be quantised after it: the last two rows say what that costs. The other layers that
-are slower are the projections of shortcuts and the classifier, of a few microseconds."""
+LEFT = """The first convolution reads three channels, where its integer kernel takes four or more
+at once and FP32's has a kernel for just that. Left in float it writes four times the bytes, which
+have to be quantised after it: the rows above say that the file gets no faster. The other layers
+that are slower are the projections of shortcuts and the classifier, of a few microseconds each,
+and what is no layer is padding, quantising and reordering the image."""
 
 LAYERS = ("Conv", "Gemm", "MatMul")
 """What the names of operators that compute layers hold: QLinearConv, FusedGemm, MatMulInteger."""
