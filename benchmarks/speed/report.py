@@ -17,6 +17,8 @@ from benchmarks.speed.finding import HOWS, Finding
 from benchmarks.speed.run import LINES, SUBJECTS, subject_named
 
 PAGE = RESULTS / "speed.md"
+OWN_LOAD = 0.5
+"""What the suite may make beyond a load of every core, before its lines say that others worked."""
 WORDS = {
     "over": "ours / theirs",
     "times as fast": "times as fast",
@@ -73,6 +75,8 @@ def _cell(line: Line) -> str:
     notes = [found.note] if found.note else []
     if line["quick"]:
         notes.append("quick form")
+    if (load := max(line["load_before"], line["load_after"])) > line["cores"] + OWN_LOAD:
+        notes.append(f"beside other work, load {load:g}")
     verdict = {True: "**held**", False: "**missed**", None: ""}[found.held]
     if verdict and not found.clear:
         verdict += ", the turns disagree"

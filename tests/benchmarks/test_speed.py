@@ -16,6 +16,9 @@ from benchmarks.speed.subjects import growth, ranking
 from benchmarks.speed.turns import by_turns
 
 
+QUIET = {"quick": False, "load_before": 0.5, "load_after": 1.5, "cores": 2}
+
+
 def quick(folder: Path) -> Asked:
     return Asked(turns=1, quick=True, work=folder)
 
@@ -43,13 +46,13 @@ def test_a_verdict_is_of_the_median_of_the_turns(
 def test_a_rival_that_is_not_here_has_no_verdict() -> None:
     found = missing("nncf", "over", "nncf is not installed", bar=1.0)
     assert found.held is None
-    assert "nncf is not installed" in report._cell(found.line() | {"quick": False})
+    assert "nncf is not installed" in report._cell(found.line() | QUIET)
 
 
 def test_turns_that_disagree_are_told() -> None:
     found = alone([0.9, 1.0, 1.4], rival="itself", bar=1.05)
     assert found.held
-    assert "**held**, the turns disagree" in report._cell(found.line() | {"quick": False})
+    assert "**held**, the turns disagree" in report._cell(found.line() | QUIET)
 
 
 def test_who_begins_changes_from_turn_to_turn() -> None:
@@ -130,7 +133,7 @@ def test_a_subject_runs_writes_its_lines_and_its_table_and_is_not_measured_twice
 
 
 def test_a_full_line_stands_before_a_quick_one_and_a_later_one_before_an_earlier() -> None:
-    common = {"subject": "size", "case": "all", "kind": "AVX2", "quick": False}
+    common = {"subject": "size", "case": "all", "kind": "AVX2"} | QUIET
     first = alone([1.0], rival="itself").line() | common
     second, third = first | {"value": 2.0}, first | {"value": 3.0, "quick": True}
     assert [line["value"] for line in report.newest([third, first, second, third])] == [2.0]
@@ -138,6 +141,8 @@ def test_a_full_line_stands_before_a_quick_one_and_a_later_one_before_an_earlier
     header, row = report.table([first, other | {"value": 4.0}])
     assert header[-2:] == ["AVX2", "AVX512"]
     assert row[-2].startswith("1")
+    (_, busy) = report.table([first | {"load_after": 3.0}])
+    assert "beside other work, load 3" in busy[-1]
     assert row[-1].startswith("4")
 
 
