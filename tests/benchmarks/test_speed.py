@@ -15,7 +15,6 @@ from benchmarks.speed.finding import Asked, Finding, against, alone, missing
 from benchmarks.speed.subjects import growth, ranking
 from benchmarks.speed.turns import by_turns
 
-
 QUIET = {"quick": False, "load_before": 0.5, "load_after": 1.5, "cores": 2}
 
 
