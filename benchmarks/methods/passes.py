@@ -150,11 +150,12 @@ def noise(setting: Setting) -> Dataset:
 
 
 def seconds_of_steps(config: TrainConfig, dataset: Dataset, teachers: Teachers) -> Iterator[float]:
-    """Of each step of an epoch: augmentation, attack, passes, losses, optimiser, average."""
+    """Of each step, without end: augmentation, attack, passes, losses, optimiser, average."""
     training, _ = train.training_data(config, dataset)
     run = train._new_run(config, dataset, training, "cpu", ALONE)
     training, teachers = train._place(training, teachers, "cpu")
     begin = time.perf_counter()
-    for _ in train._epoch(config, dataset, training, run, teachers, 0):
-        yield time.perf_counter() - begin
-        begin = time.perf_counter()
+    while True:
+        for _ in train._epoch(config, dataset, training, run, teachers, 0):
+            yield time.perf_counter() - begin
+            begin = time.perf_counter()

@@ -30,11 +30,12 @@ TITLE = "Quantising"
 SECONDS = 180.0
 ABOUT = """FP32 file to INT8 file with 1,000 calibration images of 32 x 32 pixels (min-max),
 without the start of Python, and the largest resident size: ours; `quant_pre_process` and
-`quantize_static` called by hand with batches of 40, as ours takes them; NNCF's `quantize` of the
-same file for OpenVINO. A search within a budget asks about each layer once and then about at most
-twice the logarithm of their number and eight more, which a test holds."""
-LEFT = """Calibration runs every image through the network with all its activations given out; the
-rest is ONNX Runtime's own quantiser, which all of ours and theirs by hand share."""
+`quantize_static` called by hand with batches of 40 (ours takes at most 32); NNCF's `quantize` of
+the same file for OpenVINO. A search within a budget asks about each layer once and then about at
+most twice the logarithm of their number and eight more, which a test holds."""
+LEFT = """Both run every calibration image through the network with the extremes of all activations
+given out, by ONNX Runtime's own calibrator, and both then call its quantiser; ours adds the grid
+of the image and the places of the roundings."""
 
 COUNT, BATCH = 1_000, 40
 MOST_MIB = 1024.0

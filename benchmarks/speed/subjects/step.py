@@ -23,9 +23,10 @@ average) over those of the passes that it cannot do without, run alone; and of R
 a step as their published code writes it (fp32, channels first). New networks, noise of 32 x 32
 pixels, 10 classes, the teacher a ResNet-8 of width 32; B = 128 for a ResNet-8, 16 for the
 others."""
-LEFT = """What is no pass: augmentation, projection of the attack, losses, and optimiser and
-average, which read and write every weight some ten times. They do not shrink with the batch, so a
-ResNet-18 of B = 16 shows them most."""
+LEFT = """cProfile by the processor's clock (ResNet-8, PGD-3, B = 128, bf16): 97.5 % of a step are
+passes, of which convolutions and backward take 88 points; the weight average takes 1 %, start and
+projection of the attack 0.9 %, augmentation 0.5 %. Average and optimiser do not shrink with the
+batch, so the others at B = 16 show them more."""
 
 OVER_PASSES = 1.05
 SMALL = Setting("resnet8:4", "resnet8:4", side=8, classes=3, inner_steps=3, batch=8)
