@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -31,8 +30,6 @@ QUANTITIES = {
 }
 MISSING = "x"
 JOINED = 4096
-READ_LAST = 4
-"""Series that stay read: a report's labels are asked for by every figure that is told by class."""
 
 
 def encode_series(values: Iterable[int | None]) -> str:
@@ -57,9 +54,8 @@ def holds_only(characters: str, text: str) -> bool:
     return not text.encode("ascii", "replace").translate(None, characters.encode("ascii"))
 
 
-@lru_cache(maxsize=READ_LAST)
 def series_array(text: str) -> NDArray[np.int64]:
-    """The numbers of a series without gaps, with no Python object for each; not to be written to.
+    """The numbers of a series without gaps, with no Python object for each.
 
     Raises:
         InputError: not such a series, or an empty one.
@@ -75,9 +71,7 @@ def series_array(text: str) -> NDArray[np.int64]:
         except (DeprecationWarning, ValueError):
             found = np.empty(0, dtype=np.int64)
         if len(found) == words:
-            total = np.cumsum(found, out=found)
-            total.flags.writeable = False  # The next caller gets the same one.
-            return total
+            return np.cumsum(found, out=found)
     raise InputError("a series without gaps: expected whole numbers, one or more")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,7 +69,15 @@ def worst_case_mask(report: Report) -> str | None:
 
 def labels_of(report: Report) -> NDArray[np.int64] | None:
     """(N,) class numbers of the replayed images; None where the report does not tell them."""
-    return None if report.labels is None else series_array(report.labels)
+    return None if report.labels is None else _read_once(report.labels)
+
+
+@lru_cache(maxsize=1)
+def _read_once(labels: str) -> NDArray[np.int64]:
+    """The last labels stay read, since every figure by class asks for them; not to be written to."""
+    found = series_array(labels)
+    found.flags.writeable = False
+    return found
 
 
 def class_names(report: Report) -> dict[int, str]:

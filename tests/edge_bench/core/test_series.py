@@ -14,7 +14,6 @@ from edge_bench.core.series import (
     decode_series,
     encode_series,
     holds_only,
-    series_array,
 )
 
 
@@ -69,11 +68,3 @@ def test_samples_that_cannot_be_are_refused(fields: dict[str, Any], message: str
 )
 def test_a_text_is_held_to_its_characters(text: str, held: bool) -> None:
     assert holds_only("01", text) is held
-
-
-def test_a_series_that_others_share_cannot_be_written_to() -> None:
-    found = series_array("1 2 -1")
-    assert found.tolist() == [1, 3, 2]
-    assert series_array("1 2 -1") is found
-    with pytest.raises(ValueError, match="read-only"):
-        found[0] = 5

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
-from edge_bench.statistics.metrics import accuracy, decode_mask, encode_mask, worst_case_mask
+from edge_bench.statistics.metrics import (
+    accuracy,
+    decode_mask,
+    encode_mask,
+    labels_of,
+    worst_case_mask,
+)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -51,3 +59,15 @@ def test_the_worst_case_without_sets_is_unmeasured(make_report: Callable[..., Re
 
 def test_the_worst_case_without_images_is_unmeasured(make_report: Callable[..., Report]) -> None:
     assert worst_case_mask(make_report()) is None
+
+
+def test_the_labels_of_a_report_are_read_once_and_cannot_be_written_to(
+    make_report: Callable[..., Report],
+) -> None:
+    report = replace(make_report("1101", {"pgd": "1001"}), labels=encode_series([0, 1, 1, 0]))
+    found = labels_of(report)
+    assert found is not None
+    assert labels_of(report) is found
+    assert found.tolist() == [0, 1, 1, 0]
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 5
