@@ -74,7 +74,7 @@ def labels_of(report: Report) -> NDArray[np.int64] | None:
 
 @lru_cache(maxsize=1)
 def _read_once(labels: str) -> NDArray[np.int64]:
-    """The last labels stay read, since every figure by class asks for them; not to be written to."""
+    """The last labels stay read: every figure by class asks for them. Not to be written to."""
     found = series_array(labels)
     found.flags.writeable = False
     return found
