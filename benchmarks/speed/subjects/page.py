@@ -24,9 +24,9 @@ SECONDS = 40.0
 ABOUT = """Seconds of the whole command, start of Python included, on reports of drawn answers
 under two attacks and 2,000 latencies; the gate has a policy of four conditions and a baseline, the
 page no pictures."""
-LEFT = """cProfile: a gate on two reports of 1,000,000 images takes 0.42 s of processor, of which
-0.3 are the start; the rest reads two JSON texts of 5 MB, checks masks and digests, and reads the
-labels once. `compare` adds lists of the 230,000 samples that changed, for each attack."""
+LEFT = """cProfile: a gate on two reports of 1,000,000 images takes 0.5 s of processor, of which
+0.35 are the start; the rest reads two JSON texts of 5 MB, checks masks and digests, and reads
+their labels. `compare` adds lists of the 230,000 samples that changed, for each attack."""
 
 CALLS = 2_000
 POLICY = """confidence = 0.95
