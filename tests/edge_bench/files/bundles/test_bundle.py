@@ -39,9 +39,9 @@ QUICK = (
 
 def test_an_error_about_a_bundle_names_it_and_stays_of_its_kind(bundle: Path) -> None:
     # Such as is made of more than its text.
-    with pytest.raises(Disconnected, match=r"board: ssh: .*student\.ardx: model") as raised:
-        with unpacked(bundle) as parts:
-            raise Disconnected("board", f"ssh: {parts.model}: connection refused")
+    told = r"board: ssh: .*student\.ardx: model"
+    with pytest.raises(Disconnected, match=told) as raised, unpacked(bundle) as parts:
+        raise Disconnected("board", f"ssh: {parts.model}: connection refused")
     assert "/unpacked/" not in str(raised.value)
 
 

@@ -1,0 +1,162 @@
+"""One case of `run`, alone or below torchrun: python -m benchmarks.scale.case WHAT SIZE
+
+What follows is measured in processor seconds of one thread a process, summed over the processes:
+what other programs do on the machine then moves it little. Images are noise, and networks are not
+trained: what an attack costs does not depend on either.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import nn
+from torchvision.models import resnet18
+
+from ard.attacks.registry import parse_attack
+from ard.attacks.victims import Victim
+from ard.crafting.craft import craft_set
+from ard.data.sources import SplitSource
+from ard.data.splits import Split, as_float
+from ard.evaluation.accuracy import evaluate_attack
+from ard.learning.config import TrainConfig
+from ard.learning.run_state import Run
+from ard.learning.step import Teachers, update
+from ard.models.architectures import build_model
+from ard.models.predict import predict
+from ard.processes.torchrun import joined
+from ard.processes.world import World
+from ard.ranking.levels import RankingOptions, ranking_losses
+from edge_bench.core.spec import ModelCard
+from edge_bench.devices.process import peak_memory_bytes
+
+ATTACK = parse_attack("pgd3", epsilon=8 / 255)
+SHAPE, CLASSES, BATCH = (3, 32, 32), 10, 250
+STEPS, STEP_BATCH, RANKED = 6, 128, 128
+LARGE, LARGE_BATCH = 224, 8
+
+Work = Callable[[], object]
+
+
+def network(seed: int = 0, classes: int = CLASSES) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        half = torch.full((3,), 0.5)
+        return build_model("resnet8:8", 3, classes, half, half).eval()
+
+
+def noise(count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (count, *SHAPE), dtype=torch.uint8, generator=generator)
+
+
+def labelled(model: nn.Module, count: int) -> Split:
+    """Images that the network is right about: all of them are attacked."""
+    images = noise(count)
+    parts = [predict(model, as_float(part)) for part in images.split(BATCH)]
+    return Split(images, torch.cat(parts))
+
+
+def evaluate(size: int, world: World) -> Work:
+    """`ardx evaluate` of that many images."""
+    model = network()
+    split = labelled(model, size)
+    return lambda: evaluate_attack(model, split, ATTACK, world=world)
+
+
+def attack(size: int, world: World) -> Work:
+    """`ardx attack` of that many images, with the files that it writes."""
+    model = network()
+    card = ModelCard(architecture="resnet8:8", dataset="noise", classes=CLASSES, input_shape=SHAPE)
+    victim = Victim(path=Path("w"), sha256="0", card=card, module=model, threat="white-box")
+    source = SplitSource(labelled(model, size), "noise", CLASSES)
+
+    def work() -> None:
+        with TemporaryDirectory() as folder:
+            craft_set(victim, source, ATTACK, Path(folder) / "set", world=world)
+
+    return work
+
+
+def step(size: int, world: World) -> Work:
+    """Steps of `ardx distill` by ARD with that many classes."""
+    config = TrainConfig(
+        dataset="noise",
+        architecture="resnet8:8",
+        method="ard",
+        epsilon=8 / 255,
+        step_size=2 / 255,
+        inner_steps=3,
+        batch_size=STEP_BATCH,
+    )
+    run = Run(config, network(0, size).train(), world)
+    teachers = Teachers(robust=network(1, size))
+    images = as_float(noise(STEP_BATCH))
+    labels = torch.arange(STEP_BATCH) % size
+    generator = torch.Generator().manual_seed(0)
+    one = lambda: update(config, run, teachers, images, labels, generator, 0.0)  # noqa: E731
+    one()
+    return lambda: [one() for _ in range(STEPS)]
+
+
+def ranking(size: int, world: World) -> Work:
+    """All three levels of the ranking losses, forward and backward, with that many classes."""
+    generator = torch.Generator().manual_seed(0)
+    logits = [torch.randn(RANKED, size, generator=generator) for _ in range(4)]
+    logits[0].requires_grad_()
+    logits[1].requires_grad_()
+
+    def work() -> None:
+        losses = ranking_losses(*logits, RankingOptions())
+        torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
+
+    work()
+    return work
+
+
+def passes(size: int, world: World) -> Work:
+    """A pass of ResNet-18 over images of ImageNet's size: 0 forward, 1 and back to the image."""
+    model = resnet18().eval().requires_grad_(False)
+    images = torch.rand(LARGE_BATCH, 3, LARGE, LARGE, requires_grad=bool(size))
+
+    def work() -> None:
+        with torch.set_grad_enabled(bool(size)):
+            logits = model(images)
+        if size:
+            torch.autograd.grad(logits.sum(), images)
+
+    work()
+    return work
+
+
+CASES: dict[str, Callable[[int, World], Work]] = {
+    case.__name__: case for case in (evaluate, attack, step, ranking, passes)
+}
+
+
+def measured(what: str, size: int, world: World) -> dict[str, float]:
+    """Processor seconds of all processes, seconds by the clock, and this one's largest memory."""
+    work = CASES[what](size, world)
+    cpu, clock = time.process_time(), time.perf_counter()
+    work()
+    found = {"clock_s": time.perf_counter() - clock, "peak_mib": peak_memory_bytes() / 2**20}
+    spent = torch.tensor([time.process_time() - cpu], dtype=torch.float64)
+    return found | {"cpu_s": float(world.whole(spent).sum())}
+
+
+def main(what: str, size: int) -> None:
+    torch.set_num_threads(1)
+    with joined() as world:
+        found = measured(what, size, replace(world))
+        if world.leads:
+            print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
