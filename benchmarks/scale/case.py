@@ -11,7 +11,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -100,9 +99,13 @@ def step(size: int, world: World) -> Work:
     images = as_float(noise(STEP_BATCH))
     labels = torch.arange(STEP_BATCH) % size
     generator = torch.Generator().manual_seed(0)
-    one = lambda: update(config, run, teachers, images, labels, generator, 0.0)  # noqa: E731
-    one()
-    return lambda: [one() for _ in range(STEPS)]
+
+    def work(steps: int = STEPS) -> None:
+        for _ in range(steps):
+            update(config, run, teachers, images, labels, generator, 0.0)
+
+    work(1)
+    return work
 
 
 def ranking(size: int, world: World) -> Work:
@@ -153,7 +156,7 @@ def measured(what: str, size: int, world: World) -> dict[str, float]:
 def main(what: str, size: int) -> None:
     torch.set_num_threads(1)
     with joined() as world:
-        found = measured(what, size, replace(world))
+        found = measured(what, size, world)
         if world.leads:
             print(json.dumps(found))
 
