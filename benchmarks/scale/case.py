@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import torch
 from torch import nn
 from torchvision.models import resnet18
@@ -21,7 +22,7 @@ from torchvision.models import resnet18
 from ard.attacks.registry import parse_attack
 from ard.attacks.victims import Victim
 from ard.crafting.craft import craft_set
-from ard.data.sources import SplitSource
+from ard.data.sources import open_images
 from ard.data.splits import Split, as_float
 from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig
@@ -58,8 +59,20 @@ def noise(count: int) -> torch.Tensor:
 def labelled(model: nn.Module, count: int) -> Split:
     """Images that the network is right about: all of them are attacked."""
     images = noise(count)
-    parts = [predict(model, as_float(part)) for part in images.split(BATCH)]
-    return Split(images, torch.cat(parts))
+    return Split(images, torch.cat([predict(model, as_float(p)) for p in images.split(BATCH)]))
+
+
+def stored(model: nn.Module, count: int, folder: Path) -> None:
+    """The same in files, of which a batch at a time is in memory."""
+    headers = {"images": (np.uint8, (count, *SHAPE)), "labels": (np.int64, (count,))}
+    paths = {name: folder / f"{name}.npy" for name in headers}
+    for name, (dtype, shape) in headers.items():
+        np.lib.format.open_memmap(paths[name], mode="w+", dtype=dtype, shape=shape)
+    for begin in range(0, count, BATCH):
+        some = labelled(model, min(BATCH, count - begin))
+        for name, part in (("images", some.images), ("labels", some.labels)):
+            array = np.lib.format.open_memmap(paths[name], mode="r+")
+            array[begin : begin + len(part)] = part.numpy()
 
 
 def evaluate(size: int, world: World) -> Work:
@@ -70,15 +83,17 @@ def evaluate(size: int, world: World) -> Work:
 
 
 def attack(size: int, world: World) -> Work:
-    """`ardx attack` of that many images, with the files that it writes."""
+    """`ardx attack` of that many images, from files to files."""
     model = network()
     card = ModelCard(architecture="resnet8:8", dataset="noise", classes=CLASSES, input_shape=SHAPE)
     victim = Victim(path=Path("w"), sha256="0", card=card, module=model, threat="white-box")
-    source = SplitSource(labelled(model, size), "noise", CLASSES)
+    folder = TemporaryDirectory()
+    stored(model, size, Path(folder.name))
 
     def work() -> None:
-        with TemporaryDirectory() as folder:
-            craft_set(victim, source, ATTACK, Path(folder) / "set", world=world)
+        with folder as name:
+            source = open_images(Path(name), card)
+            craft_set(victim, source, ATTACK, Path(name) / "set", world=world)
 
     return work
 
