@@ -88,7 +88,7 @@ def _attack(flags: AttackFlags, model: Path, world: World) -> None:
             _corrupt(flags, flags.corruption, victim, device, foreign.data, world)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
-            _craft(flags, victim, device, foreign.data, world)
+            _craft(flags, victim, device, foreign, world)
 
 
 def _model_of(flags: AttackFlags) -> Path:
@@ -306,7 +306,7 @@ def _test_images(
 
 
 def _craft(
-    flags: AttackFlags, victim: Victim, device: str, data: Dataset | None, world: World
+    flags: AttackFlags, victim: Victim, device: str, foreign: o.Foreign, world: World
 ) -> None:
     """Attack clean images, those of a dataset or the user's own."""
     from ard.attacks.budget import budget_of
@@ -331,27 +331,29 @@ def _craft(
         target=flags.target_class,
         direction=flags.direction,
     )
-    clean = _clean_images(flags, victim, world, data)
+    clean = _clean_images(flags, victim, world, foreign.data)
     if threat in ("white-box", "bpda"):
         victim = _compared(victim, threat, clean, spec, device)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
-    source = attacked_for(victim, threat, flags.source, device)
-    for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
-        warn(doubt.sentence)
-    with progress(f"attack {name}") as report_progress:
-        craft_set(
-            source,
-            clean,
-            spec,
-            flags.out,
-            threat=threat,
-            on_grid=not flags.off_grid,
-            force=flags.force,
-            torch_device=device,
-            world=world,
-            report_progress=report_progress,
-        )
+    with attacked_for(victim, threat, flags.source, device, foreign.said) as source:
+        if source is not victim:
+            source = _compared(source, source.threat, clean, spec, device)
+        for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
+            warn(doubt.sentence)
+        with progress(f"attack {name}") as report_progress:
+            craft_set(
+                source,
+                clean,
+                spec,
+                flags.out,
+                threat=threat,
+                on_grid=not flags.off_grid,
+                force=flags.force,
+                torch_device=device,
+                world=world,
+                report_progress=report_progress,
+            )
     if not world.leads:
         return
     for doubt in rounded_away(open_set(flags.out)):

@@ -1,4 +1,4 @@
-"""One case of `run`, alone or below torchrun: python -m benchmarks.scale.case WHAT SIZE
+"""One case of `run`, alone or below torchrun: python -m benchmarks.scale.case WHAT SIZE TIMES
 
 What follows is measured in processor seconds of one thread a process, summed over the processes:
 what other programs do on the machine then moves it little. Images are noise, and networks are not
@@ -36,7 +36,7 @@ from ard.ranking.levels import RankingOptions, ranking_losses
 from edge_bench.core.spec import ModelCard
 from edge_bench.devices.process import peak_memory_bytes
 
-ATTACK = parse_attack("pgd3", epsilon=8 / 255)
+ATTACK = parse_attack("pgd1", epsilon=8 / 255)
 SHAPE, CLASSES, BATCH = (3, 32, 32), 10, 250
 STEPS, STEP_BATCH, RANKED = 6, 128, 128
 LARGE, LARGE_BATCH = 224, 8
@@ -75,30 +75,24 @@ def stored(model: nn.Module, count: int, folder: Path) -> None:
             array[begin : begin + len(part)] = part.numpy()
 
 
-def evaluate(size: int, world: World) -> Work:
+def evaluate(size: int, world: World, folder: Path) -> Work:
     """`ardx evaluate` of that many images."""
     model = network()
     split = labelled(model, size)
     return lambda: evaluate_attack(model, split, ATTACK, world=world)
 
 
-def attack(size: int, world: World) -> Work:
+def attack(size: int, world: World, folder: Path) -> Work:
     """`ardx attack` of that many images, from files to files."""
     model = network()
     card = ModelCard(architecture="resnet8:8", dataset="noise", classes=CLASSES, input_shape=SHAPE)
     victim = Victim(path=Path("w"), sha256="0", card=card, module=model, threat="white-box")
-    folder = TemporaryDirectory()
-    stored(model, size, Path(folder.name))
-
-    def work() -> None:
-        with folder as name:
-            source = open_images(Path(name), card)
-            craft_set(victim, source, ATTACK, Path(name) / "set", world=world)
-
-    return work
+    stored(model, size, folder)
+    source = open_images(folder, card)
+    return lambda: craft_set(victim, source, ATTACK, folder / "set", force=True, world=world)
 
 
-def step(size: int, world: World) -> Work:
+def step(size: int, world: World, folder: Path) -> Work:
     """Steps of `ardx distill` by ARD with that many classes."""
     config = TrainConfig(
         dataset="noise",
@@ -123,7 +117,7 @@ def step(size: int, world: World) -> Work:
     return work
 
 
-def ranking(size: int, world: World) -> Work:
+def ranking(size: int, world: World, folder: Path) -> Work:
     """All three levels of the ranking losses, forward and backward, with that many classes."""
     generator = torch.Generator().manual_seed(0)
     logits = [torch.randn(RANKED, size, generator=generator) for _ in range(4)]
@@ -138,7 +132,7 @@ def ranking(size: int, world: World) -> Work:
     return work
 
 
-def passes(size: int, world: World) -> Work:
+def passes(size: int, world: World, folder: Path) -> Work:
     """A pass of ResNet-18 over images of ImageNet's size: 0 forward, 1 and back to the image."""
     model = resnet18().eval().requires_grad_(False)
     images = torch.rand(LARGE_BATCH, 3, LARGE, LARGE, requires_grad=bool(size))
@@ -153,28 +147,34 @@ def passes(size: int, world: World) -> Work:
     return work
 
 
-CASES: dict[str, Callable[[int, World], Work]] = {
+CASES: dict[str, Callable[[int, World, Path], Work]] = {
     case.__name__: case for case in (evaluate, attack, step, ranking, passes)
 }
 
 
-def measured(what: str, size: int, world: World) -> dict[str, float]:
-    """Processor seconds of all processes, seconds by the clock, and this one's largest memory."""
-    work = CASES[what](size, world)
-    cpu, clock = time.process_time(), time.perf_counter()
-    work()
-    found = {"clock_s": time.perf_counter() - clock, "peak_mib": peak_memory_bytes() / 2**20}
-    spent = torch.tensor([time.process_time() - cpu], dtype=torch.float64)
-    return found | {"cpu_s": float(world.whole(spent).sum())}
+def measured(
+    what: str, size: int, world: World, folder: Path, times: int = 1
+) -> dict[str, list[float]]:
+    """Of each time processor seconds of all processes, seconds by the clock, and largest memory."""
+    work = CASES[what](size, world, folder)
+    found: dict[str, list[float]] = {"cpu_s": [], "clock_s": [], "peak_mib": []}
+    for _ in range(times):
+        cpu, clock = time.process_time(), time.perf_counter()
+        work()
+        found["clock_s"].append(time.perf_counter() - clock)
+        spent = torch.tensor([time.process_time() - cpu], dtype=torch.float64)
+        found["cpu_s"].append(float(world.whole(spent).sum()))
+        found["peak_mib"].append(peak_memory_bytes() / 2**20)
+    return {name: [round(value, 6) for value in values] for name, values in found.items()}
 
 
-def main(what: str, size: int) -> None:
+def main(what: str, size: int, times: int) -> None:
     torch.set_num_threads(1)
-    with joined() as world:
-        found = measured(what, size, world)
+    with joined() as world, TemporaryDirectory() as folder:
+        found = measured(what, size, world, Path(folder), times)
         if world.leads:
             print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))

@@ -121,8 +121,8 @@ def about(lines: Lines) -> str:
     times = {len(line["cpu_s"]) for line in lines.values()}
     spread = max(max(line["cpu_s"]) / min(line["cpu_s"]) for line in lines.values())
     return (
-        f"{machines}; commit {commits}; medians of {min(times)} runs in turns, the furthest of "
-        f"which lie a factor of {spread:.2f} apart, with a load of {min(loads)} to {max(loads)}."
+        f"{machines}; commit {commits}; medians of {min(times)} times, the furthest of which "
+        f"lie a factor of {spread:.2f} apart, with a load of {min(loads)} to {max(loads)}."
     )
 
 

@@ -1,6 +1,6 @@
 """How costs grow with images, classes and processes: python -m benchmarks.scale.run
 
-Each case is a process of its own, or some below torchrun, run --times times in turns; a line of
+Each case is a process of its own, or two below torchrun, which does it --times times; a line of
 docs/results/scale.jsonl holds all of them. What has a line is not run again; see `case` for what is
 measured, and `report` for the page.
 """
@@ -22,7 +22,7 @@ from benchmarks.lines import RESULTS, append, commit, finished, machine
 LINES = RESULTS / "scale.jsonl"
 IMAGES = (100, 316, 1000, 3162, 10_000)
 CLASSES = (10, 32, 100, 316, 1000)
-PROCESSES = (1, 2, 4)
+PROCESSES = (1, 2)
 SHARED = 2000
 
 Case = tuple[str, int, int]
@@ -45,21 +45,21 @@ def name_of(case: Case) -> str:
     return f"{what} {size} by {processes}"
 
 
-def once(case: Case) -> dict[str, Any]:
+def done(case: Case, times: int) -> dict[str, Any]:
     """Run a case."""
     what, size, processes = case
-    command = [sys.executable, "-m", "benchmarks.scale.case", what, str(size)]
+    command = [sys.executable, "-m", "benchmarks.scale.case", what, str(size), str(times)]
     if processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone"]
         command[1:2] = [*torchrun, "--nproc-per-node", str(processes), "-m"]
-    done = subprocess.run(
+    ended = subprocess.run(
         command,
         capture_output=True,
         text=True,
         check=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(ended.stdout.splitlines()[-1])
     return found
 
 
@@ -70,26 +70,15 @@ def main(
 ) -> None:
     """Run what has no line yet."""
     torch.set_num_threads(1)  # As each process has, so that the line says so.
-    wanted = [c for c in CASES if name_of(c).startswith(only) and name_of(c) not in finished(lines)]
-    found: dict[Case, list[dict[str, Any]]] = {case: [] for case in wanted}
-    for _ in range(times):
-        for case in found:
-            found[case].append(once(case))
-            typer.echo(f"{name_of(case)}: {found[case][-1]['cpu_s']:.3f} s", err=True)
-    for (what, size, processes), runs in found.items():
-        append(
-            lines,
-            {
-                "id": name_of((what, size, processes)),
-                "what": what,
-                "size": size,
-                "processes": processes,
-                **{key: [round(run[key], 6) for run in runs] for key in runs[0]},
-                "load": round(os.getloadavg()[2], 1),
-                "machine": machine(),
-                "commit": commit(),
-            },
-        )
+    for case in CASES:
+        if not name_of(case).startswith(only) or name_of(case) in finished(lines):
+            continue
+        found = done(case, times)
+        what, size, processes = case
+        line = {"id": name_of(case), "what": what, "size": size, "processes": processes, **found}
+        load = round(os.getloadavg()[0], 1)
+        append(lines, line | {"load": load, "machine": machine(), "commit": commit()})
+        typer.echo(f"{name_of(case)}: {found['cpu_s']} s", err=True)
 
 
 if __name__ == "__main__":
