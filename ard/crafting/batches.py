@@ -71,8 +71,8 @@ def write_set(
     world.check_agreement(_decides(plan))
     writing = SetWriter(out, plan, force=force) if world.leads else nullcontext()
     with writing as writer:
-        done, begun = world.from_first(lambda: [writer.done, writer.begun] if writer else [])
-        report_progress(done, n, begun)
+        done = world.from_first(lambda: writer.done if writer else 0)
+        report_progress(done, n, writer.begun if writer else "")
         for begin in range(done, n, at_once):
             end = min(begin + at_once, n)
             told: AbstractContextManager[None] = nullcontext()

@@ -59,7 +59,9 @@ def noise(count: int) -> torch.Tensor:
 def labelled(model: nn.Module, count: int) -> Split:
     """Images that the network is right about: all of them are attacked."""
     images = noise(count)
-    return Split(images, torch.cat([predict(model, as_float(p)) for p in images.split(BATCH)]))
+    return Split(
+        images, torch.cat([predict(model, as_float(p)) for p in torch.split(images, BATCH)])
+    )
 
 
 def stored(model: nn.Module, count: int, folder: Path) -> None:
@@ -120,12 +122,14 @@ def step(size: int, world: World, folder: Path) -> Work:
 def ranking(size: int, world: World, folder: Path) -> Work:
     """All three levels of the ranking losses, forward and backward, with that many classes."""
     generator = torch.Generator().manual_seed(0)
-    logits = [torch.randn(RANKED, size, generator=generator) for _ in range(4)]
-    logits[0].requires_grad_()
-    logits[1].requires_grad_()
+    clean, attacked, by_teacher, by_teacher_attacked = (
+        torch.randn(RANKED, size, generator=generator) for _ in range(4)
+    )
+    clean.requires_grad_()
+    attacked.requires_grad_()
 
     def work() -> None:
-        losses = ranking_losses(*logits, RankingOptions())
+        losses = ranking_losses(clean, attacked, by_teacher, by_teacher_attacked, RankingOptions())
         torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
 
     work()

@@ -98,7 +98,7 @@ def imagenet_rows(lines: Lines) -> Rows:
         (f"an epoch of ARD, PGD-{INNER}", lambda n: steps * (step / n + ranking)),
         ("of which ranking", lambda n: steps * ranking),
     ):
-        rows.append([told, *(hours(seconds(count)) for count in N)])  # type: ignore[no-untyped-call]
+        rows.append([told, *(hours(seconds(count)) for count in N)])
     return rows
 
 

@@ -25,7 +25,7 @@ from .two_attackers import SAMPLES, share
 
 SCRIPT = Path(__file__).with_name("two_attackers.py")
 KINDS = ("pgd", "off-grid", "square", "apart", "fog", "again")
-ATTACKS = ("--attacks", "fgsm,pgd5,square20", "--restarts", "2", "--seed", "3")
+ATTACKS = ("--attacks", "fgsm,pgd5", "--each", "--no-doubts", "--seed", "3")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -167,7 +167,7 @@ def test_an_evaluation_whose_process_was_lost_goes_on_and_ends_as_that_of_one(
     one, two = (told(tmp_path / name / "e.json") for name in ("one", "two"))
     assert two | {"sets": None} == one | {"sets": None}
     assert json.loads(rest.stdout)["accuracy"] == one["accuracy"]
-    for kept in ("fgsm", "pgd5", "square20"):
+    for kept in ("fgsm", "pgd5"):
         alone = contents(tmp_path / "one" / "sets" / kept)
         assert contents(tmp_path / "two" / "sets" / kept) == alone
     assert {p.name for p in (tmp_path / "two").iterdir()} == {"e.json", "sets"}
