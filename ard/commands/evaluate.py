@@ -128,7 +128,6 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
     """What `evaluate` does once its report is its own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import dataset_of, matched
     from ard.data.splits import take_limit
     from ard.evaluation.run import Evaluation
 
@@ -148,21 +147,7 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
     with opened as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         budget = budget_of(flags.epsilon, flags.norm, victim.card)
-        data = (
-            matched(flags.model, victim.card, foreign.data)
-            if foreign.data is not None
-            else world.first_here(
-                lambda: dataset_of(
-                    flags.model,
-                    victim.card,
-                    flags.dataset,
-                    flags.data_dir,
-                    download=flags.download,
-                    image_size=flags.image_size,
-                    resize=flags.resize,
-                )
-            )
-        )
+        data = _data(flags, victim, foreign, world)
         o.tell_skipped(data.skipped)
         specs, differential = _specs(flags, budget)
         split = take_limit(data.test, flags.limit)
@@ -185,6 +170,25 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
             _warn_of_normalisation(evaluation, result)
     if world.leads:
         _tell(flags, evaluation, result, ledger)
+
+
+def _data(flags: EvaluateFlags, victim: Victim, foreign: o.Foreign, world: World) -> Dataset:
+    """The images, with the victim's classes."""
+    from ard.data.datasets import dataset_of, matched
+
+    if foreign.data is not None:
+        return matched(flags.model, victim.card, foreign.data)
+    return world.first_here(
+        lambda: dataset_of(
+            flags.model,
+            victim.card,
+            flags.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
+    )
 
 
 def _shared(flags: EvaluateFlags, evaluation: Evaluation, world: World) -> Ledger | None:

@@ -71,10 +71,7 @@ def craft_set(
     """
     _refuse_what_finds_nothing(spec, threat, on_grid)
     manifest = replace(_manifest_of(images, victim, spec, threat), on_grid=on_grid)
-    if threat == "differential":
-        attacked: nn.Module = pair_of(victim)
-    else:
-        attacked = victim.module if threat == "black-box" else victim.cheapest()
+    attacked = _attacked(victim, threat)
     attack = _by_scores if threat == "black-box" else _by_gradients
 
     def make(batch: Batch) -> Made:
@@ -96,6 +93,13 @@ def craft_set(
         world=world,
         report_progress=report_progress,
     )
+
+
+def _attacked(victim: Victim, threat: str) -> nn.Module:
+    """What an attack asks of a victim."""
+    if threat == "differential":
+        return pair_of(victim)
+    return victim.module if threat == "black-box" else victim.cheapest()
 
 
 def plan_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -208,20 +209,14 @@ def evaluate_all(
             are kept, and masks told as finished, on rank 0 alone.
     """
     masks, order = dict(known or {}), ["clean"]
+    attack = partial(evaluate_attack, model, split, torch_device=torch_device, world=world)
 
     def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
         if label not in masks:
             found = as_float(split.images) if keep is not None and spec is not None else None
             with monitor(label) as report_progress:
-                masks[label] = evaluate_attack(
-                    model,
-                    split,
-                    spec,
-                    correct=correct,
-                    torch_device=torch_device,
-                    world=world,
-                    found=found,
-                    report_progress=report_progress,
+                masks[label] = attack(
+                    spec, correct=correct, found=found, report_progress=report_progress
                 )
             if found is not None and keep is not None and spec is not None and world.leads:
                 keep(label, spec, found)
