@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -68,7 +69,7 @@ def write_set(
     """
     n, at_once = len(images), plan.batch_size * world.size
     world.check_turns(n, plan.batch_size)
-    world.check_agreement(_decides(plan))
+    world.check_agreement(_decides(plan, images) if world.size > 1 else {})
     writing = SetWriter(out, plan, force=force) if world.leads else nullcontext()
     with writing as writer:
         done = world.from_first(lambda: writer.done if writer else 0)
@@ -115,11 +116,20 @@ def _made(
     return {name: array.cpu() for name, array in arrays.items()}
 
 
-def _decides(plan: SetPlan) -> dict[str, object]:
-    """What must be the same wherever a part of a set is made, by names for people."""
-    manifest = plan.manifest
+def _decides(plan: SetPlan, images: Source) -> dict[str, object]:
+    """What must be the same wherever a part of a set is made, by names for people.
+
+    Of the images their number and some of them: an identity may be of files' times, which are
+    others on another machine's disk.
+    """
+    manifest, n = plan.manifest, len(images)
+    some = hashlib.sha256(f"{n} {images.shape}".encode())
+    for sample in (0, n // 2, n - 1):
+        read = images.read(sample, sample + 1)
+        some.update(read.images.numpy().tobytes() + read.labels.numpy().tobytes())
     models = {"model": manifest.source_sha256, "surrogate": manifest.surrogate_sha256}
-    return {**models, "threat": manifest.threat, **plan.made_from, **manifest.versions}
+    told = {**models, "threat": manifest.threat, **plan.made_from, **manifest.versions}
+    return told | {"images": some.hexdigest()}
 
 
 WON = {"differential": "tells the two apart on", "corruption": "turns wrong"}
