@@ -128,7 +128,12 @@ def _decides(plan: SetPlan, images: Source) -> dict[str, object]:
         read = images.read(sample, sample + 1)
         some.update(read.images.numpy().tobytes() + read.labels.numpy().tobytes())
     models = {"model": manifest.source_sha256, "surrogate": manifest.surrogate_sha256}
-    told = {**models, "threat": manifest.threat, **plan.made_from, **manifest.versions}
+    told: dict[str, object] = {
+        **models,
+        "threat": manifest.threat,
+        **plan.made_from,
+        **manifest.versions,
+    }
     return told | {"images": some.hexdigest()}
 
 
