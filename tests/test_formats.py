@@ -61,7 +61,7 @@ OLD = Path(__file__).parent / "data" / "formats" / "0.1.0"
 MODEL = OLD / "model.onnx"
 ENGINE = next((OLD / "engines").glob("*.engine"))
 
-GATE_SINCE = {"max_divergence"}
+GATE_SINCE = {"max_divergence", "max_path_gap"}
 """Conditions that 0.1.0 did not know."""
 
 JSON_FILES: dict[str, tuple[Path, type[Any]]] = {

@@ -10,8 +10,8 @@ from __future__ import annotations
 from torch import nn
 
 from edge_bench.core.errors import InputError, first_line
-from edge_bench.files import own_code
-from edge_bench.files.own_code import Source, Wanted, function_of, names_function
+from edge_bench.files.code import own_function
+from edge_bench.files.code.own_function import Source, Wanted, function_of, names_function
 
 
 def is_imported(architecture: str) -> bool:
@@ -25,7 +25,7 @@ def source_of(architecture: str) -> Source:
     Raises:
         InputError: no such module, or one that is not written in Python.
     """
-    return own_code.source_of(_wanted(architecture))
+    return own_function.source_of(_wanted(architecture))
 
 
 def source_sha256(architecture: str) -> str | None:

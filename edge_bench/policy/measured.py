@@ -20,6 +20,7 @@ from edge_bench.statistics.metrics import (
     labels_of,
     worst_case_mask,
 )
+from edge_bench.statistics.path import path_gap, right
 from edge_bench.statistics.stats import (
     early_stopping_floor,
     percentile_ms,
@@ -182,6 +183,28 @@ def _estimated(
     return figure
 
 
+PICTURES = "run ardx bench with --pictures, and with --pipeline as the product decodes"
+
+
+def _path_accuracy(report: Report) -> Measured:
+    mask = right(report.pictures) if report.pictures else np.zeros(0, dtype=np.bool_)
+    return proportion("accuracy from file to logits", mask, PICTURES)
+
+
+def _path_gap(report: Report) -> Measured:
+    metric = "accuracy that the product's way from file to logits loses against the card's"
+    gap = path_gap(report.pictures) if report.pictures else None
+    if gap is None:
+        return Measured(metric=metric, unit="fraction", missing=PICTURES)
+    return Measured(
+        metric=metric,
+        unit="fraction",
+        value=gap.lost,
+        samples=gap.samples,
+        interval=gap.interval_of_loss,
+    )
+
+
 def _latency(percentile: float) -> Callable[[Report], Measured]:
     def figure(report: Report) -> Measured:
         timed, what = report.latency, f"p{round(100 * percentile)} latency"
@@ -276,6 +299,8 @@ SINGLE: dict[str, Callable[[Report], Measured]] = {
     "divergence": _divergence("either"),
     "divergence_artefact": _divergence("artefact"),
     "divergence_parent": _divergence("parent"),
+    "path_accuracy": _path_accuracy,
+    "path_gap": _path_gap,
     "latency_p50_ms": _latency(0.5),
     "latency_p95_ms": _latency(0.95),
     "latency_p99_ms": _latency(0.99),

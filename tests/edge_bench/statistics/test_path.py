@@ -1,0 +1,91 @@
+"""The gap between the product's way and the card's, counted by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_bench.core.errors import InputError
+from edge_bench.core.pictures.answers import Answers
+from edge_bench.core.pictures.walked import Walked
+from edge_bench.core.series import encode_series
+from edge_bench.statistics.metrics import answers_of
+from edge_bench.statistics.path import (
+    TOTAL,
+    as_measurement,
+    path_gap,
+    path_gaps,
+    right,
+    stage_ns,
+    worst_gap,
+)
+from edge_bench.statistics.stats import mcnemar_p_value, paired_difference_interval
+
+LABELS = [0, 0, 0, 0, 1, 1, 1, 2]
+
+
+def told(*classes: int) -> Answers:
+    return answers_of(np.array(classes), np.full(len(classes), 5000))
+
+
+def make(**fields: Any) -> Walked:
+    plain: dict[str, Any] = {
+        "folder": "photos",
+        "files_sha256": "f" * 64,
+        "pipeline": "opencv",
+        "class_names": ("ant", "bee", "fly", "moth"),
+        "labels": encode_series(LABELS),
+        # Three lost (two ants, one bee), one won (a bee), one wrong in another way (the fly).
+        "answers": told(0, 0, 1, 2, 1, 1, 0, 3),
+        "card_answers": told(0, 0, 0, 0, 1, 0, 1, 1),
+        "stages": {"read": encode_series([1] * 8), "decode": encode_series(range(8))},
+    }
+    return Walked(**(plain | fields))
+
+
+def test_a_gap_is_of_pairs_and_tells_the_class_that_pays() -> None:
+    walked = make()
+    gap = path_gap(walked)
+    assert gap is not None
+    assert right(walked).tolist() == [True, True, False, False, True, True, False, False]
+    assert (gap.only_product, gap.only_card, gap.changed, gap.samples) == (1, 3, 5, 8)
+    assert (gap.gap, gap.lost) == (-0.25, 0.25)
+    assert gap.p_value == mcnemar_p_value(3, 1)
+    low, high = paired_difference_interval(3, 1, 8)
+    assert (gap.interval(), gap.interval_of_loss()) == ((low, high), (-high, -low))
+    assert {name: each.gap for name, each in path_gaps(walked).items()} == {
+        "ant": -0.5,
+        "bee": 0,
+        "fly": 0,
+    }
+    worst = worst_gap(walked)
+    assert worst is not None
+    assert worst[0] == "ant"
+
+
+def test_times_of_all_stages_are_added_picture_by_picture() -> None:
+    assert stage_ns(make())[TOTAL].tolist() == list(range(1, 9))
+    timed = as_measurement(make())
+    assert (timed.latency_ns, timed.batch_size) == (tuple(range(1, 9)), 1)
+
+
+def test_without_the_card_s_way_there_is_no_gap() -> None:
+    walked = make(card_answers=None)
+    assert (path_gap(walked), path_gaps(walked), worst_gap(walked)) == (None, {}, None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"answers": told(0, 1)}, "expected a label, an answer and a time of each stage for each"),
+        ({"card_answers": told(0, 1)}, "expected a label, an answer and a time"),
+        ({"stages": {}}, "expected times of one or more stages"),
+        ({"stages": {"read": encode_series([-1] * 8)}}, "expected times of one or more stages"),
+        ({"labels": encode_series([4] * 8)}, "expected labels of 4 classes, came 4 to 4"),
+    ],
+)
+def test_what_cannot_have_been_walked_is_refused(fields: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        make(**fields)
