@@ -221,6 +221,11 @@ def test_swapped_colours_are_found_and_gated(
     assert "above --max-path-gap 0.05" in said
     code, said, _ = invoke("gate", out, "--require", "path_gap <= 90%")
     assert code == 0
+    pages = ("--html", tmp_path / "page.html", "--csv", tmp_path / "figures.csv")
+    assert invoke("report", out, *pages)[0] == 0
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert f"On the way of mine:swapped accuracy is {100 * gap.gap:+.1f} points away" in page
+    assert "Path gap by class, worst first" in page
     told = json.loads(invoke("bench", model, *asked, *QUICK, "--force", "--json")[1])["pictures"]
     assert told["path_gap"]["gap"] == gap.gap
     assert told["worst_class_path_gap"]["class"] == worst[0]

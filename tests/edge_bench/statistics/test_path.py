@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,9 @@ import pytest
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.answers import Answers
 from edge_bench.core.pictures.walked import Walked
-from edge_bench.core.series import encode_series
+from edge_bench.core.series import POWER, Phase, Samples, Series, Telemetry, encode_series
+from edge_bench.core.spec import Report
+from edge_bench.report.device_summary import device_figures, device_rows
 from edge_bench.statistics.metrics import answers_of
 from edge_bench.statistics.path import (
     TOTAL,
@@ -69,6 +73,36 @@ def test_times_of_all_stages_are_added_picture_by_picture() -> None:
     assert stage_ns(make())[TOTAL].tolist() == list(range(1, 9))
     timed = as_measurement(make())
     assert (timed.latency_ns, timed.batch_size) == (tuple(range(1, 9)), 1)
+
+
+def metered(end_s: float) -> Telemetry:
+    """5 W until 4 s and 8 W from then on; the pictures from 5 s on."""
+    times = np.arange(0.05, 8, 0.1)
+    values = encode_series([5_000_000 if time < 4 else 8_000_000 for time in times])
+    spans = (("idle", 0.0, 3.0), ("latency", 5.0, 7.0), ("throughput", 5.0, 7.0))
+    phases = tuple(
+        Phase(name=name, begin_us=round(1e6 * begin), end_us=round(1e6 * end))
+        for name, begin, end in (*spans, ("pictures", 5.0, end_s))
+    )
+    series = (Series(quantity=POWER, name="VDD_IN", values=values),)
+    block = Samples(
+        period_us=100_000,
+        time_us=encode_series([round(1e6 * time) for time in times]),
+        series=series,
+    )
+    return Telemetry(samples=(block,), phases=phases, total_rails=("VDD_IN",), total_is="a test's")
+
+
+def test_energy_is_that_of_the_product_s_way_alone(make_report: Callable[..., Report]) -> None:
+    report = replace(make_report(), pictures=make(), telemetry=metered(7.0))
+    # 3 W above idle for 2 s, over 8 pictures.
+    assert device_figures(report)["energy_mj"]["pictures"] == pytest.approx(750)
+    rows = dict(tuple(row) for row in device_rows(report))
+    assert rows["energy per picture from file to logits, above idle"].startswith("750 mJ")
+    short = replace(report, telemetry=metered(5.2))
+    rows = dict(tuple(row) for row in device_rows(short))
+    told = rows["energy per picture from file to logits, above idle"]
+    assert told.endswith("run ardx bench with --pictures that take, in seconds, 0.75 or more")
 
 
 def test_without_the_card_s_way_there_is_no_gap() -> None:
