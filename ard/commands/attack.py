@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.attack_flags import AttackFlags
+from ard.commands.attack_pictures import attack_pictures_of, refuse_what_does_not_fit
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import print_json, progress, say, say_aside, warn
 
@@ -32,6 +33,8 @@ def run_attack_command(flags: AttackFlags) -> None:
 
     Example: ardx attack student.safetensors --corruption fog:3 --out sets/fog3
 
+    Example: ardx attack student.safetensors --pictures photos --attack pgd20 --out crafted
+
     Example: ardx attack --refresh old/pgd20 --on new.safetensors --out sets/pgd20
     """
     from ard.attacks.victims import open_victim
@@ -39,6 +42,8 @@ def run_attack_command(flags: AttackFlags) -> None:
 
     model = _model_of(flags)
     refuse_existing(flags.out, flags.force)
+    if flags.pictures is not None:
+        refuse_what_does_not_fit(flags)
     device = o.resolve_torch_device(flags.torch_device)
     foreign = o.foreign_of(
         model,
@@ -46,7 +51,10 @@ def run_attack_command(flags: AttackFlags) -> None:
         flags.std,
         flags.dataset,
         partial(_load, flags),
-        needs_dataset=flags.images is None and flags.import_file is None and flags.refresh is None,
+        needs_dataset=all(
+            given is None
+            for given in (flags.images, flags.import_file, flags.refresh, flags.pictures)
+        ),
     )
     with open_victim(
         model,
@@ -212,11 +220,12 @@ def _clean_images(flags: AttackFlags, victim: Victim, data: Dataset | None) -> S
     """The user's own images, or the test images of a dataset."""
     from ard.data.sources import open_images
 
-    if flags.images is None:
+    own = flags.images or flags.pictures
+    if own is None:
         return _test_images(flags, victim, data)
-    o.refuse_beside(f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset})
+    o.refuse_beside(f"--images {own} is attacked instead", {"--dataset": flags.dataset})
     clean = open_images(
-        flags.images,
+        own,
         victim.card,
         image_size=flags.image_size,
         resize=flags.resize,
@@ -294,6 +303,9 @@ def _craft(flags: AttackFlags, victim: Victim, device: str, data: Dataset | None
     source = attacked_for(victim, threat, flags.source, device)
     for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
         warn(doubt.sentence)
+    if flags.pictures is not None:
+        attack_pictures_of(flags, flags.pictures, victim, threat, spec, device)
+        return
     with progress(f"attack {name}") as report_progress:
         craft_set(
             source,

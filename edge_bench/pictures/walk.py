@@ -22,6 +22,7 @@ from edge_bench.core.pictures.walked import CARD, Walked
 from edge_bench.core.progress import ProgressCallback
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Artifact
+from edge_bench.files.pictures.crafted import CraftedPictures, read_crafted
 from edge_bench.files.pictures.decode import MODES, content_of, opened, upright_size
 from edge_bench.files.pictures.tree import labels_of, open_tree
 from edge_bench.files.store import public_path
@@ -47,6 +48,7 @@ class Walk:
         labels: (N,) class numbers.
         ways: the product's; and the card's, None where it leads nowhere.
         shape: (channels, height, width) that the model reads; None where it leaves one open.
+        crafted: the record of an attack that made the pictures.
     """
 
     asked: PictureOptions
@@ -57,6 +59,7 @@ class Walk:
     product: Way
     card: Way | None
     shape: tuple[int | None, ...]
+    crafted: CraftedPictures | None
 
 
 def open_walk(asked: PictureOptions, backend: Backend, artifact: Artifact) -> Walk:
@@ -107,6 +110,7 @@ def open_walk(asked: PictureOptions, backend: Backend, artifact: Artifact) -> Wa
         product=own if asked.pipeline == CARD else open_way(asked.pipeline, wish),
         card=own if leads or asked.pipeline == CARD else None,
         shape=shape,
+        crafted=read_crafted(asked.folder, every),
     )
 
 
@@ -146,6 +150,8 @@ def walked(
         card_answers=answers if walk.asked.pipeline == CARD else card_answers,
         stages={name: encode_series(times[:, at].tolist()) for at, (name, _) in enumerate(stages)},
         versions=(walk.card.versions if walk.card else {}) | walk.product.versions,
+        attack=walk.crafted.attack if walk.crafted else None,
+        attacked_sha256=walk.crafted.source_sha256 if walk.crafted else None,
     )
 
 

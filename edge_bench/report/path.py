@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_bench.core.spec import Report
+from edge_bench.core.spec import AttackSpec, Report
 from edge_bench.statistics.path import PathGap, path_gap, path_gaps, right, stage_ns, worst_gap
 from edge_bench.statistics.stats import wilson_interval
 
@@ -26,6 +26,7 @@ def path_figures(report: Report) -> dict[str, Any] | None:
     return {
         "pipeline": walked.pipeline,
         "preprocessing": str(walked.preprocessing) if walked.preprocessing else None,
+        "attack": walked.attack and _crafted(report, walked.attack),
         "samples": len(mask),
         "accuracy": float(mask.mean()),
         "accuracy_interval": list(wilson_interval(int(mask.sum()), len(mask))),
@@ -51,6 +52,8 @@ def path_rows(report: Report) -> list[list[str]]:
     interval = f"{100 * low:.1f} to {100 * high:.1f}"
     accuracy = f"{100 * mask.mean():.1f} %"
     rows = [["accuracy", f"by {walked.pipeline}; {how}", accuracy, interval, samples]]
+    if walked.attack is not None:
+        rows.append(["pictures", _crafted(report, walked.attack), "", "", samples])
     if gap is None:
         rows.append(["path gap", NOT_GONE, "not known", "", ""])
     else:
@@ -61,6 +64,18 @@ def path_rows(report: Report) -> list[list[str]]:
     for name, (p50, p95) in _percentiles(report).items():
         rows.append([f"latency, {name}", "p50, p95", f"{p50:.3f} ms, {p95:.3f} ms", "", samples])
     return rows
+
+
+def _crafted(report: Report, attack: AttackSpec) -> str:
+    """Whose weakness the pictures were made for."""
+    assert report.pictures is not None, "asked of walked pictures alone"
+    source, card = report.pictures.attacked_sha256, report.artifact.card
+    on = "another model"
+    if source == report.artifact.sha256:
+        on = "this artefact"
+    elif card is not None and source == card.parent_sha256:
+        on = "its parent"
+    return f"crafted by {attack.name} on {on}, {attack.norm} {attack.epsilon * 255:.3g}/255"
 
 
 def _told(gap: PathGap) -> str:

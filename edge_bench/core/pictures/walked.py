@@ -9,6 +9,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.answers import Answers
 from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.series import series_array
+from edge_bench.core.threats.attack import AttackSpec
 
 CARD = "pillow"
 """The pipeline that does what the card says, as training did."""
@@ -33,6 +34,8 @@ class Walked:
         stages: series of N times in ns by the name of the stage, in their order; all files had
             been read once before, so that reading is from the system's cache.
         versions: of the libraries that decode.
+        attack: that made the pictures (`attack --pictures`); None of any others.
+        attacked_sha256: the model that it was made on.
     """
 
     folder: str
@@ -46,6 +49,8 @@ class Walked:
     card_answers: Answers | None
     stages: dict[str, str]
     versions: dict[str, str] = field(default_factory=dict)
+    attack: AttackSpec | None = None
+    attacked_sha256: str | None = None
 
     def __post_init__(self) -> None:
         labels = series_array(self.labels)

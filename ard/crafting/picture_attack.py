@@ -1,0 +1,180 @@
+"""Attack pictures at the camera's size, through the resize that the card says, and store PNGs.
+
+What a board decodes and resizes itself cannot be attacked by arrays of the model's size. Here the
+perturbation is in the ball around the picture as it was decoded, in whole 8-bit levels, and the
+judgement is Pillow's: each stored file is read as `bench --pictures` reads it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from PIL import __version__ as pillow_version
+from torch import Tensor, nn
+
+from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
+from ard.attacks.victims import Victim
+from ard.crafting.resizing import TOLERANCE, Resized
+from ard.data.splits import as_float
+from ard.models.predict import predict
+from edge_bench.core.errors import InputError
+from edge_bench.core.pictures.preprocessing import Preprocessing
+from edge_bench.core.progress import ProgressCallback, no_progress
+from edge_bench.core.spec import AttackSpec, ModelCard
+from edge_bench.devices.process import runtime_versions
+from edge_bench.files.pictures.crafted import RECORD, CraftedPictures
+from edge_bench.files.pictures.decode import MODES, decoded, read_picture
+from edge_bench.files.pictures.tree import labels_of, open_tree
+from edge_bench.files.store import atomic_directory, sha256_file, write_json
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What came of it, judged on the files as a board reads them.
+
+    Attributes:
+        right: (N,) is the source right on the picture as it came?
+        kept: (N,) is it right on the stored picture?
+        apart: the largest difference between torch's resize and Pillow's, in levels.
+    """
+
+    right: NDArray[np.bool_]
+    kept: NDArray[np.bool_]
+    apart: float
+
+
+def attack_pictures(
+    victim: Victim,
+    folder: Path,
+    spec: AttackSpec,
+    out: Path,
+    *,
+    threat: str,
+    force: bool = False,
+    torch_device: str = "cpu",
+    report_progress: ProgressCallback = no_progress,
+) -> Outcome:
+    """Write the pictures of `folder`, attacked, to the folder `out`, with their record.
+
+    One by one, since each may have a size of its own. All or nothing: a run that is stopped
+    begins anew.
+
+    Raises:
+        InputError: no such pictures, or classes that are not the model's.
+    """
+    every = _labelled(victim.card, folder)
+    one = partial(_one, victim, spec, torch_device)
+    told, files = [], {}
+    with atomic_directory(out, force, RECORD) as partial_out:
+        for index, (path, label) in enumerate(every):
+            # The suffix is kept in the name: a.jpg and a.png may lie side by side.
+            name = f"{path.relative_to(folder).as_posix()}.png"
+            told.append(one(path, label, index, partial_out / name))
+            files[name] = sha256_file(partial_out / name)
+            kept = sum(judged.kept for judged in told) / len(told)
+            report_progress(index + 1, len(every), f"kept {kept:.1%}")
+        record = CraftedPictures(
+            attack=spec,
+            threat=threat,
+            source_sha256=victim.sha256,
+            source_name=victim.path.name,
+            preprocessing=victim.card.preprocessing,
+            files=files,
+            versions=runtime_versions() | {"pillow": pillow_version},
+        )
+        write_json(partial_out / RECORD, record, False)
+    return Outcome(
+        right=np.array([judged.right for judged in told]),
+        kept=np.array([judged.kept for judged in told]),
+        apart=max(judged.apart for judged in told),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """`Outcome` of one picture."""
+
+    right: bool
+    kept: bool
+    apart: float
+
+
+def _labelled(card: ModelCard, folder: Path) -> list[tuple[Path, int]]:
+    """The pictures of a folder with the model's number of their class."""
+    if card.input_shape[0] not in MODES:
+        raise InputError(
+            f"--pictures {folder}: the model reads {card.input_shape[0]} channels, but pictures "
+            "have 1 or 3; craft a set from --images"
+        )
+    tree = open_tree(folder)
+    labels = labels_of(tree.class_names, card, f"--pictures {folder}")
+    return [
+        (path, label)
+        for name, label in zip(tree.names, labels, strict=True)
+        for path in tree.pictures(name)
+    ]
+
+
+def _one(
+    victim: Victim, spec: AttackSpec, device: str, path: Path, label: int, index: int, out: Path
+) -> _Judged:
+    """Attack one picture, store it as `out`, and judge it as it is read from there."""
+    card = victim.card
+    mode = MODES[card.input_shape[0]]
+    clean, target = planes(np.asarray(decoded(path, mode))), torch.tensor([label])
+    through = nn.Sequential(Resized(card.preprocessing), victim.module).eval()
+    levels = clean.to(device)
+    found = run_attack(through, as_float(levels), target.to(device), spec, index)
+    stored = round_to_grid(found, levels, spec.epsilon, spec.norm).cpu()
+    pixels = stored[0].permute(1, 2, 0).numpy()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save(out)
+    images = [_image(each, mode, card) for each in (path, out)]
+    said = predict(victim.module, as_float(torch.cat(images)).to(device)).tolist()
+    apart = _apart(card.preprocessing, stored, images[1])
+    return _Judged(right=said[0] == label, kept=said[1] == label, apart=apart)
+
+
+def planes(pixels: NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) or (H, W) pixels as one image of channels, (1, C, H, W) uint8."""
+    image = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
+    return torch.from_numpy(image.copy()).unsqueeze(0)
+
+
+def _image(path: Path, mode: str, card: ModelCard) -> Tensor:
+    """(1, C, height, width) uint8 levels of a file, as the model reads them.
+
+    Raises:
+        InputError: another size, since the card says nothing of it.
+    """
+    image = planes(read_picture(path, mode, card.preprocessing))
+    if tuple(image.shape[1:]) != card.input_shape:
+        raise InputError(
+            f"{path}: {image.shape[3]}x{image.shape[2]} pixels, but the model reads "
+            f"{card.input_shape[2]}x{card.input_shape[1]} and its card names no resize; adopt it "
+            "with --image-size"
+        )
+    return image
+
+
+def _apart(how: Preprocessing | None, stored: Tensor, pillow: Tensor) -> float:
+    """The largest difference between torch's image of a stored picture and Pillow's, in levels."""
+    ours = Resized(how)(stored.double())
+    return float((ours - pillow.double()).abs().max())
+
+
+def disagreement(apart: float) -> str | None:
+    """A sentence where torch's resize is not Pillow's, so that the attack saw another model."""
+    if apart <= TOLERANCE + 0.5:
+        return None
+    return (
+        f"torch's resize differs from Pillow's by {apart:.1f} levels where {TOLERANCE + 0.5:g} are "
+        "expected at most: the attack saw other images than a board does, and may be too weak"
+    )
