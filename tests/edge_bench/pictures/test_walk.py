@@ -455,3 +455,18 @@ def test_a_model_bound_to_a_batch_is_refused(
     made()
     with pytest.raises(InputError, match="the model takes batches of 4 alone, but pictures come"):
         walk(make_model("bound.onnx", batch=4, card=make_card(class_names=NAMES)))
+
+
+def test_every_backend_walks_the_same_pictures(
+    made: Callable[..., Path], tmp_path: Path, invoke: Callable[..., tuple[int, str, str]]
+) -> None:
+    out = tmp_path / "report.json"
+    asked = ("--pictures", tmp_path / "photos", "--backend", "all", "--out", out)
+    assert invoke("bench", made(), *asked, *QUICK)[0] == 0
+    reports = [
+        read_report(path) for path in tmp_path.glob("report*.json") if "-all" not in path.name
+    ]
+    assert len(reports) >= 2
+    digests = {r.pictures.files_sha256 for r in reports if r.pictures}
+    assert len(digests) == 1
+    assert all(r.pictures is not None for r in reports)
