@@ -12,6 +12,7 @@ import numpy as np
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
 from edge_bench.policy.condition import ALL
+from edge_bench.report.path import NOT_GONE
 from edge_bench.statistics.apart import Estimate, apart, corruption_accuracy, corruption_loss
 from edge_bench.statistics.metrics import (
     BoolArray,
@@ -195,7 +196,8 @@ def _path_gap(report: Report) -> Measured:
     metric = "accuracy that the product's way from file to logits loses against the card's"
     gap = path_gap(report.pictures) if report.pictures else None
     if gap is None:
-        return Measured(metric=metric, unit="fraction", missing=PICTURES)
+        missing = NOT_GONE if report.pictures else PICTURES
+        return Measured(metric=metric, unit="fraction", missing=missing)
     return Measured(
         metric=metric,
         unit="fraction",

@@ -13,7 +13,7 @@ from edge_bench.statistics.stats import wilson_interval
 PATH_HEADER = ["from file to logits", "what", "value", "95% interval", "n"]
 NOT_GONE = (
     "the card says no preprocessing and the pictures have another size than the model, so there is "
-    "no way of the card's to compare with"
+    "no way of the card's to compare with; adopt the model with --image-size"
 )
 
 
