@@ -35,10 +35,11 @@ from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import identity, sha256_file
 
 REMAINING = (
-    "give the weights that it was exported from as --parent, or a set made on other weights "
-    "(--threat transfer --from WEIGHTS), or ask for scores alone (square, --threat blackbox)"
+    "give the weights that it was exported from as --parent, or a set made on another model "
+    "(--threat transfer --from FILE), or ask for scores alone (square, --threat blackbox)"
 )
 """What is left to do where there are no gradients."""
+GRADIENTS = "give weights of the same task, or an artefact in floats, which have gradients"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -292,25 +293,40 @@ def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
     return threat
 
 
-def attacked_for(victim: Victim, threat: str, source: Path | None, torch_device: str) -> Victim:
+@contextmanager
+def attacked_for(
+    victim: Victim,
+    threat: str,
+    source: Path | None,
+    torch_device: str,
+    said: Said = NOTHING_SAID,
+) -> Iterator[Victim]:
     """The model that a set for `victim` is crafted on: itself, or with `transfer` the source.
 
+    Args:
+        source: weights or an artefact, whose gradients are then read off its graph.
+        said: the normalisation outside of both, where the source has no card either.
+
     Raises:
-        InputError: a source of other images or classes.
+        InputError: a source without gradients, or of other images or classes.
     """
     if threat != "transfer" or source is None:
-        return victim
-    if is_artifact(source):
-        raise InputError(
-            f"--from {source}: expected weights, which have gradients, came an artefact; give the "
-            "weights that it was exported from"
-        )
-    found = weights_victim(source, torch_device)
-    ours, theirs = victim.card, found.card
-    if (ours.classes, ours.input_shape) != (theirs.classes, theirs.input_shape):
-        raise InputError(
-            f"--from {source}: reads images {theirs.input_shape} of {theirs.classes} classes, but "
-            f"{victim.path} has {ours.input_shape} of {ours.classes}; give a model of the same task"
-        )
-    require_same(ours.class_names, theirs.class_names, f"--from {source}", str(victim.path))
-    return found
+        yield victim
+        return
+    ours = victim.card
+    if is_artifact(source) and is_foreign(source):
+        said = replace(said, dataset=ours.dataset, image_shape=ours.input_shape)
+    else:
+        said = NOTHING_SAID
+    with open_victim(source, torch_device=torch_device, said=said) as found:
+        if not found.has_gradients:
+            raise InputError(f"--from {source}: {found.why_blind}; {GRADIENTS}")
+        theirs = found.card
+        if (ours.classes, ours.input_shape) != (theirs.classes, theirs.input_shape):
+            raise InputError(
+                f"--from {source}: reads images {theirs.input_shape} of {theirs.classes} classes, "
+                f"but {victim.path} has {ours.input_shape} of {ours.classes}; give a model of the "
+                "same task"
+            )
+        require_same(ours.class_names, theirs.class_names, f"--from {source}", str(victim.path))
+        yield found

@@ -73,7 +73,7 @@ def run_attack_command(flags: AttackFlags) -> None:
             _corrupt(flags, flags.corruption, victim, device, foreign.data)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
-            _craft(flags, victim, device, foreign.data)
+            _craft(flags, victim, device, foreign)
 
 
 def _model_of(flags: AttackFlags) -> Path:
@@ -271,7 +271,7 @@ def _test_images(flags: AttackFlags, victim: Victim, data: Dataset | None = None
     )
 
 
-def _craft(flags: AttackFlags, victim: Victim, device: str, data: Dataset | None) -> None:
+def _craft(flags: AttackFlags, victim: Victim, device: str, foreign: o.Foreign) -> None:
     """Attack clean images, those of a dataset or the user's own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
@@ -295,29 +295,31 @@ def _craft(flags: AttackFlags, victim: Victim, device: str, data: Dataset | None
         target=flags.target_class,
         direction=flags.direction,
     )
-    clean = _clean_images(flags, victim, data)
+    clean = _clean_images(flags, victim, foreign.data)
     if threat in ("white-box", "bpda"):
         victim = _compared(victim, threat, clean, spec, device)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
-    source = attacked_for(victim, threat, flags.source, device)
-    for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
-        warn(doubt.sentence)
     if flags.pictures is not None:
         attack_pictures_of(flags, flags.pictures, victim, threat, spec, device)
         return
-    with progress(f"attack {name}") as report_progress:
-        craft_set(
-            source,
-            clean,
-            spec,
-            flags.out,
-            threat=threat,
-            on_grid=not flags.off_grid,
-            force=flags.force,
-            torch_device=device,
-            report_progress=report_progress,
-        )
+    with attacked_for(victim, threat, flags.source, device, foreign.said) as source:
+        if source is not victim:
+            source = _compared(source, source.threat, clean, spec, device)
+        for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
+            warn(doubt.sentence)
+        with progress(f"attack {name}") as report_progress:
+            craft_set(
+                source,
+                clean,
+                spec,
+                flags.out,
+                threat=threat,
+                on_grid=not flags.off_grid,
+                force=flags.force,
+                torch_device=device,
+                report_progress=report_progress,
+            )
     for doubt in rounded_away(open_set(flags.out)):
         warn(doubt.sentence)
     if source is not victim:

@@ -49,7 +49,10 @@ class AttackFlags:
     ] = None
     source: Annotated[
         Path | None,
-        typer.Option("--from", help="With --threat transfer: the weights that are attacked."),
+        typer.Option(
+            "--from",
+            help="With --threat transfer: the weights, or the artefact, that are attacked.",
+        ),
     ] = None
     parent: o.Parent = None
     backend: o.Backend = "ort"

@@ -51,8 +51,9 @@ class TeachersFlags:
         str | None, typer.Option(help="Of --measure: L-inf budget. Default: 8/255.")
     ] = None
     limit: Annotated[
-        int, typer.Option(help="Of --measure: held-out images to attack, at most.", min=1)
-    ] = 200
+        int | None,
+        typer.Option(help="Of --measure: held-out images to attack, at most. Default: 200.", min=1),
+    ] = None
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     torch_device: o.TorchDevice = "auto"
     json_summary: o.Json = False
@@ -72,8 +73,9 @@ def run_teachers(flags: TeachersFlags) -> None:
     if flags.measured:
         _measure(flags)
         return
-    if flags.epsilon is not None:
-        raise InputError(f"--epsilon {flags.epsilon}: is of --measure; add it")
+    for option, value in (("--epsilon", flags.epsilon), ("--limit", flags.limit)):
+        if value is not None:
+            raise InputError(f"{option} {value}: is of --measure; add it")
     listed = teachers_of(flags.dataset)
     if flags.file is not None:
         _check(flags.file, flags.name, flags.dataset, flags.key, flags.json_summary)
@@ -150,7 +152,13 @@ def _check(
 
 def _measure(flags: TeachersFlags) -> None:
     from ard.data.datasets import load_dataset
-    from ard.learning.teacher import doubt_about, doubt_about_confidence, load_teacher, measure
+    from ard.learning.teacher import (
+        ATTACKED,
+        doubt_about,
+        doubt_about_confidence,
+        load_teacher,
+        measure,
+    )
     from ard.models.checkpoints import Reading
     from edge_bench.core.spec import parse_epsilon
 
@@ -160,7 +168,7 @@ def _measure(flags: TeachersFlags) -> None:
     teacher = load_teacher(flags.file, flags.name, data, Reading(key=flags.key), warn)
     budget = parse_epsilon(flags.epsilon or BUDGET)
     torch_device = o.resolve_torch_device(flags.torch_device)
-    found = measure(teacher, data, torch_device, budget, flags.limit)
+    found = measure(teacher, data, torch_device, budget, flags.limit or ATTACKED)
     doubts = [doubt_about(teacher, found, data.classes), doubt_about_confidence(found)]
     told = [doubt for doubt in doubts if doubt is not None]
     if flags.json_summary:

@@ -106,6 +106,11 @@ class TrainConfig:
                 f"--unlabelled-min-confidence {self.unlabelled_min_confidence:g}: expected a "
                 "probability from 0 to 1"
             )
+        if self.unlabelled == REST and self.train_fraction == 1:
+            raise InputError(
+                f"--unlabelled {REST}: all images are trained on with their labels already; give "
+                "--train-fraction below 1, or a folder of pictures"
+            )
         self._check_schedule()
         if self.precision not in PRECISIONS:
             raise InputError(

@@ -95,8 +95,8 @@ def _pictures(config: TrainConfig, dataset: Dataset) -> Split:
     rest = rest_of(training, config.train_fraction, config.seed)
     if not len(rest):
         raise InputError(
-            f"{OPTION} {REST}: all of {dataset.name} is trained on with its labels already; give "
-            "--train-fraction below 1, or a folder of pictures"
+            f"{OPTION} {REST}: --train-fraction {config.train_fraction:g} of {dataset.name} leaves "
+            "no picture; give less, or a folder of pictures"
         )
     return rest
 

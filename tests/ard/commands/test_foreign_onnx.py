@@ -25,6 +25,7 @@ from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from edge_bench.files.onnx_file import read_card
 from edge_bench.files.sets import open_set
+from edge_bench.files.store import sha256_file
 from edge_bench.statistics.metrics import decode_mask
 
 from .typed import RUNNER
@@ -324,7 +325,7 @@ def test_what_is_not_covered_is_named_and_scores_remain(
     told = sentence(stderr)
     assert "--attacks pgd: needs gradients, but" in told
     assert "com.microsoft:QuickGelu (1)" in told
-    assert "--threat transfer --from WEIGHTS" in told
+    assert "--threat transfer --from FILE" in told
     assert "scores alone (square" in told
     code, _, stderr = ardx("export", path, *DIGITS, "--int8", "--out", tmp_path / "o.onnx")
     assert code == 2
@@ -335,6 +336,25 @@ def test_what_is_not_covered_is_named_and_scores_remain(
     )
     assert code == 0, stderr
     assert json.loads(stdout)["threat"] == "black-box"
+
+
+def test_a_set_is_transferred_from_another_file_by_its_own_graph(
+    original: Normalised, tmp_path: Path
+) -> None:
+    path = exported(original, tmp_path / "m.onnx", 13)
+    other = exported(original, tmp_path / "other.onnx", 17)
+
+    code, stdout, stderr = ardx(
+        *("attack", path, *DIGITS, "--threat", "transfer", "--from", other, "--attack", "pgd5"),
+        *("--epsilon", EPSILON, "--limit", 30, "--out", tmp_path / "set", "--json"),
+    )
+
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    assert (told["threat"], told["source_sha256"]) == ("transfer", sha256_file(other))
+    # The same weights in another opset: what fools the one fools the other.
+    assert "m.onnx keeps" in stderr
+    assert told["source_accuracy"] < 0.9
 
 
 def test_a_graph_that_is_read_as_something_else_gives_no_gradients(

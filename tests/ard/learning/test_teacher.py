@@ -118,6 +118,13 @@ def test_confidence_and_entropy_are_those_of_what_is_said(margin: float, digits:
     assert (doubt_about_confidence(found) is not None) == (sure > 0.8)
 
 
+@pytest.mark.parametrize(("option", "value"), [("--limit", "40"), ("--epsilon", "8/255")])
+def test_what_only_a_measurement_takes_is_refused_without_it(option: str, value: str) -> None:
+    told = RUNNER.invoke(app, ["teachers", option, value])
+    assert told.exit_code == 2
+    assert f"{option} {value}: is of --measure; add it" in told.stderr
+
+
 def test_a_file_is_measured_as_a_teacher(small_models: SmallModels) -> None:
     words = ["teachers", "--measure", str(small_models.teacher.weights), "--limit", "40"]
     words += ["--dataset", "digits", "--epsilon", "0.1", "--torch-device", "cpu"]

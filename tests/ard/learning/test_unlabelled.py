@@ -83,6 +83,11 @@ def test_training_data_are_both_and_validation_stays(digits: Dataset) -> None:
     assert replace(digits, unlabelled=more).sha256 != digits.sha256 == digits.train.sha256
 
 
+def test_the_rest_of_everything_is_refused_before_anything_is_read() -> None:
+    with pytest.raises(InputError, match=r"--unlabelled rest: .*give --train-fraction below 1"):
+        small_config(method="ard", unlabelled="rest")
+
+
 def test_the_rest_is_what_the_fraction_leaves(digits: Dataset, small_models: SmallModels) -> None:
     config = small_config(method="ard", train_fraction=0.3, unlabelled="rest")
     teacher = load_model(small_models.teacher.weights)[0]
@@ -95,8 +100,6 @@ def test_the_rest_is_what_the_fraction_leaves(digits: Dataset, small_models: Sma
         asked = teacher(left.images.float() / 255).argmax(dim=1)
     assert torch.equal(found.used.labels, asked)
     assert not torch.equal(asked, left.labels)
-    with pytest.raises(InputError, match="trained on with its labels already; give --train-frac"):
-        unlabelled_of(replace(config, train_fraction=1.0), digits, teacher, "cpu")
 
 
 def test_a_folder_of_any_depth_is_read_grey_or_coloured(tmp_path: Path) -> None:

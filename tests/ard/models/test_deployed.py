@@ -230,9 +230,21 @@ def test_a_transferred_set_is_crafted_on_the_other_model(
     teacher = small_models.teacher.weights
     with open_victim(small_int8, threads=1) as victim:
         assert threat_named("transfer", victim, teacher) == "transfer"
-        source = attacked_for(victim, "transfer", teacher, "cpu")
-    assert source.sha256 == small_models.teacher.sha256
-    assert source.has_gradients
+        with attacked_for(victim, "transfer", teacher, "cpu") as source:
+            assert source.sha256 == small_models.teacher.sha256
+            assert source.has_gradients
+
+
+def test_a_set_is_transferred_from_the_graph_of_another_artefact(
+    small_models: SmallModels, small_int8: Path
+) -> None:
+    weights = small_models.student.weights
+    with attacked_for(weights_victim(weights), "transfer", small_int8, "cpu") as source:
+        assert source.path == small_int8
+        images = torch.rand(2, *source.card.input_shape, requires_grad=True)
+        source.cheapest()(images).sum().backward()
+        assert images.grad is not None
+        assert images.grad.abs().max() > 0
 
 
 def test_the_threats_that_a_victim_has_no_means_for_are_refused(
@@ -255,8 +267,6 @@ def test_the_threats_that_a_victim_has_no_means_for_are_refused(
         assert alone.surrogate_sha256 == alone.sha256
         with pytest.raises(InputError, match="--threat white-box: needs weights, or an ONNX file"):
             threat_named("white-box", alone, None)
-        with pytest.raises(InputError, match=r"--from .*expected weights"):
-            attacked_for(alone, "transfer", small_int8, "cpu")
         blind = alone.blind("m.onnx has the operator NonZero")
     assert threat_named("blackbox", blind, None) == "black-box"
     for name in (None, "bpda"):
