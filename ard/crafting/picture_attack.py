@@ -7,7 +7,8 @@ judgement is Pillow's: each stored file is read as `bench --pictures` reads it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from ard.attacks.run import run_attack
 from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim
+from ard.crafting.begun_pictures import begun_pictures
 from ard.crafting.resizing import TOLERANCE, Resized
 from ard.data.splits import as_float
 from ard.models.predict import predict
@@ -32,7 +34,8 @@ from edge_bench.devices.process import runtime_versions
 from edge_bench.files.pictures.crafted import RECORD, CraftedPictures
 from edge_bench.files.pictures.decode import MODES, decoded, read_picture
 from edge_bench.files.pictures.tree import labels_of, open_tree
-from edge_bench.files.store import atomic_directory, sha256_file, write_json
+from edge_bench.files.sets import grid_radius
+from edge_bench.files.store import atomic_file, sha256_file, write_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +66,8 @@ def attack_pictures(
 ) -> Outcome:
     """Write the pictures of `folder`, attacked, to the folder `out`, with their record.
 
-    One by one, since each may have a size of its own. All or nothing: a run that is stopped
-    begins anew.
+    One by one, since each may have a size of its own. A run that was stopped goes on at the first
+    picture that it had not stored.
 
     Raises:
         InputError: no such pictures, or classes that are not the model's.
@@ -72,7 +75,8 @@ def attack_pictures(
     every = _labelled(victim.card, folder)
     one = partial(_one, victim, spec, torch_device)
     told, files = [], {}
-    with atomic_directory(out, force, RECORD) as partial_out:
+    plan = _plan(victim, folder, spec, threat, [path for path, _ in every])
+    with begun_pictures(out, plan, RECORD, force=force) as partial_out:
         for index, (path, label) in enumerate(every):
             # The suffix is kept in the name: a.jpg and a.png may lie side by side.
             name = f"{path.relative_to(folder).as_posix()}.png"
@@ -89,7 +93,7 @@ def attack_pictures(
             files=files,
             versions=runtime_versions() | {"pillow": pillow_version},
         )
-        write_json(partial_out / RECORD, record, False)
+        write_json(partial_out / RECORD, record, True)
     return Outcome(
         right=np.array([judged.right for judged in told]),
         kept=np.array([judged.kept for judged in told]),
@@ -128,18 +132,50 @@ def _one(
     """Attack one picture, store it as `out`, and judge it as it is read from there."""
     card = victim.card
     mode = MODES[card.input_shape[0]]
-    clean, target = planes(np.asarray(decoded(path, mode))), torch.tensor([label])
-    through = nn.Sequential(Resized(card.preprocessing), victim.module).eval()
-    levels = clean.to(device)
-    found = run_attack(through, as_float(levels), target.to(device), spec, index)
-    stored = round_to_grid(found, levels, spec.epsilon, spec.norm).cpu()
-    pixels = stored[0].permute(1, 2, 0).numpy()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save(out)
+    clean = planes(np.asarray(decoded(path, mode)))
+    stored = planes(np.asarray(decoded(out, mode))) if out.is_file() else None
+    if stored is None or not _in_the_ball(stored, clean, spec):
+        target = torch.tensor([label]).to(device)
+        through = nn.Sequential(Resized(card.preprocessing), victim.module).eval()
+        levels = clean.to(device)
+        found = run_attack(through, as_float(levels), target, spec, index)
+        stored = round_to_grid(found, levels, spec.epsilon, spec.norm).cpu()
+        _store(stored, mode, out)
     images = [_image(each, mode, card) for each in (path, out)]
     said = predict(victim.module, as_float(torch.cat(images)).to(device)).tolist()
     apart = _apart(card.preprocessing, stored, images[1])
     return _Judged(right=said[0] == label, kept=said[1] == label, apart=apart)
+
+
+def _plan(victim: Victim, folder: Path, spec: AttackSpec, threat: str, paths: list[Path]) -> str:
+    """All that decides the stored pictures, as text."""
+    files = {path.relative_to(folder).as_posix(): sha256_file(path) for path in paths}
+    made_from = {
+        "source": [victim.sha256, victim.surrogate_sha256, victim.runtime],
+        "preprocessing": str(victim.card.preprocessing),
+        "attack": [threat, asdict(spec)],
+        "files": files,
+        "versions": runtime_versions() | {"pillow": pillow_version},
+    }
+    return json.dumps(made_from, sort_keys=True)
+
+
+def _in_the_ball(stored: Tensor, clean: Tensor, spec: AttackSpec) -> bool:
+    """Is a picture of an earlier run what an attack with this budget may have stored?"""
+    if stored.shape != clean.shape:
+        return False
+    away = (stored.int() - clean.int()).float()
+    if spec.norm == "linf":
+        return float(away.abs().max()) <= grid_radius(spec.epsilon)
+    return float(away.norm()) <= 255 * spec.epsilon + 1e-3
+
+
+def _store(stored: Tensor, mode: str, out: Path) -> None:
+    """Write (1, C, H, W) levels as a PNG, whole or not at all."""
+    pixels = stored[0].permute(1, 2, 0).numpy()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out, force=True) as partial_file:
+        Image.fromarray(pixels if mode == "RGB" else pixels[..., 0]).save(partial_file, "PNG")
 
 
 def planes(pixels: NDArray[np.uint8]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -11,7 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from ard.crafting.picture_attack import disagreement
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
+from ard.attacks.victims import open_victim
+from ard.crafting import picture_attack
+from ard.crafting.picture_attack import attack_pictures, disagreement
 from ard.models.architectures import build_model
 from ard.models.weight_files import save_model
 from edge_bench.core.errors import InputError
@@ -135,6 +140,50 @@ def exported(root: Path) -> Path:
         data = ("--data-dir", root, "--dataset", f"imagefolder:{root / 'photos'}")
         ardx("export", root / "w.safetensors", *data, "--out", graph)
     return graph
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "a picture beyond the ball", "another attack"])
+def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
+    root: Path, crafted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    seen: list[int] = []
+    real = run_attack
+
+    def watched(*given: Any) -> torch.Tensor:
+        if len(seen) == 5 and not (tmp_path / "stopped").exists():
+            (tmp_path / "stopped").touch()
+            raise KeyboardInterrupt
+        seen.append(given[-1])
+        return real(*given)
+
+    monkeypatch.setattr(picture_attack, "run_attack", watched)
+
+    def craft(steps: int) -> None:
+        spec = parse_attack(f"pgd{steps}", epsilon=16 / 255)
+        with open_victim(root / "w.safetensors") as victim:
+            attack_pictures(victim, root / "photos", spec, tmp_path / "out", threat="white-box")
+
+    first = STEPS - 1 if meanwhile == "another attack" else STEPS
+    with pytest.raises(KeyboardInterrupt):
+        craft(first)
+    assert not (tmp_path / "out").exists()
+    begun = tmp_path / ".out.pictures" / "made"
+    if meanwhile == "a picture beyond the ball":
+        some = next(begun.rglob("*.png"))
+        Image.fromarray(255 - np.asarray(Image.open(some))).save(some)
+    craft(STEPS)
+    again = {"nothing": 0, "a picture beyond the ball": 1, "another attack": 5}[meanwhile]
+    assert len(seen) == COUNT + again
+    assert contents(tmp_path / "out") == contents(crafted)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "stopped"]
 
 
 @pytest.mark.parametrize(
