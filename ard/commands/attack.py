@@ -218,11 +218,14 @@ def _corrupt(
 
 def _clean_images(flags: AttackFlags, victim: Victim, data: Dataset | None) -> Source:
     """The user's own images, or the test images of a dataset."""
+    from ard.crafting.picture_attack import require_sizes
     from ard.data.sources import open_images
 
     own = flags.images or flags.pictures
     if own is None:
         return _test_images(flags, victim, data)
+    if flags.pictures is not None:
+        require_sizes(victim.card, flags.pictures)
     o.refuse_beside(f"--images {own} is attacked instead", {"--dataset": flags.dataset})
     clean = open_images(
         own,

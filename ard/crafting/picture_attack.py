@@ -32,7 +32,13 @@ from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, ModelCard
 from edge_bench.devices.process import runtime_versions
 from edge_bench.files.pictures.crafted import RECORD, CraftedPictures
-from edge_bench.files.pictures.decode import MODES, decoded, read_picture
+from edge_bench.files.pictures.decode import (
+    MODES,
+    decoded,
+    opened,
+    read_picture,
+    upright_size,
+)
 from edge_bench.files.pictures.tree import labels_of, open_tree
 from edge_bench.files.sets import grid_radius
 from edge_bench.files.store import atomic_file, sha256_file, write_json
@@ -72,6 +78,7 @@ def attack_pictures(
     Raises:
         InputError: no such pictures, or classes that are not the model's.
     """
+    require_sizes(victim.card, folder)
     every = _labelled(victim.card, folder)
     one = partial(_one, victim, spec, torch_device)
     told, files = [], {}
@@ -132,6 +139,7 @@ def _one(
     """Attack one picture, store it as `out`, and judge it as it is read from there."""
     card = victim.card
     mode = MODES[card.input_shape[0]]
+    before = _image(path, mode, card)
     clean = planes(np.asarray(decoded(path, mode)))
     stored = planes(np.asarray(decoded(out, mode))) if out.is_file() else None
     if stored is None or not _in_the_ball(stored, clean, spec):
@@ -141,9 +149,9 @@ def _one(
         found = run_attack(through, as_float(levels), target, spec, index)
         stored = round_to_grid(found, levels, spec.epsilon, spec.norm).cpu()
         _store(stored, mode, out)
-    images = [_image(each, mode, card) for each in (path, out)]
-    said = predict(victim.module, as_float(torch.cat(images)).to(device)).tolist()
-    apart = _apart(card.preprocessing, stored, images[1])
+    after = _image(out, mode, card)
+    said = predict(victim.module, as_float(torch.cat([before, after])).to(device)).tolist()
+    apart = _apart(card.preprocessing, stored, after)
     return _Judged(right=said[0] == label, kept=said[1] == label, apart=apart)
 
 
@@ -184,20 +192,28 @@ def planes(pixels: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(image.copy()).unsqueeze(0)
 
 
-def _image(path: Path, mode: str, card: ModelCard) -> Tensor:
-    """(1, C, height, width) uint8 levels of a file, as the model reads them.
+def require_sizes(card: ModelCard, folder: Path) -> None:
+    """Refuse pictures of another size than the model's where the card names no resize.
 
     Raises:
-        InputError: another size, since the card says nothing of it.
+        InputError: names the first; reads the files' heads alone.
     """
-    image = planes(read_picture(path, mode, card.preprocessing))
-    if tuple(image.shape[1:]) != card.input_shape:
-        raise InputError(
-            f"{path}: {image.shape[3]}x{image.shape[2]} pixels, but the model reads "
-            f"{card.input_shape[2]}x{card.input_shape[1]} and its card names no resize; adopt it "
-            "with --image-size"
-        )
-    return image
+    if card.preprocessing is not None:
+        return
+    _, height, width = card.input_shape
+    for path, _ in _labelled(card, folder):
+        with opened(path) as picture:
+            size = upright_size(picture)
+        if size != (width, height):
+            raise InputError(
+                f"{path}: {size[0]}x{size[1]} pixels, but the model reads {width}x{height} and its "
+                "card names no resize; adopt it with --image-size"
+            )
+
+
+def _image(path: Path, mode: str, card: ModelCard) -> Tensor:
+    """(1, C, height, width) uint8 levels of a file, as the model reads them."""
+    return planes(read_picture(path, mode, card.preprocessing))
 
 
 def _apart(how: Preprocessing | None, stored: Tensor, pillow: Tensor) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ard.attacks.victims import open_victim
 from ard.crafting import picture_attack
 from ard.crafting.picture_attack import attack_pictures, disagreement
 from ard.models.architectures import build_model
-from ard.models.weight_files import save_model
+from ard.models.weight_files import load_model, save_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.preprocessing import preprocessing_of
 from edge_bench.core.series import series_array
@@ -230,6 +231,16 @@ def test_options_that_do_not_go_together_are_a_sentence(
 ) -> None:
     asked = ("--pictures", root / "photos", "--out", tmp_path / "out")
     assert told in sentence("attack", root / "w.safetensors", *asked, *given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_pictures_that_no_card_resizes_are_a_sentence(root: Path, tmp_path: Path) -> None:
+    model, card = load_model(root / "w.safetensors")
+    save_model(tmp_path / "w.safetensors", model, replace(card, preprocessing=None), False)
+    asked = ("--pictures", root / "photos", "--out", tmp_path / "out")
+    told = sentence("attack", tmp_path / "w.safetensors", *asked, "--attack", "pgd2")
+    assert "pixels, but the model reads 16x16" in told
+    assert "with --image-size" in told
     assert not (tmp_path / "out").exists()
 
 
