@@ -200,8 +200,9 @@ def test_swapped_colours_are_found_and_gated(
 ) -> None:
     model, out = made(), tmp_path / "report.json"
     asked = ("--pictures", tmp_path / "photos", "--pipeline", "mine:swapped", "--out", out)
-    code, said, _ = invoke("bench", model, *asked, *QUICK)
+    code, said, warned = invoke("bench", model, *asked, *QUICK)
     assert code == 0
+    assert "no --sets given: robustness was not measured" in " ".join(warned.split())
     words = " ".join(said.split())
     for word in ("from file to logits", "path gap", "worst class", "latency, pipeline"):
         assert word in words
