@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.attack_flags import AttackFlags
+from ard.commands.attack_pictures import attack_pictures_of, refuse_what_does_not_fit
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import muted, print_json, progress, say, say_aside, warn
 from edge_bench.terminal.torchrun import processes
@@ -35,6 +36,8 @@ def run_attack_command(flags: AttackFlags) -> None:
 
     Example: ardx attack student.safetensors --corruption fog:3 --out sets/fog3
 
+    Example: ardx attack student.safetensors --pictures photos --attack pgd20 --out crafted
+
     Example: ardx attack --refresh old/pgd20 --on new.safetensors --out sets/pgd20
     """
     from edge_bench.files.store import refuse_existing
@@ -54,6 +57,8 @@ def run_attack_command(flags: AttackFlags) -> None:
         o.check_shared(world, model, flags.backend)
         if world.leads:
             refuse_existing(flags.out, flags.force)
+        if flags.pictures is not None:
+            refuse_what_does_not_fit(flags, world)
         _attack(flags, model, world)
 
 
@@ -68,7 +73,10 @@ def _attack(flags: AttackFlags, model: Path, world: World) -> None:
         flags.std,
         flags.dataset,
         partial(_load, flags, world),
-        needs_dataset=flags.images is None and flags.import_file is None and flags.refresh is None,
+        needs_dataset=all(
+            given is None
+            for given in (flags.images, flags.import_file, flags.refresh, flags.pictures)
+        ),
     )
     with open_victim(
         model,
@@ -247,13 +255,17 @@ def _corrupt(
 
 def _clean_images(flags: AttackFlags, victim: Victim, world: World, data: Dataset | None) -> Source:
     """The user's own images, or the test images of a dataset."""
+    from ard.crafting.picture_attack import require_sizes
     from ard.data.sources import open_images
 
-    if flags.images is None:
+    own = flags.images or flags.pictures
+    if own is None:
         return _test_images(flags, victim, world, data)
-    o.refuse_beside(f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset})
+    if flags.pictures is not None:
+        require_sizes(victim.card, flags.pictures)
+    o.refuse_beside(f"--images {own} is attacked instead", {"--dataset": flags.dataset})
     clean = open_images(
-        flags.images,
+        own,
         victim.card,
         image_size=flags.image_size,
         resize=flags.resize,
@@ -336,7 +348,11 @@ def _craft(
         victim = _compared(victim, threat, clean, spec, device)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
-    with attacked_for(victim, threat, flags.source, device, foreign.said) as source:
+    if flags.pictures is not None:
+        attack_pictures_of(flags, flags.pictures, victim, threat, spec, device)
+        return
+    threads = o.threads_of(world)
+    with attacked_for(victim, threat, flags.source, device, foreign.said, threads) as source:
         if source is not victim:
             source = _compared(source, source.threat, clean, spec, device)
         for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
