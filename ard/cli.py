@@ -16,8 +16,15 @@ from edge_bench.commands import bench, bundle, compare, engine, gate, init, repo
 from edge_bench.core.version import __version__
 from edge_bench.terminal.console import Stages, print_json, print_table, progress, put, say
 
+
+class AllStages(Stages):
+    """The stages, and those of them that run below torchrun."""
+
+    shared = frozenset({"teach", "distill", "evaluate", "attack"})
+
+
 app = typer.Typer(
-    cls=Stages,
+    cls=AllStages,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -20,6 +20,7 @@ from ard.models.architectures import ARCHITECTURES, DEFAULT_WIDTHS
 from deploy.quantization.targets import TARGETS
 from edge_bench.backends.registry import BACKENDS
 from edge_bench.devices import DEVICES
+from edge_bench.pictures.pipelines import PIPELINES
 
 
 class Listing(NamedTuple):
@@ -102,6 +103,9 @@ LISTINGS: dict[str, Callable[[], Listing]] = {
     "devices": lambda: Listing(["name", "is"], [[n, d.text] for n, d in DEVICES.items()]),
     "inner": _inner,
     "methods": _methods,
+    "pipelines": lambda: Listing(
+        ["--pipeline", "is", "comes by"], [[n, p.text, p.mend] for n, p in PIPELINES.items()]
+    ),
     "targets": lambda: Listing(["name", "is made of"], [[n, t.why] for n, t in TARGETS.items()]),
 }
 

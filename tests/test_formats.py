@@ -44,6 +44,7 @@ from edge_bench.explain.probe_file import About
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin, compare, fingerprint_path, read_fingerprint
 from edge_bench.files.onnx_file import CARD_KEY, model_card, read_onnx
+from edge_bench.files.pictures.crafted import CraftedPictures
 from edge_bench.files.set_writer import SetProgress
 from edge_bench.files.sets import as_unit, open_sets
 from edge_bench.files.store import from_json, read_json, sha256_file, to_json
@@ -61,7 +62,7 @@ OLD = Path(__file__).parent / "data" / "formats" / "0.1.0"
 MODEL = OLD / "model.onnx"
 ENGINE = next((OLD / "engines").glob("*.engine"))
 
-GATE_SINCE = {"max_divergence"}
+GATE_SINCE = {"max_divergence", "max_path_gap"}
 """Conditions that 0.1.0 did not know."""
 
 JSON_FILES: dict[str, tuple[Path, type[Any]]] = {
@@ -69,6 +70,7 @@ JSON_FILES: dict[str, tuple[Path, type[Any]]] = {
     "report": (OLD / "report.json", Report),
     "baseline": (OLD.parent / "0.2.0" / "baseline.json", Baseline),
     "probe": (OLD.parent / "0.2.0" / "probe.json", About),
+    "crafted_pictures": (OLD.parent / "0.2.0" / "crafted_pictures.json", CraftedPictures),
     "explanation": (OLD.parent / "0.2.0" / "explanation.json", Explanation),
     "comparison": (OLD / "comparison.json", Comparison),
     "evaluation": (OLD / "evaluation.json", EvaluationRecord),

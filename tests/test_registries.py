@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 import ard.methods
@@ -26,7 +28,9 @@ from ard.models.architectures import ARCHITECTURES, build_model
 from deploy.quantization.targets import TARGETS
 from edge_bench.backends import BACKENDS
 from edge_bench.core.errors import CapabilityError
+from edge_bench.core.pictures.preprocessing import preprocessing_of
 from edge_bench.devices import DEVICES, ROOT
+from edge_bench.pictures.pipelines import PIPELINES, Wish, open_way
 
 SUPPORT = {"__init__", "base", "inner", "registry"}
 
@@ -137,6 +141,26 @@ def test_a_backend_says_what_is_here_or_what_is_missing_and_is_told(name: str) -
     assert found
     assert name in help_of("bench")
     assert name in help_of("evaluate")
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_a_pipeline_makes_an_image_or_says_what_is_missing_and_is_told(
+    name: str, tmp_path: Path
+) -> None:
+    assert PIPELINES[name].text in help_of("bench")
+    path = tmp_path / "p.png"
+    Image.fromarray(np.full((9, 7, 3), (10, 90, 200), dtype=np.uint8)).save(path)
+    try:
+        way = open_way(name, Wish(preprocessing=preprocessing_of(4, None), channels=3))
+    except CapabilityError as missing:
+        found = str(missing)
+        assert PIPELINES[name].mend in found
+        return
+    value: Any = None
+    for _, step in way.steps:
+        value = step(value, path)
+    assert (np.asarray(value) == np.full((4, 4, 3), (10, 90, 200))).all()
+    assert way.versions
 
 
 def test_the_extras_of_the_distribution_bring_what_the_backends_need() -> None:

@@ -300,6 +300,7 @@ def attacked_for(
     source: Path | None,
     torch_device: str,
     said: Said = NOTHING_SAID,
+    threads: int | None = None,
 ) -> Iterator[Victim]:
     """The model that a set for `victim` is crafted on: itself, or with `transfer` the source.
 
@@ -318,7 +319,7 @@ def attacked_for(
         said = replace(said, dataset=ours.dataset, image_shape=ours.input_shape)
     else:
         said = NOTHING_SAID
-    with open_victim(source, torch_device=torch_device, said=said) as found:
+    with open_victim(source, threads=threads, torch_device=torch_device, said=said) as found:
         if not found.has_gradients:
             raise InputError(f"--from {source}: {found.why_blind}; {GRADIENTS}")
         theirs = found.card

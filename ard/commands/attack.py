@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.attack_flags import AttackFlags
+from ard.commands.attack_pictures import attack_pictures_of, refuse_what_does_not_fit
 from edge_bench.core.errors import InputError
-from edge_bench.terminal.console import print_json, progress, say, say_aside, warn
+from edge_bench.terminal.console import muted, print_json, progress, say, say_aside, warn
+from edge_bench.terminal.torchrun import processes
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
     from ard.data.sources import Source, SplitSource
     from ard.data.splits import Dataset
+    from ard.processes.world import World
     from edge_bench.core.spec import AttackSpec
 
 
@@ -24,7 +27,8 @@ DEFAULT_ATTACKS = {"black-box": "square", "differential": "apgd_apart100"}
 def run_attack_command(flags: AttackFlags) -> None:
     """Craft an adversarial set, to be replayed on a device, or import one.
 
-    A run that was stopped goes on where it was when the same command is given again.
+    A run that was stopped goes on where it was when the same command is given again. Below torchrun
+    its processes make a batch of 250 images each in turn, and the set is that of one process.
 
     Example: ardx attack runs/student/student.safetensors --attack pgd20 --out sets/pgd20
 
@@ -32,40 +36,67 @@ def run_attack_command(flags: AttackFlags) -> None:
 
     Example: ardx attack student.safetensors --corruption fog:3 --out sets/fog3
 
+    Example: ardx attack student.safetensors --pictures photos --attack pgd20 --out crafted
+
     Example: ardx attack --refresh old/pgd20 --on new.safetensors --out sets/pgd20
     """
-    from ard.attacks.victims import open_victim
     from edge_bench.files.store import refuse_existing
 
-    model = _model_of(flags)
-    refuse_existing(flags.out, flags.force)
-    device = o.resolve_torch_device(flags.torch_device)
+    if processes() == 1:
+        # Before torch is imported, which `joined` needs.
+        refuse_existing(flags.out, flags.force)
+    from ard.processes.torchrun import PATIENCE, joined
+    from ard.processes.world import Place
+
+    place = Place(
+        where="among the batches",
+        remedy="start the same command again, which goes on with the set that it began",
+    )
+    with joined(place, PATIENCE) as world, muted(not world.leads):
+        model = _model_of(flags)
+        o.check_shared(world, model, flags.backend)
+        if world.leads:
+            refuse_existing(flags.out, flags.force)
+        if flags.pictures is not None:
+            refuse_what_does_not_fit(flags, world)
+        _attack(flags, model, world)
+
+
+def _attack(flags: AttackFlags, model: Path, world: World) -> None:
+    """What `attack` does once its processes have met."""
+    from ard.attacks.victims import open_victim
+
+    device = world.own_device(o.resolve_torch_device(flags.torch_device))
     foreign = o.foreign_of(
         model,
         flags.mean,
         flags.std,
         flags.dataset,
-        partial(_load, flags),
-        needs_dataset=flags.images is None and flags.import_file is None and flags.refresh is None,
+        partial(_load, flags, world),
+        needs_dataset=all(
+            given is None
+            for given in (flags.images, flags.import_file, flags.refresh, flags.pictures)
+        ),
     )
     with open_victim(
         model,
         parent=flags.parent,
         backend=flags.backend,
+        threads=o.threads_of(world),
         output=flags.output,
         torch_device=device,
         said=foreign.said,
     ) as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         if flags.import_file is not None:
-            _import(flags, flags.import_file, victim, device)
+            _import(flags, flags.import_file, victim, device, world)
         elif flags.refresh is not None:
-            _refresh(flags, flags.refresh, victim, device)
+            _refresh(flags, flags.refresh, victim, device, world)
         elif flags.corruption is not None:
-            _corrupt(flags, flags.corruption, victim, device, foreign.data)
+            _corrupt(flags, flags.corruption, victim, device, foreign.data, world)
         else:
             o.refuse_beside("only --import reads it", {"--import-key": flags.import_key})
-            _craft(flags, victim, device, foreign)
+            _craft(flags, victim, device, foreign, world)
 
 
 def _model_of(flags: AttackFlags) -> Path:
@@ -87,7 +118,7 @@ def _model_of(flags: AttackFlags) -> Path:
     return found[0]
 
 
-def _refresh(flags: AttackFlags, folder: Path, victim: Victim, device: str) -> None:
+def _refresh(flags: AttackFlags, folder: Path, victim: Victim, device: str, world: World) -> None:
     """Attack what a stored set no longer fools."""
     from ard.attacks.registry import parse_attack
     from ard.crafting.refresh import StoredClean, refresh_set
@@ -130,16 +161,23 @@ def _refresh(flags: AttackFlags, folder: Path, victim: Victim, device: str) -> N
             spec=spec,
             force=flags.force,
             torch_device=device,
+            world=world,
             report_progress=report_progress,
         )
-    _print_set(flags.out, victim.path, flags.json_summary)
+    if world.leads:
+        _print_set(flags.out, victim.path, flags.json_summary)
 
 
-def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None:
+def _import(flags: AttackFlags, file: Path, victim: Victim, device: str, world: World) -> None:
     """Take the arrays of another library as a set."""
     from ard.crafting.foreign import parse_import_keys
     from ard.crafting.importing import import_set, imported_spec
 
+    if world.size > 1:
+        raise InputError(
+            f"--import {file}: is read from its start by one process, and torchrun started "
+            f"{world.size}; start it without torchrun"
+        )
     beside: dict[str, object] = {
         "--images": flags.images,
         "--image-size": flags.image_size if flags.dataset is None else None,
@@ -155,7 +193,7 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
         "--off-grid": flags.off_grid or None,
     }
     o.refuse_beside("--import takes its images and their budget as they are", beside)
-    source = None if flags.dataset is None else _test_images(flags, victim)
+    source = None if flags.dataset is None else _test_images(flags, victim, world)
     with progress(f"import {file.name}") as report_progress:
         import_set(
             victim.module,
@@ -174,7 +212,12 @@ def _import(flags: AttackFlags, file: Path, victim: Victim, device: str) -> None
 
 
 def _corrupt(
-    flags: AttackFlags, text: str, victim: Victim, device: str, data: Dataset | None
+    flags: AttackFlags,
+    text: str,
+    victim: Victim,
+    device: str,
+    data: Dataset | None,
+    world: World,
 ) -> None:
     """Corrupt clean images, those of a dataset or the user's own."""
     from ard.crafting.corrupt import corrupt_set
@@ -196,27 +239,33 @@ def _corrupt(
     with progress(f"corrupt {text}") as report_progress:
         corrupt_set(
             victim,
-            _clean_images(flags, victim, data),
+            _clean_images(flags, victim, world, data),
             name,
             severity,
             flags.out,
             seed=flags.seed,
             force=flags.force,
             torch_device=device,
+            world=world,
             report_progress=report_progress,
         )
-    _print_set(flags.out, victim.path, flags.json_summary)
+    if world.leads:
+        _print_set(flags.out, victim.path, flags.json_summary)
 
 
-def _clean_images(flags: AttackFlags, victim: Victim, data: Dataset | None) -> Source:
+def _clean_images(flags: AttackFlags, victim: Victim, world: World, data: Dataset | None) -> Source:
     """The user's own images, or the test images of a dataset."""
+    from ard.crafting.picture_attack import require_sizes
     from ard.data.sources import open_images
 
-    if flags.images is None:
-        return _test_images(flags, victim, data)
-    o.refuse_beside(f"--images {flags.images} is attacked instead", {"--dataset": flags.dataset})
+    own = flags.images or flags.pictures
+    if own is None:
+        return _test_images(flags, victim, world, data)
+    if flags.pictures is not None:
+        require_sizes(victim.card, flags.pictures)
+    o.refuse_beside(f"--images {own} is attacked instead", {"--dataset": flags.dataset})
     clean = open_images(
-        flags.images,
+        own,
         victim.card,
         image_size=flags.image_size,
         resize=flags.resize,
@@ -226,19 +275,23 @@ def _clean_images(flags: AttackFlags, victim: Victim, data: Dataset | None) -> S
     return clean
 
 
-def _load(flags: AttackFlags, name: str) -> Dataset:
+def _load(flags: AttackFlags, world: World, name: str) -> Dataset:
     from ard.data.datasets import load_dataset
 
-    return load_dataset(
-        name,
-        flags.data_dir,
-        download=flags.download,
-        image_size=flags.image_size,
-        resize=flags.resize,
+    return world.first_here(
+        lambda: load_dataset(
+            name,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
     )
 
 
-def _test_images(flags: AttackFlags, victim: Victim, data: Dataset | None = None) -> SplitSource:
+def _test_images(
+    flags: AttackFlags, victim: Victim, world: World, data: Dataset | None = None
+) -> SplitSource:
     """The test images of --dataset (`data`, where they are loaded), or of the model's own."""
     from ard.data.datasets import dataset_of, matched
     from ard.data.sources import SplitSource
@@ -247,14 +300,16 @@ def _test_images(flags: AttackFlags, victim: Victim, data: Dataset | None = None
     if data is not None:
         data = matched(victim.path, victim.card, data)
     else:
-        data = dataset_of(
-            victim.path,
-            victim.card,
-            flags.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
+        data = world.first_here(
+            lambda: dataset_of(
+                victim.path,
+                victim.card,
+                flags.dataset,
+                flags.data_dir,
+                download=flags.download,
+                image_size=flags.image_size,
+                resize=flags.resize,
+            )
         )
     o.tell_skipped(data.skipped)
     return SplitSource(
@@ -262,7 +317,9 @@ def _test_images(flags: AttackFlags, victim: Victim, data: Dataset | None = None
     )
 
 
-def _craft(flags: AttackFlags, victim: Victim, device: str, foreign: o.Foreign) -> None:
+def _craft(
+    flags: AttackFlags, victim: Victim, device: str, foreign: o.Foreign, world: World
+) -> None:
     """Attack clean images, those of a dataset or the user's own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.registry import parse_attack
@@ -286,12 +343,16 @@ def _craft(flags: AttackFlags, victim: Victim, device: str, foreign: o.Foreign) 
         target=flags.target_class,
         direction=flags.direction,
     )
-    clean = _clean_images(flags, victim, foreign.data)
+    clean = _clean_images(flags, victim, world, foreign.data)
     if threat in ("white-box", "bpda"):
         victim = _compared(victim, threat, clean, spec, device)
     if not flags.off_grid:
         _warn_of_the_grid(budget, flags.norm)
-    with attacked_for(victim, threat, flags.source, device, foreign.said) as source:
+    if flags.pictures is not None:
+        attack_pictures_of(flags, flags.pictures, victim, threat, spec, device)
+        return
+    threads = o.threads_of(world)
+    with attacked_for(victim, threat, flags.source, device, foreign.said, threads) as source:
         if source is not victim:
             source = _compared(source, source.threat, clean, spec, device)
         for doubt in looks(source.module, clean.read(0, min(len(clean), 64)), device):
@@ -306,8 +367,11 @@ def _craft(flags: AttackFlags, victim: Victim, device: str, foreign: o.Foreign) 
                 on_grid=not flags.off_grid,
                 force=flags.force,
                 torch_device=device,
+                world=world,
                 report_progress=report_progress,
             )
+    if not world.leads:
+        return
     for doubt in rounded_away(open_set(flags.out)):
         warn(doubt.sentence)
     if source is not victim:

@@ -87,6 +87,14 @@ class AttackFlags:
     import_file: o.Import = None
     import_key: o.ImportKey = None
     images: o.Images = None
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Attack these pictures (one folder per class) at their own size, through the "
+            "resize that the card says, and store PNGs for bench --pictures; the budget is on the "
+            "picture as the camera gives it."
+        ),
+    ] = None
     limit: o.Limit = None
     dataset: o.OptionalDatasetName = None
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR

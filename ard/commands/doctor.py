@@ -12,6 +12,7 @@ from edge_bench import devices
 from edge_bench.backends import BACKENDS
 from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.version import __version__
+from edge_bench.pictures.pipelines import PIPELINES
 
 MIN_FREE_BYTES = 1 << 30
 
@@ -43,6 +44,7 @@ def examine() -> list[Finding]:
         _module("export: onnx", "onnx", train),
         _module("  torch's exporter: onnxscript", "onnxscript", train),
         *map(_backend, BACKENDS),
+        *map(_pipeline, PIPELINES),
         _device(),
         _target(),
         _parser(),
@@ -81,6 +83,11 @@ def _backend(name: str) -> Finding:
     except CapabilityError:
         # The whole sentence, which bench gives, would leave the table's other columns no room.
         return Finding(capability=capability, found=None, mend=BACKENDS[name].mend)
+
+
+def _pipeline(name: str) -> Finding:
+    capability = f"  bench --pictures --pipeline {name}"
+    return _module(capability, PIPELINES[name].package.module, PIPELINES[name].mend)
 
 
 def _device() -> Finding:

@@ -11,13 +11,22 @@ import typer
 
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
-from edge_bench.terminal.console import print_json, print_table, progress, say_aside, warn
+from edge_bench.terminal.console import (
+    muted,
+    print_json,
+    print_table,
+    progress,
+    say_aside,
+    warn,
+)
+from edge_bench.terminal.torchrun import processes
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
     from ard.data.splits import Dataset, Split
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation, Result
+    from ard.processes.world import World
     from edge_bench.core.spec import AttackSpec
 
 
@@ -82,41 +91,55 @@ def run_evaluate(flags: EvaluateFlags) -> None:
     compared with the runtime first; where the graph has operators that are not covered, they are
     named, and square is left. An ONNX file that ardx did not write needs --dataset.
 
+    Below torchrun its processes take turns with batches of 250 images, and find what one finds.
+
     Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
     """
     from edge_bench.files.locks import writing
     from edge_bench.files.store import refuse_existing_file
 
-    if flags.out is None:
-        _evaluate(flags)
-        return
-    refuse_existing_file(flags.out, flags.force)
-    with writing(flags.out):
-        # Another process may have written it just before.
+    if flags.out is not None and processes() == 1:
+        # Before torch is imported, which `joined` needs.
         refuse_existing_file(flags.out, flags.force)
-        _evaluate(flags)
+    from ard.processes.torchrun import PATIENCE, joined
+    from ard.processes.world import Place
+
+    remedy = "start the same command again"
+    if flags.out is not None:
+        remedy += ", which goes on after the last whole attack"
+    with (
+        joined(Place(where="among the attacks", remedy=remedy), PATIENCE) as world,
+        muted(not world.leads),
+    ):
+        if flags.out is None or not world.leads:
+            _evaluate(flags, world)
+            return
+        refuse_existing_file(flags.out, flags.force)
+        with writing(flags.out):
+            # Another process may have written it just before.
+            refuse_existing_file(flags.out, flags.force)
+            _evaluate(flags, world)
 
 
 evaluate = o.command("evaluate", EvaluateFlags, run_evaluate)
 
 
-def _evaluate(flags: EvaluateFlags) -> None:
+def _evaluate(flags: EvaluateFlags, world: World) -> None:
     """What `evaluate` does once its report is its own."""
     from ard.attacks.budget import budget_of
     from ard.attacks.victims import open_victim
-    from ard.data.datasets import dataset_of, matched
     from ard.data.splits import take_limit
-    from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation
-    from edge_bench.files.store import refuse_existing
 
-    device = o.resolve_torch_device(flags.torch_device)
-    load = partial(_load, flags)
+    o.check_shared(world, flags.model, flags.backend)
+    device = world.own_device(o.resolve_torch_device(flags.torch_device))
+    load = partial(_load, flags, world)
     foreign = o.foreign_of(flags.model, flags.mean, flags.std, flags.dataset, load)
     opened = open_victim(
         flags.model,
         parent=flags.parent,
         backend=flags.backend,
+        threads=o.threads_of(world),
         output=flags.output,
         torch_device=device,
         said=foreign.said,
@@ -124,19 +147,7 @@ def _evaluate(flags: EvaluateFlags) -> None:
     with opened as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         budget = budget_of(flags.epsilon, flags.norm, victim.card)
-        data = (
-            matched(flags.model, victim.card, foreign.data)
-            if foreign.data is not None
-            else dataset_of(
-                flags.model,
-                victim.card,
-                flags.dataset,
-                flags.data_dir,
-                download=flags.download,
-                image_size=flags.image_size,
-                resize=flags.resize,
-            )
-        )
+        data = _data(flags, victim, foreign, world)
         o.tell_skipped(data.skipped)
         specs, differential = _specs(flags, budget)
         split = take_limit(data.test, flags.limit)
@@ -153,24 +164,61 @@ def _evaluate(flags: EvaluateFlags) -> None:
             seed=flags.seed,
             sets=flags.sets,
         )
-        ledger = Ledger(flags.out, evaluation.asked()) if flags.out else None
-        if flags.sets is not None and not (ledger and ledger.masks):
-            refuse_existing(flags.sets, flags.force)
-        result = evaluation.run(ledger, doubting=not flags.no_doubts, monitor=progress)
-        if foreign.data is not None and not flags.no_doubts:
+        ledger = _shared(flags, evaluation, world)
+        result = evaluation.run(ledger, doubting=not flags.no_doubts, world=world, monitor=progress)
+        if world.leads and foreign.data is not None and not flags.no_doubts:
             _warn_of_normalisation(evaluation, result)
-    _tell(flags, evaluation, result, ledger)
+    if world.leads:
+        _tell(flags, evaluation, result, ledger)
 
 
-def _load(flags: EvaluateFlags, name: str) -> Dataset:
+def _data(flags: EvaluateFlags, victim: Victim, foreign: o.Foreign, world: World) -> Dataset:
+    """The images, with the victim's classes."""
+    from ard.data.datasets import dataset_of, matched
+
+    if foreign.data is not None:
+        return matched(flags.model, victim.card, foreign.data)
+    return world.first_here(
+        lambda: dataset_of(
+            flags.model,
+            victim.card,
+            flags.dataset,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
+    )
+
+
+def _shared(flags: EvaluateFlags, evaluation: Evaluation, world: World) -> Ledger | None:
+    """What rank 0 goes on from, once all processes are seen to ask for the same."""
+    from ard.crafting.craft import arithmetic
+    from ard.evaluation.accuracy import BATCH_SIZE
+    from ard.evaluation.ledger import Ledger
+    from edge_bench.files.store import refuse_existing
+
+    world.check_turns(len(evaluation.split), BATCH_SIZE)
+    world.check_agreement(evaluation.asked() | arithmetic(evaluation.torch_device))
+    if not world.leads:
+        return None
+    ledger = Ledger(flags.out, evaluation.asked()) if flags.out else None
+    if flags.sets is not None and not (ledger and ledger.masks):
+        refuse_existing(flags.sets, flags.force)
+    return ledger
+
+
+def _load(flags: EvaluateFlags, world: World, name: str) -> Dataset:
     from ard.data.datasets import load_dataset
 
-    return load_dataset(
-        name,
-        flags.data_dir,
-        download=flags.download,
-        image_size=flags.image_size,
-        resize=flags.resize,
+    return world.first_here(
+        lambda: load_dataset(
+            name,
+            flags.data_dir,
+            download=flags.download,
+            image_size=flags.image_size,
+            resize=flags.resize,
+        )
     )
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ard.data.splits import Dataset
     from ard.models.checkpoints import Reading
     from ard.models.graphs import Said
+    from ard.processes.world import World
 
 Data = "Data"
 Importing = "Importing a set"
@@ -288,6 +289,35 @@ def resolve_torch_device(name: str) -> str:
             "--torch-device cuda: torch sees no CUDA device here; use --torch-device cpu"
         )
     return "cuda" if available and name != "cpu" else "cpu"
+
+
+SHARED_BACKENDS = ("ort", "openvino")
+"""Runtimes that compute the same in each of several processes."""
+
+
+def check_shared(world: World, model: Path, backend: str) -> None:
+    """Refuse a runtime that several processes cannot share.
+
+    Raises:
+        InputError: one on a GPU, all of whose processes would take the first one, and some of
+            which build an engine of their own each, that rounds as no other does.
+    """
+    from edge_bench.files.kinds import Kind, kind_of
+
+    if world.size == 1 or backend in SHARED_BACKENDS or backend not in BACKENDS:
+        return
+    if kind_of(model) is Kind.ONNX:
+        raise InputError(
+            f"--backend {backend}: is asked by one process, and torchrun started {world.size}; "
+            f"start it without torchrun, or use {' or '.join(SHARED_BACKENDS)}"
+        )
+
+
+def threads_of(world: World) -> int | None:
+    """Threads of an artefact's runtime: its own choice, or torch's where processes share cores."""
+    import torch
+
+    return torch.get_num_threads() if world.size > 1 else None
 
 
 def size_for(

@@ -16,6 +16,7 @@ from ard.data.sources import Source
 from ard.data.splits import as_float
 from ard.models.deployed import Deployed
 from ard.models.predict import predict
+from ard.processes.world import ALONE, World
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, SetManifest
 from edge_bench.devices.process import runtime_versions
@@ -35,6 +36,7 @@ def corrupt_set(
     force: bool = False,
     batch_size: int = BATCH_SIZE,
     torch_device: str = "cpu",
+    world: World = ALONE,
     report_progress: ProgressCallback = no_progress,
 ) -> SetManifest:
     """Write the images, corrupted, to the folder `out`; the victim only says what it makes of them.
@@ -71,6 +73,7 @@ def corrupt_set(
         make,
         force=force,
         torch_device=torch_device,
+        world=world,
         report_progress=report_progress,
     )
 

@@ -21,6 +21,7 @@ from ard.crafting.batches import Batch, Made, told_apart, write_set
 from ard.data.sources import Source
 from ard.data.splits import Split, as_float
 from ard.models.predict import predict
+from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, SetManifest
@@ -44,6 +45,7 @@ def craft_set(
     force: bool = False,
     batch_size: int = BATCH_SIZE,
     torch_device: str = "cpu",
+    world: World = ALONE,
     report_progress: ProgressCallback = no_progress,
 ) -> SetManifest:
     """Attack all `images` on a victim and write the set to the folder `out`.
@@ -65,13 +67,11 @@ def craft_set(
     Args:
         threat: how the victim is attacked, in the words of a manifest; `black-box` asks it for
             scores alone, everything else for gradients too.
+        world: processes that share the work (see `write_set`); the set is the same.
     """
     _refuse_what_finds_nothing(spec, threat, on_grid)
     manifest = replace(_manifest_of(images, victim, spec, threat), on_grid=on_grid)
-    if threat == "differential":
-        attacked: nn.Module = pair_of(victim)
-    else:
-        attacked = victim.module if threat == "black-box" else victim.cheapest()
+    attacked = _attacked(victim, threat)
     attack = _by_scores if threat == "black-box" else _by_gradients
 
     def make(batch: Batch) -> Made:
@@ -90,8 +90,16 @@ def craft_set(
         attacked=attacked,
         force=force,
         torch_device=torch_device,
+        world=world,
         report_progress=report_progress,
     )
+
+
+def _attacked(victim: Victim, threat: str) -> nn.Module:
+    """What an attack asks of a victim."""
+    if threat == "differential":
+        return pair_of(victim)
+    return victim.module if threat == "black-box" else victim.cheapest()
 
 
 def plan_of(
@@ -250,4 +258,5 @@ def versions_of(specs: list[AttackSpec]) -> dict[str, str]:
 
 def arithmetic(torch_device: str) -> dict[str, str]:
     """What torch's rounding depends on besides the model and the images."""
-    return {"torch_device": torch_device, "threads": str(torch.get_num_threads())}
+    kind = torch.device(torch_device).type
+    return {"torch_device": kind, "threads": str(torch.get_num_threads())}

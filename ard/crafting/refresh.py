@@ -23,6 +23,7 @@ from ard.crafting.batches import Batch, Made, told_apart, write_set
 from ard.crafting.craft import BATCH_SIZE, plan_of, versions_of
 from ard.data.splits import Split, as_float
 from ard.models.predict import predict
+from ard.processes.world import ALONE, World
 from edge_bench.core.classes import ClassNames, require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
@@ -80,6 +81,7 @@ def refresh_set(
     force: bool = False,
     batch_size: int = BATCH_SIZE,
     torch_device: str = "cpu",
+    world: World = ALONE,
     report_progress: ProgressCallback = no_progress,
 ) -> SetManifest:
     """Write the set `old`, made anew for `victim`, to the folder `out`.
@@ -127,6 +129,7 @@ def refresh_set(
         attacked=attacked,
         force=force,
         torch_device=torch_device,
+        world=world,
         report_progress=report_progress,
     )
 

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ard.data.picture_folder import labels_of, taken_as_indices
+from ard.data.picture_folder import taken_as_indices
 from ard.data.registry import DATASETS, KNOWN, LISTS
 from ard.data.splits import SPLIT_SEED, Dataset, Split, stratified_subset
 from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.pictures.preprocessing import Preprocessing, preprocessing_of
 from edge_bench.core.spec import ModelCard
+from edge_bench.files.pictures.tree import labels_of
 
 
 def load_dataset(

@@ -9,11 +9,11 @@ from itertools import chain
 from pathlib import Path
 
 from ard.data.picture_files import pictures_of
-from ard.data.picture_tree import PictureTree, Skipped, open_tree
 from ard.data.splits import Dataset, Split
 from edge_bench.core.classes import composed
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.preprocessing import Preprocessing
+from edge_bench.files.pictures.tree import PictureTree, Skipped, open_tree
 
 TRAIN = ("train", "training")
 TEST = ("test", "testing")

@@ -12,15 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ard.data.picture_files import DECODED, read_picture, token
-from ard.data.picture_tree import open_tree, sorted_pictures
+from ard.data.picture_files import token
 from ard.data.splits import Split
-from edge_bench.core.classes import ClassNames, are_indices, indices_of, shown
+from edge_bench.core.classes import ClassNames, are_indices, shown
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.spec import ModelCard
-
-MODES = {1: "L", 3: "RGB"}
+from edge_bench.files.pictures.decode import DECODED, MODES, read_picture
+from edge_bench.files.pictures.tree import labels_of, open_tree, sorted_pictures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,27 +186,6 @@ def taken_as_indices(names: Sequence[str], card: ModelCard) -> str:
         return ""
     meant = shown(card.class_names)
     return f"classes 0 to {len(names) - 1}: taken as the model's in their order, {meant}"
-
-
-def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:
-    """The index among the model's classes of each folder name.
-
-    Of a model without names on its card only the count can be compared. If it was trained on a
-    folder of pictures, its classes are in the order of text, whatever they are called.
-
-    Raises:
-        InputError: a class that the model does not know, or another number of classes.
-    """
-    if card.class_names is not None:
-        return indices_of(names, card.class_names, where)
-    if len(names) != card.classes:
-        raise InputError(
-            f"{where}: expected {card.classes} folders, one per class of the model, found "
-            f"{len(names)}; name the folder that holds the classes' folders"
-        )
-    if card.dataset.startswith("imagefolder:"):
-        return [sorted(names).index(name) for name in names]
-    return list(range(len(names)))
 
 
 def digest_files(root: Path, paths: list[Path]) -> str:

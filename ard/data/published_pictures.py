@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from ard.data.picture_files import pictures_of
-from ard.data.picture_tree import is_system, sorted_pictures
 from ard.data.splits import Dataset
 from edge_bench.core.errors import CapabilityError, InputError, first_line
 from edge_bench.core.pictures.preprocessing import Preprocessing
+from edge_bench.files.pictures.tree import is_system, sorted_pictures
 
 SIGNS = (
     *("speed limit 20", "speed limit 30", "speed limit 50", "speed limit 60", "speed limit 70"),

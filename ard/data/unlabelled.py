@@ -14,10 +14,10 @@ from torch import Tensor
 
 from ard.data import npz
 from ard.data.picture_files import pictures_of
-from ard.data.picture_tree import sorted_pictures
 from ard.data.splits import Split, Stored
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.preprocessing import Preprocessing
+from edge_bench.files.pictures.tree import sorted_pictures
 
 KEYS = ("images", "image", "x", "data")
 """Names that the array of pictures has in published sets: of several, the first of these."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ard.attacks.autoattack import require_classes
@@ -86,12 +88,13 @@ def _judged(
         cheaper = for_attack(model)
     alive = np.flatnonzero(correct)
     for batch_index, begin in enumerate(range(0, len(alive), batch_size)):
-        if batch_index % world.size != world.rank:
+        if not world.takes(batch_index):
             continue
         index = torch.from_numpy(alive[begin : begin + batch_size])
         batch = split.at(index)
         images, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
-        end = min(begin + batch_size, len(alive))
+        # The others are as far with theirs.
+        end = min(begin + batch_size * world.size, len(alive))
         with reported(cheaper, spec, begin, end, len(alive), report_progress):
             if spec is not None:
                 images = attacked(model, cheaper, images, labels, spec, batch_index)
@@ -99,7 +102,17 @@ def _judged(
         if found is not None:
             found[index] = images.cpu()
         report_progress(end, len(alive), "")
+    if found is not None and world.size > 1:
+        _collect(found, alive, batch_size, world)
     return world.all_of(robust)
+
+
+def _collect(found: Tensor, alive: NDArray[np.int64], batch_size: int, world: World) -> None:
+    """Put into rank 0's `found` what the other processes' batches of the samples `alive` became."""
+    turns = np.arange(len(alive)) // batch_size % world.size
+    ours = torch.from_numpy(alive[turns == world.rank])
+    for theirs in world.at_first({"index": ours, "images": found[ours]}):
+        found[theirs["index"]] = theirs["images"]
 
 
 def told_apart_mask(
@@ -109,6 +122,7 @@ def told_apart_mask(
     *,
     torch_device: str = "cpu",
     batch_size: int = BATCH_SIZE,
+    world: World = ALONE,
     report_progress: ProgressCallback = no_progress,
 ) -> BoolArray:
     """(N,) booleans: did a differential attack tell the pair apart in its direction?
@@ -117,6 +131,8 @@ def told_apart_mask(
     """
     found = np.zeros(len(split), dtype=np.bool_)
     for number, begin in enumerate(range(0, len(split), batch_size)):
+        if not world.takes(number):
+            continue
         end = min(begin + batch_size, len(split))
         batch = split.part(begin, end)
         clean, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
@@ -127,6 +143,7 @@ def told_apart_mask(
             errs, right = (parent, artefact) if spec.direction == "parent" else (artefact, parent)
             found[begin:end] |= ((errs != labels) & (right == labels)).cpu().numpy()
         report_progress(end, len(split), "")
+    found = ~world.all_of(~found)
     report_progress(len(split), len(split), f"{attack_label(spec)} {found.mean():.1%}")
     return found
 
@@ -172,6 +189,7 @@ def evaluate_all(
     known: dict[str, BoolArray] | None = None,
     finished: Callable[[str, BoolArray], None] | None = None,
     keep: Callable[[str, AttackSpec, Tensor], None] | None = None,
+    world: World = ALONE,
     monitor: Monitor = silent,
 ) -> dict[str, BoolArray]:
     """Masks by attack: `clean`, each attack, and `worst case`, right under all of them.
@@ -187,25 +205,22 @@ def evaluate_all(
         finished: told every mask as soon as it is whole.
         keep: given the images (N, C, H, W) in [0, 1] that an attack ended with, before `finished`;
             those of samples that it did not attack are clean.
+        world: processes that take turns with the batches, all of which get all masks; the images
+            are kept, and masks told as finished, on rank 0 alone.
     """
     masks, order = dict(known or {}), ["clean"]
+    attack = partial(evaluate_attack, model, split, torch_device=torch_device, world=world)
 
     def judge(label: str, spec: AttackSpec | None, correct: BoolArray | None) -> BoolArray:
         if label not in masks:
             found = as_float(split.images) if keep is not None and spec is not None else None
             with monitor(label) as report_progress:
-                masks[label] = evaluate_attack(
-                    model,
-                    split,
-                    spec,
-                    correct=correct,
-                    torch_device=torch_device,
-                    found=found,
-                    report_progress=report_progress,
+                masks[label] = attack(
+                    spec, correct=correct, found=found, report_progress=report_progress
                 )
-            if found is not None and keep is not None and spec is not None:
+            if found is not None and keep is not None and spec is not None and world.leads:
                 keep(label, spec, found)
-            if finished is not None:
+            if finished is not None and world.leads:
                 finished(label, masks[label])
         return masks[label]
 

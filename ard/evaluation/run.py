@@ -20,12 +20,13 @@ from ard.evaluation.doubts import Doubt, doubts_about
 from ard.evaluation.ledger import Ledger
 from ard.evaluation.record import EvaluationRecord
 from ard.models.parents import parent_of
+from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.series import encode_series
 from edge_bench.core.spec import AttackSpec
 from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
-from edge_bench.statistics.metrics import BoolArray, accuracy, encode_mask
+from edge_bench.statistics.metrics import BoolArray, accuracy, decode_mask, encode_mask
 from edge_bench.statistics.stats import wilson_interval
 
 
@@ -92,25 +93,41 @@ class Evaluation:
         return named(self.victim.card.class_names)
 
     def run(
-        self, ledger: Ledger | None = None, *, doubting: bool = True, monitor: Monitor = silent
+        self,
+        ledger: Ledger | None = None,
+        *,
+        doubting: bool = True,
+        world: World = ALONE,
+        monitor: Monitor = silent,
     ) -> Result:
-        """Attack, going on from what `ledger` holds, and then doubt."""
+        """Attack, going on from what `ledger` holds, and then doubt.
+
+        Args:
+            ledger: of rank 0, where several processes share the work; the others have none.
+        """
+        known = _known(ledger, world)
         masks = evaluate_all(
             self.victim.module,
             self.split,
             self.specs,
             each=self.each,
             torch_device=self.torch_device,
-            known=ledger.masks if ledger else None,
+            known=known,
             finished=ledger.add if ledger else None,
             keep=self._keep if self.sets else None,
+            world=world,
             monitor=monitor,
         )
         # Never through `evaluate_all`, whose worst case is over attacks on the victim alone.
-        apart = self._apart(ledger, monitor)
+        apart = self._apart(ledger, known, world, monitor)
         if not doubting:
             return Result(masks=masks, doubts=[], apart=apart)
-        doubts = doubts_about(
+        # They look at one batch or less, which cannot be shared.
+        told = world.from_first(lambda: [asdict(doubt) for doubt in self._doubts(masks, monitor)])
+        return Result(masks=masks, doubts=[Doubt(**doubt) for doubt in told], apart=apart)
+
+    def _doubts(self, masks: dict[str, BoolArray], monitor: Monitor) -> list[Doubt]:
+        return doubts_about(
             self.victim.module,
             self.split,
             self.specs,
@@ -123,14 +140,15 @@ class Evaluation:
             seed=self.seed,
             monitor=monitor,
         )
-        return Result(masks=masks, doubts=doubts, apart=apart)
 
-    def _apart(self, ledger: Ledger | None, monitor: Monitor) -> dict[str, BoolArray]:
+    def _apart(
+        self, ledger: Ledger | None, known: dict[str, BoolArray], world: World, monitor: Monitor
+    ) -> dict[str, BoolArray]:
         found: dict[str, BoolArray] = {}
         for spec in self.differential:
             name = apart_label(spec)
-            if ledger is not None and name in ledger.masks:
-                found[name] = ledger.masks[name]
+            if name in known:
+                found[name] = known[name]
                 continue
             with monitor(name) as report_progress:
                 found[name] = told_apart_mask(
@@ -138,6 +156,7 @@ class Evaluation:
                     self.split,
                     spec,
                     torch_device=self.torch_device,
+                    world=world,
                     report_progress=report_progress,
                 )
             if ledger is not None:
@@ -177,6 +196,15 @@ class Evaluation:
             "batch_size": BATCH_SIZE,
             "versions": versions_of([*self.specs, *self.differential]),
         }
+
+
+def _known(ledger: Ledger | None, world: World) -> dict[str, BoolArray]:
+    """What rank 0's ledger holds, for all."""
+
+    def held() -> dict[str, str]:
+        return {n: encode_mask(mask) for n, mask in ledger.masks.items()} if ledger else {}
+
+    return {name: decode_mask(mask) for name, mask in world.from_first(held).items()}
 
 
 def apart_label(spec: AttackSpec) -> str:

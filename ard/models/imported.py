@@ -7,83 +7,25 @@ source has the digest that the card holds; what a user writes on the command lin
 
 from __future__ import annotations
 
-import ast
-import hashlib
-import importlib
-import re
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder
-from pathlib import Path
-
 from torch import nn
 
 from edge_bench.core.errors import InputError, first_line
-
-_IMPORTED = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
-
-Constructor = Callable[[int], object]
-"""A function of the user's: the number of classes to a network."""
-
-_digests: dict[str, str] = {}
-"""Of what was imported here: its source then, by the module's name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """The source of a module, found and not run.
-
-    Attributes:
-        module: dotted name.
-        root: the folder on the path that it was found in.
-        files: of the module, the packages around it, and what it imports from beside it.
-    """
-
-    module: str
-    root: Path
-    files: tuple[Path, ...]
-
-    @property
-    def sha256(self) -> str:
-        """Of all files with their names below the root; line ends as git may change them."""
-        digest = hashlib.sha256()
-        for file in self.files:
-            text = file.read_bytes().replace(b"\r\n", b"\n")
-            name = file.relative_to(self.root).as_posix().encode()
-            digest.update(hashlib.sha256(name).digest() + hashlib.sha256(text).digest())
-        return digest.hexdigest()
+from edge_bench.files.code import own_function
+from edge_bench.files.code.own_function import Source, Wanted, function_of, names_function
 
 
 def is_imported(architecture: str) -> bool:
     """Whether a text is `PACKAGE.MODULE:FUNCTION`."""
-    return _IMPORTED.fullmatch(architecture) is not None
+    return names_function(architecture)
 
 
 def source_of(architecture: str) -> Source:
-    """Where the function of `PACKAGE.MODULE:FUNCTION` is written; nothing is run.
-
-    The working folder comes first, then what is installed.
+    """Where the function of an architecture is written; nothing is run.
 
     Raises:
         InputError: no such module, or one that is not written in Python.
     """
-    module, _ = _parts(architecture)
-    top = module.partition(".")[0]
-    if top in sys.stdlib_module_names:
-        raise InputError(
-            f"architecture {architecture}: {top} is a module of Python itself; give a module of "
-            "yours that has a function from the number of classes to a network"
-        )
-    for folder in dict.fromkeys([Path.cwd(), *(Path(entry) for entry in sys.path if entry)]):
-        chain = _chain(module, folder)
-        if chain:
-            return Source(module=module, root=folder, files=_closure(chain, folder, top))
-    raise InputError(
-        f"architecture {architecture}: there is no module {module} in the working folder "
-        f"({Path.cwd()}), and none is installed; run ardx in the folder where {top} lies, or "
-        "install it"
-    )
+    return own_function.source_of(_wanted(architecture))
 
 
 def source_sha256(architecture: str) -> str | None:
@@ -97,8 +39,7 @@ def imported_network(architecture: str, classes: int) -> nn.Module:
     Raises:
         InputError: it cannot be imported or called, or makes no `nn.Module`.
     """
-    module, name = _parts(architecture)
-    function = _function(architecture, module, name)
+    function, name = function_of(_wanted(architecture)), architecture.partition(":")[2]
     try:
         network = function(classes)
     # A function of the user's fails in any way; what it says is handed on.
@@ -144,116 +85,9 @@ def check_source(origin: str, architecture: str, sha256: object) -> None:
         )
 
 
-def _parts(architecture: str) -> tuple[str, str]:
-    found = _IMPORTED.fullmatch(architecture)
-    assert found, architecture
-    return found[1], found[2]
-
-
-def _function(architecture: str, module: str, name: str) -> Constructor:
-    source = source_of(architecture)
-    _forget_others(source)
-    root, before = str(source.root), list(sys.path)
-    # As `python -m` has it, but only meanwhile: afterwards a file there hides nothing installed.
-    sys.path.insert(0, root)
-    try:
-        found = importlib.import_module(module)
-    except (Exception, SystemExit) as error:
-        raise InputError(
-            f"architecture {architecture}: importing {module} from {source.root} failed with "
-            f"{type(error).__name__} ({first_line(error)})"
-        ) from None
-    finally:
-        sys.path[:] = before if root in before else [*before, root]
-    _digests[module] = source.sha256
-    function = getattr(found, name, None)
-    if not callable(function):
-        known = [key for key, value in vars(found).items() if _is_own(value, module)]
-        raise InputError(
-            f"architecture {architecture}: {source.files[-1]} has no function {name}; expected one "
-            f"of {', '.join(known) or 'its functions, and it has none'}"
-        )
-    constructor: Constructor = function
-    return constructor
-
-
-def _is_own(value: object, module: str) -> bool:
-    return callable(value) and getattr(value, "__module__", None) == module
-
-
-def _forget_others(source: Source) -> None:
-    """Drop what was imported under these names from another file, or before the source changed."""
-    there = sys.modules.get(source.module)
-    if there is None:
-        return
-    file = getattr(there, "__file__", None)
-    same = file is not None and Path(file).resolve() == source.files[-1].resolve()
-    if same and _digests.get(source.module, source.sha256) == source.sha256:
-        return
-    importlib.invalidate_caches()
-    for name in [name for name, one in sys.modules.items() if _lies_in(one, source, there)]:
-        del sys.modules[name]
-
-
-def _lies_in(module: object, source: Source, there: object) -> bool:
-    """Whether a module is of the source's files, or of the package that takes their place."""
-    name, top = getattr(module, "__name__", ""), source.module.partition(".")[0]
-    file = getattr(module, "__file__", None)
-    return (
-        module is there
-        or name.partition(".")[0] == top
-        or (file is not None and Path(file) in source.files)
+def _wanted(architecture: str) -> Wanted:
+    return Wanted(
+        what="architecture",
+        name=architecture,
+        does="from the number of classes to a network",
     )
-
-
-def _chain(module: str, folder: Path) -> list[Path]:
-    """Files of the packages around a module and its own, below `folder`; empty: not there.
-
-    `importlib.util.find_spec` would run the packages around it.
-    """
-    files: list[Path] = []
-    places = [str(folder)]
-    parts = module.split(".")
-    for depth in range(1, len(parts) + 1):
-        spec: ModuleSpec | None = PathFinder.find_spec(parts[depth - 1], places)
-        if spec is None:
-            return []
-        if spec.has_location and spec.origin and spec.origin.endswith(".py"):
-            files.append(Path(spec.origin))
-        elif spec.origin is not None or depth == len(parts):
-            return []
-        places = list(spec.submodule_search_locations or [])
-    return files
-
-
-def _closure(chain: list[Path], root: Path, top: str) -> tuple[Path, ...]:
-    """A module's chain, and before it what it imports from its own package or working folder."""
-    own = root == Path.cwd()
-    found: list[Path] = list(chain)
-    waiting = list(chain)
-    while waiting:
-        file = waiting.pop()
-        for name in _imports(file, root):
-            if not own and name.partition(".")[0] != top:
-                continue
-            new = [each for each in _chain(name, root) if each not in found]
-            found += new
-            waiting += new
-    return (*sorted(set(found) - {chain[-1]}), chain[-1])
-
-
-def _imports(file: Path, root: Path) -> Iterator[str]:
-    """Dotted names that a file's import statements may mean, wherever in it they stand."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return  # Importing it will say so.
-    package = file.relative_to(root).parent.parts
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            around = package[: len(package) - node.level + 1] if node.level else ()
-            base = ".".join((*around, *filter(None, [node.module])))
-            yield from [base] if base else []
-            yield from (".".join(filter(None, [base, alias.name])) for alias in node.names)

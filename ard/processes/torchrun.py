@@ -17,13 +17,16 @@ from typing import Any, Protocol
 import torch
 import torch.distributed as dist
 
-from ard.processes.world import ALONE, World
+from ard.processes.world import ALONE, Place, World
 from edge_bench.core.errors import EXIT_ENVIRONMENT, ArdxError, CapabilityError, first_line
 
 # A worker that vanishes closes its connections, which the others notice at once; this is for one
 # that hangs, or whose machine went dark. The longest wait in a sound run is for rank 0 to read or
 # write a checkpoint.
 TIMEOUT = timedelta(minutes=10)
+# Where processes take turns with batches, one may wait for another's, and AutoAttack takes hours
+# for one on a slow machine.
+PATIENCE = timedelta(days=7)
 # torchrun kills 30 seconds after it asked to end; nobody should wait for a sentence until then.
 GRACE_SECONDS = 5
 STORE_TIMEOUT = timedelta(seconds=5)
@@ -51,10 +54,14 @@ class _TerminatedError(BaseException):
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def joined(place: Place | None = None, timeout: timedelta = TIMEOUT) -> Iterator[World]:
     """Join the processes that torchrun started, for the duration; without torchrun, be alone.
 
     An error is told by one process only: the first that meets it.
+
+    Args:
+        place: where the run is as it begins.
+        timeout: how long a process waits for the others.
     """
     if not dist.is_torchelastic_launched() or os.environ["WORLD_SIZE"] == "1":
         yield ALONE
@@ -63,6 +70,7 @@ def joined() -> Iterator[World]:
         rank=int(os.environ["RANK"]),
         size=int(os.environ["WORLD_SIZE"]),
         local_rank=int(os.environ["LOCAL_RANK"]),
+        place=place or Place(),
     )
     store = _store()
 
@@ -75,7 +83,7 @@ def joined() -> Iterator[World]:
         with _terminable(end_unheard), warnings.catch_warnings():
             # DDP says so of 1x1 convolutions in channels_last, whose strides mean nothing.
             warnings.filterwarnings("ignore", message="Grad strides do not match")
-            _join(world, store)
+            _join(world, store, timeout)
             yield world
             dist.destroy_process_group()
     except BaseException as error:
@@ -104,14 +112,14 @@ def _prefixed(prefix: str, store: Any) -> Any:
     return dist.PrefixStore(prefix, store)  # type: ignore[attr-defined]
 
 
-def _join(world: World, store: Store) -> None:
+def _join(world: World, store: Store, timeout: timedelta) -> None:
     cuda = torch.cuda.is_available() and dist.is_nccl_available()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if cuda else "gloo",
         store=_prefixed("group", store),
         rank=world.rank,
         world_size=world.size,
-        timeout=TIMEOUT,
+        timeout=timeout,
     )
 
 

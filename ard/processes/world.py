@@ -1,14 +1,18 @@
-"""Several processes that train one student together; `torchrun` says how they come and go.
+"""Several processes that work on one thing together; `torchrun` says how they come and go.
 
-Each process attacks and forwards its part of every batch. What compares samples with each other,
-the batch statistics and the loss, is computed on the whole batch from values that all processes
-gather, so N processes follow the curve of one up to rounding.
+In training each process attacks and forwards its part of every batch. What compares samples with
+each other, the batch statistics and the loss, is computed on the whole batch from values that all
+processes gather, so N processes follow the curve of one up to rounding.
+
+In evaluation and crafting they take turns with whole batches. A batch's draws and its rounding
+follow the batch alone, so that what N processes find is what one finds, to the bit.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -33,26 +37,17 @@ Tensors = tuple[dict[str, Tensor], dict[str, str]]
 MOST_APART = 1e-3
 
 
+@dataclass
 class Place:
-    """How far the run is, for the sentence that ends it."""
+    """How far the run is, in words, and how to go on, for the sentence that ends it."""
 
-    def __init__(self) -> None:
-        self.epoch: int | None = None
-        self.resumable = False
+    where: str = "before the first epoch"
+    remedy: str = "start the same command again"
 
     def enter(self, epoch: int, resumable: bool) -> None:
         """Note that `epoch` (from 1) begins, and whether there is a checkpoint to resume from."""
-        self.epoch, self.resumable = epoch, resumable
-
-    @property
-    def where(self) -> str:
-        """In words."""
-        return "before the first epoch" if self.epoch is None else f"in epoch {self.epoch}"
-
-    @property
-    def remedy(self) -> str:
-        """How to go on."""
-        return "start the same command again" + (" with --resume" if self.resumable else "")
+        self.where = f"in epoch {epoch}"
+        self.remedy = "start the same command again" + (" with --resume" if resumable else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +80,20 @@ class World:
                 f"that share a batch; give {nearest}, or start another number of processes"
             )
 
+    def check_turns(self, samples: int, batch_size: int) -> None:
+        """Refuse more processes than there are batches to take turns with."""
+        batches = max(1, math.ceil(samples / batch_size))
+        if self.size > batches:
+            raise InputError(
+                f"torchrun started {self.size} processes, but {samples} images are {batches} "
+                f"batch{'es' if batches > 1 else ''} of {batch_size}, and a process takes whole "
+                f"batches; start at most {batches}"
+            )
+
+    def takes(self, batch: int) -> bool:
+        """Whether batch number `batch` is this process's, which all take in turn."""
+        return batch % self.size == self.rank
+
     def gather(self, part: Tensor) -> Tensor:
         """The parts of all processes, (size, ...), with gradient to the own one."""
         parts: Tensor = _Gather.apply(part.contiguous(), self)
@@ -101,6 +110,29 @@ class World:
         merged = torch.from_numpy(mask.astype(np.uint8))
         dist.all_reduce(merged, op=dist.ReduceOp.MIN)
         return merged.numpy().astype(np.bool_)
+
+    def at_first(self, ours: dict[str, Tensor] | None) -> list[dict[str, Tensor]]:
+        """On rank 0 what every process has, in the order of ranks; on the others nothing.
+
+        Args:
+            ours: on the CPU; None has nothing, and is left out.
+        """
+        if self.size == 1:
+            return [] if ours is None else [ours]
+        data = b"" if ours is None else save({n: t.contiguous() for n, t in ours.items()})
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        dist.all_gather(sizes, torch.tensor([len(data)]))
+        if not self.leads:
+            if data:
+                dist.send(torch.frombuffer(bytearray(data), dtype=torch.uint8), dst=0)
+            return []
+        found = [] if ours is None else [ours]
+        for rank, size in enumerate(sizes):
+            if rank and int(size):
+                buffer = torch.empty(int(size), dtype=torch.uint8)
+                dist.recv(buffer, src=rank)
+                found.append(load_bytes(buffer.numpy().tobytes()))
+        return found
 
     def from_first(self, compute: Callable[[], T]) -> T:
         """What `compute` gives or raises on rank 0, for all; the others wait and do not call it.

@@ -9,7 +9,7 @@ over images (each image counts once, with all its corruptions).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 from ard.crafting.corruptions import CORRUPTIONS
+from benchmarks.changed import path, path_tables
 from benchmarks.changed.run import BY_GRADIENTS, DIFFERENTIAL, LINES
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, Line, recorded, unpack
@@ -34,11 +35,12 @@ Answers = dict[str, dict[str, Line]]
 
 def main(
     lines: Annotated[Path, typer.Option(help="Lines of finished answers.")] = LINES,
+    path_lines: Annotated[Path, typer.Option(help="Those about files.")] = path.LINES,
     document: Annotated[Path, typer.Option(help="Document with the tables.")] = DOCUMENT,
     check: Annotated[bool, typer.Option("--check", help="Only compare.")] = False,
 ) -> None:
     """Write every table anew."""
-    update(document, maker(answers(lines)), check=check)
+    update(document, maker(answers(lines), path_tables.walked(path_lines)), check=check)
 
 
 def answers(lines: Path) -> Answers:
@@ -50,19 +52,20 @@ def answers(lines: Path) -> Answers:
     return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
 
 
-def maker(found: Answers) -> Maker:
+def maker(found: Answers, walked: path_tables.Walked) -> Maker:
     """The blocks of the document."""
-    blocks = {
+    blocks: dict[str, Callable[[], Rows]] = {
         "differential": lambda: [*differential_rows(found)],
         "corruption": lambda: [*corruption_rows(found)],
         "blind": lambda: [*blind_rows(found)],
+        "path": lambda: [*path_tables.gap_rows(walked)],
+        "crafted": lambda: [*path_tables.crafted_rows(walked)],
     }
 
     def make(kind: str, name: str) -> str:
         if kind == "text":
-            return setting(found)
-        rows: Rows = blocks[name]()
-        return markdown(rows)
+            return setting(found) if name == "setting" else path_tables.setting(walked)
+        return markdown(blocks[name]())
 
     return make
 

@@ -25,10 +25,12 @@ TESTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "what boards answer": (
         "Nothing that strangers send runs, leaves its folder, or steers a terminal",
-        ("tests/edge_bench/remote/test_ssh.py", "tests/edge_bench/commands/test_console.py"),
+        ("tests/edge_bench/remote/test_ssh.py", "tests/edge_bench/terminal/test_console.py"),
     ),
     "files of every version": ("Files of before are read", ("tests/test_formats.py",)),
 }
+
+NUMERICAL = ("tests/ard/learning/test_instruction_sets.py", "tests/deploy/lowering")
 
 
 def steps(seconds: float) -> dict[str, Callable[[Path], Outcome]]:
@@ -64,11 +66,10 @@ def _tests(name: str, folder: Path) -> Outcome:
 
 
 def _numerics(isa: str, folder: Path) -> Outcome:
-    words = ("tests/ard/learning/test_instruction_sets.py", "tests/deploy/lowering")
     more = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"} if isa == "avx2" else {}
     told = "as if with AVX2 alone" if more else "as it is"
-    by = f"`pytest {' '.join(words)}`"
-    return counted(NUMERICS, by, f"the processor {told}", _pytest(words, **more))
+    by = f"`pytest {' '.join(NUMERICAL)}`"
+    return counted(NUMERICS, by, f"the processor {told}", _pytest(NUMERICAL, **more))
 
 
 def _fuzzed(seconds: float, folder: Path) -> Outcome:

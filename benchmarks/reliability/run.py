@@ -120,7 +120,9 @@ def _all(work: Path, asked: Asked, jobs: int, lines: Path, code: str) -> int:
         damage.make_unfinished(material)
         os._exit(0)
     os.wait()
-    lines.unlink(missing_ok=True)
+    if not asked.only:
+        # Of some steps alone the lines take the place of those before (see `recorded`).
+        lines.unlink(missing_ok=True)
     failed = 0
     todo = steps(material, asked)
     fork = multiprocessing.get_context("fork")

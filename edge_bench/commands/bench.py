@@ -47,6 +47,8 @@ def run_bench(flags: BenchFlags) -> None:
 
     Example: ardx bench student-int8.onnx --sets sets/ --backend all --out report.json
 
+    Example: ardx bench student-int8.onnx --pictures photos/ --pipeline opencv --out report.json
+
     Example: ardx bench student.ardx --out report.json
 
     Example: ardx bench student.onnx --scenario multi-stream --sweep threads=1,2,4 batch=1,8
@@ -190,6 +192,7 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
 def _print_report(report: Report, out: Path) -> None:
     """The tables, where people read."""
     from edge_bench.report.device_summary import device_rows
+    from edge_bench.report.path import PATH_HEADER, path_rows
     from edge_bench.report.summary import (
         COMPARED_HEADER,
         SWEEP_HEADER,
@@ -203,6 +206,8 @@ def _print_report(report: Report, out: Path) -> None:
         print_table("accuracy", ["images", "threat", "accuracy", "95% interval", "n"], rows)
     if rows := compared_rows(report):
         print_table("beside the parent", COMPARED_HEADER, rows)
+    if rows := path_rows(report):
+        print_table("from file to logits", PATH_HEADER, rows)
     print_table("performance", ["figure", "value"], performance_rows(report))
     if rows := device_rows(report):
         print_table("device", ["figure", "value"], rows)

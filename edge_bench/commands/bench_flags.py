@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_bench.backends.registry import BACKENDS
+from edge_bench.core.pictures.walked import CARD
 from edge_bench.devices import DEVICES
+from edge_bench.pictures.pipelines import PIPELINES
 from edge_bench.terminal.console import warn
 from edge_bench.terminal.flags import Force, Json
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from edge_bench.files.unpack import Unpacked
     from edge_bench.options.bench import BenchOptions
     from edge_bench.options.engine import EngineOptions
+    from edge_bench.options.pictures import PictureOptions
     from edge_bench.options.square import SquareOptions
 
 
@@ -87,6 +90,29 @@ class SquareFlags:
             help="Attack all samples right on their clean image: the attack's own accuracy.",
         ),
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PictureFlags:
+    """Pictures in their files, as a product gets them."""
+
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="Pictures in one folder per class: decode, resize and convert each here, tell "
+            "accuracy, latency of each stage and energy from file to logits. With --host: an "
+            "absolute path there."
+        ),
+    ] = None
+    pipeline: Annotated[
+        str | None,
+        typer.Option(
+            help="--pictures: how the product makes images of them. "
+            + "; ".join(f"{name}: {each.text}" for name, each in PIPELINES.items())
+            + "; or MODULE:FUNCTION of yours, from a path to the model's input or to (height, "
+            f"width, 3) uint8. What another than {CARD} does to accuracy is told as path gap."
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +201,7 @@ class BenchFlags:
     ] = None
     std: Annotated[str | None, typer.Option(help="Channel deviations, like --mean.")] = None
     square: SquareFlags
+    shown: PictureFlags
     explain: Annotated[
         bool,
         typer.Option(
@@ -234,7 +261,36 @@ def bench_options(flags: BenchFlags) -> BenchOptions:
         mean=floats_of(flags.mean, "--mean"),
         std=floats_of(flags.std, "--std"),
         engine=engine_of(flags),
+        pictures=pictures_of(flags),
     )
+
+
+def pictures_of(flags: BenchFlags) -> PictureOptions | None:
+    """Pictures and how to make images of them, None where none were given.
+
+    Raises:
+        InputError: a pipeline without pictures, or what another machine cannot find.
+    """
+    from edge_bench.core.errors import InputError
+    from edge_bench.files.code.own_function import names_function
+    from edge_bench.options.pictures import PictureOptions
+
+    folder, pipeline = flags.shown.pictures, flags.shown.pipeline
+    if folder is None:
+        if pipeline is not None:
+            raise InputError("--pipeline: belongs to pictures; give --pictures DIR, too")
+        return None
+    if flags.there.host and not folder.is_absolute():
+        raise InputError(
+            f"--pictures {folder} with --host: pictures are not sent; give the absolute path of a "
+            "folder there"
+        )
+    if flags.there.host and names_function(pipeline or ""):
+        raise InputError(
+            f"--pipeline {pipeline} with --host: no code is sent; run ardx bench on the board "
+            "itself, in the folder where the module lies"
+        )
+    return PictureOptions(folder=folder, pipeline=pipeline or CARD)
 
 
 def require_host(flags: HostFlags) -> None:

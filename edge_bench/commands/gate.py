@@ -46,6 +46,13 @@ class ConditionFlags:
             "apart, a fraction."
         ),
     ] = None
+    max_path_gap: Annotated[
+        float | None,
+        typer.Option(
+            help="Most accuracy that the product's way from file to logits (bench --pictures "
+            "--pipeline) may lose against the card's, a fraction."
+        ),
+    ] = None
     max_latency_p95_ms: Annotated[
         float | None, typer.Option(help="Largest p95 latency of one image.")
     ] = None

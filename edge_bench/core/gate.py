@@ -21,13 +21,14 @@ class Gate:
     max_size_bytes: int | None = None
     max_robust_drop: float | None = None
     max_divergence: float | None = None
+    max_path_gap: float | None = None
     max_energy_mj: float | None = None
     no_throttling: bool = False
 
     def __post_init__(self) -> None:
         for name in (
             *("min_clean_accuracy", "min_robust_accuracy"),
-            *("max_robust_drop", "max_divergence"),
+            *("max_robust_drop", "max_divergence", "max_path_gap"),
         ):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:

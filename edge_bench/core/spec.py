@@ -13,7 +13,10 @@ from typing import Any, ClassVar
 from edge_bench.core.classes import ClassNames
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
+from edge_bench.core.pictures.answers import Answers as Answers
+from edge_bench.core.pictures.answers import ParentClasses as ParentClasses
 from edge_bench.core.pictures.preprocessing import Preprocessing
+from edge_bench.core.pictures.walked import Walked
 from edge_bench.core.ranges import at_least
 from edge_bench.core.series import Telemetry, holds_only, series_array
 from edge_bench.core.threats.attack import NORMS as NORMS
@@ -322,58 +325,6 @@ class FingerprintResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """What the artefact said of each image, as series (see `series`) of N numbers.
-
-    Attributes:
-        predicted: class of the largest logit.
-        confidence: softmax of that logit, in units of 1/CONFIDENCE_STEPS.
-    """
-
-    CONFIDENCE_STEPS: ClassVar = 10_000
-
-    predicted: str
-    confidence: str
-
-    def __post_init__(self) -> None:
-        predicted, confidence = series_array(self.predicted), series_array(self.confidence)
-        if predicted.min() < 0 or confidence.min() < 0:
-            raise InputError("answers: expected classes and confidences of 0 or more")
-        if len(predicted) != len(confidence) or confidence.max() > self.CONFIDENCE_STEPS:
-            raise InputError(
-                f"answers: expected a class and a confidence up to {self.CONFIDENCE_STEPS} for "
-                f"each image, came {len(predicted)} classes and {len(confidence)} confidences"
-            )
-
-    def __len__(self) -> int:
-        return self.predicted.count(" ") + 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ParentClasses:
-    """What the parent said when a set was crafted, as series of N classes of its largest logit.
-
-    Attributes:
-        clean: of the clean images.
-        stored: of the images of the set.
-    """
-
-    clean: str
-    stored: str
-
-    def __post_init__(self) -> None:
-        clean, stored = series_array(self.clean), series_array(self.stored)
-        if len(clean) != len(stored) or min(clean.min(), stored.min()) < 0:
-            raise InputError(
-                "the parent's classes: expected one of 0 or more for each clean and each stored "
-                f"image, came {len(clean)} and {len(stored)}"
-            )
-
-    def __len__(self) -> int:
-        return self.clean.count(" ") + 1
-
-
-@dataclass(frozen=True, kw_only=True)
 class SetResult:
     """One replayed set, or one attack on the spot.
 
@@ -407,9 +358,9 @@ class Report:
     `images_sha256` identifies the clean images and labels, so that two reports are compared
     sample by sample only where they saw the same samples. `fingerprint` is None where none lay
     beside the artefact, `telemetry` where no sensor answered, `output` where the graph has one
-    output of logits alone. `labels` is a series of the class of each clean image, and
-    `content_sha256` that of all the rest, by which an edited file is told (see `files.seals`);
-    None in reports of before.
+    output of logits alone, `pictures` where none were walked from file to logits. `labels` is a
+    series of the class of each clean image, and `content_sha256` that of all the rest, by which an
+    edited file is told (see `files.seals`); None in reports of before.
     """
 
     FORMAT: ClassVar = Format(
@@ -430,6 +381,7 @@ class Report:
                 ardx="0.2.0",
                 what="parent: what the parent said of a set's images; manifests of version 3 in it",
             ),
+            Change(ardx="0.2.0", what="pictures: what was measured from files to logits"),
         ),
         sealed_from=3,
         anew="run ardx bench again",
@@ -456,6 +408,7 @@ class Report:
     output: str | None = None
     labels: str | None = None
     clean_answers: Answers | None = None
+    pictures: Walked | None = None
     content_sha256: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -87,6 +87,7 @@ class BundleManifest:
             Change(ardx="0.1.0", what="the first form"),
             Change(ardx="0.2.0", what="max_divergence in its gate"),
             Change(ardx="0.2.0", what="content_sha256: of all the rest; the member sbom.cdx.json"),
+            Change(ardx="0.2.0", what="max_path_gap in its gate"),
         ),
         sealed_from=3,
         anew="copy the bundle again or pack it anew",

@@ -168,8 +168,13 @@ class SetWriter:
                 os.fsync(file.fileno())
             except OSError as error:
                 raise self._named(error, name) from None
-        self._count(self.done + expected, self.fooled + int(np.count_nonzero(success)))
-        self._worthless = False
+        # Before, as an interruption may come between the count on the disk and the next line.
+        worthless, self._worthless = self._worthless, False
+        try:
+            self._count(self.done + expected, self.fooled + int(np.count_nonzero(success)))
+        except OSError:
+            self._worthless = worthless
+            raise
 
     def finish(self) -> SetManifest:
         """Vouch for the complete arrays and let the set take its place, all at once."""

@@ -85,7 +85,9 @@ def unpacked(bundle: Path) -> Iterator[Unpacked]:
             manifest = _extract(bundle, folder)
             yield _found(bundle, folder, manifest)
         except ArdxError as error:
-            raise type(error)(str(error).replace(f"{folder}/", f"{bundle}: ")) from None
+            # The same error: kinds of it are made of more than their text.
+            error.args = (str(error).replace(f"{folder}/", f"{bundle}: "),)
+            raise
 
 
 def _extract(bundle: Path, folder: Path) -> BundleManifest:

@@ -7,6 +7,7 @@ from math import inf, isfinite
 
 from edge_bench.core.errors import InputError
 from edge_bench.options.engine import EngineOptions
+from edge_bench.options.pictures import PictureOptions
 from edge_bench.options.setting import Setting
 
 SCENARIOS = ("single-stream", "multi-stream", "offline")
@@ -35,6 +36,7 @@ class BenchOptions:
         output: of the graph, which gives the logits; None where one alone can.
         mean, std: per-channel normalisation for graphs that do not hold their own.
         engine: how `trt` builds; its largest batch is `batch_size`.
+        pictures: to walk from their files to logits, too.
     """
 
     device: str = "auto"
@@ -55,6 +57,7 @@ class BenchOptions:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     engine: EngineOptions = field(default_factory=EngineOptions)
+    pictures: PictureOptions | None = None
 
     def __post_init__(self) -> None:
         for option, value, least in (

@@ -18,6 +18,7 @@ from edge_bench.page.facts import Fact, all_facts
 from edge_bench.page.gallery import check_sets, gallery_section
 from edge_bench.page.lineage import doubts_section, lineage_section
 from edge_bench.page.parts import Page, Section, Table, shown
+from edge_bench.page.path import path_sections
 from edge_bench.page.robust import attacks_section, changes_section, classes_section
 from edge_bench.page.several import comparison_section, each_section, names_of
 from edge_bench.page.speed import speed_section
@@ -46,6 +47,7 @@ def page_of(reports: list[Report], sets: list[AdversarialSet]) -> Page:
             threats_section(report),
             attacks_section(report),
             classes_section(report),
+            *path_sections(report),
             speed_section(report),
             changes_section(report),
             gallery_section(report, sets),

@@ -37,8 +37,11 @@ BESIDE = {
     "divergence_parent": AT_MOST,
     "corruption": AT_LEAST,
     "corruption_loss": AT_MOST,
+    "path_accuracy": AT_LEAST,
+    "path_gap": AT_MOST,
 }
-"""Fractions beside the parent's answers, and the comparator of each; no baseline holds them."""
+"""Fractions beside the parent's answers, or from files on, and the comparator of each; no baseline
+holds them."""
 PERFORMANCE = {
     "latency_p50_ms": AT_MOST,
     "latency_p95_ms": AT_MOST,

@@ -52,6 +52,7 @@ OPTIONS: dict[str, tuple[str, str]] = {
     "max_size_bytes": ("size_bytes", VALUE),
     "max_robust_drop": ("worst_case", DROP),
     "max_divergence": ("divergence", VALUE),
+    "max_path_gap": ("path_gap", VALUE),
     "max_latency_p95_ms": ("latency_p95_ms", VALUE),
     "max_energy_mj": ("energy_mj", VALUE),
 }

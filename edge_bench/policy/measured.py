@@ -12,6 +12,7 @@ import numpy as np
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
 from edge_bench.policy.condition import ALL
+from edge_bench.report.path import NOT_GONE
 from edge_bench.statistics.apart import Estimate, apart, corruption_accuracy, corruption_loss
 from edge_bench.statistics.metrics import (
     BoolArray,
@@ -20,6 +21,7 @@ from edge_bench.statistics.metrics import (
     labels_of,
     worst_case_mask,
 )
+from edge_bench.statistics.path import path_gap, right
 from edge_bench.statistics.stats import (
     early_stopping_floor,
     percentile_ms,
@@ -182,6 +184,29 @@ def _estimated(
     return figure
 
 
+PICTURES = "run ardx bench with --pictures, and with --pipeline as the product decodes"
+
+
+def _path_accuracy(report: Report) -> Measured:
+    mask = right(report.pictures) if report.pictures else np.zeros(0, dtype=np.bool_)
+    return proportion("accuracy from file to logits", mask, PICTURES)
+
+
+def _path_gap(report: Report) -> Measured:
+    metric = "accuracy that the product's way from file to logits loses against the card's"
+    gap = path_gap(report.pictures) if report.pictures else None
+    if gap is None:
+        missing = NOT_GONE if report.pictures else PICTURES
+        return Measured(metric=metric, unit="fraction", missing=missing)
+    return Measured(
+        metric=metric,
+        unit="fraction",
+        value=gap.lost,
+        samples=gap.samples,
+        interval=gap.interval_of_loss,
+    )
+
+
 def _latency(percentile: float) -> Callable[[Report], Measured]:
     def figure(report: Report) -> Measured:
         timed, what = report.latency, f"p{round(100 * percentile)} latency"
@@ -276,6 +301,8 @@ SINGLE: dict[str, Callable[[Report], Measured]] = {
     "divergence": _divergence("either"),
     "divergence_artefact": _divergence("artefact"),
     "divergence_parent": _divergence("parent"),
+    "path_accuracy": _path_accuracy,
+    "path_gap": _path_gap,
     "latency_p50_ms": _latency(0.5),
     "latency_p95_ms": _latency(0.95),
     "latency_p99_ms": _latency(0.99),

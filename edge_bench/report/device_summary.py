@@ -11,10 +11,11 @@ from edge_bench.core.errors import InconclusiveError
 from edge_bench.core.series import CLOCK, POWER, TEMPERATURE, Telemetry, decode_series
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
+from edge_bench.statistics.path import as_measurement
 from edge_bench.telemetry.energy import Energy, energy_per_image
 from edge_bench.telemetry.throttling import throttling
 
-TIMED = ("latency", "throughput")
+TIMED, PICTURES = ("latency", "throughput"), "pictures"
 SHOWN_RAILS = 4
 
 
@@ -58,6 +59,8 @@ def device_rows(report: Report) -> list[list[str]]:
     for name, timed in _timings(report):
         energy = _energy(telemetry, name, timed)
         what = f"energy per image above idle (batch {timed.batch_size})"
+        if name == PICTURES:
+            what = "energy per picture from file to logits, above idle"
         if isinstance(energy, Energy):
             value = f"{energy.per_image_mj:.4g} mJ, give or take {energy.uncertainty_mj:.2g}"
             rows.append([what, value])
@@ -92,13 +95,15 @@ def _unthrottled(telemetry: Telemetry) -> str:
 
 
 def _timings(report: Report) -> list[tuple[str, Measurement]]:
-    return list(zip(TIMED, (report.latency, report.throughput), strict=True))
+    timed = list(zip(TIMED, (report.latency, report.throughput), strict=True))
+    return timed + ([(PICTURES, as_measurement(report.pictures))] if report.pictures else [])
 
 
 def _energy(telemetry: Telemetry, phase: str, timed: Measurement) -> Energy | str | None:
     """The energy, None without sensors of power, or the sentence that says why it is unknown."""
+    more = "--pictures that take, in seconds," if phase == PICTURES else "--seconds"
     try:
-        return energy_per_image(telemetry, phase, timed)
+        return energy_per_image(telemetry, phase, timed, more)
     except InconclusiveError as error:
         return str(error).removeprefix("energy: ")
 

@@ -36,7 +36,8 @@ def doubts_in(report: Report) -> list[str]:
     found += _throttled(report)
     found += [f"timing of {name}: {v}" for name, v in stabilities(report).items() if not v.stable]
     if not report.sets:
-        return ["no --sets given: accuracy and robustness were not measured", *found]
+        lacking = "robustness was" if report.pictures else "accuracy and robustness were"
+        return [f"no --sets given: {lacking} not measured", *found]
     found += _other_parent(report) + _stale(report)
     if not adversarial(report):
         return ["none of --sets is an attack: robustness was not measured", *found]

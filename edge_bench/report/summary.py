@@ -9,6 +9,7 @@ from edge_bench.core.timings import Measurement, Soak, SweepPoint
 from edge_bench.files.fingerprint import differs
 from edge_bench.options.setting import cores_text
 from edge_bench.report.device_summary import device_figures
+from edge_bench.report.path import path_figures
 from edge_bench.statistics.apart import (
     Estimate,
     apart,
@@ -56,6 +57,7 @@ def summarise(report: Report) -> dict[str, Any]:
         **_class_figures(report),
         "divergence": _divergence(report),
         "corruption": _corruption(report),
+        "pictures": path_figures(report),
         "latency_ms": _latency_ms(report.latency),
         "latency_samples": len(report.latency.latency_ns),
         "latency_batch_size": report.latency.batch_size,

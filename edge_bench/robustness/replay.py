@@ -140,7 +140,7 @@ def answers_to(
     def said(index: int) -> bytes:
         part = parts[index]
         which = f"an image among {part.start} to {part.stop - 1} of {what}"
-        return _records(logits_of_prepared(backend, ahead.take(index), classes, which)).tobytes()
+        return records_of(logits_of_prepared(backend, ahead.take(index), classes, which)).tobytes()
 
     held = 0
     with Ahead(batch, len(parts)) as ahead:
@@ -152,7 +152,7 @@ def answers_to(
     return Told(predicted=told["predicted"], confidence=told["confidence"])
 
 
-def _records(logits: NDArray[np.float32]) -> NDArray[np.void]:
+def records_of(logits: NDArray[np.float32]) -> NDArray[np.void]:
     """(B,) records of logits (B, C)."""
     found = np.empty(len(logits), dtype=RECORD)
     found["predicted"] = logits.argmax(axis=1)

@@ -26,6 +26,7 @@ from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import identity, public_path
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.square import SquareOptions
+from edge_bench.pictures.walk import PHASE, open_walk, walked
 from edge_bench.robustness.black_box import attack_artefact, square_spec
 from edge_bench.robustness.inference import logits_of, stored_logits
 from edge_bench.robustness.replay import RECORD, replay
@@ -99,6 +100,7 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
     """The benchmark itself, in the order in which one step disturbs the next least."""
     sets, options, tell, journal = bench.sets, bench.options, bench.report_progress, bench.journal
     artifact = _artifact(bench, backend)
+    walk = open_walk(options.pictures, backend, artifact) if options.pictures else None
     fingerprint = _fingerprint_of(bench.model, artifact.sha256)
     first_ns = first_inference_ns(backend, sets, options)
     answer = journal.answer if journal else ask_anew
@@ -111,6 +113,7 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
     results = replayed.results
     if journal:
         journal.sync()  # Not while the artefact is timed.
+    pictures = walked(walk, backend, options, recorder.phase(PHASE), tell) if walk else None
     timings = time_scenarios(backend, sets, options, first_ns, recorder, tell)
     telemetry = recorder.finish()
     peak = peak_memory_bytes()
@@ -143,6 +146,7 @@ def _measured(bench: _Bench, backend: Backend, recorder: Recorder) -> Report:
         sweep=swept,
         soak=timings.soak,
         output=options.output,
+        pictures=pictures,
     )
 
 

@@ -69,8 +69,12 @@ class _Part:
     seconds: float
 
 
-def energy_per_image(telemetry: Telemetry | None, phase: str, timed: Measurement) -> Energy | None:
+def energy_per_image(
+    telemetry: Telemetry | None, phase: str, timed: Measurement, more: str = "--seconds"
+) -> Energy | None:
     """Energy per image of the calls that were timed in `phase`; None where no power is told.
+
+    `more` is the option that makes the phase longer, for sentences.
 
     Raises:
         InconclusiveError: the readings cannot give it: too few, or a gap among them.
@@ -80,7 +84,7 @@ def energy_per_image(telemetry: Telemetry | None, phase: str, timed: Measurement
     block = _power_samples(telemetry)
     times, power, step = _total(block, telemetry.total_rails)
     idle = _part(telemetry, "idle", times, power, block.period_us, "--idle-seconds")
-    load = _part(telemetry, phase, times, power, block.period_us, "--seconds")
+    load = _part(telemetry, phase, times, power, block.period_us, more)
     images = timed.batch_size * len(timed.latency_ns)
     scale = load.seconds / images / 1e3  # Microwatts to millijoules per image.
     deviation = sqrt(_load_variance(load) + _idle_variance(idle) + 2 * step**2 / 12)

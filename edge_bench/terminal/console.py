@@ -13,17 +13,25 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import typer
 from typer.core import TyperGroup
 
 from edge_bench.backends.registry import BACKENDS
-from edge_bench.core.errors import EXIT_ENVIRONMENT, EXIT_PASS, EXIT_USAGE, ArdxError, os_sentence
+from edge_bench.core.errors import (
+    EXIT_ENVIRONMENT,
+    EXIT_PASS,
+    EXIT_USAGE,
+    ArdxError,
+    InputError,
+    os_sentence,
+)
 from edge_bench.core.markdown import plain
-from edge_bench.core.progress import ProgressCallback, plain_progress
+from edge_bench.core.progress import ProgressCallback, no_progress, plain_progress
 from edge_bench.terminal.interrupts import interruptible, told
 from edge_bench.terminal.tables import as_lines, widths_in
+from edge_bench.terminal.torchrun import is_first, processes
 
 TRAINING = (
     *("torch", "torchvision", "sklearn", "safetensors", "pyautoattack", "tomli", "tomli_w"),
@@ -45,9 +53,26 @@ MODULE_EXTRAS = (
 WIDTH_OF_PIPES = 160
 
 
+_mute = False
+
+
+@contextmanager
+def muted(mute: bool) -> Iterator[None]:
+    """Keep what is said within to oneself, as all but one of several processes do; not errors."""
+    global _mute
+    before, _mute = _mute, mute
+    try:
+        yield
+    finally:
+        _mute = before
+
+
 @contextmanager
 def progress(label: str, clock: Callable[[], float] = time.monotonic) -> Iterator[ProgressCallback]:
     """Yield a progress callback for a long step called `label`."""
+    if _mute:
+        yield no_progress
+        return
     if not sys.stderr.isatty():
         yield plain_progress(label, clock)
         return
@@ -85,6 +110,8 @@ _lost: list[OSError] = []
 
 def put(text: str, end: str = "\n") -> None:
     """Print on stdout. Where that fails, the command goes on: its work and its exit code count."""
+    if _mute:
+        return
     try:
         print(text, end=end)
     except OSError as error:
@@ -121,6 +148,8 @@ def say(sentence: str) -> None:
 
 def say_aside(sentence: str) -> None:
     """The same on stderr."""
+    if _mute:
+        return
     print(plain(sentence), file=sys.stderr, flush=True)
 
 
@@ -173,14 +202,28 @@ def _usage_exit(error: Any, command_path: str) -> typer.Exit:
     """One sentence for a usage error, where typer would draw a box of several lines."""
     problem = str(error.format_message()).rstrip(".").replace("\n", " ")
     where = error.ctx.command_path if error.ctx else command_path
-    # torchrun starts one command many times, and numbers the processes.
-    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK", "0") == "0":
-        say_aside(f"error: {problem}; see {where} --help")
+    if not is_first():
+        return _left_to_the_first()
+    say_aside(f"error: {problem}; see {where} --help")
     return typer.Exit(EXIT_USAGE)
 
 
+def _left_to_the_first() -> typer.Exit:
+    """How the other processes of torchrun end where all would say the same.
+
+    Without an error: torchrun ends all as soon as one fails, and the first may have yet to speak.
+    """
+    return typer.Exit(EXIT_PASS)
+
+
 class Stages(TyperGroup):
-    """A command group that keeps the order of the stages and ends errors with a sentence."""
+    """A command group that keeps the order of the stages and ends errors with a sentence.
+
+    Attributes:
+        shared: the commands that several processes of torchrun do together.
+    """
+
+    shared: ClassVar[frozenset[str]] = frozenset()
 
     def list_commands(self, ctx: Any) -> list[str]:
         """The commands in the order in which a chain runs them."""
@@ -195,6 +238,19 @@ class Stages(TyperGroup):
             if bare:
                 raise  # No command at all: typer shows the help.
             raise _usage_exit(error, ctx.command_path) from None
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command, and refuse to do many times at once what one process does."""
+        found = super().resolve_command(ctx, args)
+        if processes() > 1 and found[0] not in self.shared:
+            if not is_first():
+                raise _left_to_the_first()
+            able = f"; {', '.join(sorted(self.shared))} run below it" if self.shared else ""
+            raise InputError(
+                f"{found[0]}: is done by one process, and torchrun started {processes()}; start it "
+                f"without torchrun{able}"
+            )
+        return found
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command, and see that what it printed has arrived."""

@@ -13,7 +13,7 @@ from ard.data.datasets import load_dataset
 from ard.exporting.export import export
 from ard.learning.config import TrainConfig
 from ard.learning.learn import learn
-from benchmarks.changed import report, run
+from benchmarks.changed import path, path_tables, report, run
 from benchmarks.documents import filled
 from benchmarks.lines import append, pack, recorded, unpack
 
@@ -97,4 +97,5 @@ def test_tables_count_what_the_lines_say(tmp_path: Path) -> None:
 
 def test_the_document_says_what_the_committed_lines_say() -> None:
     text = report.DOCUMENT.read_text(encoding="utf-8")
-    assert filled(text, report.maker(report.answers(run.LINES))) == text
+    made = report.maker(report.answers(run.LINES), path_tables.walked(path.LINES))
+    assert filled(text, made) == text

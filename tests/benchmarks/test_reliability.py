@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import pickle
 import shutil
 import time
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
 
 from benchmarks.documents import filled
-from benchmarks.reliability import damage, power
+from benchmarks.lines import ROOT
+from benchmarks.reliability import damage, others, power
 from benchmarks.reliability.outcome import counted
 from benchmarks.reliability.run import Asked, steps
 from benchmarks.reliability.table import PAGE, body, rows
@@ -22,6 +23,11 @@ OLD = Path(__file__).parents[1] / "data" / "formats" / "0.1.0"
 def test_the_page_says_what_the_lines_say() -> None:
     text = PAGE.read_text(encoding="utf-8")
     assert filled(text, body) == text, "run python -m benchmarks.reliability.table"
+
+
+def test_the_tests_that_it_counts_are_there() -> None:
+    named = [others.NUMERICAL, *(words for _, words in others.TESTS.values())]
+    assert [word for words in named for word in words if not (ROOT / word).exists()] == []
 
 
 def test_rows_add_up_what_was_tried_and_tell_what_failed() -> None:
@@ -74,4 +80,4 @@ def test_a_crash_is_told_from_a_refusal(
 def test_every_step_can_be_handed_to_a_process(tmp_path: Path) -> None:
     found = steps(tmp_path, Asked(kills=1, flips=1, seconds=1.0, seed=0, only=""))
     assert len(found) > 90
-    pickle.dumps(found)
+    ForkingPickler.dumps(found)

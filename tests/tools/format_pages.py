@@ -24,6 +24,7 @@ from edge_bench.explain.departures import Explanation
 from edge_bench.explain.probe_file import About
 from edge_bench.files.bundle import BundleManifest
 from edge_bench.files.fingerprint import Origin
+from edge_bench.files.pictures.crafted import CraftedPictures
 from edge_bench.files.seals.content import SEAL
 from edge_bench.files.set_writer import SetProgress
 from edge_bench.policy.baseline import Baseline
@@ -86,6 +87,11 @@ PAGES = (
         name="explanation",
         kind=Explanation,
         where="`NAME.explain.json`, which `bench --explain --out NAME.json` writes.",
+    ),
+    Page(
+        name="crafted_pictures",
+        kind=CraftedPictures,
+        where="`attack.json` beside the classes' folders of `attack --pictures --out`.",
     ),
     Page(
         name="engine_record",

@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from ard.data.datasets import load_dataset, matched
-from ard.data.picture_folder import labels_of
 from ard.data.sources import open_images
 from ard.data.splits import Dataset
 from ard.learning.learn import learn
@@ -18,6 +17,7 @@ from ard.learning.teacher import load_teacher
 from ard.models.weight_files import load_model, save_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
+from edge_bench.files.pictures.tree import labels_of
 
 from ..conftest import SmallModels, small_config
 

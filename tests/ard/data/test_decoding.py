@@ -15,8 +15,9 @@ import torch
 from PIL import Image, ImageOps
 
 from ard.data import picture_files
-from ard.data.picture_files import pictures_of, read_picture
+from ard.data.picture_files import pictures_of
 from edge_bench.core.errors import InputError
+from edge_bench.files.pictures.decode import read_picture
 
 LEVELS = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 

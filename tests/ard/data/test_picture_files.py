@@ -24,6 +24,7 @@ from ard.learning.step import Teachers
 from ard.learning.train import train
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.preprocessing import Preprocessing
+from edge_bench.files.pictures.decode import read_picture
 
 
 def write_folder(root: Path, train_count: int = 24, test_count: int = 6) -> Path:
@@ -87,7 +88,7 @@ def test_only_the_pictures_of_a_batch_are_decoded(
     streamed: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[Path] = []
-    real = picture_files.read_picture
+    real = read_picture
 
     def spied(path: Path, mode: str, image_size: Preprocessing | None) -> NDArray[np.uint8]:
         read.append(path)

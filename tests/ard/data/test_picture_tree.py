@@ -16,12 +16,13 @@ from torchvision.datasets import ImageFolder
 
 from ard.data import picture_files
 from ard.data.datasets import load_dataset
-from ard.data.picture_files import PictureFiles, pictures_of, read_picture
-from ard.data.picture_tree import open_tree
+from ard.data.picture_files import PictureFiles, pictures_of
 from ard.data.sources import open_images
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.preprocessing import Preprocessing, preprocessing_of
 from edge_bench.core.spec import ModelCard
+from edge_bench.files.pictures.decode import read_picture
+from edge_bench.files.pictures.tree import open_tree
 
 LEVELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +21,7 @@ from edge_bench.files.bundle import pack
 from edge_bench.files.store import read_json
 from edge_bench.remote.fleet import HEADER, outputs, row
 
+ROOT = Path(__file__).parents[3]
 MakeReport = Callable[..., Report]
 ONE = ("--threads", "1")
 QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0", *ONE)
@@ -64,6 +69,63 @@ def test_one_that_fails_costs_the_others_nothing(
     assert hosts["two"]["exit_code"] == 0
     assert Path(hosts["two"]["report"]) == tmp_path / "report-two.json"
     assert read_json(tmp_path / "report-two.json", Report, "a report").clean_mask
+
+
+def scheduled(folder: Path) -> str:
+    """Run the page's block with xargs, as it stands; what the scheduler told."""
+    page = (ROOT / "docs/explanation/scale.md").read_text(encoding="utf-8")
+    (block,) = (b for b in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "xargs" in b)
+    done = subprocess.run(
+        ["/bin/sh", "-c", block],
+        cwd=folder,
+        env=os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return done.stderr
+
+
+def test_a_scheduler_drives_the_boards_as_the_page_says(
+    make_board: Any, retrust: Any, words: list[object], tmp_path: Path
+) -> None:
+    boards = [make_board(name) for name in ("one", "two", "three")]
+    retrust(boards[1].folder, boards[1].port, "other_key")
+    (tmp_path / "hosts.txt").write_text("".join(f"{board.name}\n" for board in boards))
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    gate = Gate(min_clean_accuracy=0.99)
+    model, sets = Path(str(words[1])), Path(str(words[3]))
+    pack(model, tmp_path / "student.ardx", sets=sets, gate=gate, baseline=None, force=False)
+    # `ardx` as a person has it, whose options for this test the page does not know.
+    here = ["--ssh-config", str(tmp_path / "ssh_config"), "--remote-python", sys.executable]
+    called = shlex.join([sys.executable, "-m", "edge_bench"])
+    (tmp_path / "bin").mkdir()
+    ardx = tmp_path / "bin" / "ardx"
+    ardx.write_text(f'#!/bin/sh\nexec {called} "$@" {shlex.join([*here, *QUICK])}\n')
+    ardx.chmod(0o755)
+
+    def lines() -> dict[str, dict[str, Any]]:
+        text = (tmp_path / "fleet.jsonl").read_text(encoding="utf-8")
+        return {line["host"]: line for line in map(json.loads, text.splitlines())}
+
+    scheduled(tmp_path)
+    assert {host: line["exit_code"] for host, line in lines().items()} == {
+        "one": 1,
+        "two": 3,
+        "three": 1,
+    }
+    assert lines()["two"]["summary"] is None
+    assert "Host key verification failed" in (tmp_path / "reports" / "two.log").read_text()
+    first = (tmp_path / "reports" / "one.json").read_bytes()
+    assert lines()["one"]["summary"]["gate"]["passed"] is False
+
+    retrust(boards[1].folder, boards[1].port)
+    scheduled(tmp_path)
+    assert lines()["two"]["exit_code"] == 1
+    assert (tmp_path / "reports" / "one.json").read_bytes() == first
+    for name in ("one", "two", "three"):
+        report = read_json(tmp_path / "reports" / f"{name}.json", Report, "a report")
+        assert report.clean_mask is not None
 
 
 def test_reports_go_to_names_that_are_safe_and_apart(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from edge_bench.core.errors import CapabilityError
 from edge_bench.core.gate import Gate
@@ -107,6 +108,31 @@ def test_a_run_there_gives_what_a_run_here_gives(
     assert stdout.endswith(f"report: {out}\n")
     assert REPLAYED in stderr
     assert board.left == LEFT
+
+
+def test_pictures_are_those_of_a_folder_there(
+    make_board: MakeBoard,
+    over_there: Callable[..., list[object]],
+    out: Path,
+    tmp_path: Path,
+    invoke: Invoke,
+) -> None:
+    make_board()
+    photos = tmp_path / "photos"
+    for label in range(4):
+        (photos / str(label)).mkdir(parents=True)
+        pixels = np.full((8, 8, 3), 60 * label, dtype=np.uint8)
+        Image.fromarray(pixels).save(photos / str(label) / "a.png")
+    code, said, _ = invoke(*over_there(), *QUICK, "--pictures", photos)
+    assert code == 0
+    assert "from file to logits" in " ".join(said.split())
+    walked = read_json(out, Report, "a report").pictures
+    assert walked is not None
+    assert (walked.folder, len(walked.answers)) == ("photos", 4)
+    asked = (*over_there(), *QUICK, "--force", "--pictures", tmp_path / "elsewhere")
+    code, _, told = invoke(*asked)
+    assert code == 2
+    assert f"{tmp_path / 'elsewhere'}: expected a folder with one folder of pictures" in told
 
 
 def test_the_gate_of_a_bundle_holds_for_the_board(

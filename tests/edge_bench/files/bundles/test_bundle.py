@@ -24,6 +24,8 @@ from edge_bench.files.fingerprint import fingerprint_path
 from edge_bench.files.locks import writing
 from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.store import read_json
+from edge_bench.files.unpack import unpacked
+from edge_bench.remote.ssh import Disconnected
 from tests.edge_bench.files.bundles.parts import mark, name_data
 
 MakeModel = Callable[..., Path]
@@ -33,6 +35,14 @@ QUICK = (
     *("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0"),
     *("--threads", "1"),
 )
+
+
+def test_an_error_about_a_bundle_names_it_and_stays_of_its_kind(bundle: Path) -> None:
+    # Such as is made of more than its text.
+    told = r"board: ssh: .*student\.ardx: model"
+    with pytest.raises(Disconnected, match=told) as raised, unpacked(bundle) as parts:
+        raise Disconnected("board", f"ssh: {parts.model}: connection refused")
+    assert "/unpacked/" not in str(raised.value)
 
 
 def assert_one_sentence(text: str) -> None:

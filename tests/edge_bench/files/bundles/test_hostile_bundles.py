@@ -120,7 +120,7 @@ ESCAPE = "leaves its folder, or is none of a bundle"
         (_edited(MANIFEST, b"{"), "not a readable bundle"),
         (_edited(MANIFEST, b"[" * 100_000), "not a readable bundle"),
         (_edited(MANIFEST, b"{}"), "found JSON without a schema_version"),
-        (_manifest_with(schema_version=4), "schema version 4 of a bundle"),
+        (_manifest_with(schema_version=5), "schema version 5 of a bundle"),
         (_manifest_with(model="../student.onnx"), "its model '../student.onnx' is missing"),
         (_manifest_with(model="requirements.lock"), "its model 'requirements.lock' is missing"),
         (_manifest_with(gate={"min_clean_accuracy": 80}), "expected a fraction from 0 to 1"),

@@ -8,12 +8,13 @@ class is used or refused, and none is counted twice.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_bench.core.classes import ClassNames, composed, in_order
+from edge_bench.core.classes import ClassNames, composed, in_order, indices_of
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 
 FORMATS = ("JPEG", "PNG", "BMP", "PPM", "TIFF", "WEBP")
 """What Pillow may open. Of its other formats some start a program (EPS runs Ghostscript)."""
@@ -132,6 +133,27 @@ def open_tree(root: Path) -> PictureTree:
                 "it out"
             )
     return PictureTree(root=root, names=tuple(in_order(names)), skipped=skipped)
+
+
+def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:
+    """The index among the model's classes of each folder name.
+
+    Of a model without names on its card only the count can be compared. If it was trained on a
+    folder of pictures, its classes are in the order of text, whatever they are called.
+
+    Raises:
+        InputError: a class that the model does not know, or another number of classes.
+    """
+    if card.class_names is not None:
+        return indices_of(names, card.class_names, where)
+    if len(names) != card.classes:
+        raise InputError(
+            f"{where}: expected {card.classes} folders, one per class of the model, found "
+            f"{len(names)}; name the folder that holds the classes' folders"
+        )
+    if card.dataset.startswith("imagefolder:"):
+        return [sorted(names).index(name) for name in names]
+    return list(range(len(names)))
 
 
 def _check_names(root: Path, names: list[str]) -> None:

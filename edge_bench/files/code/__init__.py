@@ -1,0 +1,1 @@
+"""Source files: code of the user's own."""

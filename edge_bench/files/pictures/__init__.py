@@ -1,0 +1,1 @@
+"""Pictures on the disk: which files are some, and their pixels."""

@@ -1,0 +1,130 @@
+"""What the processes of test_shared_attacks.py run, below torchrun or alone.
+
+`share OUT WEIGHTS ARTEFACT` attacks in batches of 40 and leaves what came of it in OUT; `die BATCH
+ARGUMENTS` is ardx with the arguments, whose second process is killed by the system when it attacks
+its batch number BATCH (from 0).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ard.crafting.craft
+import ard.evaluation.accuracy
+from ard.attacks.differential import pair_of
+from ard.attacks.registry import parse_attack
+from ard.attacks.run import run_attack
+from ard.attacks.victims import Victim, open_victim, weights_victim
+from ard.cli import app
+from ard.crafting.corrupt import corrupt_set
+from ard.crafting.craft import craft_set
+from ard.crafting.refresh import refresh_set
+from ard.data.datasets import load_dataset
+from ard.data.sources import SplitSource
+from ard.data.splits import Split, as_float, take_limit
+from ard.evaluation.accuracy import evaluate_attack, told_apart_mask
+from ard.processes.torchrun import joined
+from ard.processes.world import World
+from edge_bench.core.errors import ArdxError
+from edge_bench.files.sets import open_set
+from edge_bench.statistics.metrics import encode_mask
+
+EPSILON, BATCH, SAMPLES = 0.15, 40, 120
+
+
+def judged(victim: Victim, split: Split, world: World) -> dict[str, Any]:
+    """Masks by attack, and what the images became that they were judged on."""
+    found: dict[str, Any] = {}
+    for name in ("pgd5", "apgd_ce", "square30"):
+        spec = parse_attack(name, epsilon=EPSILON, restarts=2, seed=3)
+        images = as_float(split.images)
+        mask = evaluate_attack(
+            victim.module, split, spec, batch_size=BATCH, world=world, found=images
+        )
+        if world.leads:
+            found[f"{name}, images"] = images.double().sum(dim=(1, 2, 3)).tolist()
+        found[name] = encode_mask(mask)
+    return found
+
+
+def crafted(victim: Victim, deployed: Victim, source: SplitSource, out: Path, world: World) -> None:
+    """Sets of every kind that several processes make."""
+    pgd = parse_attack("pgd5", epsilon=EPSILON, seed=3)
+    craft_set(victim, source, pgd, out / "pgd", batch_size=BATCH, world=world)
+    craft_set(victim, source, pgd, out / "off-grid", on_grid=False, batch_size=BATCH, world=world)
+    square = parse_attack("square30", epsilon=EPSILON, seed=3)
+    craft_set(
+        deployed, source, square, out / "square", threat="black-box", batch_size=BATCH, world=world
+    )
+    apart = parse_attack("diva3", epsilon=EPSILON, direction="artefact")
+    craft_set(
+        deployed,
+        source,
+        apart,
+        out / "apart",
+        threat="differential",
+        batch_size=BATCH,
+        world=world,
+    )
+    corrupt_set(deployed, source, "fog", 3, out / "fog", batch_size=BATCH, world=world)
+    refresh_set(deployed, open_set(out / "pgd"), out / "again", batch_size=BATCH, world=world)
+
+
+def share(out: Path, weights: Path, artefact: Path, world: World) -> None:
+    data = load_dataset("digits", Path("unused"))
+    split = take_limit(data.test, SAMPLES)
+    victim = weights_victim(weights)
+    source = SplitSource(split, data.name, data.classes, data.class_names)
+    found = judged(victim, split, world)
+    with open_victim(artefact, parent=weights, threads=1) as deployed:
+        spec = parse_attack("diva3", epsilon=EPSILON, direction="artefact")
+        apart = told_apart_mask(pair_of(deployed), split, spec, batch_size=BATCH, world=world)
+        found["apart"] = encode_mask(apart)
+        crafted(victim, deployed, source, out, world)
+    if world.size > 1:
+        found["too many"] = _refused(lambda: world.check_turns(BATCH, BATCH))
+        other = Split(split.images ^ world.rank, split.labels)
+        elsewhere = SplitSource(other, data.name, data.classes)
+        pgd = parse_attack("pgd5", epsilon=EPSILON)
+        found["other images"] = _refused(
+            lambda: craft_set(victim, elsewhere, pgd, out / "other", batch_size=BATCH, world=world)
+        )
+    (out / f"rank{world.rank}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def _refused(action: Any) -> str:
+    try:
+        action()
+    except ArdxError as error:
+        return str(error)
+    return ""
+
+
+def die(batch: int, arguments: list[str]) -> None:
+    attacked = 0
+
+    def killed(*values: Any, **more: Any) -> torch.Tensor:
+        nonlocal attacked
+        if os.environ["RANK"] == "1" and attacked == batch:
+            os.kill(os.getpid(), signal.SIGKILL)
+        attacked += 1
+        return run_attack(*values, **more)
+
+    ard.crafting.craft.run_attack = killed  # type: ignore[attr-defined]
+    ard.evaluation.accuracy.run_attack = killed  # type: ignore[attr-defined]
+    app(arguments, prog_name="ardx")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "die":
+        die(int(sys.argv[2]), sys.argv[3:])
+    else:
+        with joined() as joint:
+            share(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), joint)
