@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,8 @@ def test_a_set_whose_process_was_lost_goes_on_with_another_number(
         "among the batches; start the same command again, which goes on with the set that it began"
     )
     assert not (tmp_path / "cut").exists()
-    assert "goes on after 500 samples" in run([*what, str(tmp_path / "cut")])
+    # Of the turn that both made, torchrun may have ended the first process between its two batches.
+    assert re.search(r"goes on after (250|500) samples", run([*what, str(tmp_path / "cut")]))
     run([*what, str(tmp_path / "whole")])
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
 
