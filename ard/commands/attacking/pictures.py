@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ard.attacks.victims import Victim
-    from ard.commands.attack_flags import AttackFlags
+    from ard.commands.attacking.flags import AttackFlags
     from ard.processes.world import World
     from edge_bench.core.spec import AttackSpec
 

@@ -1,0 +1,111 @@
+"""Sets of what exists: another set made anew, or the arrays of another library."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ard.commands import flags as o
+from ard.commands.attacking.images import test_images
+from ard.commands.attacking.told import compared, print_set
+from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import progress
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ard.commands.attacking.job import Job
+
+
+def refresh(job: Job, folder: Path) -> None:
+    """Attack what a stored set no longer fools."""
+    from ard.attacks.registry import parse_attack
+    from ard.crafting.refresh import StoredClean, refresh_set
+    from edge_bench.files.sets import open_set
+
+    flags = job.flags
+    beside: dict[str, object] = {
+        "--corruption": flags.corruption,
+        "--threat": flags.threat,
+        "--direction": flags.direction,
+        "--from": flags.source,
+        "--epsilon": flags.epsilon,
+        "--step-size": flags.step_size,
+        "--target-class": flags.target_class,
+        "--off-grid": flags.off_grid or None,
+        "--import-key": flags.import_key,
+        "--images": flags.images,
+        "--dataset": flags.dataset,
+        "--image-size": flags.image_size,
+        "--limit": flags.limit,
+    }
+    o.refuse_beside("--refresh takes it from the set", beside)
+    old = open_set(folder)
+    made = old.manifest.attack
+    spec = None
+    if flags.attack_name is not None:
+        spec = parse_attack(
+            flags.attack_name,
+            epsilon=made.epsilon,
+            norm=made.norm,
+            restarts=flags.restarts,
+            seed=flags.seed,
+            direction=made.direction,
+        )
+    victim = compared(job.victim, job.victim.threat, StoredClean(old), spec or made, job.device)
+    with progress(f"refresh {folder.name}") as report_progress:
+        refresh_set(
+            victim,
+            old,
+            flags.out,
+            spec=spec,
+            force=flags.force,
+            torch_device=job.device,
+            world=job.world,
+            report_progress=report_progress,
+        )
+    if job.world.leads:
+        print_set(flags.out, victim.path, flags.json_summary)
+
+
+def take_import(job: Job, file: Path) -> None:
+    """Take the arrays of another library as a set."""
+    from ard.crafting.foreign import parse_import_keys
+    from ard.crafting.importing import import_set, imported_spec
+
+    flags, victim, world = job.flags, job.victim, job.world
+    if world.size > 1:
+        raise InputError(
+            f"--import {file}: is read from its start by one process, and torchrun started "
+            f"{world.size}; start it without torchrun"
+        )
+    beside: dict[str, object] = {
+        "--images": flags.images,
+        "--image-size": flags.image_size if flags.dataset is None else None,
+        "--resize": flags.resize if flags.dataset is None else None,
+        "--limit": flags.limit if flags.dataset is None else None,
+        "--threat": flags.threat,
+        "--direction": flags.direction,
+        "--corruption": flags.corruption,
+        "--refresh": flags.refresh,
+        "--from": flags.source,
+        "--step-size": flags.step_size,
+        "--target-class": flags.target_class,
+        "--off-grid": flags.off_grid or None,
+    }
+    o.refuse_beside("--import takes its images and their budget as they are", beside)
+    source = None if flags.dataset is None else test_images(job)
+    with progress(f"import {file.name}") as report_progress:
+        import_set(
+            victim.module,
+            victim.card,
+            file,
+            imported_spec(flags.attack_name, flags.epsilon, flags.norm, victim.card),
+            flags.out,
+            model_sha256=victim.sha256,
+            keys=parse_import_keys(flags.import_key),
+            source=source,
+            force=flags.force,
+            torch_device=job.device,
+            report_progress=report_progress,
+        )
+    print_set(flags.out, victim.path, flags.json_summary)
