@@ -44,7 +44,7 @@ reliability: .venv/installed
 	  --lines docs/results/reliability.jsonl $(RELIABILITY); \
 	code=$$?; $(BIN)/python -m benchmarks.reliability.table; exit $$code
 
-# Meant for 22 minutes of a machine with nothing else to do. The page is made from the lines alone.
+# Takes 28 minutes of a machine with nothing else to do. The page is made from the lines alone.
 bench: .bench/installed
 	.bench/bin/python -m benchmarks.speed.run --only '$(ONLY)' $(BENCH); \
 	code=$$?; .bench/bin/python -m benchmarks.speed.report; exit $$code

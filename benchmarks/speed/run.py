@@ -1,6 +1,6 @@
 """Measure how fast ardx is, beside its peers and the floors: a line for each figure as it comes.
 
-    make bench                      everything but the demo, in some 22 minutes on two quiet cores
+    make bench                      everything but the demo, in some 28 minutes on two quiet cores
     make bench ONLY=int8,replay     these subjects
     make bench BENCH=--quick        the smallest sizes, to see that all of it works
 

@@ -29,7 +29,7 @@ from edge_bench.core.spec import AttackSpec
 from edge_bench.statistics.metrics import BoolArray
 
 TITLE = "Crafting and AutoAttack"
-SECONDS = 170.0
+SECONDS = 570.0
 ABOUT = """The ResNet-8 of width 32 in weights/, on drawn images of which it keeps about half under
 PGD-20 at 4/255, labelled by its own answers. PGD-20 of 60 images as crafting runs it beside the
 libraries' on the network as it was loaded; a set of 250 images, judged and written, beside the

@@ -13,7 +13,7 @@ from benchmarks.speed.finding import Asked, Case, Finding, alone
 from benchmarks.speed.subjects import page, ranking
 
 TITLE = "Growth"
-SECONDS = 70.0
+SECONDS = 48.0
 ABOUT = """The steepest exponent between two neighbouring sizes, by median seconds: 1 is linear,
 and what a command costs before its first image makes it less. Images: `bench` replays sets of 3 x
 8 x 8 images on a linear classifier; `gate`, `compare` and `report` read reports of drawn answers.

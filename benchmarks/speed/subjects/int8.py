@@ -27,7 +27,7 @@ from deploy.lowering.graph import INPUT
 from deploy.quantization.calibration import OneBatch
 
 TITLE = "INT8"
-SECONDS = 260.0
+SECONDS = 141.0
 ABOUT = """Median latency of a batch of 32 x 32 pixels by our INT8 file in ONNX Runtime or in
 OpenVINO, whichever is faster there, beside FP32 in ONNX Runtime, OpenVINO (float32) and
 torch.compile (frozen weights, one thread), OpenVINO's INT8 by NNCF, and ONNX Runtime's

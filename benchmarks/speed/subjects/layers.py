@@ -21,7 +21,7 @@ from deploy.lowering.graph import INPUT
 from deploy.quantization.quantize import Quantiser
 
 TITLE = "First layer and tail of small networks"
-SECONDS = 40.0
+SECONDS = 50.0
 ABOUT = """ONNX Runtime's own profile of the INT8 and the FP32 file, one image, one thread, by
 turns: each convolution or matrix product beside the one that writes as many values and ranks alike
 among those (the two runtimes' graphs order them differently), and what lies between them (padding

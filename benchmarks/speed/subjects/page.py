@@ -20,7 +20,7 @@ from edge_bench.files.report_file import read_report, write_report
 from edge_bench.statistics.metrics import encode_mask
 
 TITLE = "Page, compare and gate"
-SECONDS = 40.0
+SECONDS = 26.0
 ABOUT = """Seconds of the whole command, start of Python included, on reports of drawn answers
 under two attacks and 2,000 latencies; the gate has a policy of four conditions and a baseline, the
 page no pictures."""

@@ -17,7 +17,7 @@ from benchmarks.speed.networks import NAMES
 from benchmarks.speed.turns import by_turns
 
 TITLE = "A training step"
-SECONDS = 280.0
+SECONDS = 222.0
 ABOUT = """Seconds of a whole step of ARD (augmentation, attack, passes, losses, optimiser, weight
 average) over those of the passes that it cannot do without, run alone; and of RSLAD and AdaAD over
 a step as their published code writes it (fp32, channels first). New networks, noise of 32 x 32
