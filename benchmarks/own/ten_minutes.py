@@ -38,15 +38,15 @@ FEWEST_ROBUST = 0.2
 OWN_EPOCHS, OWN_BATCH, OWN_RATE = 3, 32, 1e-3
 MODELS = ("adopted", "hardened", "random")
 LINES = "ten_minutes.jsonl"
-REMARK = """These lines were measured with `--image-size 64 --limit 60`, on a machine whose two
-cores had a load of 8 to 11 from other work: at 96 pixels nothing would have been learnt in ten
-minutes. They were less than two of its processor, and 74 to 88 updates of 32 pictures. So the lines
-show the chain from a package's weights to the refusal of the gate. They do not show that ten
-minutes harden a network, and these did not. Both trainings ended before their time, because the
-machine became faster in what was planned as the last epoch; short runs are planned in eight parts
-since then. Under a load of 17 the same commands took 12.5 and 13.7 minutes instead of ten: loading,
-the measurement of the teacher and two validations had taken the time by then, and fewer pictures
-measure the teacher since. It is worth running again on a machine of one's own."""
+REMARK = """Other work took about a third of the two cores meanwhile. Ten minutes of them are some
+two hundred updates of 32 pictures, and that is too few: the hardened network keeps what it knew and
+gains next to nothing in the worst case, so that the gate refuses it, as it should. Its teacher is
+the network itself, which keeps nothing under attack and so has no robust order to teach; and it was
+tuned at the rate of fine-tuning. The random one, at more than twice that rate, keeps half of the
+little that it gets right. So the lines show a chain that is whole, from a package's weights to a
+refusal with its reason, and how far ten minutes go without a GPU: not to a network that anyone
+would ship. A longer training, a robust teacher and a higher rate are what to try, and were not
+tried here."""
 
 
 @dataclass(frozen=True, kw_only=True)
