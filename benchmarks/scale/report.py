@@ -16,7 +16,16 @@ from ard.attacks.pace import PASSES, TARGETS
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import ROOT, Line, recorded
 from benchmarks.scale.case import LARGE_BATCH, RANKED
-from benchmarks.scale.run import CLASSES, IMAGES, LINES, PROCESSES, SHARED, name_of
+from benchmarks.scale.run import (
+    CLASSES,
+    HOSTS,
+    IMAGES,
+    LINES,
+    PROCESSES,
+    SHARED,
+    name_of,
+    seconds_of,
+)
 
 PAGE = ROOT / "docs/explanation/scale.md"
 N = (1, 8, 64, 512)
@@ -29,8 +38,8 @@ Lines = dict[str, Line]
 
 
 def cpu(lines: Lines, what: str, size: int, processes: int = 1) -> float:
-    """Median processor seconds of a case."""
-    return float(median(lines[name_of((what, size, processes))]["cpu_s"]))
+    """Median seconds of a case: of the processors, or by the clock (see `seconds_of`)."""
+    return float(median(lines[name_of((what, size, processes))][seconds_of(what)]))
 
 
 def exponent(sizes: tuple[int, ...], seconds: list[float]) -> float:
@@ -73,6 +82,13 @@ def processes_rows(lines: Lines) -> Rows:
         cells = [f"{figure(total)} ({total / seconds[0]:.2f})" for total in seconds]
         found.append([told, *cells])
     return found
+
+
+def hosts_rows(lines: Lines) -> Rows:
+    """Seconds by the clock of a benchmark of so many boards, all on this machine."""
+    seconds, power = growth(lines, "hosts", HOSTS)
+    header = ["boards", *(f"{count}" for count in HOSTS), "exponent"]
+    return [header, ["s", *map(figure, seconds), f"{power:.2f}"]]
 
 
 def turns(batches: int, processes: int) -> int:
@@ -118,8 +134,9 @@ def about(lines: Lines) -> str:
     machines = ", ".join(sorted({line["machine"] for line in lines.values()}))
     commits = ", ".join(sorted({line["commit"] for line in lines.values()}))
     loads = [line["load"] for line in lines.values()]
-    times = {len(line["cpu_s"]) for line in lines.values()}
-    spread = max(max(line["cpu_s"]) / min(line["cpu_s"]) for line in lines.values())
+    seconds = [line[seconds_of(line["what"])] for line in lines.values()]
+    times = {len(values) for values in seconds}
+    spread = max(max(values) / min(values) for values in seconds)
     return (
         f"{machines}; commit {commits}; medians of {min(times)} times, the furthest of which "
         f"lie a factor of {spread:.2f} apart, with a load of {min(loads)} to {max(loads)}."
@@ -133,6 +150,7 @@ def maker(lines: Lines) -> Maker:
         "classes": classes_rows,
         "processes": processes_rows,
         "imagenet": imagenet_rows,
+        "hosts": hosts_rows,
     }
 
     def make(kind: str, name: str) -> str:

@@ -1,4 +1,4 @@
-"""How costs grow with images, classes and processes: python -m benchmarks.scale.run
+"""How costs grow with images, classes, processes and boards: python -m benchmarks.scale.run
 
 Each case is a process of its own, or two below torchrun, which does it --times times; a line of
 docs/results/scale.jsonl holds all of them. What has a line is not run again; see `case` for what is
@@ -22,7 +22,8 @@ from benchmarks.lines import RESULTS, append, commit, finished, machine
 LINES = RESULTS / "scale.jsonl"
 IMAGES = (100, 316, 1000, 3162, 10_000)
 CLASSES = (10, 32, 100, 316, 1000)
-PROCESSES = (1, 2)
+PROCESSES = (1, 2, 4)
+HOSTS = (1, 4, 16, 64)
 SHARED = 2000
 
 Case = tuple[str, int, int]
@@ -36,6 +37,7 @@ CASES: tuple[Case, ...] = (
     *(("evaluate", SHARED, processes) for processes in PROCESSES),
     *(("attack", SHARED, processes) for processes in PROCESSES),
     *(("step", size, processes) for size in (10, 1000) for processes in PROCESSES),
+    *(("hosts", count, 1) for count in HOSTS),
 )
 
 
@@ -45,10 +47,17 @@ def name_of(case: Case) -> str:
     return f"{what} {size} by {processes}"
 
 
+def seconds_of(what: str) -> str:
+    """Which seconds count: by the clock where others than processes of ours do the work."""
+    return "clock_s" if what == "hosts" else "cpu_s"
+
+
 def done(case: Case, times: int) -> dict[str, Any]:
     """Run a case."""
     what, size, processes = case
     command = [sys.executable, "-m", "benchmarks.scale.case", what, str(size), str(times)]
+    if what == "hosts":
+        command[2:4] = ["benchmarks.scale.hosts"]
     if processes > 1:
         torchrun = ["-m", "torch.distributed.run", "--standalone"]
         command[1:2] = [*torchrun, "--nproc-per-node", str(processes), "-m"]
@@ -78,7 +87,7 @@ def main(
         line = {"id": name_of(case), "what": what, "size": size, "processes": processes, **found}
         load = round(os.getloadavg()[0], 1)
         append(lines, line | {"load": load, "machine": machine(), "commit": commit()})
-        typer.echo(f"{name_of(case)}: {found['cpu_s']} s", err=True)
+        typer.echo(f"{name_of(case)}: {found[seconds_of(what)]} s", err=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import pytest
 from ard.processes.world import ALONE
 from benchmarks.documents import filled
 from benchmarks.lines import recorded
-from benchmarks.scale import report, run
+from benchmarks.scale import hosts, report, run
 from benchmarks.scale.case import measured
 
 
@@ -20,6 +20,12 @@ def test_a_case_is_measured(what: str, tmp_path: Path) -> None:
     assert all(len(values) == 2 for values in found.values())
     assert min(found["cpu_s"]) > 0
     assert min(found["peak_mib"]) > 10
+
+
+def test_boards_on_the_loopback_are_measured() -> None:
+    if hosts.SSHD is None:
+        pytest.skip("no sshd here: apt-get install openssh-server openssh-client")
+    assert hosts.measured(2, 1)["clock_s"][0] > 0
 
 
 def test_what_has_a_line_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +50,7 @@ def test_a_case_is_started_and_read() -> None:
 
 def made(seconds: dict[tuple[str, int, int], float]) -> report.Lines:
     return {
-        run.name_of(case): {"cpu_s": [value] * 3, "peak_mib": [100.0]}
+        run.name_of(case): {run.seconds_of(case[0]): [value] * 3, "peak_mib": [100.0]}
         for case, value in seconds.items()
     }
 
@@ -55,6 +61,11 @@ def test_exponents_are_those_of_the_growth() -> None:
     rows = {row[0]: row for row in report.images_rows(made(linear | squared))}
     assert rows["`evaluate`, s"][1:] == ["0.2", "0.632", "2", "6.32", "20", "1.00"]
     assert rows["`attack`, s"][-1] == "2.00"
+
+
+def test_boards_are_timed_by_the_clock() -> None:
+    (_, row) = report.hosts_rows(made({("hosts", count, 1): 1.5 * count for count in run.HOSTS}))
+    assert row == ["s", "1.5", "6", "24", "96", "1.00"]
 
 
 def test_work_is_dealt_in_whole_batches_and_ranking_is_not_shared() -> None:
