@@ -1,8 +1,8 @@
 """What the processes of test_shared_attacks.py run, below torchrun or alone.
 
 `share OUT WEIGHTS ARTEFACT` attacks in batches of 40 and leaves what came of it in OUT; `die BATCH
-ARGUMENTS` is ardx with the arguments, whose second process is killed by the system when it attacks
-its batch number BATCH (from 0).
+FILE TEXT ARGUMENTS` is ardx with the arguments, whose second process is killed by the system when
+it attacks its batch number BATCH (from 0), as soon as the first has written TEXT into FILE.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from edge_bench.files.sets import open_set
 from edge_bench.statistics.metrics import encode_mask
 
 EPSILON, BATCH, SAMPLES = 0.15, 40, 120
+PATIENCE_S = 60
 
 
 def judged(victim: Victim, split: Split, world: World) -> dict[str, Any]:
@@ -107,12 +109,22 @@ def _refused(action: Any) -> str:
     return ""
 
 
-def die(batch: int, arguments: list[str]) -> None:
+def written(file: Path, text: str) -> bool:
+    try:
+        return text in file.read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def die(batch: int, file: Path, text: str, arguments: list[str]) -> None:
     attacked = 0
 
     def killed(*values: Any, **more: Any) -> torch.Tensor:
         nonlocal attacked
         if os.environ["RANK"] == "1" and attacked == batch:
+            end = time.monotonic() + PATIENCE_S
+            while not written(file, text) and time.monotonic() < end:
+                time.sleep(0.01)
             os.kill(os.getpid(), signal.SIGKILL)
         attacked += 1
         return run_attack(*values, **more)
@@ -124,7 +136,7 @@ def die(batch: int, arguments: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "die":
-        die(int(sys.argv[2]), sys.argv[3:])
+        die(int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5:])
     else:
         with joined() as joint:
             share(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), joint)
