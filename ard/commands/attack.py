@@ -10,10 +10,10 @@ from ard.commands import flags as o
 from ard.commands.attacking.corrupted import corrupt
 from ard.commands.attacking.crafted import craft
 from ard.commands.attacking.flags import AttackFlags
-from ard.commands.attacking.images import load
 from ard.commands.attacking.job import Job
 from ard.commands.attacking.pictures import refuse_what_does_not_fit
 from ard.commands.attacking.stored import refresh, take_import
+from ard.commands.datasets import load_named
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import muted
 from edge_bench.terminal.torchrun import processes
@@ -70,7 +70,7 @@ def _attack(flags: AttackFlags, model: Path, world: World) -> None:
         flags.mean,
         flags.std,
         flags.dataset,
-        partial(load, flags, world),
+        partial(load_named, flags, world),
         needs_dataset=all(
             given is None
             for given in (flags.images, flags.import_file, flags.refresh, flags.pictures)

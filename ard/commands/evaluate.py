@@ -11,6 +11,7 @@ import typer
 
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
+from ard.commands.datasets import dataset_for, load_named
 from edge_bench.terminal.console import (
     muted,
     print_json,
@@ -23,7 +24,7 @@ from edge_bench.terminal.torchrun import processes
 
 if TYPE_CHECKING:
     from ard.attacks.victims import Victim
-    from ard.data.splits import Dataset, Split
+    from ard.data.splits import Split
     from ard.evaluation.ledger import Ledger
     from ard.evaluation.run import Evaluation, Result
     from ard.processes.world import World
@@ -133,7 +134,7 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
 
     o.check_shared(world, flags.model, flags.backend)
     device = world.own_device(o.resolve_torch_device(flags.torch_device))
-    load = partial(_load, flags, world)
+    load = partial(load_named, flags, world)
     foreign = o.foreign_of(flags.model, flags.mean, flags.std, flags.dataset, load)
     opened = open_victim(
         flags.model,
@@ -147,8 +148,7 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
     with opened as victim:
         o.warn_of_saturation(victim.card, flags.backend)
         budget = budget_of(flags.epsilon, flags.norm, victim.card)
-        data = _data(flags, victim, foreign, world)
-        o.tell_skipped(data.skipped)
+        data = dataset_for(flags, flags.model, victim.card, foreign, world)
         specs, differential = _specs(flags, budget)
         split = take_limit(data.test, flags.limit)
         victim = _checked(victim, split, [*specs, *differential], device)
@@ -172,25 +172,6 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
         _tell(flags, evaluation, result, ledger)
 
 
-def _data(flags: EvaluateFlags, victim: Victim, foreign: o.Foreign, world: World) -> Dataset:
-    """The images, with the victim's classes."""
-    from ard.data.datasets import dataset_of, matched
-
-    if foreign.data is not None:
-        return matched(flags.model, victim.card, foreign.data)
-    return world.first_here(
-        lambda: dataset_of(
-            flags.model,
-            victim.card,
-            flags.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
-        )
-    )
-
-
 def _shared(flags: EvaluateFlags, evaluation: Evaluation, world: World) -> Ledger | None:
     """What rank 0 goes on from, once all processes are seen to ask for the same."""
     from ard.crafting.craft import arithmetic
@@ -206,20 +187,6 @@ def _shared(flags: EvaluateFlags, evaluation: Evaluation, world: World) -> Ledge
     if flags.sets is not None and not (ledger and ledger.masks):
         refuse_existing(flags.sets, flags.force)
     return ledger
-
-
-def _load(flags: EvaluateFlags, world: World, name: str) -> Dataset:
-    from ard.data.datasets import load_dataset
-
-    return world.first_here(
-        lambda: load_dataset(
-            name,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
-        )
-    )
 
 
 def _checked(victim: Victim, split: Split, specs: list[AttackSpec], torch_device: str) -> Victim:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ard.commands import flags as o
+from ard.commands.datasets import dataset_for, load_named
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import print_json, print_table, progress, put, say
 
 if TYPE_CHECKING:
-    from ard.data.splits import Dataset
     from ard.exporting.precision import DropOptions
     from deploy.allowed_drop.terms import Outcome
     from deploy.artifact import Exported
@@ -156,33 +156,20 @@ def run_export(flags: ExportFlags) -> None:
 
 def _export(flags: ExportFlags) -> None:
     """What `export` does once the options are known to fit."""
-    from ard.data.datasets import dataset_of, matched
     from ard.exporting.export import export
     from ard.models.parents import open_parent
+    from ard.processes.world import ALONE
     from deploy.allowed_drop.terms import DropError
     from deploy.allowed_drop.tradeoff import as_json, draw
     from deploy.probing.reference import write_probe
     from edge_bench.files.store import atomic_file
 
-    load = partial(_load, flags)
+    load = partial(load_named, flags, ALONE)
     foreign = o.foreign_of(flags.model, flags.mean, flags.std, flags.dataset, load)
     parent = open_parent(flags.model, foreign.said, flags.output)
     card = parent.card
     int8_target = o.target_of(flags.target or card.recipe.get("qat")) if flags.int8 else None
-    data = (
-        matched(flags.model, card, foreign.data)
-        if foreign.data is not None
-        else dataset_of(
-            flags.model,
-            card,
-            flags.dataset,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
-        )
-    )
-    o.tell_skipped(data.skipped)
+    data = dataset_for(flags, flags.model, card, foreign, ALONE)
     try:
         exported = export(
             parent,
@@ -214,18 +201,6 @@ def _export(flags: ExportFlags) -> None:
         with atomic_file(flags.pareto, flags.force) as picture:
             draw(exported.budget, picture)
     _tell(flags, exported, int8_target)
-
-
-def _load(flags: ExportFlags, name: str) -> Dataset:
-    from ard.data.datasets import load_dataset
-
-    return load_dataset(
-        name,
-        flags.data_dir,
-        download=flags.download,
-        image_size=flags.image_size,
-        resize=flags.resize,
-    )
 
 
 export_command = o.command("export_command", ExportFlags, run_export)

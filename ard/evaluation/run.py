@@ -23,7 +23,7 @@ from ard.models.parents import parent_of
 from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
-from edge_bench.core.series import encode_series
+from edge_bench.core.series import encode_array
 from edge_bench.core.spec import AttackSpec
 from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
 from edge_bench.statistics.metrics import BoolArray, accuracy, decode_mask, encode_mask
@@ -236,7 +236,7 @@ def record_of(evaluation: Evaluation, result: Result) -> EvaluationRecord:
         "worst_case_of": tuple(values["worst_case_of"]),
         "doubts": tuple(result.doubts),
         "masks": result.encoded_masks(),
-        "labels": encode_series(evaluation.labels.tolist()),
+        "labels": encode_array(evaluation.labels),
     }
     # They follow from masks and labels.
     del values["class_accuracy"], values["worst_class"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any
 
 from edge_bench.core.errors import InputError
 
@@ -47,6 +47,12 @@ def encode_series(values: Iterable[int | None]) -> str:
             parts.append(" ".join(words))
             words.clear()
     return " ".join([*parts, *words])
+
+
+def encode_array(values: NDArray[np.integer[Any]]) -> str:
+    """The same of an array, of which a part at a time becomes Python's numbers."""
+    parts = (values[at : at + JOINED].tolist() for at in range(0, len(values), JOINED))
+    return encode_series(chain.from_iterable(parts))
 
 
 def holds_only(characters: str, text: str) -> bool:

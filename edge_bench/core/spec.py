@@ -255,6 +255,14 @@ class Artifact:
     def __post_init__(self) -> None:
         at_least(1, "artifact", {"size_bytes": self.size_bytes})
 
+    def relation_to(self, source_sha256: str | None) -> str:
+        """What the model that images were made on is to this one, in words."""
+        if source_sha256 == self.sha256:
+            return "this artefact"
+        if self.card is not None and source_sha256 == self.card.parent_sha256:
+            return "its parent"
+        return "another model"
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeviceProfile:

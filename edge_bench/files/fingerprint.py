@@ -20,10 +20,7 @@ from edge_bench.core.saturation import cause
 from edge_bench.core.spec import BackendInfo, FingerprintResult, Report
 from edge_bench.core.version import __version__
 from edge_bench.files.arrays.about import read_with_about, write_with_about
-from edge_bench.files.store import (
-    from_json,
-    require_file,
-)
+from edge_bench.files.store import from_json, require_file
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Images (N, C, H, W) of 8-bit levels to the logits (N, classes) of the runtime."""

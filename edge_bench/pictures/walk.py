@@ -20,11 +20,11 @@ from edge_bench.core.pictures.answers import Answers
 from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.pictures.walked import CARD, Walked
 from edge_bench.core.progress import ProgressCallback
-from edge_bench.core.series import encode_series
+from edge_bench.core.series import encode_array
 from edge_bench.core.spec import Artifact
 from edge_bench.files.pictures.crafted import CraftedPictures, read_crafted
 from edge_bench.files.pictures.decode import MODES, content_of, opened, upright_size
-from edge_bench.files.pictures.tree import labels_of, open_tree
+from edge_bench.files.pictures.tree import labels_of, open_tree, require_as_many
 from edge_bench.files.store import public_path
 from edge_bench.options.bench import BenchOptions
 from edge_bench.options.pictures import PictureOptions
@@ -87,11 +87,8 @@ def open_walk(asked: PictureOptions, backend: Backend, artifact: Artifact) -> Wa
         labels, known = labels_of(names, card, where), card.class_names
     else:
         labels, known = list(range(len(names))), names
-        if backend.classes is not None and len(names) != backend.classes:
-            raise InputError(
-                f"{where}: expected {backend.classes} folders, one per class of the model, found "
-                f"{len(names)}; name the folder that holds the classes' folders"
-            )
+        if backend.classes is not None:
+            require_as_many(names, backend.classes, where)
     if known is None:
         known = tuple(name for _, name in sorted(zip(labels, names, strict=True)))
     paths = [tree.pictures(name) for name in tree.names]
@@ -145,10 +142,10 @@ def walked(
         source_sha256=walk.product.source_sha256,
         preprocessing=walk.preprocessing,
         class_names=walk.class_names,
-        labels=encode_series(walk.labels.tolist()),
+        labels=encode_array(walk.labels),
         answers=answers,
         card_answers=answers if walk.asked.pipeline == CARD else card_answers,
-        stages={name: encode_series(times[:, at].tolist()) for at, (name, _) in enumerate(stages)},
+        stages={name: encode_array(times[:, at]) for at, (name, _) in enumerate(stages)},
         versions=(walk.card.versions if walk.card else {}) | walk.product.versions,
         attack=walk.crafted.attack if walk.crafted else None,
         attacked_sha256=walk.crafted.source_sha256 if walk.crafted else None,

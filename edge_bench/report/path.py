@@ -69,12 +69,7 @@ def path_rows(report: Report) -> list[list[str]]:
 def _crafted(report: Report, attack: AttackSpec) -> str:
     """Whose weakness the pictures were made for."""
     assert report.pictures is not None, "asked of walked pictures alone"
-    source, card = report.pictures.attacked_sha256, report.artifact.card
-    on = "another model"
-    if source == report.artifact.sha256:
-        on = "this artefact"
-    elif card is not None and source == card.parent_sha256:
-        on = "its parent"
+    on = report.artifact.relation_to(report.pictures.attacked_sha256)
     return f"crafted by {attack.name} on {on}, {attack.norm} {attack.epsilon * 255:.3g}/255"
 
 

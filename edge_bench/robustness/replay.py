@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.base import Backend
 from edge_bench.core.progress import ProgressCallback
-from edge_bench.core.series import encode_series
+from edge_bench.core.series import encode_array
 from edge_bench.core.spec import Answers, Artifact, ParentClasses, SetResult
 from edge_bench.files.journal import Answer, ask_anew
 from edge_bench.files.sets import AdversarialSet, release
@@ -73,7 +73,7 @@ def replay(
             SetResult(
                 name=adversarial_set.name,
                 manifest=adversarial_set.manifest,
-                relation=_relation(adversarial_set, artifact),
+                relation=artifact.relation_to(adversarial_set.manifest.source_sha256),
                 mask=encode_mask(mask),
                 answers=answers_of(told.predicted, told.confidence),
                 parent=_parent(adversarial_set),
@@ -83,7 +83,7 @@ def replay(
     return Replayed(
         clean_mask=encode_mask(clean),
         clean_answers=clean_answers,
-        labels=encode_series(labels.tolist()),
+        labels=encode_array(labels),
         results=tuple(results),
     )
 
@@ -92,7 +92,7 @@ def _parent(adversarial_set: AdversarialSet) -> ParentClasses | None:
     if adversarial_set.parent is None:
         return None
     clean, stored = np.asarray(adversarial_set.parent).T
-    return ParentClasses(clean=encode_series(clean.tolist()), stored=encode_series(stored.tolist()))
+    return ParentClasses(clean=encode_array(clean), stored=encode_array(stored))
 
 
 def correct_mask(
@@ -160,12 +160,3 @@ def records_of(logits: NDArray[np.float32]) -> NDArray[np.void]:
     total = np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1)
     found["confidence"] = np.rint(Answers.CONFIDENCE_STEPS / total)
     return found
-
-
-def _relation(adversarial_set: AdversarialSet, artifact: Artifact) -> str:
-    source = adversarial_set.manifest.source_sha256
-    if source == artifact.sha256:
-        return "this artefact"
-    if artifact.card is not None and source == artifact.card.parent_sha256:
-        return "its parent"
-    return "another model"

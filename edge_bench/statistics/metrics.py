@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_bench.core.series import encode_series, series_array
+from edge_bench.core.series import encode_array, series_array
 from edge_bench.core.spec import Answers, Report, SetResult
 
 BoolArray = NDArray[np.bool_]
@@ -38,9 +38,7 @@ def unpack_bits(packed: bytes, count: int) -> BoolArray:
 
 def answers_of(predicted: NDArray[Any], confidence: NDArray[Any]) -> Answers:
     """(N,) classes and (N,) confidences, in their units, as a report keeps them."""
-    return Answers(
-        predicted=encode_series(predicted.tolist()), confidence=encode_series(confidence.tolist())
-    )
+    return Answers(predicted=encode_array(predicted), confidence=encode_array(confidence))
 
 
 def accuracy(mask: str) -> float:

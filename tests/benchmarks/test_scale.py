@@ -13,6 +13,8 @@ from benchmarks.lines import recorded
 from benchmarks.scale import hosts, report, run
 from benchmarks.scale.case import measured
 
+from ..loopback import SSHD
+
 
 @pytest.mark.parametrize("what", ["evaluate", "attack", "step", "ranking"])
 def test_a_case_is_measured(what: str, tmp_path: Path) -> None:
@@ -23,7 +25,7 @@ def test_a_case_is_measured(what: str, tmp_path: Path) -> None:
 
 
 def test_boards_on_the_loopback_are_measured() -> None:
-    if hosts.SSHD is None:
+    if SSHD is None:
         pytest.skip("no sshd here: apt-get install openssh-server openssh-client")
     assert hosts.measured(2, 1)["clock_s"][0] > 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ard.commands import flags as o
+from ard.commands.attacking.flags import OF_CRAFTING, refuse
 from ard.commands.attacking.images import clean_images
 from ard.commands.attacking.told import print_set
 from edge_bench.terminal.console import progress
@@ -19,18 +19,8 @@ def corrupt(job: Job, text: str) -> None:
     from ard.crafting.corruptions import parse_corruption
 
     flags, victim = job.flags, job.victim
-    beside: dict[str, object] = {
-        "--attack": flags.attack_name,
-        "--threat": flags.threat,
-        "--direction": flags.direction,
-        "--from": flags.source,
-        "--epsilon": flags.epsilon,
-        "--step-size": flags.step_size,
-        "--target-class": flags.target_class,
-        "--import-key": flags.import_key,
-        "--off-grid": flags.off_grid or None,
-    }
-    o.refuse_beside("--corruption is no attack", beside)
+    reason = "--corruption is no attack"
+    refuse(flags, reason, *OF_CRAFTING, "--attack", "--epsilon", "--import-key")
     name, severity = parse_corruption(text)
     with progress(f"corrupt {text}") as report_progress:
         corrupt_set(

@@ -105,3 +105,26 @@ class AttackFlags:
     seed: o.Seed = 0
     force: o.Force = False
     json_summary: o.Json = False
+
+
+OF_CRAFTING = ("--threat", "--direction", "--from", "--step-size", "--target-class", "--off-grid")
+"""What only an attack that is made here heeds."""
+OF_IMAGES = ("--images", "--dataset", "--image-size", "--resize", "--limit")
+"""Which images, where they are not those of a set."""
+NAMED_OTHERWISE = {"--attack": "attack_name", "--from": "source", "--import": "import_file"}
+"""Fields of options that Python's own words, or nothing else, would be called by."""
+
+
+def refuse(flags: AttackFlags, reason: str, *options: str) -> None:
+    """Refuse those of the options that were given, since `reason`.
+
+    Raises:
+        InputError: names the first.
+    """
+    values = {}
+    for option in options:
+        field = NAMED_OTHERWISE.get(option, option.removeprefix("--").replace("-", "_"))
+        value = getattr(flags, field)
+        # A switch that was left out is no option that was given.
+        values[option] = None if value is False else value
+    o.refuse_beside(reason, values)

@@ -5,28 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
+from ard.commands.datasets import dataset_for
 
 if TYPE_CHECKING:
-    from ard.commands.attacking.flags import AttackFlags
     from ard.commands.attacking.job import Job
     from ard.data.sources import Source, SplitSource
-    from ard.data.splits import Dataset
-    from ard.processes.world import World
-
-
-def load(flags: AttackFlags, world: World, name: str) -> Dataset:
-    """The dataset of a name, as the options read it; one process of each machine first."""
-    from ard.data.datasets import load_dataset
-
-    return world.first_here(
-        lambda: load_dataset(
-            name,
-            flags.data_dir,
-            download=flags.download,
-            image_size=flags.image_size,
-            resize=flags.resize,
-        )
-    )
 
 
 def clean_images(job: Job) -> Source:
@@ -53,27 +36,12 @@ def clean_images(job: Job) -> Source:
 
 
 def test_images(job: Job) -> SplitSource:
-    """The test images of --dataset (or those that are loaded for it), or of the model's own."""
-    from ard.data.datasets import dataset_of, matched
+    """The test images of --dataset, or of the model's own."""
     from ard.data.sources import SplitSource
     from ard.data.splits import take_limit
 
-    flags, victim, data = job.flags, job.victim, job.foreign.data
-    if data is not None:
-        data = matched(victim.path, victim.card, data)
-    else:
-        data = job.world.first_here(
-            lambda: dataset_of(
-                victim.path,
-                victim.card,
-                flags.dataset,
-                flags.data_dir,
-                download=flags.download,
-                image_size=flags.image_size,
-                resize=flags.resize,
-            )
-        )
-    o.tell_skipped(data.skipped)
+    flags, victim = job.flags, job.victim
+    data = dataset_for(flags, victim.path, victim.card, job.foreign, job.world)
     return SplitSource(
         take_limit(data.test, flags.limit), data.name, data.classes, data.class_names
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ard.commands import flags as o
+from ard.commands.attacking.flags import OF_IMAGES, refuse
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import print_json, progress, say, warn
 
@@ -22,21 +22,9 @@ if TYPE_CHECKING:
 
 def refuse_what_does_not_fit(flags: AttackFlags, world: World) -> None:
     """Refuse what an attack on pictures does not heed, before a model is opened."""
-    beside: dict[str, object] = {
-        "--images": flags.images,
-        "--dataset": flags.dataset,
-        "--image-size": flags.image_size,
-        "--resize": flags.resize,
-        "--limit": flags.limit,
-        "--corruption": flags.corruption,
-        "--refresh": flags.refresh,
-        "--import": flags.import_file,
-        "--import-key": flags.import_key,
-        "--from": flags.source,
-        "--direction": flags.direction,
-        "--off-grid": flags.off_grid or None,
-    }
-    o.refuse_beside("--pictures are attacked as the card says they become images", beside)
+    reason = "--pictures are attacked as the card says they become images"
+    more = ("--corruption", "--refresh", "--import", "--import-key")
+    refuse(flags, reason, *OF_IMAGES, *more, "--from", "--direction", "--off-grid")
     if world.size > 1:
         raise InputError(
             f"--pictures {flags.pictures}: are attacked by one process, and torchrun started "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ard.commands import flags as o
+from ard.commands.attacking.flags import OF_CRAFTING, OF_IMAGES, refuse
 from ard.commands.attacking.images import test_images
 from ard.commands.attacking.told import compared, print_set
 from edge_bench.core.errors import InputError
@@ -23,22 +23,8 @@ def refresh(job: Job, folder: Path) -> None:
     from edge_bench.files.sets import open_set
 
     flags = job.flags
-    beside: dict[str, object] = {
-        "--corruption": flags.corruption,
-        "--threat": flags.threat,
-        "--direction": flags.direction,
-        "--from": flags.source,
-        "--epsilon": flags.epsilon,
-        "--step-size": flags.step_size,
-        "--target-class": flags.target_class,
-        "--off-grid": flags.off_grid or None,
-        "--import-key": flags.import_key,
-        "--images": flags.images,
-        "--dataset": flags.dataset,
-        "--image-size": flags.image_size,
-        "--limit": flags.limit,
-    }
-    o.refuse_beside("--refresh takes it from the set", beside)
+    reason, more = "--refresh takes it from the set", ("--corruption", "--epsilon", "--import-key")
+    refuse(flags, reason, *OF_CRAFTING, *OF_IMAGES, *more)
     old = open_set(folder)
     made = old.manifest.attack
     spec = None
@@ -78,21 +64,10 @@ def take_import(job: Job, file: Path) -> None:
             f"--import {file}: is read from its start by one process, and torchrun started "
             f"{world.size}; start it without torchrun"
         )
-    beside: dict[str, object] = {
-        "--images": flags.images,
-        "--image-size": flags.image_size if flags.dataset is None else None,
-        "--resize": flags.resize if flags.dataset is None else None,
-        "--limit": flags.limit if flags.dataset is None else None,
-        "--threat": flags.threat,
-        "--direction": flags.direction,
-        "--corruption": flags.corruption,
-        "--refresh": flags.refresh,
-        "--from": flags.source,
-        "--step-size": flags.step_size,
-        "--target-class": flags.target_class,
-        "--off-grid": flags.off_grid or None,
-    }
-    o.refuse_beside("--import takes its images and their budget as they are", beside)
+    reason = "--import takes its images and their budget as they are"
+    refuse(flags, reason, *OF_CRAFTING, "--images", "--corruption", "--refresh")
+    if flags.dataset is None:
+        refuse(flags, reason, *OF_IMAGES)
     source = None if flags.dataset is None else test_images(job)
     with progress(f"import {file.name}") as report_progress:
         import_set(

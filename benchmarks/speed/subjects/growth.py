@@ -20,7 +20,9 @@ and what a command costs before its first image makes it less. Images: `bench` r
 Classes: all ranking losses, 128 rows. Memory is the largest resident size of `bench`."""
 LEFT = """All pairs of classes are C^2 of them, in tiles that fit a cache: the exponent of the
 ranking of all classes is 2 by its definition, from where pairs outweigh the calls. `ranking.top`
-ranks the teacher's likeliest m classes, B m^2 pairs whatever C is."""
+ranks the teacher's likeliest m classes, B m^2 pairs whatever C is. What `bench` keeps of an image
+is what the artefact said of it: six bytes a set, their text in the report, and its numbers while
+they are checked. The bar is that of masks alone."""
 
 MOST, MOST_BYTES = 1.05, 8.0
 IMAGES = (1_000, 10_000, 100_000, 1_000_000)

@@ -146,14 +146,19 @@ def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:
     """
     if card.class_names is not None:
         return indices_of(names, card.class_names, where)
-    if len(names) != card.classes:
-        raise InputError(
-            f"{where}: expected {card.classes} folders, one per class of the model, found "
-            f"{len(names)}; name the folder that holds the classes' folders"
-        )
+    require_as_many(names, card.classes, where)
     if card.dataset.startswith("imagefolder:"):
         return [sorted(names).index(name) for name in names]
     return list(range(len(names)))
+
+
+def require_as_many(names: Sequence[str], classes: int, where: str) -> None:
+    """Refuse another number of folders than the model has classes."""
+    if len(names) != classes:
+        raise InputError(
+            f"{where}: expected {classes} folders, one per class of the model, found "
+            f"{len(names)}; name the folder that holds the classes' folders"
+        )
 
 
 def _check_names(root: Path, names: list[str]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.series import (
+    JOINED,
     POWER,
     Samples,
     Series,
     decode_series,
+    encode_array,
     encode_series,
     holds_only,
 )
@@ -31,6 +34,12 @@ from edge_bench.core.series import (
 )
 def test_a_series_comes_back_as_it_was(values: list[int | None]) -> None:
     assert decode_series(encode_series(values)) == values
+
+
+@pytest.mark.parametrize("count", [0, 1, JOINED, 2 * JOINED + 1])
+def test_an_array_is_the_series_of_its_numbers(count: int) -> None:
+    values = np.random.default_rng(0).integers(0, 10_000, count, dtype=np.uint16)
+    assert encode_array(values) == encode_series(values.tolist())
 
 
 def test_what_does_not_change_takes_two_bytes_a_reading() -> None:
