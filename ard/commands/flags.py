@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_bench.backends.registry import BACKENDS
-from edge_bench.commands.bench_flags import floats_of
+from edge_bench.commands.benching.asked import floats_of
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.pictures.preprocessing import GRAMMAR
 from edge_bench.core.spec import ModelCard, parse_epsilon

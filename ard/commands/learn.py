@@ -14,7 +14,7 @@ from ard.commands import flags as o
 from ard.commands.learn_flags import DistillFlags, LearningFlags, TeachFlags
 from ard.commands.learn_settings import Asked, asked_of, chosen_for, tell_chosen
 from ard.commands.started import begun
-from edge_bench.commands.bench_flags import floats_of
+from edge_bench.commands.benching.asked import floats_of
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import silent
 from edge_bench.terminal.console import print_json, progress, say, warn

@@ -1,4 +1,4 @@
-"""The command `bench`: the run, the tables and the verdict. Its options are in `bench_flags`."""
+"""The command `bench`: the run, the tables and the verdict. The rest of it is in `benching`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edge_bench.commands.bench_explain import explain_here, require_probe
-from edge_bench.commands.bench_flags import (
+from edge_bench.commands.benching.asked import (
     Asked,
-    BenchFlags,
     bench_options,
     require_host,
     square_of,
     warn_of_saturation,
     with_bundled_engine,
 )
+from edge_bench.commands.benching.explain import explain_here, require_probe
+from edge_bench.commands.benching.flags import BenchFlags
 from edge_bench.commands.gate import print_verdict, verdict
 from edge_bench.core.errors import EXIT_GATE_FAILED, EXIT_PASS
 from edge_bench.terminal.console import print_json, print_table, progress, say, say_aside, warn
@@ -80,7 +80,7 @@ def run_bench(flags: BenchFlags) -> None:
         )
         old = read_report(parts.baseline) if parts.baseline else None
         if flags.there.host:
-            from edge_bench.commands.bench_remote import bench_remote
+            from edge_bench.commands.benching.remote import bench_remote
 
             report, summary, code = bench_remote(flags.context, parts, asked.path, old)
         else:
@@ -160,7 +160,7 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
     parts, options, out = asked.parts, asked.options, asked.out
     with Journal(out) as journal:
         if options.backend == "all":
-            from edge_bench.commands.bench_all import bench_all
+            from edge_bench.commands.benching.every_backend import bench_all
 
             ended = bench_all(asked)
         else:

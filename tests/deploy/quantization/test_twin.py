@@ -24,7 +24,7 @@ from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.targets import target_here
 from deploy.quantization.twin import make_weights_unsigned, open_as_target
 from edge_bench import devices
-from edge_bench.commands.bench_flags import warn_of_saturation
+from edge_bench.commands.benching.asked import warn_of_saturation
 from edge_bench.core.saturation import cause, saturates
 from edge_bench.core.spec import BackendInfo, ModelCard, Report
 from edge_bench.devices.generic import has_vnni

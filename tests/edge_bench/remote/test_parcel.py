@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from edge_bench.commands.bench_remote import forwarded
+from edge_bench.commands.benching.remote import forwarded
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.progress import no_progress
 from edge_bench.core.spec import Report

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from edge_bench.commands.bench_flags import Asked, warn_of_saturation
+from edge_bench.commands.benching.asked import Asked, warn_of_saturation
 from edge_bench.core.spec import Report
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import public_artifact, refuse_existing_file

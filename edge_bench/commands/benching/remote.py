@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from edge_bench.backends import BACKENDS
-from edge_bench.commands.bench_all import summarise_all, tell_all
+from edge_bench.commands.benching.every_backend import summarise_all, tell_all
 from edge_bench.commands.gate import verdict
 from edge_bench.core.errors import (
     EXIT_ENVIRONMENT,

@@ -9,7 +9,8 @@ from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import print_table, say
 
 if TYPE_CHECKING:
-    from edge_bench.commands.bench_flags import Asked, BenchFlags
+    from edge_bench.commands.benching.asked import Asked
+    from edge_bench.commands.benching.flags import BenchFlags
 
 
 def explanation_path(report: Path) -> Path:

@@ -1,0 +1,1 @@
+"""What `bench` does beside one run on this machine, and the options that it has."""
