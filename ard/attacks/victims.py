@@ -288,7 +288,7 @@ def threat_named(name: str | None, victim: Victim, source: Path | None) -> str:
     if (threat == "transfer") != (source is not None):
         raise InputError(
             f"--threat {threat}: {'needs' if source is None else 'has no use for'} --from, the "
-            "weights that a transferred set is crafted on"
+            "model that a transferred set is crafted on"
         )
     return threat
 

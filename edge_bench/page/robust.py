@@ -21,7 +21,7 @@ from edge_bench.statistics.metrics import (
 )
 
 DRAWN_ATTACKS, DRAWN_CLASSES, CONFUSIONS = 24, 24, 12
-LEFT_OUT = "Accuracy was not measured: bench was given no --sets."
+LEFT_OUT = "No set was replayed: bench was given no --sets."
 
 
 def attacks_section(report: Report) -> Section:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_bench.core.pictures.walked import Walked
 from edge_bench.core.spec import AttackSpec, Report, SetResult
 from edge_bench.core.threats.attack import SEVERITIES
 from edge_bench.options.square import ON_THE_SPOT
@@ -18,6 +19,7 @@ from edge_bench.page.parts import (
 )
 from edge_bench.report.summary import COMPARED_HEADER, compared_rows, threat_label
 from edge_bench.statistics.metrics import adversarial
+from edge_bench.statistics.path import right
 
 KINDS = {
     "white-box": "an attacker who has the model and follows its gradients",
@@ -55,6 +57,8 @@ def verdict(report: Report) -> str:
         f"{latency(report.latency, 0.95).value:.3g} ms on {device_named(report)} ({backend})"
     )
     found = {fact.name: fact for fact in accuracies(report)}
+    if not found and report.pictures is not None:
+        return f"{what} {_on_pictures(report.pictures)}; {speed}; no set was replayed."
     if not found:
         return f"{what} was timed alone: {speed}; its accuracy and robustness were not measured."
     clean, worst = found["clean"], found.get(WORST)
@@ -69,6 +73,14 @@ def verdict(report: Report) -> str:
         f"(95% interval {interval(worst.low, worst.high)}), of {percent(clean.value)} unattacked; "
         f"{speed}."
     )
+
+
+def _on_pictures(walked: Walked) -> str:
+    """What it makes of pictures, on their way from file to logits."""
+    mask = right(walked)
+    crafted = f" crafted by {shown(walked.attack.name)}" if walked.attack else ""
+    share = percent(float(mask.mean()))
+    return f"is right on {share} of {len(mask):,} pictures{crafted}, from their files"
 
 
 def verdict_section(report: Report) -> Section:
@@ -106,6 +118,8 @@ def threats_section(report: Report) -> Section:
     """What each attack stands for, and what nobody tried."""
     if not report.sets:
         untried = ("No attack was tried at all: nothing here says how robust this artefact is.",)
+        if report.pictures is not None and report.pictures.attack is not None:
+            untried = ("Crafted pictures alone: see From file to logits. No set was replayed.",)
         return Section(key="threats", title="What was tried, and what was not", points=untried)
     rows = tuple(
         (shown(s.name), budget(s.manifest.attack), threat_label(s), _means(s)) for s in report.sets
@@ -134,14 +148,9 @@ def _beside_parent(report: Report) -> list[Table]:
 
 def budget(attack: AttackSpec) -> str:
     """Norm, size and effort of an attack, in a cell."""
-    epsilon = attack.epsilon
     if attack.severity is not None:
         return f"{shown(attack.name)}, severity {attack.severity} of {SEVERITIES[-1]}"
-    if attack.norm == "linf":
-        told = f"L-inf {epsilon * 255:.3g}/255"
-    else:
-        told = f"{attack.norm.upper()} {epsilon:.3g}"
-    parts = [told, f"{shown(attack.name)}"]
+    parts = [attack.ball, f"{shown(attack.name)}"]
     if attack.steps is not None:
         parts.append(f"{attack.steps} {'queries' if attack.name in ON_THE_SPOT else 'steps'}")
     if attack.restarts > 1:

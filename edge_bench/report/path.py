@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from edge_bench.core.spec import AttackSpec, Report
+from edge_bench.files.code.own_function import names_function
 from edge_bench.statistics.path import PathGap, path_gap, path_gaps, right, stage_ns, worst_gap
 from edge_bench.statistics.stats import wilson_interval
 
@@ -46,12 +47,14 @@ def path_rows(report: Report) -> list[list[str]]:
     if walked is None:
         return []
     mask, gap, worst = right(walked), path_gap(walked), worst_gap(walked)
-    how = f"{walked.preprocessing}" if walked.preprocessing else "pictures as they are"
+    how = f"; {walked.preprocessing or 'pictures as they are'}"
+    if names_function(walked.pipeline):
+        how = ""  # What the card says is not what the user's own function does.
     low, high = wilson_interval(int(mask.sum()), len(mask))
     samples = str(len(mask))
     interval = f"{100 * low:.1f} to {100 * high:.1f}"
     accuracy = f"{100 * mask.mean():.1f} %"
-    rows = [["accuracy", f"by {walked.pipeline}; {how}", accuracy, interval, samples]]
+    rows = [["accuracy", f"by {walked.pipeline}{how}", accuracy, interval, samples]]
     if walked.attack is not None:
         rows.append(["pictures", _crafted(report, walked.attack), "", "", samples])
     if gap is None:
@@ -70,7 +73,7 @@ def _crafted(report: Report, attack: AttackSpec) -> str:
     """Whose weakness the pictures were made for."""
     assert report.pictures is not None, "asked of walked pictures alone"
     on = report.artifact.relation_to(report.pictures.attacked_sha256)
-    return f"crafted by {attack.name} on {on}, {attack.norm} {attack.epsilon * 255:.3g}/255"
+    return f"crafted by {attack.name} on {on}, {attack.ball}"
 
 
 def _told(gap: PathGap) -> str:

@@ -99,6 +99,13 @@ class AttackSpec:
                 f"attack target {self.target!r}: expected a class number or {' or '.join(TARGETS)}"
             )
 
+    @property
+    def ball(self) -> str:
+        """Norm and radius, for people: `L-inf 8/255`, `L2 0.5`."""
+        if self.norm == "linf":
+            return f"L-inf {self.epsilon * 255:.3g}/255"
+        return f"{self.norm.upper()} {self.epsilon:.3g}"
+
     def _check_corruption(self, severity: int) -> None:
         if severity not in SEVERITIES:
             raise InputError(f"attack severity {severity}: expected 1 to {SEVERITIES[-1]}")

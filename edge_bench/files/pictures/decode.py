@@ -90,7 +90,7 @@ def resized(image: Image, how: Preprocessing) -> Image:
 @contextmanager
 def opened(path: Path, content: bytes | None = None) -> Generator[Image]:
     """The picture of a file, or of its `content`, whose pixels are not read yet."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         if content is None:
@@ -101,6 +101,9 @@ def opened(path: Path, content: bytes | None = None) -> Generator[Image]:
                     f"{path}: more than 8 bits a channel, which would not survive; convert it"
                 )
             yield picture
+    except UnidentifiedImageError:
+        # Pillow's sentence names the object that it read from.
+        raise unreadable(path, ValueError(f"it begins as none of {', '.join(FORMATS)}")) from None
     # A damaged file ends as any of these, depending on its format.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise unreadable(path, error) from None

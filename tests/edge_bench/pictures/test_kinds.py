@@ -36,6 +36,10 @@ def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
+def words(path: Path) -> None:
+    path.write_text("no picture at all")
+
+
 @pytest.mark.parametrize("kind", [grey, palette])
 def test_other_kinds_of_pictures_are_read_as_training_reads_them(
     made: Callable[..., Path], walk: Run, tmp_path: Path, kind: Callable[[Path], None]
@@ -54,6 +58,7 @@ def test_other_kinds_of_pictures_are_read_as_training_reads_them(
     [
         ("a.png", deep, "more than 8 bits a channel"),
         ("a.jpg", truncated, "not a readable picture"),
+        ("a.png", words, r"not a readable picture \(it begins as none of JPEG, PNG, .*WEBP\)$"),
         ("a.png", os.mkfifo, "no file but a pipe, a socket or a device; take it out"),
     ],
 )

@@ -16,7 +16,7 @@ from edge_bench.core.pictures.preprocessing import preprocessing_of
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import ModelCard, Report
 from edge_bench.files.report_file import read_report
-from edge_bench.statistics.path import path_gap, path_gaps, stage_ns, worst_gap
+from edge_bench.statistics.path import path_gap, path_gaps, right, stage_ns, worst_gap
 
 from .conftest import NAMES, QUICK, SIDE, Run, reference
 
@@ -101,6 +101,8 @@ def test_swapped_colours_are_found_and_gated(
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert f"On the way of mine:swapped accuracy is {100 * gap.gap:+.1f} points away" in page
     assert "Path gap by class, worst first" in page
+    assert f"is right on {100 * right(walked).mean():.1f} % of 40 pictures, from their files" in page
+    assert "accuracy by mine:swapped " in words, "the card says nothing of that way"
     told = json.loads(invoke("bench", model, *asked, *QUICK, "--force", "--json")[1])["pictures"]
     assert told["path_gap"]["gap"] == gap.gap
     assert told["worst_class_path_gap"]["class"] == worst[0]
