@@ -101,7 +101,8 @@ def test_swapped_colours_are_found_and_gated(
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert f"On the way of mine:swapped accuracy is {100 * gap.gap:+.1f} points away" in page
     assert "Path gap by class, worst first" in page
-    assert f"is right on {100 * right(walked).mean():.1f} % of 40 pictures, from their files" in page
+    share = f"{100 * right(walked).mean():.1f} %"
+    assert f"is right on {share} of 40 pictures, from their files" in page
     assert "accuracy by mine:swapped " in words, "the card says nothing of that way"
     told = json.loads(invoke("bench", model, *asked, *QUICK, "--force", "--json")[1])["pictures"]
     assert told["path_gap"]["gap"] == gap.gap
