@@ -89,6 +89,9 @@ class LearningFlags:
         "fp32",
     )
     compile: bool | None = o.setting("compile", "Compile the student by torch.compile.", "no")
+    cuda_graphs: bool | None = o.setting(
+        "cuda_graphs", "Record the compiled student's passes as CUDA graphs.", "no"
+    )
     tensorboard: Annotated[
         bool,
         typer.Option(

@@ -46,6 +46,8 @@ class TrainConfig:
         precision: of training and its attack, `fp32` or `bf16` (autocast); `auto` is settled when
             a run begins, as bf16 where the device is fast at it. Validation is always fp32.
         compile: whether torch.compile compiles the student.
+        cuda_graphs: whether the passes of the compiled student are recorded once, as CUDA graphs,
+            and launched as a whole from then on.
         qat: what the student is quantised for while it trains, a key of `quantize.TARGETS`; None
             trains in float.
         teacher_sha256, clean_teacher_sha256, start_sha256, data_sha256: identity of the teachers'
@@ -80,6 +82,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "fp32"
     compile: bool = False
+    cuda_graphs: bool = False
     qat: str | None = None
     validate_every: int = 1
     patience: int = 0
@@ -116,6 +119,8 @@ class TrainConfig:
             raise InputError(
                 f"--precision {self.precision}: expected one of {', '.join(PRECISIONS)}"
             )
+        if self.cuda_graphs and not self.compile:
+            raise InputError("--cuda-graphs: records compiled passes; add --compile")
         if self.qat is not None and self.precision == "bf16":
             raise InputError(
                 "--precision bf16: --qat needs fp32, since bf16 has no more digits than INT8 and "

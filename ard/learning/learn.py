@@ -81,7 +81,7 @@ def learn(
     """
     clock = None if minutes is None else _clock(minutes, begun)
     run = _Command(clock=clock, resume=resume, force=force, torch_device=torch_device, tell=tell)
-    _refuse_what_does_not_fit(config, clean_teacher, start)
+    _refuse_what_does_not_fit(config, clean_teacher, start, torch_device)
     if tensorboard:
         check_installed()
     dataset = _in_their_order(dataset, teacher, clean_teacher, start)
@@ -184,9 +184,9 @@ def _clock(minutes: float, begun: float | None) -> Clock:
 
 
 def _refuse_what_does_not_fit(
-    config: TrainConfig, clean_teacher: Teacher | None, start: Start | None
+    config: TrainConfig, clean_teacher: Teacher | None, start: Start | None, torch_device: str
 ) -> None:
-    """Refuse settings that ask for a file which was not given, or the reverse."""
+    """Refuse settings that ask for a file or device which was not given, or the reverse."""
     needs_clean = METHODS[config.method].needs_second_teacher
     if needs_clean != (clean_teacher is not None):
         raise InputError(
@@ -199,6 +199,11 @@ def _refuse_what_does_not_fit(
         raise InputError(
             f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
             "as --init"
+        )
+    if config.cuda_graphs and not torch_device.startswith("cuda"):
+        raise InputError(
+            f"--cuda-graphs: needs a CUDA device, but training is on {torch_device}; leave it out, "
+            "or give --torch-device cuda"
         )
 
 

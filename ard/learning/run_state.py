@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ard.learning.config import TrainConfig, as_saved, dotted
 from ard.learning.pace import Clock, Pace
-from ard.models.folding import FoldedTwin
+from ard.models.folding import Compiler, FoldedTwin, as_it_is
 from ard.models.weight_files import SETTINGS_KEY, load_state, load_tensors, save_tensors
 from ard.processes.world import ALONE, World, in_parallel
 from edge_bench.core.errors import InputError, first_line
@@ -59,13 +60,13 @@ class Run:
     def __init__(self, config: TrainConfig, student: nn.Module, world: World = ALONE) -> None:
         self.world = world
         self.student = student
-        self.twin = FoldedTwin(student, compiled=config.compile)
+        compiled = _compiler(config)
+        self.twin = FoldedTwin(student, compiled=compiled)
         self.average = AveragedModel(
             student, multi_avg_fn=_warmed_average(config.ema_decay), use_buffers=True
         )
         # After the copies above, which never see batch statistics and stay as they were built.
-        forward = in_parallel(student, world)
-        self.forward: Any = torch.compile(forward) if config.compile else forward
+        self.forward: Any = compiled(in_parallel(student, world))
         self.optimizer = torch.optim.SGD(
             student.parameters(),
             lr=config.learning_rate,
@@ -166,6 +167,15 @@ class Run:
             for name, parameter in self.student.named_parameters()
             if "momentum_buffer" in self.optimizer.state[parameter]
         }
+
+
+def _compiler(config: TrainConfig) -> Compiler:
+    """What the settings ask for: nothing, torch.compile, or that with CUDA graphs."""
+    if not config.compile:
+        return as_it_is
+    # Inductor's name for CUDA graphs; on other devices it records nothing.
+    mode = "reduce-overhead" if config.cuda_graphs else None
+    return partial(torch.compile, mode=mode)
 
 
 def told(pace: Pace) -> dict[str, float]:

@@ -70,6 +70,9 @@ def update(
     method, needs = METHODS[config.method], logits_needed(config.method, config.loss)
     options = config.loss.at(progress)
     images, own_labels = run.world.part(images), run.world.part(labels)
+    if config.cuda_graphs:
+        # From here on recorded passes may write over what those of the last update returned.
+        torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
     with _autocast(config, images):
         teacher_clean = NOTHING
         if registry.TEACHER_CLEAN in needs or _reads_teacher_clean(config):

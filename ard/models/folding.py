@@ -7,11 +7,20 @@ maximisation, which needs gradients to the input alone, can skip it: the same fu
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+Compiler = Callable[[nn.Module], Any]
+"""Gives what is called instead of a module, and computes the same."""
+
+
+def as_it_is(module: nn.Module) -> Any:
+    """The compiler that compiles nothing."""
+    return module
 
 
 def for_attack(model: nn.Module) -> nn.Module:
@@ -29,7 +38,7 @@ class FoldedTwin:
     Pairs are found by tracing; a network that cannot be traced, or has none, is copied as it is.
     """
 
-    def __init__(self, model: nn.Module, *, compiled: bool = False) -> None:
+    def __init__(self, model: nn.Module, *, compiled: Compiler = as_it_is) -> None:
         self._model = model
         self._pairs = _conv_then_norm(model)
         self.module = copy.deepcopy(model).eval().requires_grad_(False)
@@ -40,7 +49,7 @@ class FoldedTwin:
                 conv.bias = nn.Parameter(conv.weight.new_zeros(conv.out_channels), False)
             parent, _, name = norm_name.rpartition(".")
             setattr(self.module.get_submodule(parent), name, nn.Identity())
-        self._forward: Any = torch.compile(self.module) if compiled else self.module
+        self._forward: Any = compiled(self.module)
         self.refresh()
 
     def refresh(self) -> nn.Module:

@@ -124,10 +124,12 @@ def variants(setting: Setting) -> dict[str, TrainConfig | None]:
     found: dict[str, TrainConfig | None] = {"published loop, fp32": None}
     for method in ("rslad", "ard"):
         for precision in dict.fromkeys(("fp32", fast_precision(DEVICE))):
-            for is_compiled in (False, *([True] if DEVICE == "cuda" else [])):
-                name = f"{method}, {precision}{', compiled' if is_compiled else ''}"
-                config = setting.config(method)
-                found[name] = replace(config, precision=precision, compile=is_compiled)
+            config = replace(setting.config(method), precision=precision)
+            found[f"{method}, {precision}"] = config
+            if DEVICE == "cuda" and precision == fast_precision(DEVICE):
+                config = replace(config, compile=True)
+                found[f"{method}, {precision}, compiled"] = config
+                found[f"{method}, {precision}, CUDA graphs"] = replace(config, cuda_graphs=True)
     return found
 
 

@@ -58,8 +58,8 @@ def test_attacks_stay_in_the_ball_and_find_as_much(attack: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("compiled", [False, True])
-def test_a_training_learns(precision: str, compiled: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("compiled", "graphs"), [(False, False), (True, False), (True, True)])
+def test_a_training_learns(precision: str, compiled: bool, graphs: bool, tmp_path: Path) -> None:
     config = TrainConfig(
         dataset="toy",
         architecture="resnet8",
@@ -70,6 +70,7 @@ def test_a_training_learns(precision: str, compiled: bool, tmp_path: Path) -> No
         epochs=3,
         precision=precision,
         compile=compiled,
+        cuda_graphs=graphs,
     )
     learned = learn(config, toy(), None, tmp_path / "w.safetensors", torch_device="cuda")
     assert learned.validation.clean_accuracy > 0.9

@@ -178,6 +178,7 @@ def test_a_gradient_is_scaled_down_to_the_norm_that_is_allowed(digits: Dataset) 
         ({"patience": -1}, "--patience -1"),
         ({"momentum": 1.0}, "momentum 1"),
         ({"momentum": 0.0}, "set nesterov to false"),
+        ({"cuda_graphs": True}, "--cuda-graphs: records compiled passes"),
     ],
 )
 def test_bad_settings_of_the_optimiser_are_named(changes: dict[str, Any], named: str) -> None:
@@ -185,8 +186,15 @@ def test_bad_settings_of_the_optimiser_are_named(changes: dict[str, Any], named:
         small_config(**changes)
 
 
-def three_steps(digits: Dataset, *, compiled: bool) -> Tensor:
-    config = small_config(**TINY, method="trades", compile=compiled)
+def test_cuda_graphs_need_their_device(digits: Dataset, tmp_path: Path) -> None:
+    config = small_config(method="pgd_at", compile=True, cuda_graphs=True)
+    with pytest.raises(InputError, match=r"--cuda-graphs: needs a CUDA device, .* on cpu"):
+        learn(config, digits, None, tmp_path / "w.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def three_steps(digits: Dataset, *, compiled: bool = False, graphs: bool = False) -> Tensor:
+    config = small_config(**TINY, method="trades", compile=compiled, cuda_graphs=graphs)
     run = new_run(config)
     for step in range(3):
         images, labels = digits_batch(digits, 32 * step)
@@ -195,20 +203,21 @@ def three_steps(digits: Dataset, *, compiled: bool) -> Tensor:
     return weights_of(run.student)
 
 
+@pytest.mark.parametrize(("graphs", "mode"), [(False, None), (True, "reduce-overhead")])
 def test_a_compiled_run_learns_the_same_weights(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    graphs: bool, mode: str | None, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Captured and differentiated ahead of time; without C++, which would take half a minute."""
-    expected = three_steps(digits, compiled=False)
-    compiled: list[nn.Module] = []
+    expected = three_steps(digits)
+    modes: list[str | None] = []
     compile_module = torch.compile
 
-    def without_code(module: nn.Module) -> Any:
-        compiled.append(module)
+    def without_code(module: nn.Module, mode: str | None) -> Any:
+        modes.append(mode)
         return compile_module(module, backend="aot_eager")
 
     monkeypatch.setattr(torch, "compile", without_code)
-    found = three_steps(digits, compiled=True)
+    found = three_steps(digits, compiled=True, graphs=graphs)
     # The student, and the twin that is attacked.
-    assert len(compiled) == 2
+    assert modes == [mode, mode]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
