@@ -21,6 +21,14 @@ from scipy.stats import ttest_rel
 
 from benchmarks.documents import Maker, markdown, update
 from benchmarks.lines import LINES, RESULTS, Line, unpack
+from benchmarks.methods.frontier import worst_of
+from benchmarks.methods.frontier_tables import (
+    Stages,
+    draw_frontiers,
+    frontier_table,
+    frontiers,
+    lead_table,
+)
 
 OURS = "ard"
 CHOSEN = "ard, on igdm"
@@ -49,6 +57,8 @@ def main(
     update(document, maker(stages), check=check)
     if "main" in stages:
         draw(stages["main"], picture)
+    if frontiers(stages):
+        draw_frontiers(stages, picture.with_name("frontiers.svg"))
 
 
 def read(path: Path) -> dict[str, Groups]:
@@ -67,6 +77,8 @@ def maker(stages: dict[str, Groups]) -> Maker:
 
     def make(_: str, name: str) -> str:
         kind, _, stage = name.partition(" ")
+        if kind in ACROSS:
+            return markdown(ACROSS[kind](stages))
         return markdown(TABLES[kind](stages.get(stage or kind, {})))
 
     return make
@@ -90,7 +102,7 @@ def main_table(groups: Groups) -> list[list[str]]:
         ours = groups.get(OURS, [])
         compared = ["", ""]
         if label != OURS:
-            compared = [versus(ours, runs, lambda line: "clean"), versus(ours, runs, last_attack)]
+            compared = [versus(ours, runs, lambda line: "clean"), versus(ours, runs, worst_of)]
         rows.append(
             [
                 f"**{label}**" if label == OURS else label,
@@ -116,7 +128,7 @@ def rivals_table(groups: Groups) -> list[list[str]]:
                 label,
                 str(len(runs)),
                 versus(ours, runs, lambda line: "clean"),
-                versus(ours, runs, last_attack),
+                versus(ours, runs, worst_of),
                 pooled(ours, runs, robust),
                 f"{100 * (mean(ours, weighted) - mean(runs, weighted)):+.1f}" if ours else "",
             ]
@@ -210,6 +222,12 @@ TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "blackbox": blackbox_table,
 }
 
+ACROSS: dict[str, Callable[[Stages], list[list[str]]]] = {
+    "frontier": frontier_table,
+    "leads": lead_table,
+}
+"""Tables of several stages."""
+
 
 def robust(line: Line) -> float:
     """Accuracy that all attacks of the line left: the last one attacked what the others left."""
@@ -271,11 +289,6 @@ def _p_value(first: FloatArray, second: FloatArray) -> float:
     p = float(ttest_rel(first, second).pvalue)
     # Where every difference is the same there is no spread to judge by: as sure as it gets.
     return 0.0 if math.isnan(p) else p
-
-
-def last_attack(line: Line) -> str:
-    """The attack that saw only what the others left, so that its mask is the worst case."""
-    return str(min(line["test"], key=lambda attack: float(line["test"][attack])))
 
 
 def draw(groups: Groups, path: Path) -> None:
