@@ -16,11 +16,19 @@ Walked = dict[tuple[str, str, str], Line]
 CHOSEN = "chosen"
 
 
-def walked(lines: Path) -> Walked:
-    """All lines; the last of each."""
-    return {
-        (line["artefact"], line["kind"], line["way"]): line for line in recorded(lines).values()
-    }
+def walked(lines: Path) -> dict[str, Walked]:
+    """All lines by network; the last of each."""
+    networks: dict[str, Walked] = {}
+    for line in recorded(lines).values():
+        found = networks.setdefault(short(line["architecture"]), {})
+        found[line["artefact"], line["kind"], line["way"]] = line
+    return networks
+
+
+def short(architecture: str) -> str:
+    """An architecture without the module that it is imported from."""
+    module, _, name = architecture.rpartition(":")
+    return name if "." in module else architecture
 
 
 def setting(found: Walked) -> str:

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ard.crafting.corruptions import CORRUPTIONS
 from benchmarks.changed import path, path_tables
+from benchmarks.changed.path_tables import short
 from benchmarks.changed.run import BY_GRADIENTS, DIFFERENTIAL, LINES
-from benchmarks.documents import Maker, Rows, markdown, update
+from benchmarks.documents import Maker, markdown, update
 from benchmarks.lines import RESULTS, Line, recorded, unpack
 from edge_bench.core.threats.attack import DIRECTIONS, SEVERITIES
 from edge_bench.statistics.apart import Estimate, mean_of, relative_loss
@@ -28,7 +29,7 @@ from edge_bench.statistics.metrics import BoolArray
 from edge_bench.statistics.stats import wilson_interval
 
 DOCUMENT = RESULTS / "changed.md"
-ORDER = ("fp16", "x86", "x86-vnni", "arm", "budget")
+ORDER = ("fp16", "x86", "x86-vnni", "arm", "budget", "qat")
 Answers = dict[str, dict[str, Line]]
 """By artefact, then by question."""
 
@@ -43,29 +44,36 @@ def main(
     update(document, maker(answers(lines), path_tables.walked(path_lines)), check=check)
 
 
-def answers(lines: Path) -> Answers:
-    """The lines, by artefact in the order of tables and by question."""
-    found: Answers = {}
+def answers(lines: Path) -> dict[str, Answers]:
+    """The lines by network; then by artefact in the order of tables, and by question."""
+    networks: dict[str, Answers] = {}
     for line in recorded(lines).values():
+        found = networks.setdefault(short(line["architecture"]), {})
         found.setdefault(line["artefact"], {})[line["question"]] = line
     order = {name: place for place, name in enumerate(ORDER)}
-    return dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
-
-
-def maker(found: Answers, walked: path_tables.Walked) -> Maker:
-    """The blocks of the document."""
-    blocks: dict[str, Callable[[], Rows]] = {
-        "differential": lambda: [*differential_rows(found)],
-        "corruption": lambda: [*corruption_rows(found)],
-        "blind": lambda: [*blind_rows(found)],
-        "path": lambda: [*path_tables.gap_rows(walked)],
-        "crafted": lambda: [*path_tables.crafted_rows(walked)],
+    return {
+        network: dict(sorted(found.items(), key=lambda item: order.get(item[0], len(order))))
+        for network, found in networks.items()
     }
 
+
+def maker(found: dict[str, Answers], walked: dict[str, path_tables.Walked]) -> Maker:
+    """The blocks of the document, each named by what it has and of which network."""
+    tables: dict[str, Callable[[Answers], Iterator[list[str]]]] = {
+        "differential": differential_rows,
+        "corruption": corruption_rows,
+        "blind": blind_rows,
+    }
+    path_rows = {"path": path_tables.gap_rows, "crafted": path_tables.crafted_rows}
+
     def make(kind: str, name: str) -> str:
+        what, network = name.split(" ")
         if kind == "text":
-            return setting(found) if name == "setting" else path_tables.setting(walked)
-        return markdown(blocks[name]())
+            is_path = what == "path-setting"
+            return path_tables.setting(walked[network]) if is_path else setting(found[network])
+        if what in tables:
+            return markdown([*tables[what](found[network])])
+        return markdown([*path_rows[what](walked[network])])
 
     return make
 

@@ -71,6 +71,7 @@ def line(question: str, masks: dict[str, list[int]]) -> dict[str, Any]:
     return {
         "id": question,
         "artefact": "x86",
+        "architecture": "package.networks:mine",
         "question": question,
         "images": 4,
         "masks": {key: pack(np.array(mask, dtype=np.bool_)) for key, mask in masks.items()},
@@ -87,7 +88,7 @@ def test_tables_count_what_the_lines_say(tmp_path: Path) -> None:
     masks = {f"parent {s}": [1, 1, 1, 1] for s in range(1, 6)}
     masks |= {f"artefact {s}": [1, 1, 1, 0] for s in range(1, 6)}
     append(lines, line("corruption fog", masks))
-    found = report.answers(lines)
+    found = report.answers(lines)["mine"]
     (_, row) = [*report.differential_rows(found)]
     assert [cell.split(" ")[0] for cell in row[:4]] == ["`x86`", "50.0", "50.0", "25.0"]
     assert row[-1].startswith("75.0")

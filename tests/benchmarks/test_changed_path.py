@@ -84,6 +84,7 @@ def line(kind: str, way: str, masks: dict[str, list[int]]) -> dict[str, Any]:
     return {
         "id": f"{kind} {way}",
         "artefact": "x86",
+        "architecture": "resnet8:32",
         "kind": kind,
         "way": way,
         "images": 4,
@@ -98,7 +99,7 @@ def test_tables_count_pairs(tmp_path: Path) -> None:
     for kind in (path.AS_THEY_ARE, path_tables.CHOSEN, path.NOISE, path.CRAFTED):
         append(lines, line(kind, CARD, card))
         append(lines, line(kind, "opencv", other))
-    found = path_tables.walked(lines)
+    found = path_tables.walked(lines)["resnet8:32"]
     _, compressed, opencv = path_tables.gap_rows(found)
     assert [cell.split(" ")[0] for cell in compressed[2:4]] == ["75.0", "-25.0"]
     assert compressed[4] == "1 lost, 0 won"
