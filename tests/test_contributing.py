@@ -98,6 +98,22 @@ try:
 except CapabilityError as error:
     assert "XnnpackExecutionProvider" in str(error)
 """,
+    "pipeline": """
+import numpy as np
+from pathlib import Path
+from PIL import Image
+from edge_bench.core.pictures.preprocessing import STRETCH, Preprocessing
+from edge_bench.pictures.pipelines import Wish, open_way
+levels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+Image.fromarray(levels).save("picture.png")
+way = open_way("nearest", Wish(preprocessing=Preprocessing(side=4, policy=STRETCH), channels=3))
+value = None
+for _, step in way.steps:
+    value = step(value, Path("picture.png"))
+assert (value == levels[1::2, 1::2]).all()
+assert "pillow" in way.versions
+told("bench", "nearest")
+""",
     "device": """
 from pathlib import Path
 from edge_bench.devices import probe
