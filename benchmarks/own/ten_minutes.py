@@ -244,9 +244,9 @@ def section(lines: Path) -> str:
     return (
         "\n## Ten minutes\n\n"
         f"{about}\n\n```sh\n{command}\n```\n\n"
-        f"Lines: [{lines.name}]({lines.name}), on {found[0]['machine']}, {found[0]['cores']} cores, "
-        f"at {found[0]['image_size']} pixels. Percent of {samples} test "
-        f"pictures; the gate asks for {100 * FEWEST_ROBUST:g} % on the set.\n\n"
+        f"Lines: [{lines.name}]({lines.name}), on {found[0]['machine']}, {found[0]['cores']} "
+        f"cores, at {found[0]['image_size']} pixels. Percent of {samples} test pictures; the gate "
+        f"asks for {100 * FEWEST_ROBUST:g} % on the set.\n\n"
         + "\n".join(table)
         + f"\n\nWhat ardx chose: {chosen}.\n\n{REMARK}\n"
     )
