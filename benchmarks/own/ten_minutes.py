@@ -38,15 +38,20 @@ FEWEST_ROBUST = 0.2
 OWN_EPOCHS, OWN_BATCH, OWN_RATE = 3, 32, 1e-3
 MODELS = ("adopted", "hardened", "random")
 LINES = "ten_minutes.jsonl"
-REMARK = """Other work took about a third of the two cores meanwhile. Ten minutes of them are some
-two hundred updates of 32 pictures, and that is too few: the hardened network keeps what it knew and
-gains next to nothing in the worst case, so that the gate refuses it, as it should. Its teacher is
-the network itself, which keeps nothing under attack and so has no robust order to teach; and it was
-tuned at the rate of fine-tuning. The random one, at more than twice that rate, keeps half of the
-little that it gets right. So the lines show a chain that is whole, from a package's weights to a
-refusal with its reason, and how far ten minutes go without a GPU: not to a network that anyone
-would ship. A longer training, a robust teacher and a higher rate are what to try, and were not
-tried here."""
+REMARK = """Nothing else ran while the two were trained. Some six hundred updates of 32 pictures, of
+one attack step each, are enough that a network which every attack fooled keeps a quarter of its
+answers under attack, for a point of clean accuracy, and that its INT8 file passes the gate. From
+random weights the same time leaves as much under attack, as far as 200 pictures can tell (22.5 and
+24.5), and less than half of the clean accuracy: that is what trained weights bring. The worst case
+is of PGD-20 and CW-20; 100 steps from two new starts broke 6 more of the 49 pictures that the
+hardened network had kept, as `evaluate` said.
+
+The settings were chosen on the validation pictures, one seed, for about the same processor time.
+Three attack steps and 168 updates left 82.5 % clean and 3.5 % under PGD-10 at a learning rate of
+0.01, 62.5 and 11.5 at 0.05, 39.5 and 21.5 at 0.15; one step and 336 updates at 0.05 left 77.0 and
+20.5 (`ardx distill --init adopted.safetensors --teacher adopted.safetensors --inner-steps 1
+--step-size 4/255 --learning-rate 0.05 --epochs 6 --validate-every 6`, and so on). The rate from
+random weights was not searched."""
 
 
 @dataclass(frozen=True, kw_only=True)
