@@ -133,7 +133,7 @@ def test_settings_follow_from_the_pictures_and_the_worst_class_is_named(folder: 
     assert recipe["validation"]["worst_clean_class"] in (0, 1, 2)
     said = ardx("teach", *data, *asked, "--epsilon", "2/255", "--out", folder / "said")
     words = " ".join(said.split())
-    assert "images of 64x64: inner_steps 3, step_size 1.33333/255, batch_size 32" in words
+    assert "images of 64x64: inner_steps 1, step_size 2/255, batch_size 32" in words
     assert "worst class there: clean" in words
 
 
