@@ -8,9 +8,13 @@ def main(name: str | None = None) -> None:
     quiet_start()
     from ard.cli import app
     from ard.commands.started import note_start
+    from ard.processes.leaving import leave
 
     note_start()
-    app(prog_name=name)
+    try:
+        app(prog_name=name)
+    except SystemExit as ended:
+        leave(ended)
 
 
 if __name__ == "__main__":

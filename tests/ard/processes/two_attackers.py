@@ -31,6 +31,7 @@ from ard.data.datasets import load_dataset
 from ard.data.sources import SplitSource
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack, told_apart_mask
+from ard.processes.leaving import leave
 from ard.processes.torchrun import joined
 from ard.processes.world import World
 from edge_bench.core.errors import ArdxError
@@ -131,7 +132,10 @@ def die(batch: int, file: Path, text: str, arguments: list[str]) -> None:
 
     ard.crafting.craft.run_attack = killed  # type: ignore[attr-defined]
     ard.evaluation.accuracy.run_attack = killed  # type: ignore[attr-defined]
-    app(arguments, prog_name="ardx")
+    try:
+        app(arguments, prog_name="ardx")
+    except SystemExit as ended:
+        leave(ended)
 
 
 if __name__ == "__main__":

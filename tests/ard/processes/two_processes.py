@@ -26,6 +26,7 @@ from ard.learning.learn import learn
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
 from ard.models.architectures import Classifier, build_model
+from ard.processes.leaving import leave
 from ard.processes.torchrun import joined
 from ard.processes.world import World
 from edge_bench.core.errors import ArdxError
@@ -135,7 +136,10 @@ def die(arguments: list[str]) -> None:
         return validate(*values)
 
     ard.learning.train._validate = killed_in_the_second_epoch  # type: ignore[assignment]
-    app(arguments, prog_name="ardx")
+    try:
+        app(arguments, prog_name="ardx")
+    except SystemExit as ended:
+        leave(ended)
 
 
 if __name__ == "__main__":
