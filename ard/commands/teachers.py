@@ -164,7 +164,8 @@ def _measure(flags: TeachersFlags) -> None:
 
     if flags.file is None or flags.dataset is None:
         raise InputError("--measure: give the teacher's FILE, and --dataset that it is for")
-    data = load_dataset(flags.dataset, flags.data_dir)
+    size, resize = o.size_for(flags.dataset, None, None, flags.file)
+    data = load_dataset(flags.dataset, flags.data_dir, image_size=size, resize=resize)
     teacher = load_teacher(flags.file, flags.name, data, Reading(key=flags.key), warn)
     budget = parse_epsilon(flags.epsilon or BUDGET)
     torch_device = o.resolve_torch_device(flags.torch_device)

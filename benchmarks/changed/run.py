@@ -32,7 +32,7 @@ from ard.attacks.steps.grid import round_to_grid
 from ard.attacks.victims import Victim, open_victim, weights_victim
 from ard.crafting.corrupting import corrupted
 from ard.crafting.corruptions import CORRUPTIONS
-from ard.data.datasets import load_dataset
+from ard.data.datasets import dataset_of
 from ard.data.splits import Split, as_float, take_limit
 from ard.models.predict import predict
 from benchmarks.lines import RESULTS, append, commit, finished, machine, pack
@@ -80,7 +80,7 @@ def main(
     """Ask every artefact everything that has no line yet."""
     torch.set_num_threads(1)
     card = weights_victim(model).card
-    split = take_limit(load_dataset(card.dataset, data_dir).test, limit)
+    split = take_limit(dataset_of(model, card, None, data_dir).test, limit)
     origin = {"commit": commit(), "machine": machine()}
     for name, job in jobs(queries):
         if not name.startswith(only):

@@ -65,6 +65,9 @@ def test_no_later_command_needs_the_size(folder: Path, weights: Path) -> None:
     ardx("attack", graph, *data, *bpda)
     # The same pictures, decoded in the same way.
     assert np.array_equal(open_set(folder / "bpda").clean, open_set(folder / "sets" / "fgsm").clean)
+    pictures = ("--dataset", f"imagefolder:{folder / 'insects'}")
+    told = json.loads(ardx("teachers", "--measure", weights, *pictures, "--json"))
+    assert told["clean_accuracy"] == pytest.approx(card.recipe["validation"]["clean_accuracy"])
     own = ("--images", folder / "insects", "--limit", 5, "--attack", "fgsm")
     ardx("attack", weights, *own, "--out", folder / "own")
     assert open_set(folder / "own").manifest.image_shape == (3, 16, 16)
