@@ -44,6 +44,11 @@ def csv_list(file: Path, asked: str, preprocessing: Preprocessing | None) -> Dat
     Raises:
         InputError: no such file, not such a list, or a row that is wrong, by its line.
     """
+    if not file.exists():
+        raise InputError(
+            f"{file}: no such list of pictures; check the path, or give the folder that holds it "
+            "as --data-dir"
+        )
     require_file(file, "a list of pictures in CSV")
     rows = list(_rows(file))
     if not rows:

@@ -76,7 +76,10 @@ def find_parts(root: Path, asked: str) -> Parts | None:
         InputError: no folder, or some parts without the others.
     """
     if not root.is_dir():
-        raise InputError(f"--dataset {asked}: no folder {root}; check the path")
+        raise InputError(
+            f"--dataset {asked}: no folder {root}; check the path, or give the folder that holds "
+            "it as --data-dir"
+        )
     found = {
         kind: _folder_called(root, names, asked)
         for kind, names in (("train", TRAIN), ("test", TEST), ("validation", VALIDATION))

@@ -100,7 +100,7 @@ def test_a_wrong_list_is_told_by_its_line(root: Path, lines: list[str], sentence
 def test_a_list_that_is_not_utf8_or_not_there_is_told(root: Path) -> None:
     with pytest.raises(InputError, match="expected text in UTF-8"):
         load(write(root, ["path,label", "0.png,Käse"], "latin-1"))
-    with pytest.raises(InputError, match=r"gone\.csv"):
+    with pytest.raises(InputError, match=r"gone\.csv: .* as --data-dir"):
         load(root / "gone.csv")
 
 

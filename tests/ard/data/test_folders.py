@@ -128,7 +128,7 @@ def test_a_layout_that_cannot_be_used_is_told(
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no folder .*nowhere"):
+    with pytest.raises(InputError, match=r"no folder .*nowhere; .* as --data-dir"):
         load(tmp_path / "nowhere")
 
 
