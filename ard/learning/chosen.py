@@ -17,7 +17,8 @@ from typing import Any
 from edge_bench.core.spec import ModelCard, usual_epsilon
 
 PICTURE_SIDE = 64
-INNER_STEPS, STEP_SHARE = 1, 1.0
+INNER_STEPS = 1
+"""On a processor, each of the whole budget."""
 BATCHES = ((5_000, 32), (20_000, 64))
 """Batch sizes below so many training images; above both it is the default."""
 FINE_TUNING_RATE, PICTURE_RATE = 0.01, 0.05
@@ -60,12 +61,14 @@ def chosen(given: Given, asked: Mapping[str, Any]) -> Settings:
         chosen(given, {"minutes": 10})
     """
     found: Settings = {}
+    are_pictures = min(given.image_shape[1:]) >= PICTURE_SIDE
     if given.trained:
-        found["learning_rate"] = FINE_TUNING_RATE
+        is_short = are_pictures and not given.on_gpu
+        found["learning_rate"] = PICTURE_RATE if is_short else FINE_TUNING_RATE
     if given.teacher is not None and not was_hardened(given.teacher):
         # What such a teacher says of a moved image is as wrong as the attack wants it.
         found["loss.ranking.teacher_input"] = "clean"
-    if min(given.image_shape[1:]) >= PICTURE_SIDE:
+    if are_pictures:
         found |= _for_pictures(given, asked)
     return {name: value for name, value in found.items() if name not in asked}
 
@@ -75,9 +78,7 @@ def _for_pictures(given: Given, asked: Mapping[str, Any]) -> Settings:
     epsilon = asked.get("epsilon", usual_epsilon(given.image_shape))
     found: Settings = {"epsilon": epsilon}
     if not given.on_gpu and "inner_steps" not in asked:
-        found |= {"inner_steps": INNER_STEPS, "step_size": STEP_SHARE * epsilon}
-    if not given.on_gpu and given.trained:
-        found["learning_rate"] = PICTURE_RATE
+        found |= {"inner_steps": INNER_STEPS, "step_size": epsilon}
     usual = next((size for below, size in BATCHES if given.images < below), RATE_BATCH)
     batch = asked.get("batch_size", max(2, min(usual, given.images)))
     found["batch_size"] = batch

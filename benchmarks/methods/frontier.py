@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lines import Line, unpack
+from benchmarks.methods.figures import worst_of
 
 DRAWS = 2_000
 PLACES = 41
@@ -82,11 +83,6 @@ def _masks(budgets: Budgets) -> list[FloatArray]:
         np.stack([[unpack(run, "clean"), unpack(run, worst_of(run))] for run in runs]).astype(float)
         for runs in budgets.values()
     ]
-
-
-def worst_of(run: Line) -> str:
-    """The attack that saw only what the others left, so that its mask is the worst case."""
-    return str(min(run["test"], key=lambda attack: float(run["test"][attack])))
 
 
 def _of_drawn_seeds(runs: FloatArray, generator: np.random.Generator) -> FloatArray:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from benchmarks.documents import Rows
 from benchmarks.lines import Line
-from benchmarks.methods.frontier import Budgets, lead, worst_of
+from benchmarks.methods.figures import OURS, accuracies, clean, deviation, robust, spread
+from benchmarks.methods.frontier import Budgets, lead
 
-OURS = "ard"
 STAGES = {6: "budget 6", 8: "main", 10: "budget 10"}
 """Where the runs of each budget of training stand, in 1/255."""
 
@@ -60,52 +60,27 @@ def lead_table(stages: Stages) -> Rows:
 
 
 def _cell(runs: list[Line]) -> str:
-    if not runs:
-        return ""
-    return " / ".join(_spread(runs, robust=robust) for robust in (False, True))
-
-
-def _shares(runs: list[Line], *, robust: bool) -> list[float]:
-    return [100 * float(run["test"][worst_of(run) if robust else "clean"]) for run in runs]
-
-
-def _spread(runs: list[Line], *, robust: bool) -> str:
-    values = _shares(runs, robust=robust)
-    text = f"{statistics.fmean(values):.1f}"
-    return text + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
-
-
-def _deviation(values: list[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{spread(runs, clean)} / {spread(runs, robust)}" if runs else ""
 
 
 def draw_frontiers(stages: Stages, path: Path) -> None:
     """One line for each method, a cross of mean and SD for each budget."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    # The same lines make the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "frontiers"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 5))
-    for label, budgets in frontiers(stages).items():
-        clean, left = (
-            [_shares(runs, robust=robust) for runs in budgets.values()] for robust in (False, True)
-        )
-        axes.errorbar(
-            [statistics.fmean(values) for values in clean],
-            [statistics.fmean(values) for values in left],
-            xerr=[_deviation(values) for values in clean],
-            yerr=[_deviation(values) for values in left],
-            fmt="D-" if label == OURS else "o--",
-            capsize=2,
-            markersize=4,
-            label=label,
-        )
-    axes.set_xlabel("clean accuracy, %")
-    axes.set_ylabel("accuracy under APGD-CE and APGD-T, %")
-    axes.legend()
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    with accuracies(path) as axes:
+        for label, budgets in frontiers(stages).items():
+            both = [
+                [[100 * read(run) for run in runs] for runs in budgets.values()]
+                for read in (clean, robust)
+            ]
+            means = [[statistics.fmean(values) for values in each] for each in both]
+            errors = [[deviation(values) for values in each] for each in both]
+            axes.errorbar(
+                means[0],
+                means[1],
+                xerr=errors[0],
+                yerr=errors[1],
+                fmt="D-" if label == OURS else "o--",
+                capsize=2,
+                markersize=4,
+                label=label,
+            )
+        axes.legend()

@@ -21,7 +21,15 @@ from scipy.stats import ttest_rel
 
 from benchmarks.documents import Maker, markdown, update
 from benchmarks.lines import LINES, RESULTS, Line, unpack
-from benchmarks.methods.frontier import worst_of
+from benchmarks.methods.figures import (
+    OURS,
+    accuracies,
+    clean,
+    deviation,
+    robust,
+    spread,
+    worst_of,
+)
 from benchmarks.methods.frontier_tables import (
     Stages,
     draw_frontiers,
@@ -30,7 +38,6 @@ from benchmarks.methods.frontier_tables import (
     lead_table,
 )
 
-OURS = "ard"
 CHOSEN = "ard, on igdm"
 """The settings of ARD that the search chose."""
 
@@ -107,7 +114,7 @@ def main_table(groups: Groups) -> list[list[str]]:
             [
                 f"**{label}**" if label == OURS else label,
                 str(len(runs)),
-                spread(runs, lambda line: line["test"]["clean"]),
+                spread(runs, clean),
                 spread(runs, lambda line: line["test"]["apgd_ce"]),
                 spread(runs, robust),
                 spread(runs, weighted),
@@ -229,26 +236,14 @@ ACROSS: dict[str, Callable[[Stages], list[list[str]]]] = {
 """Tables of several stages."""
 
 
-def robust(line: Line) -> float:
-    """Accuracy that all attacks of the line left: the last one attacked what the others left."""
-    return float(min(line["test"].values()))
-
-
 def weighted(line: Line) -> float:
     """The mean of clean and robust accuracy."""
-    return (float(line["test"]["clean"]) + robust(line)) / 2
+    return (clean(line) + robust(line)) / 2
 
 
 def mean(runs: list[Line], figure: Callable[[Line], float]) -> float:
     """Mean over seeds."""
     return statistics.fmean(figure(line) for line in runs)
-
-
-def spread(runs: list[Line], figure: Callable[..., float]) -> str:
-    """Mean and SD over seeds in percent."""
-    values = [100 * figure(line) for line in runs]
-    text = f"{statistics.fmean(values):.1f}"
-    return text + (f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else "")
 
 
 def pooled(ours: list[Line], theirs: list[Line], figure: Callable[[Line], float]) -> str:
@@ -293,45 +288,26 @@ def _p_value(first: FloatArray, second: FloatArray) -> float:
 
 def draw(groups: Groups, path: Path) -> None:
     """Clean against robust accuracy, one cross of mean and SD for each method."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    # The same lines make the same file.
-    matplotlib.rcParams["svg.hashsalt"] = "methods"
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 5))
-    for label, runs in groups.items():
-        if mean(runs, robust) < 0.05:
-            continue
-        is_ours = label.partition(",")[0] == OURS
-        place, side = ASIDE.get(label, ((5, 5), "left"))
-        clean = [100 * line["test"]["clean"] for line in runs]
-        left = [100 * robust(line) for line in runs]
-        deviation = [statistics.stdev(v) if len(v) > 1 else 0.0 for v in (clean, left)]
-        axes.errorbar(
-            statistics.fmean(clean),
-            statistics.fmean(left),
-            xerr=deviation[0],
-            yerr=deviation[1],
-            fmt="D" if is_ours else "o",
-            color="#c0392b" if is_ours else "#34495e",
-            capsize=2,
-        )
-        axes.annotate(
-            label,
-            (statistics.fmean(clean), statistics.fmean(left)),
-            xytext=place,
-            ha=side,
-            textcoords="offset points",
-            fontsize=9,
-        )
-    axes.margins(x=0.1)
-    axes.set_xlabel("clean accuracy, %")
-    axes.set_ylabel("accuracy under APGD-CE and APGD-T, %")
-    axes.grid(alpha=0.3)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
+    with accuracies(path) as axes:
+        for label, runs in groups.items():
+            if mean(runs, robust) < 0.05:
+                continue
+            is_ours = label.partition(",")[0] == OURS
+            place, side = ASIDE.get(label, ((5, 5), "left"))
+            both = [[100 * read(line) for line in runs] for read in (clean, robust)]
+            middle = (statistics.fmean(both[0]), statistics.fmean(both[1]))
+            axes.errorbar(
+                *middle,
+                xerr=deviation(both[0]),
+                yerr=deviation(both[1]),
+                fmt="D" if is_ours else "o",
+                color="#c0392b" if is_ours else "#34495e",
+                capsize=2,
+            )
+            axes.annotate(
+                label, middle, xytext=place, ha=side, textcoords="offset points", fontsize=9
+            )
+        axes.margins(x=0.1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""The options of `bench`, by what they are about, and the values that a run takes."""
+"""The options of `bench`, by what they are about."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,6 @@ from edge_bench.core.pictures.walked import CARD
 from edge_bench.devices import DEVICES
 from edge_bench.pictures.pipelines import PIPELINES
 from edge_bench.terminal.flags import Force, Json
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)

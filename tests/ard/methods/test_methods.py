@@ -216,8 +216,12 @@ def test_a_compiled_run_learns_the_same_weights(
         modes.append(mode)
         return compile_module(module, backend="aot_eager")
 
+    marks: list[None] = []
     monkeypatch.setattr(torch, "compile", without_code)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(None))
     found = three_steps(digits, compiled=True, graphs=graphs)
     # The student, and the twin that is attacked.
     assert modes == [mode, mode]
+    # Only from a mark on may a recorded pass write over what an earlier one returned.
+    assert len(marks) == (3 if graphs else 0)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

@@ -19,11 +19,11 @@ import torch
 
 import ard.crafting.craft
 import ard.evaluation.accuracy
+from ard.__main__ import main
 from ard.attacks.differential import pair_of
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
 from ard.attacks.victims import Victim, open_victim, weights_victim
-from ard.cli import app
 from ard.crafting.corrupt import corrupt_set
 from ard.crafting.craft import craft_set
 from ard.crafting.refresh import refresh_set
@@ -31,7 +31,6 @@ from ard.data.datasets import load_dataset
 from ard.data.sources import SplitSource
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack, told_apart_mask
-from ard.processes.leaving import leave
 from ard.processes.torchrun import joined
 from ard.processes.world import World
 from edge_bench.core.errors import ArdxError
@@ -132,10 +131,8 @@ def die(batch: int, file: Path, text: str, arguments: list[str]) -> None:
 
     ard.crafting.craft.run_attack = killed  # type: ignore[attr-defined]
     ard.evaluation.accuracy.run_attack = killed  # type: ignore[attr-defined]
-    try:
-        app(arguments, prog_name="ardx")
-    except SystemExit as ended:
-        leave(ended)
+    sys.argv[1:] = arguments
+    main("ardx")
 
 
 if __name__ == "__main__":

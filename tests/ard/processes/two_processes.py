@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 import ard.learning.train
-from ard.cli import app
+from ard.__main__ import main
 from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset, Split, as_float
 from ard.learning.config import TrainConfig
@@ -26,7 +26,6 @@ from ard.learning.learn import learn
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
 from ard.models.architectures import Classifier, build_model
-from ard.processes.leaving import leave
 from ard.processes.torchrun import joined
 from ard.processes.world import World
 from edge_bench.core.errors import ArdxError
@@ -136,10 +135,8 @@ def die(arguments: list[str]) -> None:
         return validate(*values)
 
     ard.learning.train._validate = killed_in_the_second_epoch  # type: ignore[assignment]
-    try:
-        app(arguments, prog_name="ardx")
-    except SystemExit as ended:
-        leave(ended)
+    sys.argv[1:] = arguments
+    main("ardx")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from ard.models.weight_files import load_model
 from benchmarks.documents import filled
 from benchmarks.lines import LINES, RESULTS, finished, pack, unpack
 from benchmarks.methods import plan, report, run
-from benchmarks.methods.frontier import worst_of
+from benchmarks.methods.figures import worst_of
 
 GRID = """
 [common]
