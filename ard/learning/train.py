@@ -39,6 +39,7 @@ from ard.learning.pace import Clock, Pace, epochs_left, first_pace, planned
 from ard.learning.run_state import Run, Validation
 from ard.learning.scalars import scalars
 from ard.learning.step import DivergedError, Teachers, update
+from ard.learning.teacher import Tempered
 from ard.models.architectures import build_model, channel_statistics
 from ard.models.folding import FoldedTwin
 from ard.models.predict import NotFiniteError
@@ -84,7 +85,7 @@ def train(
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device, world, init)
     run.pace = pace
-    training, teachers = _place(training, teachers, torch_device)
+    training, teachers = _place(config, training, teachers, torch_device)
     lines: list[str] = []
     if resume and world.from_first((out / CHECKPOINT).exists):
         lines = _restored(run, config, out)
@@ -215,7 +216,7 @@ def plan(
     """
     training, validation = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device, world, init)
-    training, teachers = _place(training, teachers, torch_device)
+    training, teachers = _place(config, training, teachers, torch_device)
     most = clock.left() * TIMING_SHARE
     seconds = _seconds_of_steps(config, dataset, training, run, teachers, TIMED_STEPS, most)
     # Every process has timed the same steps, but one plan must hold for all.
@@ -241,7 +242,7 @@ def timed_steps(
     """Seconds of each of `count` training steps, after one to warm up."""
     training, _ = training_data(config, dataset)
     run = _new_run(config, dataset, training, torch_device, ALONE)
-    training, teachers = _place(training, teachers, torch_device)
+    training, teachers = _place(config, training, teachers, torch_device)
     return _seconds_of_steps(config, dataset, training, run, teachers, count)
 
 
@@ -267,8 +268,10 @@ def _seconds_of_steps(
     return times[1:] or times
 
 
-def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Split, Teachers]:
-    """The data on the device, and the teachers there too, frozen and folded."""
+def _place(
+    config: TrainConfig, training: Split, teachers: Teachers, torch_device: str
+) -> tuple[Split, Teachers]:
+    """The data on the device, and the teachers there too: frozen, folded, as sure as asked for."""
     split = training.to(torch_device)
 
     def placed(model: nn.Module | None) -> nn.Module | None:
@@ -277,7 +280,10 @@ def _place(training: Split, teachers: Teachers, torch_device: str) -> tuple[Spli
         model = model.to(torch_device).eval()
         return FoldedTwin(model.to(memory_format=torch.channels_last)).module
 
-    return split, Teachers(robust=placed(teachers.robust), clean=placed(teachers.clean))
+    robust = placed(teachers.robust)
+    if robust is not None and config.loss.teacher_temperature != 1:
+        robust = Tempered(robust, config.loss.teacher_temperature)
+    return split, Teachers(robust=robust, clean=placed(teachers.clean))
 
 
 def _new_run(

@@ -153,7 +153,7 @@ def seconds_of_steps(config: TrainConfig, dataset: Dataset, teachers: Teachers) 
     """Of each step, without end: augmentation, attack, passes, losses, optimiser, average."""
     training, _ = train.training_data(config, dataset)
     run = train._new_run(config, dataset, training, "cpu", ALONE)
-    training, teachers = train._place(training, teachers, "cpu")
+    training, teachers = train._place(config, training, teachers, "cpu")
     begin = time.perf_counter()
     while True:
         for _ in train._epoch(config, dataset, training, run, teachers, 0):

@@ -7,7 +7,8 @@ An entry of a grid names a stage, a label and settings. Beyond that:
     chosen = ["igdm", ..]     one entry for each family, with the settings that its search chose
     family = "igdm"           in a stage with `[stages.NAME.search]`: see `searched`
 
-`[stages.NAME]` gives a stage settings (`common`) and a judge (`judge`) of its own.
+`[stages.NAME]` gives a stage settings (`common`) and a judge (`judge`) of its own; with `apart =
+true` its runs are made only where it is named, as those that need another teacher.
 """
 
 from __future__ import annotations

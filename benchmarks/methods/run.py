@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +35,7 @@ from ard.learning.train import CHECKPOINT, METRICS
 from ard.methods.registry import METHODS
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
-from benchmarks.methods.plan import expand, judge_of
+from benchmarks.methods.plan import expand, judge_of, stage_of
 from edge_bench.core.errors import ArdxError
 from edge_bench.core.spec import parse_epsilon
 from edge_bench.statistics.metrics import BoolArray
@@ -58,9 +59,9 @@ def main(
     # The code that is loaded now, whatever the checkout becomes while it runs.
     origin = {"commit": commit(), "machine": machine()}
     table = read_toml(grid)
-    dataset = load_dataset(table["common"]["dataset"], data_dir)
+    loaded = cache(partial(load_dataset, data_dir=data_dir))
     for run in expand(table, lambda: recorded(lines)):
-        if stage is not None and run["stage"] != stage:
+        if not is_asked_for(table, run["stage"], stage):
             continue
         if minutes is not None and time.monotonic() - begin > 60 * minutes:
             break
@@ -69,12 +70,18 @@ def main(
             if not is_ours or run["id"] in finished(lines):
                 continue
             judge = judge_of(table, run["stage"])
+            dataset = loaded(run["settings"]["dataset"])
             try:
                 line = one_run(run, judge, dataset, teacher, clean_teacher, folder)
             except DivergedError as error:
                 # As much of a finding as a figure: nothing is gained by trying it again.
                 line = run | {"diverged": str(error)}
             append(lines, line | origin)
+
+
+def is_asked_for(table: dict[str, Any], stage: str, asked: str | None) -> bool:
+    """Whether the runs of a stage are to be made; one that stands `apart` only when it is named."""
+    return stage == asked if asked is not None else not stage_of(table, stage).get("apart", False)
 
 
 def one_run(

@@ -30,6 +30,8 @@ class LossOptions:
         gamma: weight of dist_adv's relations between samples (2).
         temperature: of the softmax in goldblum_ard (30), dist_adv (4), iad (1), and of the
             anchor of ard (1).
+        teacher_temperature: the robust teacher's logits are divided by it wherever they are read,
+            in the attack too: below 1 it is surer of what it says, above 1 less sure.
         anchor: of ARD: what fixes the scale that a ranking is blind to: the objective `rslad`,
             `adaad` or `igdm`, or `ce`, cross-entropy on adversarial images.
         ranking: the ranking terms of ARD, and the inner objective `ranking`.
@@ -39,6 +41,7 @@ class LossOptions:
     beta: float | None = None
     gamma: float | None = None
     temperature: float | None = None
+    teacher_temperature: float = 1.0
     anchor: str = "rslad"
     ranking: RankingOptions = field(default_factory=RankingOptions)
 
@@ -49,8 +52,10 @@ class LossOptions:
         for option, weight in weights:
             if weight is not None and not 0 <= weight < inf:
                 raise InputError(f"{option} {weight:g}: expected a weight of 0 or more")
-        if self.temperature is not None and not 0 < self.temperature < inf:
-            raise InputError(f"loss.temperature {self.temperature:g}: expected a value above 0")
+        for option in ("temperature", "teacher_temperature"):
+            heat = getattr(self, option)
+            if heat is not None and not 0 < heat < inf:
+                raise InputError(f"loss.{option} {heat:g}: expected a value above 0")
 
     @property
     def progress(self) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ard.data.splits import Dataset, Split, hold_out_validation
 from ard.learning import learn as stages
@@ -21,7 +21,7 @@ from ard.learning.step import Teachers
 from ard.learning.teacher import load_teacher
 from ard.learning.train import plan, training_data
 from ard.methods.parts.base import LossOptions
-from ard.models.weight_files import load_model, load_tensors, save_tensors
+from ard.models.weight_files import load_model, load_tensors, save_model, save_tensors
 from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError
 
@@ -61,6 +61,32 @@ def test_every_level_of_the_objective_is_logged(small_models: SmallModels) -> No
         terms = line["terms"]
         assert isinstance(terms, dict)
         assert set(terms) == {"anchor", "class", "sample", "discrepancy"}
+
+
+def test_a_teacher_at_half_its_temperature_is_one_of_twice_its_logits(
+    digits: Dataset, small_models: SmallModels, tmp_path: Path
+) -> None:
+    """In the attack, too; doubling is exact, so the students are the same to the bit."""
+    model, card = load_model(small_models.teacher.weights)
+    last = [each for each in model.modules() if isinstance(each, nn.Linear)][-1]
+    with torch.no_grad():
+        last.weight.mul_(2)
+        last.bias.mul_(2)
+    twice = tmp_path / "twice.safetensors"
+    save_model(twice, model, card, force=False)
+
+    def student(teacher: Path, temperature: float) -> Tensor:
+        loss = LossOptions(anchor="igdm", teacher_temperature=temperature)
+        config = small_config(
+            method="ard", inner="adaad", epochs=1, train_fraction=0.2, loss=loss, validate_every=9
+        )
+        out = tmp_path / f"{teacher.stem}-{temperature}" / "student.safetensors"
+        learn(config, digits, load_teacher(teacher, None, digits), out)
+        return torch.cat([each.flatten() for each in load_model(out)[0].parameters()])
+
+    halved = student(small_models.teacher.weights, 0.5)
+    assert torch.equal(halved, student(twice, 1.0))
+    assert not torch.equal(halved, student(small_models.teacher.weights, 1.0))
 
 
 class KilledError(Exception):

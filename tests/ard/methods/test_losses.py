@@ -371,6 +371,7 @@ def test_a_method_of_the_other_command_is_refused(name: str, distils: bool) -> N
         ({"gamma": float("inf")}, "loss.gamma inf"),
         ({"temperature": 0.0}, "loss.temperature 0"),
         ({"temperature": float("nan")}, "loss.temperature nan"),
+        ({"teacher_temperature": 0.0}, "loss.teacher_temperature 0"),
     ],
 )
 def test_bad_options_are_named(changes: dict[str, object], named: str) -> None:

@@ -90,6 +90,14 @@ def test_finished_runs_are_not_run_again_and_later_ones_add_lines(grid: Path) ->
     assert len(finished(lines)) == 3
 
 
+def test_a_stage_apart_is_run_only_when_it_is_named(grid: Path) -> None:
+    grid.write_text(GRID + "\n[stages.main]\napart = true\n", encoding="utf-8")
+    lines = launch(grid)
+    assert [json.loads(text)["stage"] for text in lines.read_text().splitlines()] == ["later"]
+    launch(grid, "--stage", "main")
+    assert len(finished(lines)) == 3
+
+
 def test_unused_images_are_training_images_that_the_run_never_sees() -> None:
     digits = load_dataset("digits", Path("unused"))
     config = build_config(
