@@ -117,8 +117,8 @@ def searched(table: Table, stage: str, lines: Finished) -> Iterator[dict[str, An
 
     1. every setting of the family, at the first seed;
     2. the best third of them, with each value of `then` (such as other learning rates);
-    3. the best third of all so far, at the second seed;
-    4. the best third of those, and two at least, at the third;
+    3. the best third of all so far, at the second seed, if there is one;
+    4. the best third of those, and two at least, at each further one;
 
     and never more than `most` of them go on. Best is the highest `score`, a mean over the seeds
     that a setting has.
@@ -139,7 +139,7 @@ def rounds(
 ) -> Iterator[tuple[list[Entry], int]]:
     """The rounds of one family: settings and the seed of each; ends where lines are missing."""
     search = stage_of(table, stage)["search"]
-    first, second, third = search["seeds"]
+    first, *later = search["seeds"]
     entries = [
         one | {"label": FAMILY_LABEL.format(family=family, label=one["label"])}
         for entry in table["runs"]
@@ -150,10 +150,11 @@ def rounds(
     best = best_third(table, entries, [first], lines)
     more = [one for entry in best for one in valued(entry | {"each": search["then"]})]
     yield more, first
-    best = best_third(table, [*entries, *more] if more else [], [first], lines)
-    yield best, second
-    best = best_third(table, best, [first, second], lines, least=2)
-    yield best, third
+    best = [*entries, *more] if more else []
+    for number, seed in enumerate(later, 1):
+        least = min(number, 2)
+        best = best_third(table, best, search["seeds"][:number], lines, least=least)
+        yield best, seed
 
 
 def best_third(
@@ -169,11 +170,12 @@ def best_third(
 
 
 def choice(table: Table, stage: str, family: str, lines: Finished) -> Entry | None:
-    """The setting that the search chose: the best of its last round; None while it is not done."""
+    """The setting that the search chose: the best that all seeds judged; None while it goes on."""
     seeds = stage_of(table, stage)["search"]["seeds"]
-    *_, (last, _) = rounds(table, stage, family, lines)
+    made = list(rounds(table, stage, family, lines))
+    last = made[-1][0] if len(seeds) > 1 else [entry for entries, _ in made for entry in entries]
     scored = [(score(table, entry, seeds, lines), entry) for entry in last]
-    if not scored or any(value is None for value, _ in scored):
+    if not made[-1][0] or any(value is None for value, _ in scored):
         return None
     return max(scored, key=lambda pair: pair[0] or 0.0)[1]
 

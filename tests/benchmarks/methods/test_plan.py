@@ -81,6 +81,23 @@ def test_a_search_halves_and_the_main_runs_take_its_choice() -> None:
     assert "train_fraction" not in chosen
 
 
+@pytest.mark.parametrize("count", range(8))
+def test_a_search_of_one_seed_chooses_among_all_that_it_tried(count: int) -> None:
+    search = TABLE["stages"]["search"] | {
+        "search": TABLE["stages"]["search"]["search"] | {"seeds": [0]}
+    }
+    table = TABLE | {"stages": {"search": search}}
+    runs = played(table, most=count)
+    assert runs == played(table)[:count]
+    later = [each for each in played(table) if each["stage"] == "main"]
+    assert [each["label"] for each in later] == ["pgd_at", "trades", "pgd_at"]
+    assert later[1]["settings"]["loss.beta"] == 4.0
+    assert later[1]["settings"]["learning_rate"] == 0.4
+    known = {each["id"]: each for each in runs}
+    stages = [e["stage"] for e in plan.expand(table, lambda: known) if e["label"] == "trades"]
+    assert stages == ["main"] * (count >= 6)
+
+
 def test_a_run_that_diverged_is_never_chosen() -> None:
     runs = played(TABLE, diverging="trades: trades, beta 4.0, learning rate 0.4")
     assert runs[-2]["settings"]["loss.beta"] == 4.0
