@@ -19,7 +19,7 @@ from edge_bench.statistics.metrics import BoolArray
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs/results"
-LINES = RESULTS / "methods.jsonl"
+LINES = RESULTS / "frontiers.jsonl"
 
 Line = dict[str, Any]
 

@@ -8,7 +8,7 @@ from math import inf, isfinite
 from typing import Any
 
 from ard.methods.parts.base import LossOptions
-from ard.methods.registry import INNER, METHODS
+from ard.methods.registry import INNER, METHODS, own_attack
 from edge_bench.core.errors import InputError
 from edge_bench.core.parse import json_of
 
@@ -30,7 +30,7 @@ class TrainConfig:
 
     Attributes:
         epsilon, step_size: budget and step of the inner maximisation, on images in [0, 1].
-        inner: objective of the inner maximisation; None takes the method's own.
+        inner: objective of the inner maximisation; None takes the method's own, of ARD its anchor's.
         learning_rate: peak of the one-cycle schedule, or the first one of the schedule of steps.
         schedule: `one-cycle`, or `steps`: times 0.1 after each of `milestones`, in epochs.
         nesterov: whether the momentum looks ahead.
@@ -175,7 +175,7 @@ class TrainConfig:
     @property
     def objective(self) -> str | None:
         """The inner objective in force."""
-        return self.inner or METHODS[self.method].inner
+        return self.inner or own_attack(self.method, self.loss.anchor)
 
 
 def dotted(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -215,6 +215,11 @@ def method_named(name: str, distils: bool) -> Method:
     return METHODS[name]
 
 
+def own_attack(method: str, anchor: str) -> str | None:
+    """What a method's attack in training ascends, a key of INNER; ARD's is that of its anchor."""
+    return METHODS[ANCHORS[anchor] if method == "ard" else method].inner
+
+
 def logits_needed(method: str, options: LossOptions) -> frozenset[str]:
     """Fields of `Logits` that the method's terms read under these options."""
     needs = METHODS[method].needs

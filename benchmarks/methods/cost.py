@@ -1,6 +1,6 @@
 """What a step of each method costs, as a ratio to a step of RSLAD in the same run.
 
-    python -m benchmarks.methods.cost benchmarks/methods/cifar10.toml --data-dir DIR \
+    python -m benchmarks.methods.cost benchmarks/methods/earlier/cifar10.toml --data-dir DIR \
         --teacher TEACHER --clean-teacher CLEAN
 """
 
@@ -23,7 +23,7 @@ from ard.learning.train import timed_steps
 from ard.methods.registry import METHODS
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
-from benchmarks.methods.plan import one_of
+from benchmarks.methods.plan import in_force, one_of
 from edge_bench.core.errors import ArdxError
 
 UNIT = "rslad"
@@ -51,7 +51,8 @@ def main(
     seconds: dict[str, list[float]] = defaultdict(list)
     for _ in range(rounds):
         for entry in entries:
-            config = build_config(one_of(entry, 0, table["common"])["settings"])
+            settings = one_of(entry, 0, table["common"])["settings"]
+            config = build_config(in_force(table, settings))
             alone = teachers if METHODS[config.method].distils else Teachers()
             seconds[entry["label"]] += timed_steps(config, dataset, alone, steps)
     medians = {label: statistics.median(values) for label, values in seconds.items()}

@@ -1,7 +1,7 @@
 """Train and judge every run of a grid file; one JSON line per finished run.
 
-    python -m benchmarks.methods.run benchmarks/methods/cifar10.toml --data-dir DIR \
-        --teacher TEACHER --clean-teacher CLEAN --work runs/methods
+    python -m benchmarks.methods.run benchmarks/methods/frontiers.toml --data-dir DIR \
+        --teacher TEACHER --work runs/methods
 
 Runs whose line is there already are skipped, so the same command goes on after an interruption
 (a run that was cut off resumes from its checkpoint), and lines of later runs add to the earlier
@@ -35,7 +35,7 @@ from ard.learning.train import CHECKPOINT, METRICS
 from ard.methods.registry import METHODS
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
-from benchmarks.methods.plan import expand, judge_of, stage_of
+from benchmarks.methods.plan import expand, in_force, judge_of, stage_of
 from edge_bench.core.errors import ArdxError
 from edge_bench.core.spec import parse_epsilon
 from edge_bench.statistics.metrics import BoolArray
@@ -72,7 +72,8 @@ def main(
             judge = judge_of(table, run["stage"])
             dataset = loaded(run["settings"]["dataset"])
             try:
-                line = one_run(run, judge, dataset, teacher, clean_teacher, folder)
+                config = build_config(in_force(table, run["settings"]))
+                line = one_run(run, config, judge, dataset, teacher, clean_teacher, folder)
             except DivergedError as error:
                 # As much of a finding as a figure: nothing is gained by trying it again.
                 line = run | {"diverged": str(error)}
@@ -86,6 +87,7 @@ def is_asked_for(table: dict[str, Any], stage: str, asked: str | None) -> bool:
 
 def one_run(
     run: dict[str, Any],
+    config: TrainConfig,
     judge: dict[str, Any],
     dataset: Dataset,
     teacher_path: Path,
@@ -93,7 +95,6 @@ def one_run(
     folder: Path,
 ) -> dict[str, Any]:
     """Train, judge, and tell all that is needed to read the figures later."""
-    config = build_config(run["settings"])
     teacher = teacher_of(config, teacher_path, dataset)
     clean_teacher = second_teacher_of(config, clean_teacher_path, dataset)
     with progress(run["id"]) as report_progress:

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from ard.attacks.steps.ascent import Objective, gradient_and_logits
+from ard.learning.config import TrainConfig
+from ard.methods.parts.base import LossOptions
 from ard.methods.parts.inner import (
     BesideLinearised,
     SideBySide,
@@ -131,3 +133,23 @@ def test_climbing_on_two_networks_at_once_stays_in_the_ball_and_the_box() -> Non
     assert float(found.max()) <= 1
     both = SideBySide(student, teacher)
     assert bool((moving_kl(both(found)) > moving_kl(both(images))).all())
+
+
+@pytest.mark.parametrize(
+    ("anchor", "ascends"),
+    [("rslad", "kl_clean"), ("adaad", "adaad"), ("igdm", "adaad"), ("ce", "ce")],
+)
+def test_ard_attacks_as_its_anchor_does_unless_told_otherwise(anchor: str, ascends: str) -> None:
+    def config(inner: str | None) -> TrainConfig:
+        return TrainConfig(
+            dataset="digits",
+            architecture="resnet8:8",
+            method="ard",
+            epsilon=0.1,
+            step_size=0.05,
+            inner=inner,
+            loss=LossOptions(anchor=anchor),
+        )
+
+    assert config(None).objective == ascends
+    assert config("ranking").objective == "ranking"

@@ -135,7 +135,7 @@ def test_every_run_of_the_frontiers_has_settings_that_exist() -> None:
     table = read_toml(Path(run.__file__).parent / "frontiers.toml")
     known: dict[str, dict[str, Any]] = {}
     for each in plan.expand(table, lambda: known):
-        config = build_config(each["settings"])
+        config = build_config(plan.in_force(table, each["settings"]))
         judge = plan.judge_of(table, each["stage"])
         assert judge["epsilon"] == "8/255"
         assert (judge["part"] == "unused") == (config.train_fraction == 0.9)
