@@ -30,7 +30,8 @@ class TrainConfig:
 
     Attributes:
         epsilon, step_size: budget and step of the inner maximisation, on images in [0, 1].
-        inner: objective of the inner maximisation; None takes the method's own, of ARD its anchor's.
+        inner: objective of the inner maximisation; None takes the method's own, which is its
+            anchor's for ARD.
         learning_rate: peak of the one-cycle schedule, or the first one of the schedule of steps.
         schedule: `one-cycle`, or `steps`: times 0.1 after each of `milestones`, in epochs.
         nesterov: whether the momentum looks ahead.

@@ -8,9 +8,9 @@ An entry of a grid names a stage, a label and settings. Beyond that:
     family = "igdm"           in a stage with `[stages.NAME.search]`: see `searched`
 
 `[stages.NAME]` gives a stage settings (`common`) and a judge (`judge`) of its own; with `apart =
-true` its runs are made only where it is named, as those that need another teacher. `[defaults.METHOD]`
-holds what the settings that no run names were when the grid was made: what ardx takes for them
-changes with what it finds here, the runs must not.
+true` its runs are made only where it is named, as those that need another teacher.
+`[defaults.METHOD]` holds what the settings that no run names were when the grid was made: what ardx
+takes for them changes with what it finds here, the runs must not.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import groupby, product, zip_longest
 from typing import Any
 
@@ -64,7 +64,7 @@ def common_of(table: Table, stage: str) -> Table:
     return dict(table["common"]) | dict(stage_of(table, stage).get("common", {}))
 
 
-def in_force(table: Table, settings: Mapping[str, Any]) -> dict[str, Any]:
+def in_force(table: Table, settings: dict[str, Any]) -> dict[str, Any]:
     """All settings of a run that are not left to ardx; identifiers are made of its own alone."""
     given = dotted(table.get("defaults", {}).get(settings["method"], {}))
     converted = {key: convert(key, value, f"defaults: {key}") for key, value in given.items()}
