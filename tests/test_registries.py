@@ -23,7 +23,7 @@ from ard.crafting.corruptions import CORRUPTIONS
 from ard.data.registry import DATASETS
 from ard.methods.parts import inner
 from ard.methods.parts.base import Logits, LossOptions, total
-from ard.methods.registry import ANCHORS, INNER, METHODS
+from ard.methods.registry import ANCHORS, INNER, METHODS, logits_needed
 from ard.models.architectures import ARCHITECTURES, build_model
 from deploy.quantization.targets import TARGETS
 from edge_bench.backends import BACKENDS
@@ -79,7 +79,9 @@ def test_a_method_gives_terms_of_what_it_asks_for(name: str) -> None:
     assert method.source
     assert method.inner is None or method.inner in INNER
     draw = torch.Generator().manual_seed(0)
-    given = {each: torch.randn(6, 4, generator=draw) for each in sorted(method.needs)}
+    needs = logits_needed(name, LossOptions())
+    assert needs >= method.needs
+    given = {each: torch.randn(6, 4, generator=draw) for each in sorted(needs)}
     terms = method.terms(Logits(**given), torch.tensor([0, 1, 2, 3, 0, 1]), LossOptions())
     assert torch.isfinite(total(terms))
     assert method.balance is None or method.balances

@@ -19,6 +19,7 @@ from ard.learning.config import TrainConfig
 from ard.learning.learn import Learned, learn
 from ard.learning.teacher import Teacher, load_teacher
 from ard.methods.parts.base import LossOptions
+from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError
 from edge_bench.core.gate import Gate
 from edge_bench.core.progress import Monitor
@@ -136,7 +137,8 @@ def _learn_all(folder: Path, dataset: Dataset, seed: int, monitor: Monitor) -> d
             epochs=epochs,
             batch_size=64,
             seed=seed,
-            loss=LossOptions(),
+            # Half the time of a step; the default's teacher is asked in every step of the attack.
+            loss=LossOptions(anchor="rslad", ranking=RankingOptions(k=2.0)),
         )
         with monitor(name) as report_progress:
             return learn(

@@ -215,10 +215,13 @@ class DistillFlags(LearningFlags):
         "loss.ranking.agreement", "kendall or spearman.", "kendall", panel=o.Ranking
     )
     score_space: str | None = o.setting(
-        "loss.ranking.space", "zscore, logits or probabilities.", "zscore", panel=o.Ranking
+        "loss.ranking.space",
+        "zscore, teacher_scale, logits or probabilities.",
+        "zscore",
+        panel=o.Ranking,
     )
     k: float | None = o.setting(
-        "loss.ranking.k", "Steepness of the soft comparison.", "2", panel=o.Ranking
+        "loss.ranking.k", "Steepness of the soft comparison.", "1", panel=o.Ranking
     )
     normalisation: str | None = o.setting(
         "loss.ranking.normalisation", "Of kendall: pairs or cosine.", "pairs", panel=o.Ranking
@@ -242,5 +245,8 @@ class DistillFlags(LearningFlags):
         panel=o.Ranking,
     )
     anchor: str | None = o.setting(
-        "loss.anchor", f"What fixes the scale: {', '.join(ANCHORS)}.", "rslad", panel=o.Ranking
+        "loss.anchor",
+        f"Whose objective fixes the scale, and whose attack trains: {', '.join(ANCHORS)}.",
+        "igdm",
+        panel=o.Ranking,
     )

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from ard.learning.recipes import Layer
     from ard.learning.teacher import Teacher
 
+USUAL_ANCHOR = "igdm"
+WITH_USUAL_ANCHOR: Layer = {"loss.teacher_temperature": 0.5}
+"""What ARD has on its usual anchor: with it, it won on unused images (docs/results/methods.md)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
@@ -34,7 +38,11 @@ class Asked:
         """All of them in one."""
         from ard.learning.recipes import merge
 
-        return merge(self.defaults, chosen or {}, self.given)
+        found = merge(self.defaults, chosen or {}, self.given)
+        is_usual = (
+            found["method"] == "ard" and found.get("loss.anchor", USUAL_ANCHOR) == USUAL_ANCHOR
+        )
+        return WITH_USUAL_ANCHOR | found if is_usual else found
 
 
 def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool) -> Asked:
@@ -87,7 +95,7 @@ def chosen_for(
     )
     found = chosen(given, asked.given)
     if asked.settings()["method"] != "ard":
-        found.pop("loss.ranking.teacher_input", None)
+        found = {name: value for name, value in found.items() if not name.startswith("loss.")}
     return found
 
 

@@ -193,7 +193,7 @@ METHODS: dict[str, Method] = {
         file="ard",
         source="doi 10.7544/issn1000-1239.202550339",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN, TEACHER_ADVERSARIAL}),
-        inner="kl_clean",
+        inner="adaad",
     ),
 }
 

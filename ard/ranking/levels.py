@@ -76,7 +76,7 @@ class RankingOptions:
     agreement: str = "kendall"
     form: str = "agreement"
     space: str = "zscore"
-    k: float = 2.0
+    k: float = 1.0
     k_end: float | None = None
     normalisation: str = "pairs"
     hard_teacher: bool = False

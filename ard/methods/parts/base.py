@@ -23,8 +23,8 @@ class LossOptions:
 
     Attributes:
         alpha: weight of the distillation term: goldblum_ard (1), igdm's module (1; for CIFAR-100
-            its authors take 20), dist_adv's cross-entropy (1); share of the term on adversarial
-            images: adaad (1), rslad (5/6).
+            its authors take 20; as the anchor of ard 8), dist_adv's cross-entropy (1); share of
+            the term on adversarial images: adaad (1), rslad (5/6).
         beta: weight of the robust term of trades (6) and mart (5); exponent of iad (0.1); weight
             of dist_adv's relations within a sample (2).
         gamma: weight of dist_adv's relations between samples (2).
@@ -33,7 +33,8 @@ class LossOptions:
         teacher_temperature: the robust teacher's logits are divided by it wherever they are read,
             in the attack too: below 1 it is surer of what it says, above 1 less sure.
         anchor: of ARD: what fixes the scale that a ranking is blind to: the objective `rslad`,
-            `adaad` or `igdm`, or `ce`, cross-entropy on adversarial images.
+            `adaad` or `igdm`, or `ce`, cross-entropy on adversarial images. Its attack is the
+            anchor's, too.
         ranking: the ranking terms of ARD, and the inner objective `ranking`.
     """
 
@@ -42,7 +43,7 @@ class LossOptions:
     gamma: float | None = None
     temperature: float | None = None
     teacher_temperature: float = 1.0
-    anchor: str = "rslad"
+    anchor: str = "igdm"
     ranking: RankingOptions = field(default_factory=RankingOptions)
 
     def __post_init__(self) -> None:

@@ -15,6 +15,9 @@ PICTURES = Given(images=1800, image_shape=(3, 96, 96), trained=True, on_gpu=Fals
 def test_a_few_thousand_pictures_from_trained_weights_on_a_processor() -> None:
     assert chosen(PICTURES, {}) == {
         "learning_rate": 0.05,
+        "loss.anchor": "rslad",
+        "loss.ranking.k": 2.0,
+        "loss.teacher_temperature": 1.0,
         "epsilon": 4 / 255,
         "inner_steps": 1,
         "step_size": pytest.approx(4 / 255),
@@ -36,6 +39,7 @@ def test_a_gpu_has_the_longer_attack() -> None:
     found = chosen(replace(PICTURES, on_gpu=True), {})
     assert "inner_steps" not in found
     assert "step_size" not in found
+    assert "loss.anchor" not in found
     # The higher rate was found for few updates on a processor.
     assert found["learning_rate"] == 0.01
 
@@ -76,5 +80,7 @@ def test_a_teacher_that_was_not_hardened_is_asked_about_clean_images(
     assert was_hardened(card) is hardened
     found = chosen(replace(PICTURES, teacher=card), {})
     assert ("loss.ranking.teacher_input" in found) is not hardened
+    small = replace(PICTURES, image_shape=(3, 32, 32), teacher=card)
+    assert chosen(small, {}).get("loss.anchor") == (None if hardened else "rslad")
     asked = {"loss.ranking.teacher_input": "adversarial"}
     assert "loss.ranking.teacher_input" not in chosen(replace(PICTURES, teacher=card), asked)

@@ -63,7 +63,7 @@ def test_all_ranking_weights_rise_linearly_in_the_warm_up(progress: float, share
 
 def test_at_the_start_of_a_warm_up_no_ranking_term_remains() -> None:
     s_clean, s_adv, t_clean, t_adv = logits(4, 5, 4)
-    options = LossOptions(ranking=WARMING).at(0.0)
+    options = LossOptions(anchor="rslad", ranking=WARMING).at(0.0)
     assert ranking_losses(s_clean, s_adv, t_clean, t_adv, options.ranking) == {}
     given = Logits(s_clean, s_adv.requires_grad_(), t_clean, t_adv)
     terms = METHODS["ard"].terms(given, torch.tensor([0, 1, 2, 3, 0]), options)

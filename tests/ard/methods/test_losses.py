@@ -283,12 +283,17 @@ def test_each_anchor_of_ard_is_the_objective_of_its_name(
         "igdm": t**2 * (kl(z.ta, z.sa, t) + kl(z.ta - z.tm, z.sa - z.sm, t)),
         "ce": cross_entropy(z.sa, LABELS.numpy()),
     }
-    found = value("ard", logits, anchor=anchor, temperature=t, ranking=NO_RANKING)
+    alpha = 1.0 if anchor == "igdm" else None
+    found = value("ard", logits, anchor=anchor, alpha=alpha, temperature=t, ranking=NO_RANKING)
     assert found == pytest.approx(expected[anchor])
 
 
-def test_ard_takes_the_anchor_of_rslad_at_temperature_one_unless_told(logits: Logits) -> None:
-    assert value("ard", logits, ranking=NO_RANKING) == pytest.approx(value("rslad", logits))
+def test_ard_takes_the_anchor_of_igdm_weighed_8_at_temperature_one_unless_told(
+    logits: Logits,
+) -> None:
+    expected = pytest.approx(value("igdm", logits, alpha=8.0))
+    assert value("ard", logits, ranking=NO_RANKING) == expected
+    assert value("igdm", logits) != expected
 
 
 def test_ard_ranks_clean_images_by_the_teacher_on_clean_images(logits: Logits) -> None:
