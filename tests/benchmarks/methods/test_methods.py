@@ -265,7 +265,9 @@ def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings(
             if then["method"] == "ard" and then["inner"] is None:
                 # What that meant whatever the anchor was.
                 then["inner"] = "kl_clean"
-            # Settings that came later, or are gone, are not in both.
+            # Settings that came later, or are gone, are not in both; others do not rank.
             common = [k for k in now.keys() & then.keys() if not k.endswith("sha256")]
+            if then["method"] != "ard" and then["inner"] != "ranking":
+                common = [k for k in common if not k.startswith(("loss.anchor", "loss.ranking"))]
             assert {k: now[k] for k in common} == {k: then[k] for k in common}
-            assert len(common) > 35
+            assert len(common) > 24
