@@ -13,8 +13,12 @@ from ard.exporting.export import export
 from ard.learning.config import TrainConfig
 from ard.learning.learn import Learned, learn
 from ard.learning.teacher import load_teacher
+from ard.methods.parts.base import LossOptions
+from ard.ranking.levels import RankingOptions
 
 EPSILON = 0.15
+IN_SECONDS = LossOptions(anchor="rslad", ranking=RankingOptions(k=2.0))
+"""ARD at half the time of its step."""
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +56,7 @@ def small_models(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> S
     folder = tmp_path_factory.mktemp("models")
     teacher = learn(small_config(), digits, None, folder / "teacher" / "teacher.safetensors")
     student = learn(
-        small_config(method="ard"),
+        small_config(method="ard", loss=IN_SECONDS),
         digits,
         load_teacher(teacher.weights, None, digits),
         folder / "student" / "student.safetensors",
