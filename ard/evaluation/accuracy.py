@@ -40,6 +40,7 @@ def evaluate_attack(
     world: World = ALONE,
     found: Tensor | None = None,
     report_progress: ProgressCallback = no_progress,
+    climbed: Callable[[nn.Module], nn.Module] = for_attack,
 ) -> BoolArray:
     """(N,) booleans: is the sample right on the clean image and still right under the attack?
 
@@ -63,7 +64,16 @@ def evaluate_attack(
         require_classes(spec.name, model, as_float(split.part(0, 1).images).to(torch_device))
     for part in parts:
         correct = _judged(
-            model, split, part, correct, torch_device, batch_size, world, found, report_progress
+            model,
+            split,
+            part,
+            correct,
+            torch_device,
+            batch_size,
+            world,
+            found,
+            report_progress,
+            climbed,
         )
     label = attack_label(spec) if spec else "clean"
     report_progress(max(len(split), 1), max(len(split), 1), f"{label} {correct.mean():.1%}")
@@ -80,12 +90,13 @@ def _judged(
     world: World,
     found: Tensor | None,
     report_progress: ProgressCallback,
+    climbed: Callable[[nn.Module], nn.Module],
 ) -> BoolArray:
     """`evaluate_attack` for one attack that is no ensemble."""
     robust = correct.copy()
     cheaper = model
     if spec is not None and not isinstance(model, Deployed):
-        cheaper = for_attack(model)
+        cheaper = climbed(model)
     alive = np.flatnonzero(correct)
     for batch_index, begin in enumerate(range(0, len(alive), batch_size)):
         if not world.takes(batch_index):

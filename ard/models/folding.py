@@ -32,6 +32,26 @@ def for_attack(model: nn.Module) -> nn.Module:
     return twin.to(memory_format=torch.channels_last)
 
 
+def for_attack_in_bf16(model: nn.Module) -> nn.Module:
+    """`for_attack` whose convolutions are computed in bf16, which some processors do twice as fast.
+
+    Its logits (fp32) are the model's up to bf16's 8 significant bits.
+    """
+    return _InBf16(for_attack(model)).eval()
+
+
+class _InBf16(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits (B, C) in fp32 of images (B, C, H, W)."""
+        with torch.autocast(images.device.type, dtype=torch.bfloat16):
+            logits: torch.Tensor = self.network(images)
+        return logits.float()
+
+
 class FoldedTwin:
     """Computes what `model` computes in eval mode, from weights of its own without gradients.
 

@@ -33,6 +33,7 @@ from ard.learning.step import DivergedError
 from ard.learning.teacher import Teacher, load_teacher
 from ard.learning.train import CHECKPOINT, METRICS
 from ard.methods.registry import METHODS
+from ard.models.folding import for_attack, for_attack_in_bf16
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
 from benchmarks.methods.plan import expand, in_force, judge_of, stage_of
@@ -40,6 +41,8 @@ from edge_bench.core.errors import ArdxError
 from edge_bench.core.spec import parse_epsilon
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.terminal.console import progress
+
+GRADIENTS = {"fp32": for_attack, "bf16": for_attack_in_bf16}
 
 
 def main(
@@ -116,7 +119,8 @@ def one_run(
     attacks = run["attacks"] if run["attacks"] is not None else judge["attacks"]
     split = take_limit(judged_images(judge["part"], dataset, config), judge["images"])
     epsilon = parse_epsilon(judge["epsilon"]) if "epsilon" in judge else config.epsilon
-    masks = judged(model, split, attacks, epsilon)
+    gradients = judge.get("gradients", "fp32")
+    masks = judged(model, split, attacks, epsilon, gradients)
     return {
         "id": run["id"],
         "stage": run["stage"],
@@ -132,6 +136,7 @@ def one_run(
             "pgd10": learned.validation.robust_accuracy,
             "epoch": learned.validation.epoch,
         },
+        "gradients": gradients,
         judge["part"]: {name: float(mask.mean()) for name, mask in masks.items()},
         "masks": {name: pack(mask) for name, mask in masks.items()},
         "images": len(split),
@@ -168,14 +173,21 @@ def judged_images(part: str, dataset: Dataset, config: TrainConfig) -> Split:
 
 
 def judged(
-    model: nn.Module, split: Split, attacks: list[str], epsilon: float
+    model: nn.Module, split: Split, attacks: list[str], epsilon: float, gradients: str = "fp32"
 ) -> dict[str, BoolArray]:
-    """Masks by attack; each attack sees only what the earlier ones left, as in AutoAttack."""
+    """Masks by attack; each attack sees only what the earlier ones left, as in AutoAttack.
+
+    Args:
+        gradients: the precision of those that the attacks climb by (see `GRADIENTS`); what they
+            find is judged in fp32.
+    """
     masks = {"clean": evaluate_attack(model, split, None)}
     survivors = masks["clean"]
     for name in attacks:
         spec = parse_attack(name, epsilon=epsilon)
-        survivors = evaluate_attack(model, split, spec, correct=survivors)
+        survivors = evaluate_attack(
+            model, split, spec, correct=survivors, climbed=GRADIENTS[gradients]
+        )
         masks[name] = survivors
     return masks
 
