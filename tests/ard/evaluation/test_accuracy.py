@@ -27,7 +27,8 @@ class ErrsEverywhere(nn.Module):
         self.model = model
 
     def forward(self, images: Tensor) -> Tensor:
-        return -self.model(images)
+        logits: Tensor = self.model(images)
+        return -logits
 
 
 @pytest.fixture
