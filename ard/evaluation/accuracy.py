@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -53,77 +54,79 @@ def evaluate_attack(
         world: processes that take turns with the batches; all of them get all booleans.
         found: (N, C, H, W), where the images that samples were judged on are put; those of
             samples that were not attacked stay as they are.
+        climbed: makes of the model the form of it that attacks climb on, at less cost; what they
+            find is judged by the model itself.
     """
     if correct is None:
         correct = np.ones(len(split), dtype=np.bool_)
         if spec is not None:
             correct = evaluate_attack(model, split, None, torch_device=torch_device, world=world)
     parts: list[AttackSpec | None] = [None]
+    cheaper = model
     if spec is not None:
         parts = [*expand(spec)]
         require_classes(spec.name, model, as_float(split.part(0, 1).images).to(torch_device))
+        cheaper = model if isinstance(model, Deployed) else climbed(model)
+    judge = _Judge(
+        model=model,
+        cheaper=cheaper,
+        split=split,
+        torch_device=torch_device,
+        batch_size=batch_size,
+        world=world,
+        found=found,
+        report_progress=report_progress,
+    )
     for part in parts:
-        correct = _judged(
-            model,
-            split,
-            part,
-            correct,
-            torch_device,
-            batch_size,
-            world,
-            found,
-            report_progress,
-            climbed,
-        )
+        correct = judge.left_by(part, correct)
     label = attack_label(spec) if spec else "clean"
     report_progress(max(len(split), 1), max(len(split), 1), f"{label} {correct.mean():.1%}")
     return correct
 
 
-def _judged(
-    model: nn.Module,
-    split: Split,
-    spec: AttackSpec | None,
-    correct: BoolArray,
-    torch_device: str,
-    batch_size: int,
-    world: World,
-    found: Tensor | None,
-    report_progress: ProgressCallback,
-    climbed: Callable[[nn.Module], nn.Module],
-) -> BoolArray:
-    """`evaluate_attack` for one attack that is no ensemble."""
-    robust = correct.copy()
-    cheaper = model
-    if spec is not None and not isinstance(model, Deployed):
-        cheaper = climbed(model)
-    alive = np.flatnonzero(correct)
-    for batch_index, begin in enumerate(range(0, len(alive), batch_size)):
-        if not world.takes(batch_index):
-            continue
-        index = torch.from_numpy(alive[begin : begin + batch_size])
-        batch = split.at(index)
-        images, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
-        # The others are as far with theirs.
-        end = min(begin + batch_size * world.size, len(alive))
-        with reported(cheaper, spec, begin, end, len(alive), report_progress):
-            if spec is not None:
-                images = attacked(model, cheaper, images, labels, spec, batch_index)
-        robust[index.numpy()] = (predict(model, images) == labels).cpu().numpy()
-        if found is not None:
-            found[index] = images.cpu()
-        report_progress(end, len(alive), "")
-    if found is not None and world.size > 1:
-        _collect(found, alive, batch_size, world)
-    return world.all_of(robust)
+@dataclass(frozen=True, kw_only=True)
+class _Judge:
+    """What `evaluate_attack` was asked, whichever part of an ensemble is at work."""
 
+    model: nn.Module
+    cheaper: nn.Module
+    split: Split
+    torch_device: str
+    batch_size: int
+    world: World
+    found: Tensor | None
+    report_progress: ProgressCallback
 
-def _collect(found: Tensor, alive: NDArray[np.int64], batch_size: int, world: World) -> None:
-    """Put into rank 0's `found` what the other processes' batches of the samples `alive` became."""
-    turns = np.arange(len(alive)) // batch_size % world.size
-    ours = torch.from_numpy(alive[turns == world.rank])
-    for theirs in world.at_first({"index": ours, "images": found[ours]}):
-        found[theirs["index"]] = theirs["images"]
+    def left_by(self, spec: AttackSpec | None, correct: BoolArray) -> BoolArray:
+        """(N,) booleans: which of the samples that are `correct` does one attack leave right?"""
+        robust = correct.copy()
+        alive = np.flatnonzero(correct)
+        for number, begin in enumerate(range(0, len(alive), self.batch_size)):
+            if not self.world.takes(number):
+                continue
+            index = torch.from_numpy(alive[begin : begin + self.batch_size])
+            batch = self.split.at(index)
+            images = as_float(batch.images).to(self.torch_device)
+            labels = batch.labels.to(self.torch_device)
+            # The others are as far with theirs.
+            end = min(begin + self.batch_size * self.world.size, len(alive))
+            with reported(self.cheaper, spec, begin, end, len(alive), self.report_progress):
+                if spec is not None:
+                    images = attacked(self.model, self.cheaper, images, labels, spec, number)
+            robust[index.numpy()] = (predict(self.model, images) == labels).cpu().numpy()
+            if self.found is not None:
+                self.found[index] = images.cpu()
+            self.report_progress(end, len(alive), "")
+        if self.found is not None and self.world.size > 1:
+            self._collect(self.found, alive)
+        return self.world.all_of(robust)
+
+    def _collect(self, found: Tensor, alive: NDArray[np.int64]) -> None:
+        """Put into rank 0's `found` what the batches of the other processes became."""
+        turns = np.arange(len(alive)) // self.batch_size % self.world.size
+        ours = torch.from_numpy(alive[turns == self.world.rank])
+        for theirs in self.world.at_first({"index": ours, "images": found[ours]}):
+            found[theirs["index"]] = theirs["images"]
 
 
 def told_apart_mask(
