@@ -41,7 +41,11 @@ from benchmarks.methods.frontier_tables import (
 CHOSEN = "ard, on igdm"
 """The settings of ARD that the search chose."""
 
-ASIDE = {"ard, attack of adaad": ((0, -24), "center"), "igdm, alpha 8": ((-5, 5), "right")}
+ASIDE = {
+    "ard, attack of adaad": ((0, -24), "center"),
+    "igdm, alpha 8": ((-5, 5), "right"),
+    "igdm": ((-7, -14), "right"),
+}
 """Where the picture puts names that would lie over others."""
 
 FloatArray = NDArray[np.float64]
