@@ -173,7 +173,7 @@ def judged_images(part: str, dataset: Dataset, config: TrainConfig) -> Split:
 
 
 def judged(
-    model: nn.Module, split: Split, attacks: list[str], epsilon: float, gradients: str = "fp32"
+    model: nn.Module, split: Split, attacks: list[str], epsilon: float, gradients: str
 ) -> dict[str, BoolArray]:
     """Masks by attack; each attack sees only what the earlier ones left, as in AutoAttack.
 
