@@ -106,7 +106,7 @@ def one(
     with progress(run) as told:
         resume = (out.parent / CHECKPOINT).exists()
         learn(config, dataset, teacher, out, resume=resume, force=True, report_progress=told)
-    masks = judged(load_model(out)[0], take_limit(dataset.test, images), ATTACKS, EPSILON)
+    masks = judged(load_model(out)[0], take_limit(dataset.test, images), ATTACKS, EPSILON, "fp32")
     return {
         "id": run,
         "teacher": name,
