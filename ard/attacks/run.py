@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ard.attacks.attempt import Attempt
 from ard.attacks.registry import ATTACKS
+from ard.processes.memory import keep_freed_memory
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
 
@@ -62,6 +63,7 @@ def run_attack(
     Returns:
         adversarial images inside the ball and the box.
     """
+    keep_freed_memory()
     generator = torch.Generator().manual_seed(spec.seed * 1_000_003 + batch_index)
     attempt = Attempt(
         model=model,
