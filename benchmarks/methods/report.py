@@ -190,12 +190,23 @@ def ablation_table(groups: Groups) -> list[list[str]]:
     return rows
 
 
+PARTS = {
+    "clean": "clean",
+    "apgd_ce": "APGD-CE",
+    "apgd_t": "+ APGD-T",
+    "fab_t": "+ FAB-T",
+    "square": "+ Square",
+    "autoattack": "+ rest",
+}
+"""Of the standard ensemble, each on what the earlier ones left, and how they are headed."""
+
+
 def ensemble_table(groups: Groups) -> list[list[str]]:
     """What the whole standard ensemble takes off APGD-CE and APGD-T."""
-    attacks = {"clean": "clean", "APGD-CE": "apgd_ce", "+ APGD-T": "apgd_t", "+ rest": "autoattack"}
-    rows = [["method", "seeds", *attacks]]
+    judged = [name for name in PARTS if any(name in runs[0]["test"] for runs in groups.values())]
+    rows = [["method", "seeds", *(PARTS[name] for name in judged)]]
     for label, runs in groups.items():
-        cells = [spread(runs, lambda line, n=name: line["test"][n]) for name in attacks.values()]
+        cells = [spread(runs, lambda line, n=name: line["test"][n]) for name in judged]
         rows.append([label, str(len(runs)), *cells])
     return rows
 
@@ -223,14 +234,32 @@ def blackbox_table(groups: Groups) -> list[list[str]]:
     return rows
 
 
+def deployed_table(groups: Groups) -> list[list[str]]:
+    """Students and their INT8 artefacts, under attacks by gradients and by scores."""
+    parts = {
+        (label, precision): [run[precision] for run in runs]
+        for label, runs in groups.items()
+        for precision in ("fp32", "int8")
+    }
+    attacks = list(dict.fromkeys(name for part in parts.values() for name in part[0]["test"]))
+    rows = [["method", "precision", "seeds", *attacks, "doubts"]]
+    for (label, precision), part in parts.items():
+        cells = [spread(part, lambda one, n=name: one["test"][n]) for name in attacks]
+        doubts = str(sum(len(one["doubts"]) for one in part))
+        rows.append([label, precision, str(len(part)), *cells, doubts])
+    return rows
+
+
 TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "main": main_table,
     "rivals": rivals_table,
     "search": search_table,
     "ablation": ablation_table,
     "autoattack": ensemble_table,
+    "ensemble": ensemble_table,
     "validation": validation_table,
     "blackbox": blackbox_table,
+    "deployed": deployed_table,
 }
 
 ACROSS: dict[str, Callable[[Stages], list[list[str]]]] = {
