@@ -10,7 +10,6 @@ Students whose line is there already are skipped.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -27,7 +26,8 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.weight_files import load_model
-from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
+from benchmarks.lines import LINES, append, commit, machine, pack
+from benchmarks.methods.again import students
 from edge_bench.core.errors import ArdxError
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.terminal.console import progress
@@ -50,41 +50,22 @@ def main(
     """Add a line of stage `blackbox` for every student that has none."""
     torch.set_num_threads(1)
     origin = {"commit": commit(), "machine": machine()}
-    students = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    students = [s for s in students if s["stage"] == stage and (not label or s["label"] in label)]
-    # Every first seed before every second one, so that a table cut short compares like with like.
-    students.sort(key=lambda s: s["seed"])
     split: Split | None = None
-    for student in students:
-        weights = work / student["weights"] / "student.safetensors"
-        name = f"blackbox {student['id']}"
-        with claim(weights.parent) as is_ours:
-            if not is_ours or name in finished(lines):
-                continue
-            if split is None:
-                dataset = load_dataset(student["settings"]["dataset"], data_dir)
-                split = take_limit(dataset.test, images)
-                sources = {"teacher": teacher, "independent": independent}
-                sets = {n: crafted(load_model(path)[0], split) for n, path in sources.items()}
-            begin = time.perf_counter()
-            masks = judged(weights, split, sets, queries)
-            append(
-                lines,
-                {
-                    "id": name,
-                    "stage": "blackbox",
-                    "label": student["label"],
-                    "weights": student["weights"],
-                    "seed": student["seed"],
-                    "settings": student["settings"],
-                    "weights_sha256": student["weights_sha256"],
-                    "test": {name: float(mask.mean()) for name, mask in masks.items()},
-                    "masks": {name: pack(mask) for name, mask in masks.items()},
-                    "images": len(split),
-                    "seconds": {"judging": round(time.perf_counter() - begin, 1)},
-                }
-                | origin,
-            )
+    for student in students(lines, work, of=stage, stage="blackbox", labels=label):
+        if split is None:
+            dataset = load_dataset(student.line["settings"]["dataset"], data_dir)
+            split = take_limit(dataset.test, images)
+            sources = {"teacher": teacher, "independent": independent}
+            sets = {n: crafted(load_model(path)[0], split) for n, path in sources.items()}
+        begin = time.perf_counter()
+        masks = judged(student.weights, split, sets, queries)
+        told = student.line | {
+            "test": {name: float(mask.mean()) for name, mask in masks.items()},
+            "masks": {name: pack(mask) for name, mask in masks.items()},
+            "images": len(split),
+            "seconds": {"judging": round(time.perf_counter() - begin, 1)},
+        }
+        append(lines, told | origin)
 
 
 def crafted(model: nn.Module, split: Split) -> list[torch.Tensor]:

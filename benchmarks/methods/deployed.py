@@ -10,7 +10,6 @@ One JSON line per student; those whose line is there already are skipped.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -26,9 +25,10 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset, take_limit
 from ard.evaluation.run import Evaluation, Result
 from ard.exporting.export import export
-from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack
+from benchmarks.lines import LINES, append, commit, machine, pack
+from benchmarks.methods.again import students
 from edge_bench.core.errors import ArdxError
-from edge_bench.files.store import require_file, sha256_file
+from edge_bench.files.store import sha256_file
 from edge_bench.terminal.console import progress
 
 ATTACKS = ["apgd_ce", "apgd_t", "square1000"]
@@ -47,29 +47,13 @@ def main(
     """Add a line of stage `deployed` for every student that has none."""
     torch.set_num_threads(1)
     origin = {"commit": commit(), "machine": machine()}
-    students = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    students = [s for s in students if s["stage"] == stage and (not label or s["label"] in label)]
-    for student in sorted(students, key=lambda s: int(s["seed"])):
-        folder = work / student["weights"]
-        weights = require_file(folder / "student.safetensors", "a student that run.py trained")
-        name = f"{STAGE} {student['id']}"
-        with claim(folder) as is_ours:
-            if not is_ours or name in finished(lines):
-                continue
-            begin = time.perf_counter()
-            dataset = load_dataset(student["settings"]["dataset"], data_dir)
-            found = compared(weights, dataset, images, attack)
-            told = {
-                "id": name,
-                "stage": STAGE,
-                "label": student["label"],
-                "seed": student["seed"],
-                "settings": student["settings"],
-                "weights": student["weights"],
-                "images": min(images, len(dataset.test)),
-                "seconds": {"judging": round(time.perf_counter() - begin, 1)},
-            }
-            append(lines, told | found | origin)
+    for student in students(lines, work, of=stage, stage=STAGE, labels=label):
+        begin = time.perf_counter()
+        dataset = load_dataset(student.line["settings"]["dataset"], data_dir)
+        told = student.line | compared(student.weights, dataset, images, attack)
+        told["images"] = min(images, len(dataset.test))
+        told["seconds"] = {"judging": round(time.perf_counter() - begin, 1)}
+        append(lines, told | origin)
 
 
 def compared(weights: Path, dataset: Dataset, images: int, attacks: list[str]) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Students of the comparison that are judged once more: without gradients, and as INT8."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from ard.data.datasets import load_dataset
+from ard.learning.learn import learn
+from ard.learning.recipes import build_config
+from benchmarks.lines import unpack
+from benchmarks.methods import blackbox, deployed, report
+from edge_bench.core.errors import InputError
+from edge_bench.files.store import sha256_file
+
+SETTINGS = {
+    "dataset": "digits",
+    "architecture": "resnet8:4",
+    "method": "pgd_at",
+    "epsilon": 8 / 255,
+    "inner_steps": 1,
+    "epochs": 4,
+    "train_fraction": 0.3,
+}
+LINE = {"id": "main pgd_at 0", "stage": "main", "label": "pgd_at", "seed": 0, "weights": "pgd_at-0"}
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """The scripts take one, which is not to last."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "lines.jsonl"
+    path.write_text(json.dumps(LINE | {"settings": SETTINGS}) + "\n", encoding="utf-8")
+    return path
+
+
+def weights_beside(lines: Path) -> Path:
+    return lines.parent / "work" / "pgd_at-0" / "student.safetensors"
+
+
+def deploy(lines: Path) -> None:
+    deployed.main(work=lines.parent / "work", lines=lines, images=24, attack=["pgd4", "square20"])
+
+
+def ask_scores(lines: Path) -> None:
+    weights = weights_beside(lines)
+    blackbox.main(weights, weights, work=lines.parent / "work", lines=lines, images=24, queries=20)
+
+
+def added(lines: Path) -> list[Any]:
+    return [json.loads(text) for text in lines.read_text(encoding="utf-8").splitlines()][1:]
+
+
+def test_a_student_is_judged_without_its_gradients_and_as_int8(lines: Path) -> None:
+    weights = weights_beside(lines)
+    learn(build_config(SETTINGS), load_dataset("digits", Path("unused")), None, weights)
+    deploy(lines)
+    ask_scores(lines)
+    pair, scores = added(lines)
+    for precision in ("fp32", "int8"):
+        found = pair[precision]
+        assert list(found["test"]) == ["clean", "pgd4", "square20", "worst case"]
+        parts = {name: unpack(found | {"images": pair["images"]}, name) for name in found["masks"]}
+        assert {name: float(part.mean()) for name, part in parts.items()} == found["test"]
+        # Every attack on every image: neither is what the other left.
+        assert (parts["worst case"] == (parts["pgd4"] & parts["square20"])).all()
+        assert found["test"]["clean"] > found["test"]["worst case"]
+    assert pair["fp32"]["sha256"] == pair["weights_sha256"] == sha256_file(weights)
+    assert pair["int8"]["sha256"] == sha256_file(weights.with_name("student-int8.onnx"))
+    head, *rows = report.deployed_table(report.read(lines)["deployed"])
+    assert head[3:] == [*pair["int8"]["test"], "doubts"]
+    assert [row[:3] for row in rows] == [["pgd_at", "fp32", "1"], ["pgd_at", "int8", "1"]]
+    assert rows[0][3:7] == [f"{100 * share:.1f}" for share in pair["fp32"]["test"].values()]
+
+    # What is crafted on a student itself transfers whole.
+    ours, theirs = (scores["test"][f"transfer from {name}"] for name in ("teacher", "independent"))
+    assert ours == theirs < scores["test"]["clean"] == pair["fp32"]["test"]["clean"]
+    assert scores["test"]["Square 20"] == pair["fp32"]["test"]["square20"]
+
+    before = lines.read_text(encoding="utf-8")
+    deploy(lines)
+    ask_scores(lines)
+    assert lines.read_text(encoding="utf-8") == before
+
+
+@pytest.mark.parametrize("judge", [deploy, ask_scores])
+def test_a_student_that_is_not_there_is_named(lines: Path, judge: Callable[[Path], None]) -> None:
+    with pytest.raises(InputError, match=r"pgd_at-0.*expected a student"):
+        judge(lines)
