@@ -4,12 +4,11 @@
 
 The teachers are TEACHER, the same with its logits times a factor (surer or less sure of all it
 says, and right as often), and a smaller network after one epoch. One line for each student; goes on
-after an interruption. The page is written from the lines.
+after an interruption. The table of the page is made from the lines.
 """
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,10 +21,12 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset, take_limit
 from ard.learning.config import TrainConfig
 from ard.learning.learn import learn
-from ard.learning.teacher import doubt_about_confidence, load_teacher, measure
+from ard.learning.teacher import Measured, doubt_about_confidence, load_teacher, measure
 from ard.learning.train import CHECKPOINT
 from ard.models.weight_files import load_model, save_model
+from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, append, commit, finished, machine, recorded
+from benchmarks.methods.figures import spread
 from benchmarks.methods.run import judged
 from edge_bench.terminal.console import progress
 
@@ -50,7 +51,7 @@ def main(
     data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
     seeds: Annotated[int, typer.Option(help="Students of each teacher.")] = 3,
     images: Annotated[int, typer.Option(help="Test images that students are judged by.")] = 2000,
-    page_only: Annotated[bool, typer.Option(help="Write the page from the lines.")] = False,
+    page_only: Annotated[bool, typer.Option(help="Make the table of the lines there are.")] = False,
 ) -> None:
     """Distil from each teacher by RSLAD, and judge the students on test images."""
     if not page_only:
@@ -65,7 +66,7 @@ def main(
                 run = f"{name} {seed}"
                 if run not in finished(LINES):
                     append(LINES, one(run, name, file, seed, dataset, work, images) | origin)
-    PAGE.write_text(page(list(recorded(LINES).values())), encoding="utf-8")
+    update(PAGE, maker(list(recorded(LINES).values())), check=False)
 
 
 def sharpened(teacher: Path, factor: float, work: Path) -> Path:
@@ -112,52 +113,36 @@ def one(
         "teacher": name,
         "seed": seed,
         "measured": asdict(measured),
-        "doubted": doubt_about_confidence(measured) is not None,
         "test": {attack: float(mask.mean()) for attack, mask in masks.items()},
         "images": images,
     }
 
 
-def page(lines: list[dict[str, Any]]) -> str:
-    """The table, a row for each teacher."""
-    rows = []
+def maker(lines: list[dict[str, Any]]) -> Maker:
+    """How the table of the page is made."""
+    return lambda kind, name: markdown(table(lines))
+
+
+def table(lines: list[dict[str, Any]]) -> Rows:
+    """A row for each teacher: what it says, and its students."""
+    said = ["clean", "right", "sure", "entropy", "warned of"]
+    rows = [["teacher", *said, "seeds", "clean", "PGD-20", "PGD-20 and CW-20"]]
     for name in dict.fromkeys(line["teacher"] for line in lines):
         group = [line for line in lines if line["teacher"] == name]
-        told = group[0]["measured"]
+        told = Measured(**group[0]["measured"])
         rows.append(
-            f"| {name} | {100 * told['clean_accuracy']:.1f} | {100 * told['robust_accuracy']:.1f} "
-            f"| {100 * told['confidence']:.1f} | {told['entropy']:.2f} "
-            f"| {'yes' if group[0]['doubted'] else 'no'} "
-            f"| {spread(group, 'clean')} | {spread(group, ATTACKS[-1])} |"
+            [
+                name,
+                f"{100 * told.clean_accuracy:.1f}",
+                f"{100 * told.robust_accuracy:.1f}",
+                f"{100 * told.confidence:.1f}",
+                f"{told.entropy:.2f}",
+                "yes" if doubt_about_confidence(told) else "no",
+                str(len(group)),
+                *(spread(group, lambda line, n=n: line["test"][n]) for n in ("clean", *ATTACKS)),
+            ]
         )
-    first = lines[0]
-    return "\n".join(
-        [
-            "# Which teachers teach badly",
-            "",
-            "The same student (`resnet8`), data (CIFAR-10) and objective (RSLAD, one epoch, PGD-3 "
-            "at 8/255), teachers of other strength and temperature. What a teacher says is "
-            "measured on held-out training images, as `ardx teachers --measure` does; *right*, "
-            "*sure* and *entropy* (1: knows nothing) after PGD-10. Students: percent of "
-            f"{first['images']:,} test images, mean and SD over seeds; robust after PGD-20 and "
-            "CW-20, each on what was left.",
-            "",
-            "| teacher | clean | right | sure | entropy | warned of | student clean | robust |",
-            "|---|---|---|---|---|---|---|---|",
-            *rows,
-            "",
-            f"{first['machine']}. Made by `python -m benchmarks.methods.teachers`, from "
-            "`teachers.jsonl`.",
-            "",
-        ]
-    )
-
-
-def spread(group: list[dict[str, Any]], key: str) -> str:
-    """Mean and SD over seeds, in percent."""
-    values = [100 * line["test"][key] for line in group]
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.1f}{deviation} ({len(values)})"
+    return rows
 
 
 if __name__ == "__main__":

@@ -115,7 +115,10 @@ def test_confidence_and_entropy_are_those_of_what_is_said(margin: float, digits:
     assert found.confidence == pytest.approx(sure)
     assert found.entropy == pytest.approx(entropy, abs=1e-9)
     assert found.robust_accuracy == pytest.approx(0.5, abs=0.05)
-    assert (doubt_about_confidence(found) is not None) == (sure > 0.8)
+    doubt = doubt_about_confidence(found)
+    assert ("says little" in (doubt or "")) == (entropy > 0.9)
+    assert ("sure of its word by 100.0 %" in (doubt or "")) == (sure > 0.9)
+    assert (doubt is None) == (margin == 1.0)
 
 
 @pytest.mark.parametrize(("option", "value"), [("--limit", "40"), ("--epsilon", "8/255")])

@@ -21,7 +21,7 @@ from ard.learning.train import training_data
 from ard.models.weight_files import load_model
 from benchmarks.documents import filled
 from benchmarks.lines import RESULTS, finished, pack, recorded, unpack
-from benchmarks.methods import plan, report, run
+from benchmarks.methods import plan, report, run, teachers
 from benchmarks.methods.figures import worst_of
 
 GRID = """
@@ -241,6 +241,15 @@ def test_the_published_tables_are_what_the_lines_say(page: str) -> None:
     text = (RESULTS / f"{page}.md").read_text(encoding="utf-8")
     stages = report.read(RESULTS / f"{PAGES[page][0]}.jsonl")
     assert filled(text, report.maker(stages)) == text
+
+
+def test_the_published_table_of_teachers_is_what_its_lines_say() -> None:
+    text = teachers.PAGE.read_text(encoding="utf-8")
+    assert filled(text, teachers.maker([*recorded(teachers.LINES).values()])) == text
+    found = [json.loads(line) for line in teachers.LINES.read_text(encoding="utf-8").splitlines()]
+    rows = {row[0]: row for row in teachers.table(found)}
+    worst = [100 * line["test"]["cw20"] for line in found if line["teacher"] == "logits x 0.5"]
+    assert rows["logits x 0.5"][-1] == f"{np.mean(worst):.1f} ± {np.std(worst, ddof=1):.1f}"
 
 
 @pytest.mark.parametrize(("lines", "grids"), PAGES.values(), ids=PAGES)
