@@ -77,6 +77,16 @@ def lead(ours: Budgets, theirs: Budgets, *, draws: int = DRAWS, seed: int = 0) -
     )
 
 
+def ahead(ours: Budgets, theirs: Budgets) -> tuple[float, float] | None:
+    """By how much the least of ours is above the most of theirs, in clean and robust accuracy.
+
+    None where it is not above in both: one has more of both at every budget, or it says nothing.
+    """
+    first, second = (_points(masks.mean(axis=2) for masks in _masks(one)) for one in (ours, theirs))
+    clean, robust = (float(least) for least in first.min(axis=0) - second.max(axis=0))
+    return (clean, robust) if min(clean, robust) > 0 else None
+
+
 def _masks(budgets: Budgets) -> list[FloatArray]:
     """(seeds, 2, images) for each budget: right on the clean image, and in the worst case."""
     return [

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks.documents import Rows
 from benchmarks.lines import Line
 from benchmarks.methods.figures import OURS, accuracies, clean, deviation, robust, spread
-from benchmarks.methods.frontier import Budgets, lead
+from benchmarks.methods.frontier import Budgets, ahead, lead
 
 STAGES = {6: "budget 6", 8: "main", 10: "budget 10"}
 """Where the runs of each budget of training stand, in 1/255."""
@@ -44,7 +44,7 @@ def lead_table(stages: Stages) -> Rows:
             continue
         above = lead(found[OURS], budgets)
         if above is None:
-            rows.append([label, "none", "", ""])
+            rows.append([label, "none", _more_of_both(found[OURS], budgets), ""])
             continue
         low, high = above.clean
         interval = f"({100 * above.low:+.1f} to {100 * above.high:+.1f})"
@@ -59,12 +59,21 @@ def lead_table(stages: Stages) -> Rows:
     return rows
 
 
+def _more_of_both(ours: Budgets, theirs: Budgets) -> str:
+    """What is said of two frontiers that share no clean accuracy."""
+    by = ahead(ours, theirs)
+    if by is None:
+        return ""
+    clean, robust = (f"{100 * share:.1f}" for share in by)
+    return f"at every budget {clean} more clean, {robust} more robust, or more than that"
+
+
 def _cell(runs: list[Line]) -> str:
     return f"{spread(runs, clean)} / {spread(runs, robust)}" if runs else ""
 
 
 def draw_frontiers(stages: Stages, path: Path) -> None:
-    """One line for each method, a cross of mean and SD for each budget."""
+    """One line for each method, a cross of mean and SD for each budget, which is named in 1/255."""
     with accuracies(path) as axes:
         for label, budgets in frontiers(stages).items():
             both = [
@@ -83,4 +92,6 @@ def draw_frontiers(stages: Stages, path: Path) -> None:
                 markersize=4,
                 label=label,
             )
+            for budget, *middle in zip(budgets, *means, strict=True):
+                axes.annotate(budget, middle, xytext=(4, 4), textcoords="offset points", fontsize=8)
         axes.legend()

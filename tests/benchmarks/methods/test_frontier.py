@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.lines import Line, pack
-from benchmarks.methods.frontier import Budgets, lead
+from benchmarks.methods.frontier import Budgets, ahead, lead
 from benchmarks.methods.frontier_tables import (
     Stages,
     draw_frontiers,
@@ -50,6 +50,25 @@ def test_frontiers_are_compared_at_equal_clean_accuracy() -> None:
 
 def test_frontiers_that_share_no_clean_accuracy_are_not_compared() -> None:
     assert lead(budgets_of((0.6, 0.2), (0.5, 0.3)), budgets_of((0.4, 0.3), (0.3, 0.4))) is None
+
+
+def test_more_of_both_at_every_budget_is_said_where_no_clean_accuracy_is_shared() -> None:
+    ours, theirs = budgets_of((0.6, 0.25), (0.55, 0.3)), budgets_of((0.5, 0.2), (0.45, 0.24))
+    assert ahead(ours, theirs) == pytest.approx((0.05, 0.01))
+    assert ahead(theirs, ours) is None
+    # More robust at one of theirs than at one of ours.
+    assert ahead(ours, budgets_of((0.5, 0.2), (0.45, 0.26))) is None
+    budgets = {"budget 6": 0, "main": 1}
+    pairs = {"ard": [*ours.values()], "trades": [*theirs.values()]}
+    stages = {
+        stage: {label: runs[at] for label, runs in pairs.items()} for stage, at in budgets.items()
+    }
+    (row,) = lead_table(stages)[1:]
+    assert row[1:] == [
+        "none",
+        "at every budget 5.0 more clean, 1.0 more robust, or more than that",
+        "",
+    ]
 
 
 def test_the_interval_knows_of_seeds_and_images() -> None:
