@@ -6,6 +6,9 @@
 Runs whose line is there already are skipped, so the same command goes on after an interruption
 (a run that was cut off resumes from its checkpoint), and lines of later runs add to the earlier
 ones. Several processes may share one grid: each takes what no other is at.
+
+A processor without bf16 instructions emulates them at a tenth of the speed of fp32. There what a
+grid asks for in bf16 is computed in fp32; the line tells it (`config`, `gradients`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,7 +32,7 @@ from ard.evaluation.accuracy import evaluate_attack
 from ard.learning.config import TrainConfig
 from ard.learning.learn import learn
 from ard.learning.recipes import build_config, read_toml
-from ard.learning.step import DivergedError
+from ard.learning.step import DivergedError, fast_precision
 from ard.learning.teacher import Teacher, load_teacher
 from ard.learning.train import CHECKPOINT, METRICS
 from ard.methods.registry import METHODS
@@ -72,10 +75,11 @@ def main(
         with claim(folder) as is_ours:
             if not is_ours or run["id"] in finished(lines):
                 continue
-            judge = judge_of(table, run["stage"])
             dataset = loaded(run["settings"]["dataset"])
             try:
-                config = build_config(in_force(table, run["settings"]))
+                config, judge = at_full_speed(
+                    build_config(in_force(table, run["settings"])), judge_of(table, run["stage"])
+                )
                 line = one_run(run, config, judge, dataset, teacher, clean_teacher, folder)
             except DivergedError as error:
                 # As much of a finding as a figure: nothing is gained by trying it again.
@@ -86,6 +90,13 @@ def main(
 def is_asked_for(table: dict[str, Any], stage: str, asked: str | None) -> bool:
     """Whether the runs of a stage are to be made; one that stands `apart` only when it is named."""
     return stage == asked if asked is not None else not stage_of(table, stage).get("apart", False)
+
+
+def at_full_speed(config: TrainConfig, judge: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
+    """How a run is trained and judged here: in fp32 for bf16 where that would be emulated."""
+    if fast_precision("cpu") == "bf16":
+        return config, judge
+    return replace(config, precision="fp32"), judge | {"gradients": "fp32"}
 
 
 def one_run(
