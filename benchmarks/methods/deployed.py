@@ -62,11 +62,10 @@ def compared(weights: Path, dataset: Dataset, images: int, attacks: list[str]) -
     with progress(f"{weights.parent.name} int8") as report_progress:
         report_progress(0, 1, "export")
         export(weights, dataset, artefact, int8_target="x86", force=True)
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"artefact_sha256": sha256_file(artefact)}
     for precision, path, parent in (("fp32", weights, None), ("int8", artefact, weights)):
         result = judged(path, parent, dataset, images, attacks)
         found[precision] = {
-            "sha256": sha256_file(path),
             "test": {name: float(mask.mean()) for name, mask in result.masks.items()},
             "masks": {name: pack(mask) for name, mask in result.masks.items()},
             "doubts": [doubt.sentence for doubt in result.doubts],
