@@ -15,6 +15,10 @@ FUZZ_SECONDS ?= 60
 ONLY ?=
 BENCH ?=
 
+# Where Python is told to keep no byte code, each of hundreds of processes would compile ours again,
+# which is a tenth of the time that it takes to start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test lint fix docs reliability bench fuzz wheel locked constraints clean
 
 demo: .venv/installed
