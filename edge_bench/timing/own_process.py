@@ -17,15 +17,22 @@ def own_process() -> Iterator[ProcessPoolExecutor]:
     """One process for the block's work; killed where the block is interrupted."""
     # Spawned, not forked: runtimes hold threads, which a fork does not survive.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent) as pool:
-        before = multiprocessing.active_children()
-        try:
-            yield pool
-        except KeyboardInterrupt:
-            for process in multiprocessing.active_children():
-                if process not in before:
-                    process.kill()
-            raise
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=_end_with_parent)
+    before = multiprocessing.active_children()
+    interrupted = False
+    try:
+        yield pool
+    except KeyboardInterrupt:
+        interrupted = True
+        for process in multiprocessing.active_children():
+            if process not in before:
+                process.kill()
+        raise
+    finally:
+        # An interrupt may come while the pool's own thread is about to start. To wait for such a
+        # one is an error, which would take the interrupt's place: whoever reports errors and goes
+        # on would go on.
+        pool.shutdown(wait=not interrupted)
 
 
 def _end_with_parent() -> None:
