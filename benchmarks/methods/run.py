@@ -7,7 +7,7 @@ Runs whose line is there already are skipped, so the same command goes on after 
 (a run that was cut off resumes from its checkpoint), and lines of later runs add to the earlier
 ones. Several processes may share one grid: each takes what no other is at.
 
-A processor without bf16 instructions emulates them at a tenth of the speed of fp32. There what a
+A processor without bf16 instructions emulates them, many times slower than fp32. There what a
 grid asks for in bf16 is computed in fp32; the line tells it (`config`, `gradients`).
 """
 
