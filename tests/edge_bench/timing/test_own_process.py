@@ -27,4 +27,4 @@ def test_an_interrupt_before_the_pool_has_its_thread_stays_one(
     started = [one for one in multiprocessing.active_children() if one not in before]
     for process in started:
         process.join(20)
-    assert not multiprocessing.active_children()
+    assert not [one for one in started if one.is_alive()]
