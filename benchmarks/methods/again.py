@@ -32,9 +32,10 @@ def students(
         labels: only those methods.
 
     Raises:
-        InputError: the weights of one are gone; names the file.
+        InputError: there are no lines, or the weights of one are gone; names the file.
     """
-    found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    text = require_file(lines, "lines that run.py wrote").read_text(encoding="utf-8")
+    found = [json.loads(line) for line in text.splitlines()]
     found = [one for one in found if one["stage"] == of and (not labels or one["label"] in labels)]
     for one in sorted(found, key=lambda each: int(each["seed"])):
         name = f"{stage} {one['id']}"

@@ -100,3 +100,9 @@ def test_a_student_is_judged_without_its_gradients_and_as_int8(lines: Path) -> N
 def test_a_student_that_is_not_there_is_named(lines: Path, judge: Callable[[Path], None]) -> None:
     with pytest.raises(InputError, match=r"pgd_at-0.*expected a student"):
         judge(lines)
+
+
+@pytest.mark.parametrize("judge", [deploy, ask_scores])
+def test_lines_that_are_not_there_are_named(tmp_path: Path, judge: Callable[[Path], None]) -> None:
+    with pytest.raises(InputError, match=r"none\.jsonl.*expected lines"):
+        judge(tmp_path / "none.jsonl")
