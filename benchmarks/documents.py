@@ -17,12 +17,13 @@ Maker = Callable[[str, str], str]
 
 
 def update(document: Path, make: Maker, *, check: bool) -> None:
-    """Make every block of the document anew; with `check` only compare, and exit by the answer."""
+    """Make every block of the document anew; `check` only compares, and exits 1 if they differ."""
     before = document.read_text(encoding="utf-8")
     after = filled(before, make)
-    if check:
-        raise typer.Exit(int(before != after))
-    document.write_text(after, encoding="utf-8")
+    if not check:
+        document.write_text(after, encoding="utf-8")
+    elif before != after:
+        raise typer.Exit(1)
 
 
 def filled(text: str, make: Maker) -> str:

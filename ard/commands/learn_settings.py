@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 USUAL_ANCHOR = "igdm"
 WITH_USUAL_ANCHOR: Layer = {"loss.teacher_temperature": 0.5}
-"""What ARD has on its usual anchor: with it, it won on unused images (docs/results/methods.md)."""
+"""What ARD has on its usual anchor: so it won on unused images (docs/results/methods_search.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)

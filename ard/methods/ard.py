@@ -18,7 +18,7 @@ from ard.ranking.levels import ranking_losses
 
 WEIGHTS = {"igdm": 8.0}
 """The alpha of an anchor that is not the published one, where none is given: the one that was best
-on unused images, for IGDM alone as well (docs/results/methods.md)."""
+on unused images, for IGDM alone as well (docs/results/methods_search.md)."""
 
 
 def terms(logits: Logits, labels: Tensor, options: LossOptions) -> Terms:

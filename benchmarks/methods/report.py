@@ -1,6 +1,6 @@
-"""Make the tables and the picture of docs/results/methods.md from the lines of finished runs.
+"""Make the tables and the pictures of docs/results/methods.md from the lines of finished runs.
 
-python -m benchmarks.methods.report            writes both
+python -m benchmarks.methods.report            writes them, and the tables of the search's page
 python -m benchmarks.methods.report --check    exits 1 where the tables are not what they say
 """
 
@@ -38,6 +38,9 @@ from benchmarks.methods.frontier_tables import (
     lead_table,
 )
 
+PAGES = [RESULTS / "methods.md", RESULTS / "methods_search.md"]
+"""What is made where no document is named."""
+
 CHOSEN = "ard, on igdm"
 """The settings of ARD that the search chose."""
 
@@ -55,17 +58,20 @@ Groups = dict[str, list[Line]]
 
 def main(
     lines: Annotated[Path, typer.Option(help="Lines of finished runs.")] = (LINES),
-    document: Annotated[Path, typer.Option(help="Document with the tables.")] = (
-        RESULTS / "methods.md"
-    ),
+    document: Annotated[
+        list[Path], typer.Option(help="Document with tables; may be repeated.")
+    ] = PAGES,
     picture: Annotated[Path, typer.Option(help="Picture of the main table.")] = (
         RESULTS / "methods.svg"
     ),
     check: Annotated[bool, typer.Option("--check", help="Compare, write nothing.")] = False,
 ) -> None:
-    """Fill in the tables of the document."""
+    """Fill in the tables of the documents, and draw what they tell."""
     stages = read(lines)
-    update(document, maker(stages), check=check)
+    for page in document:
+        update(page, maker(stages), check=check)
+    if check:
+        return
     if "main" in stages:
         draw(stages["main"], picture)
     if frontiers(stages):
