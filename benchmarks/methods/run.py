@@ -56,6 +56,7 @@ def main(
     data_dir: Annotated[Path, typer.Option(help="Folder with the dataset.")] = Path("data"),
     clean_teacher: Annotated[Path | None, typer.Option(help="For methods with two.")] = None,
     stage: Annotated[str | None, typer.Option(help="Only the runs of this stage.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only this method; several.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Start no run after this time.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of this process.")] = 1,
 ) -> None:
@@ -67,7 +68,7 @@ def main(
     table = read_toml(grid)
     loaded = cache(partial(load_dataset, data_dir=data_dir))
     for run in expand(table, lambda: recorded(lines)):
-        if not is_asked_for(table, run["stage"], stage):
+        if not is_asked_for(table, run["stage"], stage) or (label and run["label"] not in label):
             continue
         if minutes is not None and time.monotonic() - begin > 60 * minutes:
             break

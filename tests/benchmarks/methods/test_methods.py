@@ -60,8 +60,6 @@ def grid(tmp_path: Path) -> Path:
 
 
 def launch(grid: Path, *more: str) -> Path:
-    import typer
-
     app = typer.Typer()
     app.command()(run.main)
     folder = grid.parent
@@ -113,6 +111,11 @@ def test_a_stage_apart_is_run_only_when_it_is_named(grid: Path) -> None:
     assert [json.loads(text)["stage"] for text in lines.read_text().splitlines()] == ["later"]
     launch(grid, "--stage", "main")
     assert len(finished(lines)) == 3
+
+
+def test_only_the_methods_that_are_asked_for_are_run(grid: Path) -> None:
+    lines = launch(grid, "--label", "trades")
+    assert [line["label"] for line in recorded(lines).values()] == ["trades"]
 
 
 def test_unused_images_are_training_images_that_the_run_never_sees() -> None:
