@@ -71,6 +71,25 @@ def test_every_method_lowers_its_own_loss_on_a_batch(
     assert torch.equal(weights_of(teachers.robust), teacher)
 
 
+@pytest.mark.parametrize(
+    ("method", "reads_labels"),
+    [("ard", False), ("igdm", False), ("adaad", False), ("rslad", False), ("trades", True)],
+)
+def test_which_objectives_read_a_label(
+    method: str, reads_labels: bool, digits: Dataset, teachers: Teachers
+) -> None:
+    """As they come, their attack in training included."""
+    config = small_config(**TINY, method=method)
+    images, labels = digits_batch(digits)
+    learnt = []
+    for given in (labels, labels.roll(1)):
+        run = new_run(config)
+        generator = torch.Generator().manual_seed(0)
+        update(config, run, teachers, images, given, generator, 0.5)
+        learnt.append(weights_of(run.student))
+    assert torch.equal(*learnt) is not reads_labels
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_a_short_run(
     method: str, digits: Dataset, small_models: SmallModels, tmp_path: Path
