@@ -40,7 +40,7 @@ from ard.models.folding import for_attack, for_attack_in_bf16
 from ard.models.weight_files import load_model
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
 from benchmarks.methods.plan import expand, in_force, judge_of, stage_of
-from edge_bench.core.errors import ArdxError
+from edge_bench.core.errors import ArdxError, InputError
 from edge_bench.core.spec import parse_epsilon
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.terminal.console import progress
@@ -67,9 +67,11 @@ def main(
     origin = {"commit": commit(), "machine": machine()}
     table = read_toml(grid)
     loaded = cache(partial(load_dataset, data_dir=data_dir))
+    is_known = False
     for run in expand(table, lambda: recorded(lines)):
         if not is_asked_for(table, run["stage"], stage) or (label and run["label"] not in label):
             continue
+        is_known = True
         if minutes is not None and time.monotonic() - begin > 60 * minutes:
             break
         folder = work / run["weights"]
@@ -86,6 +88,12 @@ def main(
                 # As much of a finding as a figure: nothing is gained by trying it again.
                 line = run | {"diverged": str(error)}
             append(lines, line | origin)
+    if not is_known:
+        raise InputError(
+            f"{grid}: expected runs of --stage {stage or 'any'} and --label "
+            f"{', '.join(label) if label else 'any'}, and it has none; name those that stand there "
+            "(what a search chooses stands there once it has its lines)"
+        )
 
 
 def is_asked_for(table: dict[str, Any], stage: str, asked: str | None) -> bool:

@@ -20,7 +20,7 @@ def test_every_file_has_its_line_and_its_hash_and_loads() -> None:
     assert files
     for path in files:
         assert f"`{path.name}`" in page
-        assert sha256_file(path) in page
+        assert f"{sha256_file(path)}  {path.name}" in page
         model, card = load_model(path)
         classes = CLASSES[path.name.split("-")[2]]
         assert card.class_names is not None

@@ -24,6 +24,7 @@ from benchmarks.documents import filled
 from benchmarks.lines import RESULTS, finished, pack, recorded, unpack
 from benchmarks.methods import plan, report, run, teachers
 from benchmarks.methods.figures import worst_of
+from edge_bench.core.errors import InputError
 
 GRID = """
 [common]
@@ -116,6 +117,13 @@ def test_a_stage_apart_is_run_only_when_it_is_named(grid: Path) -> None:
 def test_only_the_methods_that_are_asked_for_are_run(grid: Path) -> None:
     lines = launch(grid, "--label", "trades")
     assert [line["label"] for line in recorded(lines).values()] == ["trades"]
+
+
+def test_runs_that_the_grid_does_not_have_are_named(grid: Path) -> None:
+    work, lines = grid.parent / "work", grid.parent / "lines.jsonl"
+    with pytest.raises(InputError, match=r"grid\.toml: .*--stage main and --label mian"):
+        run.main(grid, grid, work, lines, stage="main", label=["mian"])
+    assert not lines.exists()
 
 
 def test_unused_images_are_training_images_that_the_run_never_sees() -> None:
