@@ -11,13 +11,20 @@ from pathlib import Path
 
 import typer
 
+from edge_bench.files.store import require_file
+
 Rows = list[list[str]]
 Maker = Callable[[str, str], str]
 """(kind, name) of a block to its body."""
 
 
 def update(document: Path, make: Maker, *, check: bool) -> None:
-    """Make every block of the document anew; `check` only compares, and exits 1 if they differ."""
+    """Make every block of the document anew; `check` only compares, and exits 1 if they differ.
+
+    Raises:
+        InputError: there is no such document.
+    """
+    require_file(document, "a document with places for tables")
     before = document.read_text(encoding="utf-8")
     after = filled(before, make)
     if not check:

@@ -15,6 +15,8 @@ import numpy as np
 import torch
 
 from edge_bench import devices
+from edge_bench.core.errors import InputError
+from edge_bench.files.store import require_file
 from edge_bench.statistics.metrics import BoolArray
 
 ROOT = Path(__file__).parent.parent
@@ -48,10 +50,29 @@ def finished(lines: Path) -> set[str]:
 
 def recorded(lines: Path) -> dict[str, Line]:
     """The lines by the identifiers of their runs; none where there is no file yet."""
-    if not lines.exists():
-        return {}
-    found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
-    return {line["id"]: line for line in found}
+    return {line["id"]: line for line in read_lines(lines)} if lines.exists() else {}
+
+
+def read_lines(lines: Path) -> list[Line]:
+    """The lines, in their order.
+
+    Raises:
+        InputError: there is no such file, or a line of it is no JSON object; names it.
+    """
+    require_file(lines, "lines of finished runs")
+    found = []
+    for number, text in enumerate(lines.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            line = json.loads(text)
+        except ValueError:
+            line = None
+        if not isinstance(line, dict):
+            raise InputError(
+                f"{lines}: line {number}: expected a JSON object, found {text[:40]!r}; take it out "
+                "(its run is made again)"
+            )
+        found.append(line)
+    return found
 
 
 def append(lines: Path, line: Line) -> None:

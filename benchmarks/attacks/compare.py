@@ -9,7 +9,6 @@ part each (`--part alone`). The tables of docs/results/attacks.md are made from 
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -34,11 +33,12 @@ from ard.data.sources import SplitSource
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.folding import for_attack
+from benchmarks import command
 from benchmarks.attacks.report import DOCUMENT, LINES, maker, read
 from benchmarks.attacks.rivals import RIVALS, batches, reference, still_right
 from benchmarks.documents import update
 from benchmarks.lines import Line, append, commit, finished, machine, pack
-from edge_bench.core.errors import ArdxError, InputError
+from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
 from edge_bench.statistics.metrics import BoolArray
 
@@ -287,7 +287,4 @@ def versions() -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

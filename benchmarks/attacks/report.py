@@ -6,7 +6,6 @@ python -m benchmarks.attacks.report --check    exits 1 where they are not what t
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import command
 from benchmarks.documents import Maker, Rows, markdown, update
-from benchmarks.lines import RESULTS, Line, unpack
+from benchmarks.lines import RESULTS, Line, read_lines, unpack
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.statistics.stats import mcnemar_p_value, wilson_interval
 
@@ -41,7 +41,7 @@ def main(
 
 def read(path: Path) -> list[Line]:
     """The lines, in the order of their attacks, budgets and seeds."""
-    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = read_lines(path)
     keys = ("model", "norm", "attack", "restarts", "images", "form", "seed")
     return sorted(found, key=lambda line: [line[key] for key in keys])
 
@@ -263,4 +263,4 @@ def p_text(p: float) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -31,6 +31,7 @@ from ard.attacks.victims import Victim, open_victim
 from ard.crafting.picture_attack import attack_pictures
 from ard.data.splits import as_float
 from ard.models.predict import predict
+from benchmarks import command
 from benchmarks.lines import RESULTS, append, commit, finished, machine, pack
 from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.pictures.walked import CARD
@@ -219,4 +220,4 @@ def opened(kind: str, folder: Path, source: Victim) -> Pictures:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.changed.path import AS_THEY_ARE, CRAFTED, NOISE, WAYS
-from benchmarks.lines import Line, recorded, unpack
+from benchmarks.lines import Line, read_lines, unpack
 from edge_bench.core.pictures.walked import CARD
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.statistics.stats import paired_difference_interval, wilson_interval
@@ -19,7 +19,7 @@ CHOSEN = "chosen"
 def walked(lines: Path) -> dict[str, Walked]:
     """All lines by network; the last of each."""
     networks: dict[str, Walked] = {}
-    for line in recorded(lines).values():
+    for line in read_lines(lines):
         found = networks.setdefault(short(line["architecture"]), {})
         found[line["artefact"], line["kind"], line["way"]] = line
     return networks

@@ -18,11 +18,12 @@ import typer
 from numpy.typing import NDArray
 
 from ard.crafting.corruptions import CORRUPTIONS
+from benchmarks import command
 from benchmarks.changed import path, path_tables
 from benchmarks.changed.path_tables import short
 from benchmarks.changed.run import BY_GRADIENTS, DIFFERENTIAL, LINES
 from benchmarks.documents import Maker, markdown, update
-from benchmarks.lines import RESULTS, Line, recorded, unpack
+from benchmarks.lines import RESULTS, Line, read_lines, unpack
 from edge_bench.core.threats.attack import DIRECTIONS, SEVERITIES
 from edge_bench.statistics.apart import Estimate, mean_of, relative_loss
 from edge_bench.statistics.metrics import BoolArray
@@ -47,7 +48,7 @@ def main(
 def answers(lines: Path) -> dict[str, Answers]:
     """The lines by network; then by artefact in the order of tables, and by question."""
     networks: dict[str, Answers] = {}
-    for line in recorded(lines).values():
+    for line in read_lines(lines):
         found = networks.setdefault(short(line["architecture"]), {})
         found.setdefault(line["artefact"], {})[line["question"]] = line
     order = {name: place for place, name in enumerate(ORDER)}
@@ -177,4 +178,4 @@ def _percent(figure: Estimate) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -35,6 +35,7 @@ from ard.crafting.corruptions import CORRUPTIONS
 from ard.data.datasets import dataset_of
 from ard.data.splits import Split, as_float, take_limit
 from ard.models.predict import predict
+from benchmarks import command
 from benchmarks.lines import RESULTS, append, commit, finished, machine, pack
 from edge_bench.core.saturation import saturation
 from edge_bench.core.threats.attack import DIRECTIONS, SEVERITIES
@@ -198,4 +199,4 @@ def by_gradients(asked: Asked) -> dict[str, BoolArray]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

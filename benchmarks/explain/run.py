@@ -21,6 +21,7 @@ from onnx import numpy_helper
 
 from ard.data.datasets import load_dataset
 from ard.exporting.export import export
+from benchmarks import command
 from benchmarks.documents import Rows, markdown
 from benchmarks.lines import commit, machine
 from deploy.probing.reference import write_probe
@@ -181,4 +182,4 @@ def page(rows: Rows) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,7 +21,8 @@ from numpy.typing import NDArray
 
 from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset, Split
-from edge_bench.core.errors import ArdxError, InputError
+from benchmarks import command
+from edge_bench.core.errors import InputError
 from edge_bench.files.store import atomic_directory, sha256_file
 
 INDEX = "parts.json"
@@ -125,7 +125,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -20,10 +20,11 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import command
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.steps import STEPS, Step
 from benchmarks.lines import append, commit, machine
-from edge_bench.core.errors import ArdxError, InputError
+from edge_bench.core.errors import InputError
 
 DRY_MINUTES = 5.0
 
@@ -96,7 +97,4 @@ def _done(name: str, step: Step, context: Context, clock: Clock, origin: dict[st
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -11,7 +11,6 @@ difference the percentile bootstrap over samples.
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
 from collections.abc import Callable
@@ -24,9 +23,10 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import binomtest
 
+from benchmarks import command
 from benchmarks.documents import Maker, markdown, update
 from benchmarks.int8_threats.run import ARTEFACTS, ATTACKS, LINES, MORE, SQUARES, jobs
-from benchmarks.lines import RESULTS, Line, unpack
+from benchmarks.lines import RESULTS, Line, read_lines, unpack
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.statistics.stats import mcnemar_p_value, wilson_interval
 
@@ -68,7 +68,7 @@ def main(
 
 def read(path: Path) -> list[Line]:
     """All lines, of one model over one choice of images."""
-    found = [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    found = read_lines(path)
     subjects = {(line["parent_sha256"], line["images_sha256"], line["epsilon"]) for line in found}
     names = [(line["artefact"], line["label"]) for line in found]
     if len(subjects) != 1 or len(set(names)) != len(names):
@@ -366,4 +366,4 @@ def bootstrap_interval(values: IntArray) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

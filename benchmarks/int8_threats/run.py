@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -40,6 +39,7 @@ from ard.data.splits import Dataset, Split, as_float, take_limit
 from ard.evaluation.accuracy import BATCH_SIZE
 from ard.exporting.export import export
 from ard.models.predict import predict
+from benchmarks import command
 from benchmarks.lines import (
     RESULTS,
     Line,
@@ -49,9 +49,9 @@ from benchmarks.lines import (
     finished,
     machine,
     pack,
+    recorded,
     unpack,
 )
-from edge_bench.core.errors import ArdxError
 from edge_bench.core.spec import AttackSpec
 from edge_bench.files.sets import open_set
 from edge_bench.robustness.square import square_attack
@@ -249,11 +249,9 @@ def digest(bench: Bench, job: Job, victim: Victim) -> str:
 
 def earlier(lines: Path, victim: Victim) -> dict[str, BoolArray]:
     """Masks on the 8-bit grid of the attacks on this artefact that are finished, by label."""
-    texts = lines.read_text(encoding="utf-8").splitlines() if lines.exists() else []
-    found = [json.loads(text) for text in texts]
     return {
         line["label"]: unpack(line, "grid")
-        for line in found
+        for line in recorded(lines).values()
         if line["artefact_sha256"] == victim.sha256
     }
 
@@ -438,7 +436,4 @@ def _floats(images: Tensor) -> Tensor:
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.lines import Line, claim, finished
+from benchmarks.lines import Line, claim, finished, read_lines
 from edge_bench.files.store import require_file, sha256_file
 
 
@@ -34,9 +33,11 @@ def students(
     Raises:
         InputError: there are no lines, or the weights of one are gone; names the file.
     """
-    text = require_file(lines, "lines that run.py wrote").read_text(encoding="utf-8")
-    found = [json.loads(line) for line in text.splitlines()]
-    found = [one for one in found if one["stage"] == of and (not labels or one["label"] in labels)]
+    found = [
+        one
+        for one in read_lines(lines)
+        if one["stage"] == of and (not labels or one["label"] in labels)
+    ]
     for one in sorted(found, key=lambda each: int(each["seed"])):
         name = f"{stage} {one['id']}"
         folder = work / one["weights"]

@@ -10,7 +10,6 @@ Students whose line is there already are skipped.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -26,9 +25,9 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.weight_files import load_model
+from benchmarks import command
 from benchmarks.lines import LINES, append, commit, machine, pack
 from benchmarks.methods.again import students
-from edge_bench.core.errors import ArdxError
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.terminal.console import progress
 
@@ -104,7 +103,4 @@ def judged(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -21,10 +21,10 @@ from ard.learning.step import Teachers
 from ard.learning.teacher import load_teacher
 from ard.learning.train import timed_steps
 from ard.methods.registry import METHODS
+from benchmarks import command
 from benchmarks.documents import markdown
 from benchmarks.lines import machine
 from benchmarks.methods.plan import in_force, one_of
-from edge_bench.core.errors import ArdxError
 
 UNIT = "rslad"
 STAGE = "main"
@@ -66,7 +66,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

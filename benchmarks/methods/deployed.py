@@ -10,7 +10,6 @@ One JSON line per student; those whose line is there already are skipped.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,9 +24,9 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Dataset, take_limit
 from ard.evaluation.run import Evaluation, Result
 from ard.exporting.export import export
+from benchmarks import command
 from benchmarks.lines import LINES, append, commit, machine, pack
 from benchmarks.methods.again import students
-from edge_bench.core.errors import ArdxError
 from edge_bench.files.store import sha256_file
 from edge_bench.terminal.console import progress
 
@@ -90,7 +89,4 @@ def judged(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -7,7 +7,6 @@ Prints the accuracies by either, the seconds, and on how many images they end ot
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +18,8 @@ from ard.attacks.budget import recipe_epsilon
 from ard.data.datasets import load_dataset
 from ard.data.splits import take_limit
 from ard.models.weight_files import load_model
+from benchmarks import command
 from benchmarks.methods.run import GRADIENTS, judged
-from edge_bench.core.errors import ArdxError
 
 ATTACKS = ["apgd_ce", "apgd_t"]
 
@@ -50,7 +49,4 @@ def main(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -6,7 +6,6 @@ python -m benchmarks.methods.report --check    exits 1 where the tables are not 
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections import defaultdict
@@ -19,8 +18,9 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 
+from benchmarks import command
 from benchmarks.documents import Maker, markdown, update
-from benchmarks.lines import LINES, RESULTS, Line, unpack
+from benchmarks.lines import LINES, RESULTS, Line, read_lines, unpack
 from benchmarks.methods.figures import (
     OURS,
     accuracies,
@@ -81,7 +81,7 @@ def main(
 def read(path: Path) -> dict[str, Groups]:
     """Lines by stage and label."""
     stages: dict[str, Groups] = defaultdict(lambda: defaultdict(list))
-    found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    found = read_lines(path)
     for line in sorted(found, key=lambda line: int(line["seed"])):
         if "diverged" in line:
             continue
@@ -361,4 +361,4 @@ def draw(groups: Groups, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

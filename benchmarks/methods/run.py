@@ -14,7 +14,6 @@ grid asks for in bf16 is computed in fp32; the line tells it (`config`, `gradien
 from __future__ import annotations
 
 import json
-import sys
 import time
 from dataclasses import asdict, replace
 from functools import cache, partial
@@ -38,9 +37,10 @@ from ard.learning.train import CHECKPOINT, METRICS
 from ard.methods.registry import METHODS
 from ard.models.folding import for_attack, for_attack_in_bf16
 from ard.models.weight_files import load_model
+from benchmarks import command
 from benchmarks.lines import LINES, append, claim, commit, finished, machine, pack, recorded
 from benchmarks.methods.plan import expand, in_force, judge_of, stage_of
-from edge_bench.core.errors import ArdxError, InputError
+from edge_bench.core.errors import InputError
 from edge_bench.core.spec import parse_epsilon
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.terminal.console import progress
@@ -213,7 +213,4 @@ def judged(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -24,6 +24,7 @@ from ard.learning.learn import learn
 from ard.learning.teacher import Measured, doubt_about_confidence, load_teacher, measure
 from ard.learning.train import CHECKPOINT
 from ard.models.weight_files import load_model, save_model
+from benchmarks import command
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, append, commit, finished, machine, recorded
 from benchmarks.methods.figures import spread
@@ -146,4 +147,4 @@ def table(lines: list[dict[str, Any]]) -> Rows:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -6,14 +6,14 @@ python -m benchmarks.quantisation.report --check    exits 1 where the lines say 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from benchmarks import command
 from benchmarks.documents import Maker, Rows, markdown, update
-from benchmarks.lines import RESULTS, Line, unpack
+from benchmarks.lines import RESULTS, Line, read_lines, unpack
 from benchmarks.quantisation.run import LINES
 from deploy.allowed_drop.terms import Drop
 
@@ -28,12 +28,7 @@ def main(
     check: Annotated[bool, typer.Option("--check", help="Compare, write nothing.")] = False,
 ) -> None:
     """Fill in the tables of the document."""
-    update(document, maker(read(lines)), check=check)
-
-
-def read(path: Path) -> list[Line]:
-    """The lines, in their order."""
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+    update(document, maker(read_lines(lines)), check=check)
 
 
 def maker(lines: list[Line]) -> Maker:
@@ -69,4 +64,4 @@ def table(lines: list[Line]) -> Rows:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -12,7 +12,6 @@ skipped.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +28,9 @@ from ard.data.datasets import load_dataset
 from ard.data.splits import Split, take_limit
 from ard.evaluation.run import Evaluation
 from ard.models.weight_files import load_model
+from benchmarks import command
 from benchmarks.lines import RESULTS, Line, append, commit, finished, machine, pack
 from deploy.allowed_drop.search import latencies_ms
-from edge_bench.core.errors import ArdxError
 from edge_bench.core.spec import AttackSpec
 from edge_bench.files.onnx_file import read_card
 from edge_bench.files.store import sha256_file
@@ -141,7 +140,4 @@ def attacked(
 
 
 if __name__ == "__main__":
-    try:
-        typer.run(main)
-    except ArdxError as error:
-        sys.exit(f"error: {error}")
+    command.run(main)

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from ard.data.datasets import load_dataset
 from ard.data.splits import as_float
+from benchmarks import command
 from deploy.lowering.graph import INPUT
 from deploy.quantization.targets import AS_WRITTEN, KEEP_SIGNED, REWRITE_SIGNED
 
@@ -85,4 +86,4 @@ def in_batches(infer: Infer, images: NDArray[np.float32]) -> NDArray[np.float32]
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

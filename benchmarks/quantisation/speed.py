@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from onnxruntime.quantization import QuantType, quantize_static
 
 from ard.models.architectures import build_model
+from benchmarks import command
 from benchmarks.lines import append, machine
 from benchmarks.quantisation.fusion import float_layers
 from deploy.lowering.graph import INPUT, OUTPUT
@@ -224,4 +225,4 @@ def timed(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -11,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from benchmarks.lines import read_lines
 from benchmarks.reliability.outcome import Outcome, counted
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +84,7 @@ def _fuzzed(seconds: float, folder: Path) -> Outcome:
         timeout=LIMIT_S,
         check=False,
     )
-    found = [json.loads(line) for line in lines.read_text(encoding="utf-8").splitlines()]
+    found = read_lines(lines)
     failures = [why for line in found for why in line["found"]]
     executions = sum(line["executions"] for line in found)
     engines = " and ".join(sorted({line["engine"] for line in found}))

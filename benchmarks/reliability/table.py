@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import command
 from benchmarks.documents import Rows, markdown, update
 from benchmarks.lines import RESULTS, ROOT, Line, recorded
 
@@ -51,4 +52,4 @@ def main(check: Annotated[bool, typer.Option(help="Only compare.")] = False) -> 
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

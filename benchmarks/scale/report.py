@@ -13,6 +13,7 @@ import numpy as np
 import typer
 
 from ard.attacks.pace import PASSES, TARGETS
+from benchmarks import command
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import ROOT, Line, recorded
 from benchmarks.scale.case import LARGE_BATCH, RANKED
@@ -165,4 +166,4 @@ def main(check: Annotated[bool, typer.Option("--check", help="Only compare.")] =
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks import command
 from benchmarks.lines import RESULTS, append, commit, finished, machine
 
 LINES = RESULTS / "scale.jsonl"
@@ -91,4 +92,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

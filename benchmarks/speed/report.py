@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import command
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, Line, recorded
 from benchmarks.speed.finding import HOWS, Finding
@@ -157,4 +158,4 @@ def main(
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

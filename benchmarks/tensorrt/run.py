@@ -20,8 +20,9 @@ import torch
 import typer
 
 from ard.models.architectures import build_model
+from benchmarks import command
 from benchmarks.documents import Rows, markdown, update
-from benchmarks.lines import RESULTS, Line, append, finished
+from benchmarks.lines import RESULTS, Line, append, finished, read_lines
 from deploy.onnx_export.export import export_fp32
 from deploy.quantization.half import HalfMaker
 from deploy.quantization.quantize import Quantiser
@@ -53,7 +54,7 @@ def main(
         for network in networks.split(","):
             for line in built(network, work, finished(lines)):
                 append(lines, line | {"version": version})
-    found = [json.loads(text) for text in lines.read_text(encoding="utf-8").splitlines()]
+    found = read_lines(lines)
     update(document, lambda _, name: markdown(TABLES[name](found)), check=check)
 
 
@@ -154,4 +155,4 @@ def span(values: set[float] | set[int]) -> str:
 TABLES = {"layers": table_of_layers, "engines": table_of_engines}
 
 if __name__ == "__main__":
-    typer.run(main)
+    command.run(main)

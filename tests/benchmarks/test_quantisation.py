@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.documents import filled
-from benchmarks.lines import RESULTS
+from benchmarks.lines import RESULTS, read_lines
 from benchmarks.quantisation import report, runtimes, speed
 from benchmarks.quantisation.run import LINES
 
@@ -90,5 +90,5 @@ def test_every_runtime_says_what_it_makes_of_every_file(work: Path, tmp_path: Pa
 
 def test_the_published_tables_are_what_the_lines_say() -> None:
     text = (RESULTS / "quantisation.md").read_text(encoding="utf-8")
-    assert filled(text, report.maker(report.read(LINES))) == text
+    assert filled(text, report.maker(read_lines(LINES))) == text
     assert text.count("| fp32 |") == 2

@@ -1,0 +1,46 @@
+"""What a user can mend ends a benchmark in one sentence, whichever it is."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import command
+from benchmarks.documents import update
+from benchmarks.lines import ROOT, read_lines
+from benchmarks.quantisation import report
+from edge_bench.core.errors import InputError
+
+
+def test_a_document_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "none.md"
+    monkeypatch.setattr(sys, "argv", ["report", "--document", str(page)])
+    with pytest.raises(SystemExit) as ended:
+        command.run(report.main)
+    assert str(ended.value).startswith(f"error: {page}: expected a document")
+    with pytest.raises(InputError, match="no file there"):
+        update(page, lambda kind, name: "", check=True)
+    assert not page.exists()
+
+
+def test_lines_that_are_not_there_or_damaged_are_named(tmp_path: Path) -> None:
+    lines = tmp_path / "lines.jsonl"
+    with pytest.raises(InputError, match=r"lines\.jsonl: expected lines of finished runs"):
+        read_lines(lines)
+    for damaged in ('{"id": "b", "se', "[1]"):
+        lines.write_text(f'{{"id": "a"}}\n{damaged}\n', encoding="utf-8")
+        with pytest.raises(InputError, match="line 2: expected a JSON object"):
+            read_lines(lines)
+    lines.write_text('{"id": "a"}\n{"id": "b"}\n', encoding="utf-8")
+    assert read_lines(lines) == [{"id": "a"}, {"id": "b"}]
+
+
+def test_every_benchmark_is_run_so() -> None:
+    asked = [
+        path for path in (ROOT / "benchmarks").rglob("*.py") if "typer.run(" in path.read_text()
+    ]
+    assert [path.name for path in asked] == ["command.py"]
