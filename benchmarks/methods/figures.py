@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import ttest_1samp
+
 from benchmarks.lines import Line
 
 OURS = "ard"
+
+FloatArray = NDArray[np.float64]
 
 
 def clean(line: Line) -> float:
@@ -38,6 +45,20 @@ def spread(runs: list[Line], figure: Callable[..., float]) -> str:
 def deviation(values: list[float]) -> float:
     """The SD over seeds; 0 of a single one, which shows none."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def p_value(differences: FloatArray | list[float]) -> float:
+    """Of a t-test of paired differences against 0; 1 where there is none, so nothing to test."""
+    if np.allclose(differences, 0):
+        return 1.0
+    p = float(ttest_1samp(differences, 0.0).pvalue)
+    # Where every difference is the same there is no spread to judge by: as sure as it gets.
+    return 0.0 if math.isnan(p) else p
+
+
+def lead_and_p(lead: float, p: float) -> str:
+    """A difference of accuracies, told in points, and how likely chance is to make it."""
+    return f"{100 * lead:+.1f} (p {'< 0.01' if p < 0.01 else f'{p:.2f}'})"
 
 
 @contextmanager

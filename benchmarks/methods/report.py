@@ -15,8 +15,6 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
-from scipy.stats import ttest_rel
 
 from benchmarks import command
 from benchmarks.documents import Maker, markdown, update
@@ -26,6 +24,8 @@ from benchmarks.methods.figures import (
     accuracies,
     clean,
     deviation,
+    lead_and_p,
+    p_value,
     robust,
     spread,
     worst_of,
@@ -37,6 +37,7 @@ from benchmarks.methods.frontier_tables import (
     frontiers,
     lead_table,
 )
+from benchmarks.methods.together import together_table
 
 PAGES = [RESULTS / "methods.md", RESULTS / "methods_search.md"]
 """What is made where no document is named."""
@@ -51,7 +52,6 @@ ASIDE = {
 }
 """Where the picture puts names that would lie over others."""
 
-FloatArray = NDArray[np.float64]
 Groups = dict[str, list[Line]]
 """Lines of one stage by label, each list in the order of its seeds."""
 
@@ -282,6 +282,7 @@ TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
 ACROSS: dict[str, Callable[[Stages], list[list[str]]]] = {
     "frontier": frontier_table,
     "leads": lead_table,
+    "together": together_table,
 }
 """Tables of several stages."""
 
@@ -320,20 +321,10 @@ def versus(ours: list[Line], theirs: list[Line], attack: Callable[[Line], str]) 
     first = np.stack([unpack(a, attack(a)) for a, _ in pairs]).astype(float)
     second = np.stack([unpack(b, attack(b)) for _, b in pairs]).astype(float)
     difference = float((first - second).mean())
-    p = _p_value(first.mean(axis=0), second.mean(axis=0))
     if len(pairs) == 1:
         return f"{100 * difference:+.1f} (one seed)"
-    p = max(p, _p_value(first.mean(axis=1), second.mean(axis=1)))
-    return f"{100 * difference:+.1f} (p {'< 0.01' if p < 0.01 else f'{p:.2f}'})"
-
-
-def _p_value(first: FloatArray, second: FloatArray) -> float:
-    """Paired t-test; 1 where nothing differs, and so there is nothing to test."""
-    if np.allclose(first, second):
-        return 1.0
-    p = float(ttest_rel(first, second).pvalue)
-    # Where every difference is the same there is no spread to judge by: as sure as it gets.
-    return 0.0 if math.isnan(p) else p
+    p = max(p_value((first - second).mean(axis=axis)) for axis in (0, 1))
+    return lead_and_p(difference, p)
 
 
 def draw(groups: Groups, path: Path) -> None:
