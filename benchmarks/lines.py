@@ -49,8 +49,10 @@ def finished(lines: Path) -> set[str]:
 
 
 def recorded(lines: Path) -> dict[str, Line]:
-    """The lines by the identifiers of their runs; none where there is no file yet."""
-    return {line["id"]: line for line in read_lines(lines)} if lines.exists() else {}
+    """The lines by the identifiers of their runs; none where nothing was written yet."""
+    if not lines.exists() or lines.stat().st_size == 0:
+        return {}
+    return {line["id"]: line for line in read_lines(lines)}
 
 
 def read_lines(lines: Path) -> list[Line]:

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import command
 from benchmarks.documents import update
-from benchmarks.lines import ROOT, read_lines
+from benchmarks.lines import ROOT, read_lines, recorded
 from benchmarks.quantisation import report
 from edge_bench.core.errors import InputError
 
@@ -31,6 +31,9 @@ def test_lines_that_are_not_there_or_damaged_are_named(tmp_path: Path) -> None:
     lines = tmp_path / "lines.jsonl"
     with pytest.raises(InputError, match=r"lines\.jsonl: expected lines of finished runs"):
         read_lines(lines)
+    assert recorded(lines) == {}
+    lines.touch()
+    assert recorded(lines) == {}
     for damaged in ('{"id": "b", "se', "[1]"):
         lines.write_text(f'{{"id": "a"}}\n{damaged}\n', encoding="utf-8")
         with pytest.raises(InputError, match="line 2: expected a JSON object"):
