@@ -9,17 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.documents import Rows
 from benchmarks.lines import Line, unpack
-from benchmarks.methods.figures import OURS, lead_and_p, p_value, worst_of
+from benchmarks.methods.figures import OURS, FloatArray, lead_and_p, p_value, worst_of
 from benchmarks.methods.frontier_tables import Stages
 
 SETTINGS = ("main", "budget 6", "budget 10", "limited 10", "limited 10 unlabelled", "longer")
 """Stages that were judged alike, on the same test images."""
 
-FloatArray = NDArray[np.float64]
 Which = Callable[[Line], str]
 """A line to the attack whose mask is compared."""
 
