@@ -87,8 +87,6 @@ def joined(place: Place | None = None, timeout: timedelta = TIMEOUT) -> Iterator
             yield world
             dist.destroy_process_group()
     except BaseException as error:
-        # torchrun ends the others as soon as one ends; what is being said must not be cut off.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         told = _as_told(error, world)
         if isinstance(told, SystemExit) or _is_first_to_speak(store):
             raise told from None if told is not error else error.__cause__
@@ -160,6 +158,9 @@ def _terminable(end_unheard: Callable[[], None]) -> Iterator[None]:
 
     A process that waits inside a collective or for its GPU does not come to raise anything; then
     a thread calls `end_unheard` after a moment of grace.
+
+    After an error SIGTERM stays ignored: torchrun sends it to the others as soon as one has ended,
+    and what is being said about the error must not be cut off, from its first moment on.
     """
     over = threading.Event()
     reader, writer = socket.socketpair()
@@ -171,6 +172,7 @@ def _terminable(end_unheard: Callable[[], None]) -> Iterator[None]:
                 end_unheard()
 
     def terminate(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _TerminatedError
 
     handler = signal.signal(signal.SIGTERM, terminate)
@@ -179,10 +181,13 @@ def _terminable(end_unheard: Callable[[], None]) -> Iterator[None]:
     thread.start()
     try:
         yield
+        signal.signal(signal.SIGTERM, handler)
+    except BaseException:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise
     finally:
         over.set()
         signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGTERM, handler)
         writer.close()
         thread.join()
         reader.close()

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Thread, active_count
 from typing import Any
 
 import pytest
@@ -199,8 +201,41 @@ def test_the_first_error_silences_the_others() -> None:
     assert not _is_first_to_speak(store)
 
 
-def test_being_told_to_end_is_an_error_that_cleans_up() -> None:
+@pytest.fixture
+def told_to_end() -> Iterator[Any]:
+    """What is done about SIGTERM, which the tests' own process gets back."""
     before = signal.getsignal(signal.SIGTERM)
+    yield before
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_being_told_to_end_is_an_error_that_is_told_whole(told_to_end: Any) -> None:
     with pytest.raises(_TerminatedError), _terminable(lambda: None):
         signal.raise_signal(signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_an_error_is_not_cut_off_by_torchrun_while_it_is_left(
+    told_to_end: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ignored = []
+
+    class Watcher(Thread):
+        def join(self, timeout: float | None = None) -> None:
+            ignored.append(signal.getsignal(signal.SIGTERM))
+            super().join(timeout)
+
+    monkeypatch.setattr("threading.Thread", Watcher)
+    with pytest.raises(RuntimeError, match="Connection closed"), _terminable(lambda: None):
+        raise RuntimeError("Connection closed by peer")
+    assert ignored == [signal.SIG_IGN]
+
+
+def test_after_a_sound_end_nothing_is_left(told_to_end: Any) -> None:
+    threads, wakeup = active_count(), signal.set_wakeup_fd(-1)
+    with _terminable(lambda: None):
+        assert signal.getsignal(signal.SIGTERM) is not told_to_end
+        assert active_count() == threads + 1
+    assert signal.getsignal(signal.SIGTERM) is told_to_end
+    assert active_count() == threads
+    assert signal.set_wakeup_fd(wakeup) == -1
