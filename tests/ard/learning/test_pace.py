@@ -96,7 +96,7 @@ def lines(out: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("minutes", [1.0, 3.0, 6.0])
+@pytest.mark.parametrize("minutes", [1.0, 3.0])
 def test_a_steady_machine_uses_its_time_and_no_more(
     few: Dataset, tmp_path: Path, clock: Time, minutes: float
 ) -> None:
@@ -123,9 +123,9 @@ def test_a_machine_that_changes_its_speed_is_followed(
 
     monkeypatch.setattr(training, "_trained_epoch", changed)
     told: list[str] = []
-    took = run(few, tmp_path, 5, clock, tell=told.append)
-    assert took <= 300 + 4 * factor
-    assert took > 150
+    took = run(few, tmp_path, 3, clock, tell=told.append)
+    assert took <= 180 + 4 * factor
+    assert took > 90
     (plan,) = told
     planned_epochs = int(plan.split(": ")[1].split()[0])
     assert (len(lines(tmp_path)) < planned_epochs) == (factor > 1)
