@@ -56,10 +56,12 @@ def demo(
 
     Example: ardx demo --out demo
     """
+    from ard.commands.cores import warn_of_shared_cores
     from ard.commands.demo import HEADER, run_demo, table_rows
     from edge_bench.files.store import refuse_existing
 
     refuse_existing(out, force)
+    warn_of_shared_cores()
     result = run_demo(out, dataset, seed=seed, force=force, monitor=progress)
     if json_summary:
         print_json(result.as_json())

@@ -276,8 +276,10 @@ def resolve_step_size(text: str | None, norm: str = "linf") -> float | None:
 
 
 def resolve_torch_device(name: str) -> str:
-    """The value of --torch-device: `cpu` or `cuda`."""
+    """The value of --torch-device: `cpu`, with a word where its cores are shared, or `cuda`."""
     import torch
+
+    from ard.commands.cores import warn_of_shared_cores
 
     if name not in ("auto", "cpu", "cuda"):
         raise InputError(f"--torch-device {name}: expected auto, cpu or cuda")
@@ -288,7 +290,10 @@ def resolve_torch_device(name: str) -> str:
         raise CapabilityError(
             "--torch-device cuda: torch sees no CUDA device here; use --torch-device cpu"
         )
-    return "cuda" if available and name != "cpu" else "cpu"
+    if available and name != "cpu":
+        return "cuda"
+    warn_of_shared_cores()
+    return "cpu"
 
 
 SHARED_BACKENDS = ("ort", "openvino")

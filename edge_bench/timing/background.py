@@ -15,15 +15,27 @@ COUNTED_TWICE = ("guest", "guest_nice")
 
 
 class Background:
-    """Counts the CPU time of everything but this process while its context is open."""
+    """Counts the CPU time of everything but this process: while its context is open, or so far."""
 
     cores: float | None = None
     """Mean number of cores that others kept busy; None of a time too short to tell."""
 
-    def __enter__(self) -> Background:
+    def begin(self) -> Background:
+        """Count from now on."""
         self._begin = perf_counter()
         self._others = _others_s()
         return self
+
+    def so_far(self) -> float | None:
+        """Mean number of cores that others kept busy since; None of a time too short to tell."""
+        span = perf_counter() - self._begin
+        if span < SHORTEST_S or self._others is None or (now := _others_s()) is None:
+            return None
+        # Rounding of the two clocks may leave a little less than nothing.
+        return round(max(0.0, now - self._others) / span, 3)
+
+    def __enter__(self) -> Background:
+        return self.begin()
 
     def __exit__(
         self,
@@ -31,10 +43,7 @@ class Background:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        span = perf_counter() - self._begin
-        if span >= SHORTEST_S and self._others is not None and (now := _others_s()) is not None:
-            # Rounding of the two clocks may leave a little less than nothing.
-            self.cores = round(max(0.0, now - self._others) / span, 3)
+        self.cores = self.so_far()
 
 
 def _others_s() -> float | None:
