@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.compare.accuracies import BETTER, CONFIDENCE, INCONCLUSIVE, SAME, WORSE
-from edge_bench.core.spec import Report
+from edge_bench.core.timings import Measurement
 from edge_bench.statistics.stats import early_stopping_floor, percentile_ms
 
+PERCENTILES = (0.5, 0.95)
 DRAWS = 500
 MOST_DRAWN = 4_000_000
 """Samples drawn for one interval: a long run needs fewer draws for as steady an interval."""
@@ -27,7 +28,7 @@ class LatencyChange:
     """One percentile of two reports.
 
     Attributes:
-        metric: such as `latency_p95_ms`.
+        metric: such as `latency_p95_ms`, or `pictures_p95_ms` from file to logits.
         old, new: milliseconds.
         samples: calls of the old and of the new.
         ratio: new over old, with the 95% interval.
@@ -43,27 +44,31 @@ class LatencyChange:
 
 
 def compare_latency(
-    old: Report, new: Report, percentile: float, margin: float
+    old: Measurement, new: Measurement, percentile: float, margin: float, of: str = "latency"
 ) -> LatencyChange | None:
-    """The change of a percentile in (0, 1); None where a report cannot give it.
+    """The change of a percentile in (0, 1); None where a measurement cannot give it.
 
-    `margin` is the relative change up to which both count as equally fast, above 0.
+    Args:
+        old, new: calls of equal batches.
+        percentile: in (0, 1).
+        margin: the relative change up to which both count as equally fast, above 0.
+        of: what took the time, for the metric's name.
     """
-    counts = len(old.latency.latency_ns), len(new.latency.latency_ns)
-    bound = old.latency.batch_size != new.latency.batch_size
+    counts = len(old.latency_ns), len(new.latency_ns)
+    bound = old.batch_size != new.batch_size
     if bound or min(counts) < early_stopping_floor(percentile):
         return None
-    before, after = percentile_ms(old.latency, percentile), percentile_ms(new.latency, percentile)
+    before, after = percentile_ms(old, percentile), percentile_ms(new, percentile)
     drawn = [
-        drawn_percentiles(np.asarray(report.latency.latency_ns, dtype=np.int64), percentile, seed)
-        for seed, report in enumerate((old, new))
+        drawn_percentiles(np.asarray(timed.latency_ns, dtype=np.int64), percentile, seed)
+        for seed, timed in enumerate((old, new))
     ]
     count = min(len(part) for part in drawn)
     ratios = drawn[1][:count] / drawn[0][:count]
     tail = (1 - CONFIDENCE) / 2
     low, high = (float(q) for q in np.quantile(ratios, [tail, 1 - tail]))
     return LatencyChange(
-        metric=f"latency_p{round(100 * percentile)}_ms",
+        metric=f"{of}_p{round(100 * percentile)}_ms",
         old=before,
         new=after,
         samples=counts,

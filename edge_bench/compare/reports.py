@@ -14,7 +14,8 @@ from edge_bench.compare.accuracies import (
     compare_accuracy,
     corrected,
 )
-from edge_bench.compare.latencies import LatencyChange, compare_latency
+from edge_bench.compare.latencies import PERCENTILES, LatencyChange, compare_latency
+from edge_bench.compare.pictures import PicturesChange, compare_pictures, why_apart
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import Report
 from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
@@ -25,8 +26,6 @@ from edge_bench.statistics.metrics import (
     decode_mask,
     labels_of,
 )
-
-PERCENTILES = (0.5, 0.95)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,8 @@ class Change:
         only_old, only_new: attacks that the other did not see.
         labels: class of each sample, of paired reports that tell it.
         class_names: of the classes, by number.
+        pictures: from file to logits, where both walked pictures of the same classes.
+        pictures_apart: why not, where one of them walked some.
     """
 
     is_paired: bool
@@ -53,12 +54,15 @@ class Change:
     only_new: tuple[str, ...]
     labels: tuple[int, ...] | None
     class_names: dict[int, str]
+    pictures: PicturesChange | None
+    pictures_apart: str | None
 
     @property
     def headline(self) -> AccuracyChange | None:
-        """The worst case where there is one, else the clean accuracy."""
+        """The worst case where there is one, else the clean accuracy, else that of pictures."""
         found = {change.metric: change for change in self.accuracies}
-        return found.get("worst_case", found.get("clean"))
+        pictures = self.pictures.accuracy if self.pictures else None
+        return found.get("worst_case", found.get("clean", pictures))
 
     @property
     def verdict(self) -> str:
@@ -83,9 +87,13 @@ def compare_reports(
     if old.clean_mask is not None and new.clean_mask is not None and not is_paired:
         _require_same_task(old, new)
     accuracies = tuple(_accuracies(old, new, common, margin, is_paired))
-    latencies = [compare_latency(old, new, p, latency_margin) for p in PERCENTILES]
+    latencies = [compare_latency(old.latency, new.latency, p, latency_margin) for p in PERCENTILES]
     told = tuple(change for change in latencies if change is not None)
-    if not accuracies and not told:
+    apart = why_apart(old.pictures, new.pictures)
+    pictures = None
+    if old.pictures is not None and new.pictures is not None and apart is None:
+        pictures = compare_pictures(old.pictures, new.pictures, margin, latency_margin)
+    if not accuracies and not told and pictures is None:
         raise InputError(
             "the two reports have nothing in common to compare: neither replayed images nor "
             "latencies of equal batches; run ardx bench on both with the same --sets"
@@ -101,6 +109,8 @@ def compare_reports(
         only_new=tuple(name for name in _attacks(new) if name not in common),
         labels=None if labels is None else tuple(labels.tolist()),
         class_names=class_names(new),
+        pictures=pictures,
+        pictures_apart=apart,
     )
 
 

@@ -7,17 +7,24 @@ from typing import Any
 
 from edge_bench.compare.accuracies import INCONCLUSIVE, AccuracyChange
 from edge_bench.compare.latencies import LatencyChange
+from edge_bench.compare.pictures import METRIC, PicturesChange
 from edge_bench.compare.reports import Change
 from edge_bench.core.markdown import escaped, plain, table
 
 HEADER = ["", "before", "after", "change (95%)", "lost, won", "p", "shows", "verdict"]
 LATENCY_HEADER = ["", "before", "after", "ratio (95%)", "calls", "verdict"]
 MOST_TOLD = 20
+HEADLINES = {
+    "worst_case": "worst-case robust accuracy",
+    "clean": "clean accuracy",
+    METRIC: "accuracy from file to logits",
+}
 
 
 def accuracy_rows(change: Change) -> list[list[str]]:
     """The table of HEADER: percent, points, samples."""
-    return [_row(found) for found in (*change.accuracies, *change.classes)]
+    pictures = (change.pictures.accuracy,) if change.pictures else ()
+    return [_row(found) for found in (*change.accuracies, *pictures, *change.classes)]
 
 
 def _row(found: AccuracyChange) -> list[str]:
@@ -39,7 +46,8 @@ def _row(found: AccuracyChange) -> list[str]:
 
 def latency_rows(change: Change) -> list[list[str]]:
     """The table of LATENCY_HEADER."""
-    return [_latency_row(found) for found in change.latencies]
+    pictures = change.pictures.latencies if change.pictures else ()
+    return [_latency_row(found) for found in (*change.latencies, *pictures)]
 
 
 def _latency_row(found: LatencyChange) -> list[str]:
@@ -57,11 +65,13 @@ def _latency_row(found: LatencyChange) -> list[str]:
 def sentences(change: Change) -> list[str]:
     """What the tables do not say: how they were compared, which samples changed, what would
     decide."""
-    told = [
-        "the same images, compared sample by sample"
-        if change.is_paired
-        else "other images, compared as independent samples"
-    ]
+    told = []
+    if change.accuracies or change.pictures is None:
+        told.append(
+            "the same images, compared sample by sample"
+            if change.is_paired
+            else "other images, compared as independent samples"
+        )
     for which, names in (("before", change.only_old), ("after", change.only_new)):
         if names:
             told.append(
@@ -73,26 +83,48 @@ def sentences(change: Change) -> list[str]:
             "latencies are of other devices, runtimes or threads: their ratio is that of machines"
         )
     head = change.headline
-    if head is not None and head.lost is not None and head.won is not None:
-        told += _moved(change, "newly broken", head.lost)
-        told += _moved(change, "newly won", head.won)
+    if head is not None and head.metric != METRIC and head.lost is not None:
+        told += _moved(head, _classes(change))
+    if change.pictures is not None:
+        told += _about_pictures(change.pictures)
+    if change.pictures_apart is not None:
+        told.append(change.pictures_apart)
     if head is not None and head.verdict == INCONCLUSIVE:
         told.append(_would_decide(head))
     return told
 
 
-def _moved(change: Change, what: str, indices: tuple[int, ...]) -> list[str]:
-    if not indices:
-        return []
-    told = ", ".join(_sample(change, index) for index in indices[:MOST_TOLD])
-    more = f" and {len(indices) - MOST_TOLD} more" if len(indices) > MOST_TOLD else ""
-    return [f"{what}: {told}{more}"]
-
-
-def _sample(change: Change, index: int) -> str:
+def _about_pictures(change: PicturesChange) -> list[str]:
+    old, new = change.pipelines
+    by = f"by {plain(old)}" if old == new else f"by {plain(old)} before and {plain(new)} after"
     if change.labels is None:
-        return str(index)
-    return f"{index} ({plain(change.class_names[change.labels[index]])})"
+        return [f"other pictures, {by}, compared as independent samples"]
+    classes = [change.class_names[label] for label in change.labels]
+    return [
+        f"the same pictures, {by}, compared one by one",
+        *_moved(change.accuracy, classes, " from file to logits"),
+    ]
+
+
+def _classes(change: Change) -> list[str] | None:
+    if change.labels is None:
+        return None
+    return [change.class_names[label] for label in change.labels]
+
+
+def _moved(found: AccuracyChange, classes: list[str] | None, where: str = "") -> list[str]:
+    """Samples that one of both gets right alone, with the class of each where it is known."""
+
+    def sample(index: int) -> str:
+        return str(index) if classes is None else f"{index} ({plain(classes[index])})"
+
+    told = []
+    for what, indices in (("broken", found.lost), ("won", found.won)):
+        if indices:
+            few = ", ".join(map(sample, indices[:MOST_TOLD]))
+            more = f" and {len(indices) - MOST_TOLD} more" if len(indices) > MOST_TOLD else ""
+            told.append(f"newly {what}{where}: {few}{more}")
+    return told
 
 
 def _would_decide(head: AccuracyChange) -> str:
@@ -108,8 +140,11 @@ def verdict_line(change: Change) -> str:
     head = change.headline
     if head is None:
         return "compare: inconclusive (no common images; latencies above)"
-    what = "worst-case robust accuracy" if head.metric == "worst_case" else "clean accuracy"
-    return f"compare: {change.verdict} ({what} {100 * head.difference:+.2f} points)"
+    told = f"{change.verdict} ({HEADLINES[head.metric]} {100 * head.difference:+.2f} points)"
+    if change.pictures is not None and head.metric != METRIC:
+        found = change.pictures.accuracy
+        told += f"; from file to logits {found.verdict} ({100 * found.difference:+.2f} points)"
+    return f"compare: {told}"
 
 
 def as_json(change: Change) -> dict[str, Any]:
