@@ -13,13 +13,15 @@ import numpy as np
 from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.formats import Change, Format
 from edge_bench.core.parse import json_of
+from edge_bench.core.pictures.walked import Walked
 from edge_bench.core.ranges import at_least, fractions
 from edge_bench.core.spec import COMPARED, AttackSpec, Report
 from edge_bench.files.report_file import read_report
 from edge_bench.files.store import TEXT, read_json, require_file
 from edge_bench.policy.condition import PERFORMANCE
 from edge_bench.policy.measured import measured
-from edge_bench.statistics.metrics import BoolArray, decode_mask, pack_bits
+from edge_bench.statistics.metrics import BoolArray, decode_mask, encode_mask, pack_bits
+from edge_bench.statistics.path import right
 
 ROUNDED = 1e-6
 WHAT = "a report of ardx bench, or a baseline made of one"
@@ -43,6 +45,35 @@ class BaselineSet:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaselinePictures:
+    """N pictures that were walked from their files to logits.
+
+    Attributes:
+        files_sha256: of all files in their order.
+        pipeline: on which they were walked.
+        samples: N.
+        accuracy: on it.
+        right: who was (`packed`).
+    """
+
+    files_sha256: str
+    pipeline: str
+    samples: int
+    accuracy: float
+    right: str
+
+    def __post_init__(self) -> None:
+        at_least(1, "baseline, pictures", {"samples": self.samples})
+        fractions("baseline, pictures", {"accuracy": self.accuracy})
+        _refuse_edited("pictures", self.accuracy, self.mask)
+
+    @property
+    def mask(self) -> BoolArray:
+        """(N,) booleans: right from file to logits."""
+        return unpacked(self.right, self.samples)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Baseline:
     """Masks and summaries of a report, without its raw samples.
 
@@ -54,6 +85,7 @@ class Baseline:
         samples: how many.
         clean_accuracy, right: of the clean images; see BaselineSet.
         figures: every measured metric of `condition.PERFORMANCE`.
+        pictures: None where none were walked from file to logits.
     """
 
     FORMAT: ClassVar = Format(
@@ -65,6 +97,7 @@ class Baseline:
                 what="threat of each set; direction and severity of its attack",
             ),
             Change(ardx="0.2.0", what="content_sha256: of all the rest"),
+            Change(ardx="0.2.0", what="pictures: who was right from file to logits"),
         ),
         sealed_from=3,
         anew="write it anew with ardx gate --update-baseline",
@@ -85,6 +118,7 @@ class Baseline:
     right: str | None
     sets: tuple[BaselineSet, ...]
     figures: dict[str, float]
+    pictures: BaselinePictures | None = None
 
     def __post_init__(self) -> None:
         at_least(0, "baseline", {"samples": self.samples})
@@ -95,15 +129,8 @@ class Baseline:
         told = {s.name: (s.accuracy, s.right) for s in self.sets}
         if self.right is not None:
             told["the clean images"] = (self.clean_accuracy or 0.0, self.right)
-        for name, (accuracy, right) in told.items():
-            # A figure that people review in place of bits must be that of the bits.
-            found = float(unpacked(right, self.samples).mean())
-            if abs(found - accuracy) > ROUNDED:
-                raise InputError(
-                    f"baseline: expected the accuracy of {name} to be that of its bits, "
-                    f"{found:.6g}, came {accuracy:.6g}: it was edited; write it anew with "
-                    "--update-baseline"
-                )
+        for name, (accuracy, bits) in told.items():
+            _refuse_edited(name, accuracy, unpacked(bits, self.samples))
 
     @property
     def clean_mask(self) -> BoolArray | None:
@@ -124,6 +151,16 @@ class Baseline:
         for result in found:
             clean = clean & unpacked(result.right, self.samples)
         return clean
+
+
+def _refuse_edited(name: str, accuracy: float, mask: BoolArray) -> None:
+    """A figure that people review in place of bits must be that of the bits."""
+    found = float(mask.mean())
+    if abs(found - accuracy) > ROUNDED:
+        raise InputError(
+            f"baseline: expected the accuracy of {name} to be that of its bits, {found:.6g}, came "
+            f"{accuracy:.6g}: it was edited; write it anew with --update-baseline"
+        )
 
 
 def packed(mask: str) -> str:
@@ -173,6 +210,18 @@ def baseline_of(report: Report) -> Baseline:
             for s in report.sets
         ),
         figures=_figures(report),
+        pictures=_pictures(report.pictures) if report.pictures else None,
+    )
+
+
+def _pictures(walked: Walked) -> BaselinePictures:
+    mask = encode_mask(right(walked))
+    return BaselinePictures(
+        files_sha256=walked.files_sha256,
+        pipeline=walked.pipeline,
+        samples=len(mask),
+        accuracy=_mean(mask),
+        right=packed(mask),
     )
 
 

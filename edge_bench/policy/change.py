@@ -13,7 +13,13 @@ import numpy as np
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import COMPARED, Report
 from edge_bench.policy.baseline import Baseline
-from edge_bench.policy.condition import RELATIVE_DROP, RELATIVE_RISE, Condition, is_fraction
+from edge_bench.policy.condition import (
+    PATH_ACCURACY,
+    RELATIVE_DROP,
+    RELATIVE_RISE,
+    Condition,
+    is_fraction,
+)
 from edge_bench.policy.measured import Measured
 from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome, amount
 from edge_bench.policy.policy_file import Policy
@@ -30,7 +36,7 @@ ROUNDING = 1e-9
 
 
 def check_comparable(report: Report, baseline: Baseline, conditions: list[Condition]) -> None:
-    """Refuse a baseline of other images, attacks, or another family of models.
+    """Refuse a baseline of other images, pictures, attacks, or another family of models.
 
     Raises:
         InputError: says which.
@@ -47,7 +53,9 @@ def check_comparable(report: Report, baseline: Baseline, conditions: list[Condit
                     "from one to the other says nothing of a regression: write a baseline of its "
                     "own with --update-baseline"
                 )
-    fractions = [c for c in conditions if is_fraction(c.metric)]
+    if any(c.metric == PATH_ACCURACY for c in conditions):
+        _check_pictures(report, baseline)
+    fractions = [c for c in conditions if is_fraction(c.metric) and c.metric != PATH_ACCURACY]
     if not fractions or report.clean_mask is None or baseline.clean_mask is None:
         return
     if report.images_sha256 != baseline.images_sha256:
@@ -63,6 +71,17 @@ def check_comparable(report: Report, baseline: Baseline, conditions: list[Condit
         raise InputError(
             f"--baseline: was measured under other attacks than the report (they differ in "
             f"{names}); bench both with the same attacks"
+        )
+
+
+def _check_pictures(report: Report, baseline: Baseline) -> None:
+    walked, before = report.pictures, baseline.pictures
+    if walked is None or before is None:
+        return
+    if (walked.files_sha256, len(walked.answers)) != (before.files_sha256, before.samples):
+        raise InputError(
+            "--baseline: was measured on other pictures than the report, so a drop per picture "
+            "does not exist; bench both with --pictures over the same files"
         )
 
 
@@ -85,6 +104,8 @@ def decide_change(name: str, figure: Measured, condition: Condition, against: Ag
 def old_mask(name: str, baseline: Baseline, report: Report) -> BoolArray | None:
     """The baseline's mask of a metric, over the same samples as the report's."""
     kind, _, of = name.partition(":")
+    if kind == PATH_ACCURACY:
+        return baseline.pictures.mask if baseline.pictures else None
     if kind == "clean":
         return baseline.clean_mask
     if kind == "attack":
@@ -110,10 +131,11 @@ def _drop(name: str, figure: Measured, condition: Condition, against: Against) -
     outcome = _outcome(name, figure, condition)
     if new is None or old is None:
         which = "the report" if new is None else "the baseline"
+        how = "--pictures" if condition.metric == PATH_ACCURACY else "--sets"
         return outcome.with_status(
             FAILED,
             f"{_unqualified(figure.metric)} was not measured in {which}, but {condition.said} asks "
-            "for a comparison; run ardx bench with --sets",
+            f"for a comparison; run ardx bench with {how}",
         )
     is_paired = condition.metric != "worst_class"
     was, now = float(old.mean()), float(new.mean())

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,8 @@ from edge_bench.policy.evaluate import Circumstances, evaluate
 from edge_bench.policy.outcome import Verdict
 from edge_bench.policy.policy_file import Policy
 from edge_bench.statistics.stats import wilson_interval
+
+from ..walks import SAMPLES, walked
 
 MakeReport = Callable[..., Report]
 
@@ -279,6 +282,62 @@ def test_a_baseline_whose_figures_were_edited_is_refused(report: Report) -> None
         replace(values, clean_accuracy=0.8)
     with pytest.raises(InputError, match=r"of pgd to be that of its bits, 0\.504, came"):
         replace(values, sets=(replace(values.sets[0], accuracy=0.4),))
+
+
+def with_pictures(report: Report, wrong: range = range(0), **fields: Any) -> Report:
+    return replace(report, pictures=walked(wrong, **fields))
+
+
+def test_a_baseline_keeps_who_was_right_from_file_to_logits(report: Report, tmp_path: Path) -> None:
+    path = tmp_path / "base.json"
+    write_json(path, baseline_of(with_pictures(report, range(100, 110))), force=False)
+    found = read_baseline(path).pictures
+    assert found is not None
+    assert (found.samples, found.accuracy, found.pipeline) == (SAMPLES, 0.975, "pillow")
+    assert np.flatnonzero(~found.mask).tolist() == list(range(100, 110))
+    with pytest.raises(InputError, match=r"of pictures to be that of its bits, 0\.975, came 0\.98"):
+        replace(found, accuracy=0.98)
+    with pytest.raises(InputError, match="expected the bits of 399 samples"):
+        replace(found, right=found.right[:-4], samples=399)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "confidence", "status"),
+    [
+        (range(4), None, "passed"),
+        (range(5), None, "failed"),
+        (range(4), 0.95, "inconclusive"),
+        (range(0), 0.95, "passed"),
+        (range(40), 0.95, "failed"),
+    ],
+)
+def test_a_drop_from_file_to_logits_is_paired(
+    report: Report, wrong: range, confidence: float | None, status: str
+) -> None:
+    old = with_pictures(report)
+    new = with_pictures(report, wrong, pipeline="opencv")
+    found = verdict(new, "drop(path_accuracy) <= 1%", baseline=old, confidence=confidence)
+    assert found.status == status
+    (outcome,) = found.outcomes
+    assert outcome.samples == SAMPLES
+    assert f"{len(wrong)} samples lost, 0 won" in outcome.sentence
+
+
+def test_a_drop_needs_the_same_pictures_on_both_sides(report: Report) -> None:
+    condition = "relative_drop(path_accuracy) <= 1%"
+    old = with_pictures(report, files_sha256="e" * 64)
+    with pytest.raises(InputError, match="was measured on other pictures than the report"):
+        verdict(with_pictures(report), condition, baseline=old)
+    for new, before, which in (
+        (report, old, "the report"),
+        (old, report, "the baseline"),
+    ):
+        found = verdict(new, condition, baseline=before)
+        assert found.status == "failed"
+        assert f"was not measured in {which}" in found.outcomes[0].sentence
+        assert "run ardx bench with --pictures" in found.outcomes[0].sentence
+    # Other conditions are held whatever the pictures are.
+    assert verdict(with_pictures(report), "drop(clean) <= 1%", baseline=old).status == "passed"
 
 
 def test_what_broke_is_told_by_index_and_class(report: Report) -> None:
