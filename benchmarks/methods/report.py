@@ -37,6 +37,7 @@ from benchmarks.methods.frontier_tables import (
     frontiers,
     lead_table,
 )
+from benchmarks.methods.order_table import order_table
 from benchmarks.methods.together import together_table
 
 PAGES = [RESULTS / "methods.md", RESULTS / "methods_search.md"]
@@ -277,6 +278,7 @@ TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "validation": validation_table,
     "blackbox": blackbox_table,
     "deployed": deployed_table,
+    "order": order_table,
 }
 
 ACROSS: dict[str, Callable[[Stages], list[list[str]]]] = {

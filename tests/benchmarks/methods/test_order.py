@@ -1,0 +1,101 @@
+"""How far a student shares its teacher's order, against counts by hand and scipy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import kendalltau
+from torch import nn
+
+from ard.data.datasets import load_dataset
+from ard.data.splits import Split, as_float
+from ard.learning.learn import learn
+from ard.learning.recipes import build_config
+from benchmarks.methods import order, report
+from benchmarks.methods.order import label_pairs, shared_order, taus
+from benchmarks.methods.order_table import order_table
+
+from .test_again import SETTINGS
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """The script takes one, which is not to last."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_pairs_of_the_label_are_those_of_both_sides() -> None:
+    first = np.array([[3.0, 1.0, 2.0, 0.0], [0.0, 1.0, 2.0, 3.0]])
+    second = np.array([[2.0, 3.0, 1.0, 0.0], [3.0, 2.0, 1.0, 0.0]])
+    # Label 0 is over classes 2 and 3 in both of the first row; label 1 on no same side.
+    assert label_pairs(first, second, np.array([0, 1])).tolist() == [2 / 3, 0.0]
+    assert taus(first, second).tolist() == pytest.approx([1 / 3, -1.0])
+
+
+def test_each_figure_is_of_what_it_says() -> None:
+    """A linear student whose attacked images are known: PGD leads to a corner of the ball."""
+    torch.manual_seed(0)
+    student, teacher = (
+        nn.Sequential(nn.Flatten(), nn.Linear(12, 5)).requires_grad_(False) for _ in range(2)
+    )
+    levels = torch.randint(60, 200, (6, 3, 2, 2), dtype=torch.uint8)
+    split = Split(levels, torch.arange(6) % 5)
+    found = shared_order(student, teacher, split, 8 / 255)
+
+    ours, theirs = (model(as_float(levels)).double().numpy() for model in (student, teacher))
+    clean = np.mean([kendalltau(a, b).statistic for a, b in zip(ours, theirs, strict=True)])
+    assert found["clean"] == pytest.approx(clean)
+    assert found["adversarial"] != pytest.approx(clean)
+    itself = shared_order(student, student, split, 8 / 255)
+    assert itself == pytest.approx(dict.fromkeys(found, 1.0))
+    assert -1 <= found["change"] < 0.9
+
+
+def test_a_student_gets_one_line_and_the_table_compares_seeds(tmp_path: Path) -> None:
+    line: dict[str, Any] = {
+        "id": "main pgd_at 0",
+        "stage": "main",
+        "label": "pgd_at",
+        "seed": 0,
+        "weights": "pgd_at-0",
+        "settings": SETTINGS | {"epochs": 1},
+    }
+    lines = tmp_path / "lines.jsonl"
+    lines.write_text(json.dumps(line) + "\n", encoding="utf-8")
+    weights = tmp_path / "work" / "pgd_at-0" / "student.safetensors"
+    learn(build_config(line["settings"]), load_dataset("digits", Path("unused")), None, weights)
+    for _ in range(2):
+        order.main(weights, tmp_path / "work", "main", lines, images=24)
+    (stage,) = set(report.read(lines)) - {"main"}
+    assert stage == "order"
+    head, row = order_table(report.read(lines)["order"])
+    # A teacher that is the student itself is agreed with whole.
+    assert row == ["main", "pgd_at", "1", *["1.000"] * 4, ""]
+    assert len(head) == len(row)
+
+
+def test_ours_comes_first_and_leads_are_of_common_seeds() -> None:
+    def one(seed: int, tau: float) -> dict[str, Any]:
+        told = dict.fromkeys(("clean", "adversarial", "change", "label"), tau)
+        return {"seed": seed, "of": "main", "order": told}
+
+    groups = {
+        "rslad": [one(0, 0.5)],
+        "igdm": [one(0, 0.79), one(1, 0.82)],
+        "ard": [one(0, 0.8), one(1, 0.84)],
+    }
+    rows = order_table(groups)[1:]
+    assert [(row[1], row[-1]) for row in rows] == [
+        ("**ard**", ""),
+        ("igdm", "+0.015 (p 0.20)"),
+        ("rslad", "+0.300 (one seed)"),
+    ]
+    assert rows[1][3] == "0.805 ± 0.021"
