@@ -1,6 +1,6 @@
 """Make the tables and the pictures of docs/results/methods.md from the lines of finished runs.
 
-python -m benchmarks.methods.report            writes them, and the tables of the search's page
+python -m benchmarks.methods.report            writes them, and the tables of the pages beside it
 python -m benchmarks.methods.report --check    exits 1 where the tables are not what they say
 """
 
@@ -40,7 +40,7 @@ from benchmarks.methods.frontier_tables import (
 from benchmarks.methods.order_table import order_table
 from benchmarks.methods.together import together_table
 
-PAGES = [RESULTS / "methods.md", RESULTS / "methods_search.md"]
+PAGES = [RESULTS / f"{name}.md" for name in ("methods", "methods_search", "methods_attacks")]
 """What is made where no document is named."""
 
 CHOSEN = "ard, on igdm"

@@ -272,6 +272,7 @@ def test_tables_fill_only_their_places() -> None:
 PAGES = {
     "methods": "frontiers",
     "methods_search": "frontiers",
+    "methods_attacks": "frontiers",
     "methods_earlier": "methods_earlier",
 }
 """Each page of results and its lines."""
