@@ -30,7 +30,7 @@ from ard.models.weight_files import load_model
 from benchmarks import command
 from benchmarks.lines import LINES, append, commit, machine
 from benchmarks.methods.again import students
-from benchmarks.methods.figures import FloatArray
+from benchmarks.methods.tables.figures import FloatArray
 
 BATCH = 250
 ATTACK = "pgd10"
@@ -71,8 +71,9 @@ def shared_order(
     """Means over the images x, and over x' that the attack makes of them.
 
     `clean` and `adversarial` are Kendall's tau-b of both networks' logits at x and at x', `change`
-    that of what x' takes off each logit, and `label` is the share of the pairs of the label and
-    another class that both order alike at x'.
+    that of what x' takes off each logit, `label` is the share of the pairs of the label and another
+    class that both order alike at x', and `among clean` and `among adversarial` are accuracies: the
+    label is one of the student's `likeliest` few.
     """
     found: dict[str, list[FloatArray]] = {}
     spec = parse_attack(ATTACK, epsilon=epsilon)
@@ -86,6 +87,8 @@ def shared_order(
             "adversarial": taus(ours[1], theirs[1]),
             "change": taus(ours[0] - ours[1], theirs[0] - theirs[1]),
             "label": label_pairs(ours[1], theirs[1], labels.numpy()),
+            "among clean": among_likeliest(ours[0], labels.numpy()),
+            "among adversarial": among_likeliest(ours[1], labels.numpy()),
         }
         for name, values in told.items():
             found.setdefault(name, []).append(values)
@@ -114,6 +117,18 @@ def label_pairs(first: FloatArray, second: FloatArray, labels: NDArray[np.int64]
     same = above[0] == above[1]
     # The label beside itself is no pair.
     found: FloatArray = (same.sum(axis=1) - 1) / (first.shape[1] - 1)
+    return found
+
+
+def likeliest(classes: int) -> int:
+    """How many guesses are a fair question: 2 of 10 classes, 5 of 100."""
+    return max(2, classes // 20)
+
+
+def among_likeliest(logits: FloatArray, labels: NDArray[np.int64]) -> FloatArray:
+    """(B,) 1 where the label is among the `likeliest` few of its row of (B, C), else 0."""
+    of_label = logits[np.arange(len(labels)), labels][:, None]
+    found: FloatArray = ((logits > of_label).sum(axis=1) < likeliest(logits.shape[1])) * 1.0
     return found
 
 

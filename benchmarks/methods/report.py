@@ -19,7 +19,7 @@ import typer
 from benchmarks import command
 from benchmarks.documents import Maker, markdown, update
 from benchmarks.lines import LINES, RESULTS, Line, read_lines, unpack
-from benchmarks.methods.figures import (
+from benchmarks.methods.tables.figures import (
     OURS,
     accuracies,
     clean,
@@ -30,15 +30,15 @@ from benchmarks.methods.figures import (
     spread,
     worst_of,
 )
-from benchmarks.methods.frontier_tables import (
+from benchmarks.methods.tables.frontiers import (
     Stages,
     draw_frontiers,
     frontier_table,
     frontiers,
     lead_table,
 )
-from benchmarks.methods.order_table import order_table
-from benchmarks.methods.together import together_table
+from benchmarks.methods.tables.order import order_table
+from benchmarks.methods.tables.together import together_table
 
 PAGES = [RESULTS / f"{name}.md" for name in ("methods", "methods_search", "methods_attacks")]
 """What is made where no document is named."""

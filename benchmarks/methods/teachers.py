@@ -27,8 +27,8 @@ from ard.models.weight_files import load_model, save_model
 from benchmarks import command
 from benchmarks.documents import Maker, Rows, markdown, update
 from benchmarks.lines import RESULTS, append, commit, finished, machine, recorded
-from benchmarks.methods.figures import spread
 from benchmarks.methods.run import judged
+from benchmarks.methods.tables.figures import spread
 from edge_bench.terminal.console import progress
 
 LINES, PAGE = RESULTS / "teachers.jsonl", RESULTS / "teachers.md"

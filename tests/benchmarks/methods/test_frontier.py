@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.lines import Line, pack
-from benchmarks.methods.frontier import Budgets, ahead, lead
-from benchmarks.methods.frontier_tables import (
+from benchmarks.methods.tables.frontier import Budgets, ahead, lead
+from benchmarks.methods.tables.frontiers import (
     Stages,
     draw_frontiers,
     frontier_table,

@@ -23,7 +23,7 @@ from ard.models.weight_files import load_model
 from benchmarks.documents import filled
 from benchmarks.lines import RESULTS, finished, pack, recorded, unpack
 from benchmarks.methods import plan, report, run, teachers
-from benchmarks.methods.figures import worst_of
+from benchmarks.methods.tables.figures import worst_of
 from edge_bench.core.errors import InputError
 
 GRID = """

@@ -18,8 +18,8 @@ from ard.data.splits import Split, as_float
 from ard.learning.learn import learn
 from ard.learning.recipes import build_config
 from benchmarks.methods import order, report
-from benchmarks.methods.order import label_pairs, shared_order, taus
-from benchmarks.methods.order_table import order_table
+from benchmarks.methods.order import among_likeliest, label_pairs, likeliest, shared_order, taus
+from benchmarks.methods.tables.order import FIGURES, order_table
 
 from .test_again import SETTINGS
 
@@ -55,7 +55,11 @@ def test_each_figure_is_of_what_it_says() -> None:
     assert found["clean"] == pytest.approx(clean)
     assert found["adversarial"] != pytest.approx(clean)
     itself = shared_order(student, student, split, 8 / 255)
-    assert itself == pytest.approx(dict.fromkeys(found, 1.0))
+    for name in ("clean", "adversarial", "change", "label"):
+        assert itself[name] == pytest.approx(1.0)
+    assert [itself[name] for name in itself if name.startswith("among")] == [
+        found[name] for name in found if name.startswith("among")
+    ]
     assert -1 <= found["change"] < 0.9
 
 
@@ -76,26 +80,33 @@ def test_a_student_gets_one_line_and_the_table_compares_seeds(tmp_path: Path) ->
         order.main(weights, tmp_path / "work", "main", lines, images=24)
     (stage,) = set(report.read(lines)) - {"main"}
     assert stage == "order"
-    head, row = order_table(report.read(lines)["order"])
+    head, *rows = order_table(report.read(lines)["order"])
+    assert head == ["students of", "", "pgd_at"]
     # A teacher that is the student itself is agreed with whole.
-    assert row == ["main", "pgd_at", "1", *["1.000"] * 4, ""]
-    assert len(head) == len(row)
+    assert [row[-1] for row in rows[:4]] == ["1.000", "1.000", "1.000", "100.0 %"]
+    clean, attacked = (float(row[-1].removesuffix(" %")) for row in rows[4:])
+    assert 100 >= clean >= attacked > 0
+
+
+def test_the_label_is_among_two_of_ten_and_five_of_a_hundred() -> None:
+    logits = np.array([[3.0, 1.0, 2.0, 0.0], [3.0, 1.0, 2.0, 0.0], [3.0, 1.0, 2.0, 0.0]])
+    assert among_likeliest(logits, np.array([0, 2, 1])).tolist() == [1, 1, 0]
+    assert [likeliest(classes) for classes in (10, 40, 100)] == [2, 2, 5]
 
 
 def test_ours_comes_first_and_leads_are_of_common_seeds() -> None:
-    def one(seed: int, tau: float) -> dict[str, Any]:
-        told = dict.fromkeys(("clean", "adversarial", "change", "label"), tau)
-        return {"seed": seed, "of": "main", "order": told}
+    def one(seed: int, value: float, of: str = "main") -> dict[str, Any]:
+        return {"seed": seed, "of": of, "order": dict.fromkeys(FIGURES, value)}
 
     groups = {
         "rslad": [one(0, 0.5)],
-        "igdm": [one(0, 0.79), one(1, 0.82)],
-        "ard": [one(0, 0.8), one(1, 0.84)],
+        "igdm": [one(0, 0.79), one(1, 0.82), one(0, 0.7, "later")],
+        "ard": [one(0, 0.8), one(1, 0.84), one(0, 0.9, "later")],
     }
-    rows = order_table(groups)[1:]
-    assert [(row[1], row[-1]) for row in rows] == [
-        ("**ard**", ""),
-        ("igdm", "+0.015 (p 0.20)"),
-        ("rslad", "+0.300 (one seed)"),
-    ]
-    assert rows[1][3] == "0.805 ± 0.021"
+    head, *rows = order_table(groups)
+    assert head == ["students of", "", "ard", "igdm", "rslad", "ard minus igdm"]
+    assert [row[0] for row in rows] == ["later"] * len(FIGURES) + ["main"] * len(FIGURES)
+    later, main = rows[0], rows[len(FIGURES)]
+    assert later[2:] == ["0.900", "0.700", "", "+0.200 (one seed)"]
+    assert main[2:] == ["0.820 ± 0.028", "0.805 ± 0.021", "0.500", "+0.015 (p 0.20)"]
+    assert rows[-1][2:] == ["82.0 ± 2.8 %", "80.5 ± 2.1 %", "50.0 %", "+1.5 (p 0.20)"]

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from scipy.stats import ttest_rel
 
 from benchmarks.lines import pack
-from benchmarks.methods.figures import worst_of
-from benchmarks.methods.frontier_tables import Stages
-from benchmarks.methods.together import beside, together_table
+from benchmarks.methods.tables.figures import worst_of
+from benchmarks.methods.tables.frontiers import Stages
+from benchmarks.methods.tables.together import beside, together_table
 
 Mask = NDArray[np.bool_]
 SHARES = {"main": 0.4, "budget 6": 0.6, "limited 10": 0.5}

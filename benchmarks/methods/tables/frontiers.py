@@ -7,8 +7,8 @@ from pathlib import Path
 
 from benchmarks.documents import Rows
 from benchmarks.lines import Line
-from benchmarks.methods.figures import OURS, accuracies, clean, deviation, robust, spread
-from benchmarks.methods.frontier import Budgets, ahead, lead
+from benchmarks.methods.tables.figures import OURS, accuracies, clean, deviation, robust, spread
+from benchmarks.methods.tables.frontier import Budgets, ahead, lead
 
 STAGES = {6: "budget 6", 8: "main", 10: "budget 10"}
 """Where the runs of each budget of training stand, in 1/255."""

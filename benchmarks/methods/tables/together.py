@@ -12,8 +12,8 @@ import numpy as np
 
 from benchmarks.documents import Rows
 from benchmarks.lines import Line, unpack
-from benchmarks.methods.figures import OURS, FloatArray, lead_and_p, p_value, worst_of
-from benchmarks.methods.frontier_tables import Stages
+from benchmarks.methods.tables.figures import OURS, FloatArray, lead_and_p, p_value, worst_of
+from benchmarks.methods.tables.frontiers import Stages
 
 SETTINGS = ("main", "budget 6", "budget 10", "limited 10", "limited 10 unlabelled", "longer")
 """Stages that were judged alike, on the same test images."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.lines import Line, unpack
-from benchmarks.methods.figures import worst_of
+from benchmarks.methods.tables.figures import worst_of
 
 DRAWS = 2_000
 PLACES = 41
