@@ -33,8 +33,8 @@ class AccuracyChange:
     """One accuracy of two reports.
 
     Attributes:
-        metric: `clean`, `worst_case`, `attack:NAME`, `class:NAME`, or `pictures` from file to
-            logits.
+        metric: `clean`, `worst_case`, `attack:NAME`, `class:NAME`, or `path_accuracy` from file
+            to logits.
         old, new: fractions.
         samples: of the old and of the new.
         lost, won: indices of samples that only the old, or only the new, gets right; None where

@@ -28,7 +28,7 @@ class LatencyChange:
     """One percentile of two reports.
 
     Attributes:
-        metric: such as `latency_p95_ms`, or `pictures_p95_ms` from file to logits.
+        metric: such as `latency_p95_ms`, or `path_p95_ms` from file to logits.
         old, new: milliseconds.
         samples: calls of the old and of the new.
         ratio: new over old, with the 95% interval.

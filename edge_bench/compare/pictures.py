@@ -10,9 +10,7 @@ from edge_bench.compare.accuracies import AccuracyChange, compare_accuracy
 from edge_bench.compare.latencies import PERCENTILES, LatencyChange, compare_latency
 from edge_bench.core.pictures.walked import Walked
 from edge_bench.core.series import series_array
-from edge_bench.statistics.path import as_measurement, right
-
-METRIC = "pictures"
+from edge_bench.statistics.path import PATH_ACCURACY, as_measurement, right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +41,16 @@ def compare_pictures(
     is_paired = (old.files_sha256, old.labels) == (new.files_sha256, new.labels)
     labels = series_array(new.labels)
     times = as_measurement(old), as_measurement(new)
-    latencies = [compare_latency(*times, p, latency_margin, METRIC) for p in PERCENTILES]
+    latencies = [compare_latency(*times, p, latency_margin, "path") for p in PERCENTILES]
     return PicturesChange(
         is_paired=is_paired,
         pipelines=(old.pipeline, new.pipeline),
         accuracy=compare_accuracy(
-            METRIC, right(old), right(new), margin, np.arange(len(labels)) if is_paired else None
+            PATH_ACCURACY,
+            right(old),
+            right(new),
+            margin,
+            np.arange(len(labels)) if is_paired else None,
         ),
         latencies=tuple(change for change in latencies if change is not None),
         labels=tuple(labels.tolist()) if is_paired else None,

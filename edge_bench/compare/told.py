@@ -7,9 +7,10 @@ from typing import Any
 
 from edge_bench.compare.accuracies import INCONCLUSIVE, AccuracyChange
 from edge_bench.compare.latencies import LatencyChange
-from edge_bench.compare.pictures import METRIC, PicturesChange
+from edge_bench.compare.pictures import PicturesChange
 from edge_bench.compare.reports import Change
 from edge_bench.core.markdown import escaped, plain, table
+from edge_bench.statistics.path import PATH_ACCURACY
 
 HEADER = ["", "before", "after", "change (95%)", "lost, won", "p", "shows", "verdict"]
 LATENCY_HEADER = ["", "before", "after", "ratio (95%)", "calls", "verdict"]
@@ -17,7 +18,7 @@ MOST_TOLD = 20
 HEADLINES = {
     "worst_case": "worst-case robust accuracy",
     "clean": "clean accuracy",
-    METRIC: "accuracy from file to logits",
+    PATH_ACCURACY: "accuracy from file to logits",
 }
 
 
@@ -83,7 +84,7 @@ def sentences(change: Change) -> list[str]:
             "latencies are of other devices, runtimes or threads: their ratio is that of machines"
         )
     head = change.headline
-    if head is not None and head.metric != METRIC and head.lost is not None:
+    if head is not None and head.metric != PATH_ACCURACY and head.lost is not None:
         told += _moved(head, _classes(change))
     if change.pictures is not None:
         told += _about_pictures(change.pictures)
@@ -141,7 +142,7 @@ def verdict_line(change: Change) -> str:
     if head is None:
         return "compare: inconclusive (no common images; latencies above)"
     told = f"{change.verdict} ({HEADLINES[head.metric]} {100 * head.difference:+.2f} points)"
-    if change.pictures is not None and head.metric != METRIC:
+    if change.pictures is not None and head.metric != PATH_ACCURACY:
         found = change.pictures.accuracy
         told += f"; from file to logits {found.verdict} ({100 * found.difference:+.2f} points)"
     return f"compare: {told}"

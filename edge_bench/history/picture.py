@@ -11,6 +11,7 @@ from edge_bench.compare.accuracies import WORSE
 from edge_bench.core.errors import CapabilityError
 from edge_bench.history.series import REAL, Series
 from edge_bench.history.told import figure, sentence, short
+from edge_bench.statistics.path import PATH_ACCURACY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,15 +71,12 @@ def _accuracy(axes: Axes, series: Series, at: list[int], colour: str) -> None:
             capsize=2,
             label=f"worst case: {series.name}",
         )
-    clean = [(x, figure(p, "clean").value) for x, p in zip(at, series.points, strict=True)]
-    measured = [(x, 100 * value) for x, value in clean if value is not None]
-    if measured:
-        axes.plot(
-            *zip(*measured, strict=True),
-            ":",
-            color=colour,
-            label=f"clean: {series.name}",
-        )
+    for metric, line, name in (("clean", ":", "clean"), (PATH_ACCURACY, "--", "file to logits")):
+        values = [(x, figure(p, metric).value) for x, p in zip(at, series.points, strict=True)]
+        measured = [(x, 100 * value) for x, value in values if value is not None]
+        if measured:
+            label = f"{name}: {series.name}"
+            axes.plot(*zip(*measured, strict=True), line, color=colour, label=label)
     for x, point, step in zip(at[1:], series.points[1:], series.steps, strict=True):
         if step.accuracy is not None and step.accuracy.verdict in REAL:
             height = figure(point, step.accuracy.metric).value or 0.0

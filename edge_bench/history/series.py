@@ -48,8 +48,8 @@ class Step:
     """From one report to another.
 
     Attributes:
-        accuracy: change of the worst case, or of the clean accuracy where nothing was attacked;
-            None where one of the two replayed nothing.
+        accuracy: change of the worst case, of the clean accuracy where nothing was attacked, or
+            from file to logits where nothing was replayed; None where one of the two measured none.
         latency: change of the p95, or of the median where the calls are too few for it; None on
             another device.
     """

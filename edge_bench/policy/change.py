@@ -13,17 +13,12 @@ import numpy as np
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import COMPARED, Report
 from edge_bench.policy.baseline import Baseline
-from edge_bench.policy.condition import (
-    PATH_ACCURACY,
-    RELATIVE_DROP,
-    RELATIVE_RISE,
-    Condition,
-    is_fraction,
-)
+from edge_bench.policy.condition import RELATIVE_DROP, RELATIVE_RISE, Condition, is_fraction
 from edge_bench.policy.measured import Measured
 from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome, amount
 from edge_bench.policy.policy_file import Policy
 from edge_bench.statistics.metrics import BoolArray, adversarial, class_names, labels_of
+from edge_bench.statistics.path import PATH_ACCURACY
 from edge_bench.statistics.stats import (
     mcnemar_p_value,
     paired_difference_interval,

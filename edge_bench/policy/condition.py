@@ -8,6 +8,7 @@ from math import isfinite
 
 from edge_bench.core.errors import InputError
 from edge_bench.policy.outcome import CRITICAL
+from edge_bench.statistics.path import PATH_ACCURACY
 
 VALUE, DROP, RELATIVE_DROP, RISE, RELATIVE_RISE = (
     "value",
@@ -28,7 +29,6 @@ WORDS = {
 }
 """Conditions without a limit, which are a word alone."""
 
-PATH_ACCURACY = "path_accuracy"
 FRACTIONS = ("clean", "worst_case", "worst_class", PATH_ACCURACY)
 PER_NAME = ("attack", "class", "clean_class")
 ALL = "*"

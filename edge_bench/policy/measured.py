@@ -21,7 +21,7 @@ from edge_bench.statistics.metrics import (
     labels_of,
     worst_case_mask,
 )
-from edge_bench.statistics.path import path_gap, right
+from edge_bench.statistics.path import PATH_ACCURACY, path_gap, right
 from edge_bench.statistics.stats import (
     early_stopping_floor,
     percentile_ms,
@@ -301,7 +301,7 @@ SINGLE: dict[str, Callable[[Report], Measured]] = {
     "divergence": _divergence("either"),
     "divergence_artefact": _divergence("artefact"),
     "divergence_parent": _divergence("parent"),
-    "path_accuracy": _path_accuracy,
+    PATH_ACCURACY: _path_accuracy,
     "path_gap": _path_gap,
     "latency_p50_ms": _latency(0.5),
     "latency_p95_ms": _latency(0.95),

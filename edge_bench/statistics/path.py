@@ -16,6 +16,8 @@ from edge_bench.statistics.metrics import BoolArray
 from edge_bench.statistics.stats import mcnemar_p_value, paired_difference_interval
 
 TOTAL = "in all"
+PATH_ACCURACY = "path_accuracy"
+"""What conditions and comparisons call the accuracy from file to logits."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import write_json
 from edge_bench.history.series import latency_p_value, read_history, series_of
 
+from .walks import walked
+
 Invoke = Callable[..., tuple[int, str, str]]
 Write = Callable[..., Path]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -68,6 +70,25 @@ def test_a_real_loss_is_marked_and_noise_is_not(
     assert re.search(r"p95 \+(4[6-9]|5[0-4]) %", " ".join(lines[3]))
     assert "real changes at cccccccccccc, dddddddddddd" in stdout
     assert "from the first to the last: worst case -3.9 points, p95 +" in stdout
+
+
+def test_a_history_of_pictures_alone_is_of_the_way_from_file_to_logits(
+    make_report: Callable[..., Report], tmp_path: Path, invoke: Invoke
+) -> None:
+    for day, wrong in enumerate((0, 1, 40), start=1):
+        report = replace(
+            make_report(),
+            created=f"2025-03-{day:02}T00:00:00+00:00",
+            pictures=walked(range(wrong)),
+        )
+        write_json(tmp_path / "history" / f"c{day}" / "report.json", report, False)
+    page = tmp_path / "trend.svg"
+    code, stdout, stderr = invoke("trend", tmp_path / "history", "--svg", page)
+    assert (code, stderr) == (0, "")
+    assert "path accuracy -9.8 points" in stdout
+    assert "real changes at c3" in stdout
+    told = [str(text.text) for text in ET.parse(page).iter(f"{SVG}text")]
+    assert "file to logits: local, ort" in told
 
 
 def test_a_slow_decline_shows_from_the_first_to_the_last(write: Write, tmp_path: Path) -> None:

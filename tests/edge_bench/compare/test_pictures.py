@@ -28,7 +28,7 @@ Invoke = Callable[..., tuple[int, str, str]]
 def test_pictures_lost_and_won_are_counted_on_their_own_files() -> None:
     change = compare_pictures(walked(range(5)), walked(range(3, 30)), 0.01, 0.05)
     found = change.accuracy
-    assert (found.metric, found.old, found.new) == ("pictures", 1 - 5 / 400, 1 - 27 / 400)
+    assert (found.metric, found.old, found.new) == ("path_accuracy", 1 - 5 / 400, 1 - 27 / 400)
     assert (found.lost, found.won) == (tuple(range(5, 30)), (0, 1, 2))
     assert found.p_value == mcnemar_p_value(25, 3)
     assert found.verdict == "worse"
@@ -36,7 +36,7 @@ def test_pictures_lost_and_won_are_counted_on_their_own_files() -> None:
 
 def test_a_slower_way_is_told_of_all_stages_together() -> None:
     change = compare_pictures(walked(), walked(ms=3.0), 0.01, 0.05)
-    assert [each.metric for each in change.latencies] == ["pictures_p50_ms", "pictures_p95_ms"]
+    assert [each.metric for each in change.latencies] == ["path_p50_ms", "path_p95_ms"]
     assert {each.verdict for each in change.latencies} == {"worse"}
     assert change.latencies[0].ratio[0] == pytest.approx(1.5, rel=0.01)
 
@@ -69,8 +69,8 @@ def test_without_sets_the_verdict_is_that_of_pictures(make_report: MakeReport) -
     # The first is an ant, taken for a bee.
     assert any(s.startswith("newly broken from file to logits: 0 (ant), 1 (bee), ") for s in told)
     assert not any("images" in sentence for sentence in told)
-    assert accuracy_rows(change)[0][:3] == ["pictures", "100.0 %", "90.0 %"]
-    assert [row[0] for row in latency_rows(change)][-2:] == ["pictures_p50_ms", "pictures_p95_ms"]
+    assert accuracy_rows(change)[0][:3] == ["path_accuracy", "100.0 %", "90.0 %"]
+    assert [row[0] for row in latency_rows(change)][-2:] == ["path_p50_ms", "path_p95_ms"]
 
 
 def test_beside_sets_the_verdict_is_theirs_and_pictures_are_told(make_report: MakeReport) -> None:
