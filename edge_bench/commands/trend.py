@@ -41,7 +41,7 @@ def run_trend(flags: TrendFlags) -> None:
     """
     from edge_bench.files.store import refuse_existing_file
     from edge_bench.history.series import read_history, series_of
-    from edge_bench.history.told import HEADER, as_json, as_markdown, rows, sentence
+    from edge_bench.history.told import as_json, as_markdown, header, rows, sentence
 
     for path in (flags.html, flags.svg, None if flags.md == Path("-") else flags.md):
         if path is not None:
@@ -65,7 +65,7 @@ def run_trend(flags: TrendFlags) -> None:
         put(as_markdown(history), end="")
     else:
         for series in history:
-            print_table(series.name, HEADER, rows(series))
+            print_table(series.name, header(series), rows(series))
             say(sentence(series))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_bench.core.errors import CapabilityError
 from edge_bench.history.picture import TITLE, as_svg
 from edge_bench.history.series import Series
-from edge_bench.history.told import HEADER, rows, sentence
+from edge_bench.history.told import header, rows, sentence
 
 PAGE = """\
 <!doctype html>
@@ -36,7 +36,7 @@ th:first-child, td:first-child { text-align: left }
 <p>{{ one.sentence }}.</p>
 <div class="table" tabindex="0" role="region" aria-label="{{ one.name }}">
 <table>
-<thead><tr>{% for name in header %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
+<thead><tr>{% for name in one.header %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>
 {% for row in one.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}
@@ -63,8 +63,11 @@ def as_html(history: list[Series]) -> str:
         from markupsafe import Markup
     except ImportError:
         raise CapabilityError("--html: needs Jinja2; pip install 'ardx[report]'") from None
-    told = [{"name": s.name, "sentence": sentence(s), "rows": rows(s)} for s in history]
+    told = [
+        {"name": s.name, "sentence": sentence(s), "header": header(s), "rows": rows(s)}
+        for s in history
+    ]
     page = Environment(autoescape=True).from_string(PAGE)
     # The picture is matplotlib's own markup, which escapes the texts in it.
     svg = Markup(as_svg(history))  # noqa: S704
-    return page.render(title=TITLE, svg=svg, history=told, header=HEADER) + "\n"
+    return page.render(title=TITLE, svg=svg, history=told) + "\n"

@@ -8,8 +8,11 @@ from typing import Any
 from edge_bench.core.markdown import escaped, plain, table
 from edge_bench.history.series import REAL, Point, Series, Step
 from edge_bench.policy.measured import Measured, measured
+from edge_bench.statistics.path import PATH_ACCURACY
 
 HEADER = ["commit", "date", "clean", "worst case", "95% interval", "p95", "what changed"]
+PICTURES_AT, PICTURES = 5, "file to logits"
+"""Where the column of pictures is put in, and its name."""
 WIDEST = 12
 
 
@@ -18,10 +21,26 @@ def figure(point: Point, metric: str) -> Measured:
     return measured(point.report, metric)[0][1]
 
 
+def header(series: Series) -> list[str]:
+    """HEADER, with a column for pictures where any were walked."""
+    found = [*HEADER]
+    if _has_pictures(series):
+        found.insert(PICTURES_AT, PICTURES)
+    return found
+
+
 def rows(series: Series) -> list[list[str]]:
-    """A row of HEADER for each report."""
+    """A row of `header` for each report."""
     steps: list[Step | None] = [None, *series.steps]
-    return [_row(point, step) for point, step in zip(series.points, steps, strict=True)]
+    told = [_row(point, step) for point, step in zip(series.points, steps, strict=True)]
+    if _has_pictures(series):
+        for point, row in zip(series.points, told, strict=True):
+            row.insert(PICTURES_AT, _percent(figure(point, PATH_ACCURACY).value))
+    return told
+
+
+def _has_pictures(series: Series) -> bool:
+    return any(point.report.pictures is not None for point in series.points)
 
 
 def short(label: str) -> str:
@@ -76,7 +95,7 @@ def sentence(series: Series) -> str:
 def as_markdown(history: list[Series]) -> str:
     """A table for each series."""
     parts = [
-        f"### {escaped(s.name)}\n\n{table(HEADER, rows(s))}\n{escaped(sentence(s))}\n"
+        f"### {escaped(s.name)}\n\n{table(header(s), rows(s))}\n{escaped(sentence(s))}\n"
         for s in history
     ]
     return "\n".join(parts)
@@ -98,7 +117,7 @@ def as_json(history: list[Series]) -> dict[str, Any]:
 
 
 def _point(point: Point) -> dict[str, Any]:
-    names = ("clean", "worst_case", "latency_p50_ms", "latency_p95_ms")
+    names = ("clean", "worst_case", PATH_ACCURACY, "latency_p50_ms", "latency_p95_ms")
     return {
         "commit": point.label,
         "report": str(point.path),

@@ -89,6 +89,13 @@ def test_a_history_of_pictures_alone_is_of_the_way_from_file_to_logits(
     assert "real changes at c3" in stdout
     told = [str(text.text) for text in ET.parse(page).iter(f"{SVG}text")]
     assert "file to logits: local, ort" in told
+    assert "file to logits" in next(line for line in stdout.splitlines() if "commit" in line)
+    shown = [line.split()[5:7] for line in stdout.splitlines() if "2025-03" in line]
+    assert shown == [["100.0", "%"], ["99.8", "%"], ["90.0", "%"]]
+    (points,) = json.loads(invoke("trend", tmp_path / "history", "--json")[1])["series"]
+    assert [point["path_accuracy"] for point in points["points"]] == [1.0, 0.9975, 0.9]
+    text = invoke("trend", tmp_path / "history", "--md", "-")[1]
+    assert "| file to logits |" in text
 
 
 def test_a_slow_decline_shows_from_the_first_to_the_last(write: Write, tmp_path: Path) -> None:
