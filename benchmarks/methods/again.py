@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.lines import Line, claim, finished, read_lines
+from edge_bench.core.errors import InputError
 from edge_bench.files.store import require_file, sha256_file
 
 
@@ -31,13 +32,17 @@ def students(
         labels: only those methods.
 
     Raises:
-        InputError: there are no lines, or the weights of one are gone; names the file.
+        InputError: there are no lines, none of that stage and those methods, or the weights of one
+            are gone; names the file.
     """
     found = [
         one
         for one in read_lines(lines)
         if one["stage"] == of and (not labels or one["label"] in labels)
     ]
+    if not found:
+        asked = " and ".join([f"--stage {of}", *(f"--label {name}" for name in labels or [])])
+        raise InputError(f"{asked}: expected finished runs of it in {lines}, found none")
     for one in sorted(found, key=lambda each: int(each["seed"])):
         name = f"{stage} {one['id']}"
         folder = work / one["weights"]

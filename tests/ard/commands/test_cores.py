@@ -60,18 +60,20 @@ def crowded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(CORES)
     command = [sys.executable, "-c", BUSY]
     neighbours = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(CORES)]
-    for each in neighbours:
-        assert each.stdout is not None
-        each.stdout.readline()
-    started.note_start()
-    end = perf_counter() + 0.6
-    while perf_counter() < end:
-        pass
-    yield
-    for each in neighbours:
-        each.kill()
-        each.communicate()
-    torch.set_num_threads(threads)
+    try:
+        for each in neighbours:
+            assert each.stdout is not None
+            each.stdout.readline()
+        started.note_start()
+        end = perf_counter() + 0.6
+        while perf_counter() < end:
+            pass
+        yield
+    finally:
+        for each in neighbours:
+            each.kill()
+            each.communicate()
+        torch.set_num_threads(threads)
 
 
 @pytest.mark.usefixtures("crowded")

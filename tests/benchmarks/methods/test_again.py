@@ -15,6 +15,7 @@ from ard.learning.learn import learn
 from ard.learning.recipes import build_config
 from benchmarks.lines import unpack
 from benchmarks.methods import blackbox, deployed, report
+from benchmarks.methods.again import students
 from edge_bench.core.errors import InputError
 from edge_bench.files.store import sha256_file
 
@@ -100,6 +101,13 @@ def test_a_student_is_judged_without_its_gradients_and_as_int8(lines: Path) -> N
 def test_a_student_that_is_not_there_is_named(lines: Path, judge: Callable[[Path], None]) -> None:
     with pytest.raises(InputError, match=r"pgd_at-0.*expected a student"):
         judge(lines)
+
+
+def test_a_stage_or_method_without_runs_is_named(lines: Path) -> None:
+    with pytest.raises(InputError, match=r"^--stage mian: expected finished runs of it in .*lines"):
+        next(students(lines, lines.parent, of="mian", stage="deployed"))
+    with pytest.raises(InputError, match=r"^--stage main and --label ard: expected"):
+        next(students(lines, lines.parent, of="main", stage="deployed", labels=["ard"]))
 
 
 @pytest.mark.parametrize("judge", [deploy, ask_scores])

@@ -46,7 +46,7 @@ def test_its_gradient_is_that_of_differences_in_float64(at: int) -> None:
     network = network_of(model_for(case, case.opsets[0])).double()
     images = torch.from_numpy(images_of(1, (None, *SHAPE), seed=6).astype(np.float64))
 
-    # Along random directions, which sees any wrong entry at a tenth of the time.
+    # Along random directions, which any wrong entry changes, instead of entry by entry.
     torch.manual_seed(at)
     assert torch.autograd.gradcheck(
         network, images.requires_grad_(), eps=1e-6, atol=1e-4, fast_mode=True
