@@ -196,11 +196,15 @@ def _learn(
     start = starter(config, data) if starter else None
     given = {"teacher": teacher, "clean_teacher": clean_teacher}
     attacked = attacked_within(settings.get("minutes"))
-    measured = {
-        name: _measured(flags, name, one, data, torch_device, world, config.epsilon, attacked)
-        for name, one in given.items()
-        if one is not None
-    }
+    measured: dict[str, dict[str, float]] = {}
+
+    def measure_teachers() -> None:
+        for name, one in given.items():
+            if one is not None:
+                measured[name] = _measured(
+                    flags, name, one, data, torch_device, world, config.epsilon, attacked
+                )
+
     with progress(label) if world.leads else silent(label) as report_progress:
         learned = learn(
             config,
@@ -217,6 +221,7 @@ def _learn(
             world=world,
             tensorboard=flags.tensorboard,
             tell=say if world.leads and not flags.json_summary else say_nothing,
+            when_checked=measure_teachers,
             report_progress=report_progress,
         )
     if world.leads:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.learn_flags import LearningFlags
+from ard.methods.registry import ANCHORS
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import say
 
@@ -61,9 +62,10 @@ def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool)
             "epochs; give one of the two"
         )
     recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
+    sets = parse_sets(flags.sets or [])
     asked = Asked(
         defaults=defaults,
-        given=merge(start, recipe, parse_sets(flags.sets or []), given),
+        given=merge(start, recipe, sets, given),
         chooses=not flags.config,
     )
     settings = asked.settings()
@@ -74,7 +76,40 @@ def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool)
                 f"{key} in it by --config"
             )
     method_named(settings["method"], distils)
+    said = {key: f"--set {key}" for key in sets}
+    said |= {key: option for key, option, _ in o.settings_of(flags) if key in given}
+    _refuse_what_has_no_effect(said, settings)
     return asked
+
+
+def _refuse_what_has_no_effect(said: dict[str, str], settings: Layer) -> None:
+    """Refuse what a person asked for and nothing would read; a recipe may serve several methods.
+
+    Args:
+        said: option by setting, of those that were given by --set and flags.
+        settings: all that are in force.
+    """
+    from ard.methods.registry import constants_read
+
+    option = said.get("unlabelled_min_confidence")
+    if option is not None and "unlabelled" not in settings:
+        raise InputError(
+            f"{option}: chooses among the pictures of --unlabelled, and none were given; add "
+            "--unlabelled, or leave it out"
+        )
+    method, anchor = settings["method"], settings.get("loss.anchor", USUAL_ANCHOR)
+    if anchor not in ANCHORS:
+        return  # Which the config tells.
+    reads = constants_read(method, anchor, settings.get("inner"))
+    whose = f"{method} on the anchor {anchor}" if method == "ard" else method
+    for key, option in said.items():
+        part, _, name = key.partition(".")
+        if part == "loss" and name.partition(".")[0] not in reads:
+            known = ", ".join(f"loss.{each}" for each in sorted(reads)) or "none of loss"
+            raise InputError(
+                f"{option}: {whose} does not read it, so it would change nothing (it reads "
+                f"{known}); leave it out, or choose another --method"
+            )
 
 
 def chosen_for(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from math import inf
@@ -17,6 +18,7 @@ from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig, as_saved
 from ard.learning.pace import Clock, Pace, too_short
 from ard.learning.recipes import CONFIG, write_config
+from ard.learning.rehearsal import check_milestones, rehearse
 from ard.learning.run_state import Validation, read_checkpoint, saved_pace
 from ard.learning.scalars import check_installed
 from ard.learning.step import Teachers, fast_precision
@@ -68,6 +70,7 @@ def learn(
     world: World = ALONE,
     tensorboard: bool = False,
     tell: Tell = say_nothing,
+    when_checked: Callable[[], None] = lambda: None,
     report_progress: ProgressCallback = no_progress,
 ) -> Learned:
     """Train, keep the most robust weights on validation data, and write them with their card.
@@ -77,13 +80,12 @@ def learn(
 
     The config that was used lies beside them as a recipe, `config.toml`. With `minutes`, which
     count from `begun` (a `time.perf_counter()`; now), epochs are chosen, and anew while it goes.
-    `tell` is told the plan, and which pictures without labels are used.
+    `tell` is told the plan and which pictures without labels are used; `when_checked` is called
+    once nothing is left to be refused.
     """
     clock = None if minutes is None else _clock(minutes, begun)
-    run = _Command(clock=clock, resume=resume, force=force, torch_device=torch_device, tell=tell)
-    _refuse_what_does_not_fit(config, clean_teacher, start, torch_device)
-    if tensorboard:
-        check_installed()
+    run = _Command(clock, resume, force, torch_device, tell, when_checked)
+    _refuse_what_does_not_fit(config, clean_teacher, start, torch_device, tensorboard)
     dataset = _in_their_order(dataset, teacher, clean_teacher, start)
     out = weights.parent
     with ExitStack() as held:
@@ -165,7 +167,7 @@ def _written(weights: Path, student: nn.Module, card: ModelCard, config: TrainCo
     return sha256_file(weights)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Command:
     """What a run is told besides its settings, and in which every process must agree."""
 
@@ -174,6 +176,7 @@ class _Command:
     force: bool
     torch_device: str
     tell: Tell
+    when_checked: Callable[[], None]
 
 
 def _clock(minutes: float, begun: float | None) -> Clock:
@@ -184,9 +187,15 @@ def _clock(minutes: float, begun: float | None) -> Clock:
 
 
 def _refuse_what_does_not_fit(
-    config: TrainConfig, clean_teacher: Teacher | None, start: Start | None, torch_device: str
+    config: TrainConfig,
+    clean_teacher: Teacher | None,
+    start: Start | None,
+    torch_device: str,
+    tensorboard: bool,
 ) -> None:
     """Refuse settings that ask for a file or device which was not given, or the reverse."""
+    if tensorboard:
+        check_installed()
     needs_clean = METHODS[config.method].needs_second_teacher
     if needs_clean != (clean_teacher is not None):
         raise InputError(
@@ -237,12 +246,32 @@ def _settled(
     world: World,
     init: nn.Module | None,
 ) -> tuple[TrainConfig, Pace | None]:
-    """The settings with nothing left open: precision, and where a time was given epochs and pace.
+    """The settings with nothing left open, and where a time was given the pace.
 
-    A run that goes on keeps what was settled when it began.
+    All that can be refused is, before a teacher is measured or a time planned.
+    """
+    config, pace = _agreed(config, run, out, world)
+    resumed, device = out if run.resume else None, run.torch_device
+    rehearse(config, dataset, resumed, init=init, torch_device=device, world=world)
+    is_open = pace is None and run.clock is not None
+    if not is_open:
+        check_milestones(config)
+    run.when_checked()
+    if is_open:
+        assert run.clock is not None
+        config, pace = plan(config, dataset, teachers, run.clock, device, world, init)
+        _tell_plan(config, pace, init is not None, world, run.tell)
+        check_milestones(config)
+    return config, pace
+
+
+def _agreed(
+    config: TrainConfig, run: _Command, out: Path, world: World
+) -> tuple[TrainConfig, Pace | None]:
+    """The settings with their precision; of a run that goes on all that was settled, and its pace.
 
     Raises:
-        InputError: milestones that lie beyond the end.
+        InputError: other settings, or another environment, than another process has.
     """
     checkpoint, pace = out / CHECKPOINT, None
 
@@ -256,21 +285,11 @@ def _settled(
     command = {"seconds": seconds, "resume": run.resume, "force": run.force}
     environment = {"torch": torch.__version__, "device": run.torch_device.partition(":")[0]}
     world.check_agreement(asdict(config) | command | environment)
-    if run.clock is not None:
-        if run.resume:
-            planned = ("epochs", "epoch_steps", "validate_every")
-            config = replace(config, **{name: saved(name) for name in planned})
-            _, metadata = world.tensors_from_first(lambda: ({}, read_checkpoint(checkpoint)[1]))
-            pace = saved_pace(metadata, run.clock)
-        else:
-            device = run.torch_device
-            config, pace = plan(config, dataset, teachers, run.clock, device, world, init)
-            _tell_plan(config, pace, init is not None, world, run.tell)
-    if config.milestones and config.milestones[-1] >= config.epochs:
-        raise InputError(
-            f"milestones {list(config.milestones)}: the run ends at epoch {config.epochs}, before "
-            "the last of them; give earlier ones, or --set schedule=one-cycle --set 'milestones=[]'"
-        )
+    if run.clock is not None and run.resume:
+        planned = ("epochs", "epoch_steps", "validate_every")
+        config = replace(config, **{name: saved(name) for name in planned})
+        _, metadata = world.tensors_from_first(lambda: ({}, read_checkpoint(checkpoint)[1]))
+        pace = saved_pace(metadata, run.clock)
     return config, pace
 
 

@@ -83,7 +83,7 @@ def train(
     first reads and writes files; a checkpoint can be resumed by another number of processes.
     """
     training, validation = training_data(config, dataset)
-    run = _new_run(config, dataset, training, torch_device, world, init)
+    run = new_run(config, dataset, training, torch_device, world, init)
     run.pace = pace
     training, teachers = _place(config, training, teachers, torch_device)
     lines: list[str] = []
@@ -215,7 +215,7 @@ def plan(
         the settings with them, and the pace at which they were planned.
     """
     training, validation = training_data(config, dataset)
-    run = _new_run(config, dataset, training, torch_device, world, init)
+    run = new_run(config, dataset, training, torch_device, world, init)
     training, teachers = _place(config, training, teachers, torch_device)
     most = clock.left() * TIMING_SHARE
     seconds = _seconds_of_steps(config, dataset, training, run, teachers, TIMED_STEPS, most)
@@ -241,7 +241,7 @@ def timed_steps(
 ) -> list[float]:
     """Seconds of each of `count` training steps, after one to warm up."""
     training, _ = training_data(config, dataset)
-    run = _new_run(config, dataset, training, torch_device, ALONE)
+    run = new_run(config, dataset, training, torch_device, ALONE)
     training, teachers = _place(config, training, teachers, torch_device)
     return _seconds_of_steps(config, dataset, training, run, teachers, count)
 
@@ -286,7 +286,7 @@ def _place(
     return split, Teachers(robust=robust, clean=placed(teachers.clean))
 
 
-def _new_run(
+def new_run(
     config: TrainConfig,
     dataset: Dataset,
     training: Split,
@@ -294,6 +294,7 @@ def _new_run(
     world: World,
     init: nn.Module | None = None,
 ) -> Run:
+    """A run at its beginning: of a copy of `init`, or of a new network."""
     world.check_batch(config.batch_size)
     keep_freed_memory()
     if init is not None:

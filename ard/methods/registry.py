@@ -83,6 +83,7 @@ class Method:
         needs: which fields of `Logits` the terms read; see `logits_needed`.
         inner: objective that its inner maximisation ascends, a key of INNER; None for
             training without attack.
+        reads: which constants of `LossOptions` its terms read; see `constants_read`.
         balances: reweighs its terms by what it remembers of earlier steps.
     """
 
@@ -90,6 +91,7 @@ class Method:
     source: str
     needs: frozenset[str]
     inner: str | None
+    reads: frozenset[str] = frozenset()
     balances: bool = False
 
     @property
@@ -135,36 +137,42 @@ METHODS: dict[str, Method] = {
         source="Zhang et al. 2019, arXiv 1901.08573",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL}),
         inner="kl_self",
+        reads=frozenset({"beta"}),
     ),
     "mart": Method(
         file="mart",
         source="Wang et al. 2020, ICLR",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL}),
         inner="ce",
+        reads=frozenset({"beta"}),
     ),
     "goldblum_ard": Method(
         file="goldblum_ard",
         source="Goldblum et al. 2020, arXiv 1905.09747",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN}),
         inner="ce",
+        reads=frozenset({"alpha", "temperature"}),
     ),
     "iad": Method(
         file="iad",
         source="Zhu et al. 2022, arXiv 2106.04928",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN, TEACHER_ADVERSARIAL}),
         inner="ce",
+        reads=frozenset({"beta", "temperature"}),
     ),
     "rslad": Method(
         file="rslad",
         source="Zi et al. 2021, arXiv 2108.07969",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN}),
         inner="kl_clean",
+        reads=frozenset({"alpha"}),
     ),
     "adaad": Method(
         file="adaad",
         source="Huang et al. 2023, CVPR",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN, TEACHER_ADVERSARIAL}),
         inner="adaad",
+        reads=frozenset({"alpha"}),
     ),
     "mtard": Method(
         file="mtard",
@@ -182,18 +190,21 @@ METHODS: dict[str, Method] = {
             {STUDENT_ADVERSARIAL, TEACHER_ADVERSARIAL, STUDENT_MIRRORED, TEACHER_MIRRORED}
         ),
         inner="adaad",
+        reads=frozenset({"alpha"}),
     ),
     "dist_adv": Method(
         file="dist_adv",
         source="Huang et al. 2022, arXiv 2205.10536, on adversarial images",
         needs=frozenset({STUDENT_ADVERSARIAL, TEACHER_ADVERSARIAL}),
         inner="ce",
+        reads=frozenset({"alpha", "beta", "gamma", "temperature"}),
     ),
     "ard": Method(
         file="ard",
         source="doi 10.7544/issn1000-1239.202550339",
         needs=frozenset({STUDENT_CLEAN, STUDENT_ADVERSARIAL, TEACHER_CLEAN, TEACHER_ADVERSARIAL}),
         inner="adaad",
+        reads=frozenset({"temperature", "anchor", "ranking"}),
     ),
 }
 
@@ -224,3 +235,21 @@ def logits_needed(method: str, options: LossOptions) -> frozenset[str]:
     """Fields of `Logits` that the method's terms read under these options."""
     needs = METHODS[method].needs
     return needs | METHODS[ANCHORS[options.anchor]].needs if method == "ard" else needs
+
+
+def constants_read(method: str, anchor: str, inner: str | None) -> frozenset[str]:
+    """Fields of `LossOptions` that make a difference to a training.
+
+    Args:
+        anchor: of ARD, a key of ANCHORS.
+        inner: what the attack ascends where it is not the method's own.
+    """
+    chosen = METHODS[method]
+    reads = chosen.reads
+    if method == "ard":
+        reads |= METHODS[ANCHORS[anchor]].reads
+        if anchor == "ce":
+            reads -= {"temperature"}
+    if inner == "ranking":
+        reads |= {"ranking"}
+    return reads | {"teacher_temperature"} if chosen.distils else reads

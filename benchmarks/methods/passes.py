@@ -152,7 +152,7 @@ def noise(setting: Setting) -> Dataset:
 def seconds_of_steps(config: TrainConfig, dataset: Dataset, teachers: Teachers) -> Iterator[float]:
     """Of each step, without end: augmentation, attack, passes, losses, optimiser, average."""
     training, _ = train.training_data(config, dataset)
-    run = train._new_run(config, dataset, training, "cpu", ALONE)
+    run = train.new_run(config, dataset, training, "cpu", ALONE)
     training, teachers = train._place(config, training, teachers, "cpu")
     begin = time.perf_counter()
     while True:

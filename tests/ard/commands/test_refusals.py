@@ -18,7 +18,7 @@ from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import sha256_file
 
 from ..conftest import SmallModels
-from .typed import sentence
+from .typed import ardx, sentence
 
 BLOCKED = """
 import sys
@@ -48,6 +48,42 @@ def test_fine_tuning_options_that_do_not_go_together_are_refused(
     assert "--precision bf16: --qat needs fp32" in sentence(*quantised, "--precision", "bf16")
     assert "but the student is a resnet20" in sentence(*quantised, "--student", "resnet20")
     assert not (tmp_path / "q").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--method", "rslad", "--set", "loss.ranking.top=3"), "--set loss.ranking.top: rslad"),
+        (("--method", "igdm", "--k", "3"), "--k: igdm does not read it"),
+        (("--set", "loss.beta=3"), "--set loss.beta: ard on the anchor igdm does not read it"),
+        (("--anchor", "ce", "--set", "loss.alpha=1"), "ard on the anchor ce does not read it"),
+        (("--unlabelled-min-confidence", "0.5"), "add --unlabelled"),
+        (("--set", "unlabelled_min_confidence=0.5"), "add --unlabelled"),
+    ],
+)
+def test_a_setting_that_would_change_nothing_is_refused(
+    options: tuple[str, ...], named: str, small_models: SmallModels, tmp_path: Path
+) -> None:
+    error = sentence(*distill_digits(small_models), "--out", tmp_path / "d", *options)
+    assert named in error
+    assert "leave it out" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_recipe_says_of_another_method_is_no_mistake(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[loss]\nbeta = 3.0\n[loss.ranking]\ntop = 3\n", encoding="utf-8")
+    quick = ("--epochs", "1", "--inner-steps", "1", "--train-fraction", "0.1")
+    command = (*distill_digits(small_models), "--config", recipe, "--method", "rslad", *quick)
+    assert "by rslad" in ardx(*command, "--out", tmp_path / "d")
+
+
+def distill_digits(models: SmallModels) -> tuple[object, ...]:
+    """The command but for its output."""
+    digits = ("--dataset", "digits", "--student", "resnet8:4")
+    return ("distill", *digits, "--teacher", models.teacher.weights)
 
 
 def test_what_only_an_import_reads_is_refused_without_one(

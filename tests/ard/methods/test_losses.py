@@ -16,6 +16,7 @@ from ard.methods.parts.base import Logits, LossOptions, Terms, total
 from ard.methods.registry import (
     ANCHORS,
     METHODS,
+    constants_read,
     logits_needed,
     method_named,
 )
@@ -382,3 +383,34 @@ def test_a_method_of_the_other_command_is_refused(name: str, distils: bool) -> N
 def test_bad_options_are_named(changes: dict[str, object], named: str) -> None:
     with pytest.raises(InputError, match=named):
         LossOptions(**changes)  # type: ignore[arg-type]
+
+
+OTHER: dict[str, Any] = {
+    "alpha": 0.3,
+    "beta": 0.7,
+    "gamma": 0.4,
+    "temperature": 2.5,
+    "ranking": RankingOptions(weight_class=9),
+}
+"""No constant of any method has such a value where none is given."""
+
+
+@pytest.mark.parametrize(
+    ("method", "anchor"),
+    [(name, "igdm") for name in METHODS if name != "ard"] + [("ard", each) for each in ANCHORS],
+)
+def test_the_constants_that_are_said_to_be_read_are_those_that_change_the_loss(
+    method: str, anchor: str, logits: Logits
+) -> None:
+    usual = value(method, logits, anchor=anchor)
+    reads = {
+        name
+        for name, other in OTHER.items()
+        if value(method, logits, **{"anchor": anchor, name: other}) != usual
+    }
+    if value(method, logits, anchor="ce" if anchor != "ce" else "rslad") != usual:
+        reads.add("anchor")
+    if METHODS[method].distils:
+        # Which divides the logits before any method sees them.
+        reads.add("teacher_temperature")
+    assert constants_read(method, anchor, None) == reads

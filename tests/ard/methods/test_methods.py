@@ -17,10 +17,11 @@ from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
 from ard.learning.teacher import load_teacher
 from ard.learning.train import CHECKPOINT
-from ard.methods.parts.base import total
-from ard.methods.registry import METHODS
+from ard.methods.parts.base import LossOptions, total
+from ard.methods.registry import METHODS, constants_read
 from ard.models.architectures import build_model
 from ard.models.weight_files import load_tensors
+from ard.ranking.levels import RankingOptions
 from edge_bench.core.errors import InputError
 
 from ..conftest import SmallModels, small_config
@@ -88,6 +89,20 @@ def test_which_objectives_read_a_label(
         update(config, run, teachers, images, given, generator, 0.5)
         learnt.append(weights_of(run.student))
     assert torch.equal(*learnt) is not reads_labels
+
+
+def test_an_attack_by_ranking_reads_how_to_rank(digits: Dataset, teachers: Teachers) -> None:
+    images, labels = digits_batch(digits)
+    learnt = []
+    for k in (0.5, 5.0):
+        loss = LossOptions(ranking=RankingOptions(k=k))
+        config = small_config(**TINY, method="rslad", inner="ranking", loss=loss)
+        run, generator = new_run(config), torch.Generator().manual_seed(0)
+        update(config, run, teachers, images, labels, generator, 0.5)
+        learnt.append(weights_of(run.student))
+    assert not torch.equal(*learnt)
+    assert "ranking" in constants_read("rslad", "igdm", "ranking")
+    assert "ranking" not in constants_read("rslad", "igdm", None)
 
 
 @pytest.mark.parametrize("method", METHODS)
