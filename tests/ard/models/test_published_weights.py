@@ -23,6 +23,9 @@ def test_every_file_has_its_line_and_its_hash_and_loads() -> None:
         assert f"{sha256_file(path)}  {path.name}" in page
         model, card = load_model(path)
         classes = CLASSES[path.name.split("-")[2]]
+        if card.parent_sha256 is not None:
+            # Of a student: its teacher is here, too.
+            assert card.parent_sha256 in {sha256_file(each) for each in files}
         assert card.class_names is not None
         assert card.classes == len(set(card.class_names)) == classes
         assert card.recipe["epsilon"] == 8 / 255
