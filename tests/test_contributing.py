@@ -47,7 +47,7 @@ assert torch.allclose(terms["pairing"], 0.5 * (clean - attacked).square().mean()
 told("teach", "alp")
 from ard.cli import app
 code = run("teach --dataset digits --arch resnet8:2 --method alp --epochs 1 --inner-steps 1 "
-           "--train-fraction 0.1 --epsilon 0.1 --out taught")
+           "--train-fraction 0.1 --epsilon 0.1 --beta 0.2 --out taught")
 assert code == 0, code
 """,
     "dataset": """
