@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.learn_flags import LearningFlags
-from ard.methods.registry import ANCHORS
+from ard.methods.registry import ANCHORS, constants_read, method_named
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import say
 
@@ -49,7 +49,6 @@ class Asked:
 def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool) -> Asked:
     """All settings that were given, the most explicit last; `start` is of the weights' card."""
     from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
-    from ard.methods.registry import method_named
 
     given = {
         key: convert(key, value, option)
@@ -89,8 +88,6 @@ def _refuse_what_has_no_effect(said: dict[str, str], settings: Layer) -> None:
         said: option by setting, of those that were given by --set and flags.
         settings: all that are in force.
     """
-    from ard.methods.registry import constants_read
-
     option = said.get("unlabelled_min_confidence")
     if option is not None and "unlabelled" not in settings:
         raise InputError(

@@ -253,13 +253,13 @@ def _settled(
     config, pace = _agreed(config, run, out, world)
     resumed, device = out if run.resume else None, run.torch_device
     rehearse(config, dataset, resumed, init=init, torch_device=device, world=world)
-    is_open = pace is None and run.clock is not None
-    if not is_open:
+    # A run that goes on keeps what was planned when it began.
+    clock = None if run.resume else run.clock
+    if clock is None:
         check_milestones(config)
     run.when_checked()
-    if is_open:
-        assert run.clock is not None
-        config, pace = plan(config, dataset, teachers, run.clock, device, world, init)
+    if clock is not None:
+        config, pace = plan(config, dataset, teachers, clock, device, world, init)
         _tell_plan(config, pace, init is not None, world, run.tell)
         check_milestones(config)
     return config, pace
