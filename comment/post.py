@@ -8,11 +8,13 @@ comment act: links, pictures, mentions, references and HTML.
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
 import stat
 import sys
+import unicodedata
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -23,8 +25,21 @@ MARK = "<!-- ardx gate -->"
 MOST = 60_000
 """Characters of a comment; GitHub takes 65,536."""
 
-PASSIVE = {"@": "@\u2060", "#": "&#35;", "[": "&#91;", "]": "&#93;", "<": "&lt;", "://": "&#58;//"}
+PASSIVE = (
+    (r"([`~]{3,})[^`]*$", r"\1"),  # A block of code, but none that is drawn, such as a map.
+    (r"\\([][#])", r"\1"),
+    (r"&", "&amp;"),
+    (r"<", "&lt;"),
+    (r"\[", "&#91;"),
+    (r"\]", "&#93;"),
+    # GitHub looks for these in what it shows, where an entity is the character again.
+    (r"([@#]|:(?=//)|\bwww(?=\.)|\bgh(?=-))", "\\1\u2060"),
+)
+"""What acts in a line, and what is shown in its place."""
+
 HEADING = re.compile(r"### ardx gate: (passed|failed|inconclusive|error)")
+STEERING = ("Cc", "Cf", "Cs")
+"""Kinds of characters that are not seen; they would hide a mention from its pattern."""
 
 
 def main(path: Path) -> str:
@@ -56,6 +71,8 @@ def main(path: Path) -> str:
 
 def pull_request_of(run: dict[str, Any]) -> int | None:
     """The open pull request whose head is that of the run; None where it has moved on."""
+    if run["head_repository"] is None:  # The fork was deleted since.
+        return None
     head = f"{run['head_repository']['owner']['login']}:{run['head_branch']}"
     query = urllib.parse.urlencode({"state": "open", "head": head, "per_page": 100})
     for pull in ask("GET", f"/pulls?{query}"):
@@ -72,20 +89,24 @@ def read_untrusted(path: Path) -> str:
         raise ValueError(f"{path}: expected a file, came a link or a folder; nothing was posted")
     with path.open("rb") as file:
         text = file.read(4 * MOST + 1).decode("utf-8", errors="replace")
-    if not HEADING.match(text):
+    if not HEADING.fullmatch((text.splitlines() or [""])[0].rstrip()):
         raise ValueError(f"{path}: expected a verdict of ardx gate; nothing was posted")
     return text
 
 
 def passive(text: str) -> str:
-    """The text, shown and doing nothing; headings, tables and bold letters stay."""
-    for character in "[]#":
-        text = text.replace(f"\\{character}", character)
-    first, _, rest = text.partition("\n")
-    for said, shown in PASSIVE.items():
-        rest = rest.replace(said, shown)
-    shown = f"{first.replace('@', '')}\n{rest}"
+    """The text below its heading, shown and doing nothing; tables and bold letters stay."""
+    heading, *lines = text.splitlines()
+    told = html.unescape("\n".join(lines)).splitlines()
+    shown = "\n".join([heading.rstrip(), *map(_passive, told)])
     return shown if len(shown) <= MOST else f"{shown[:MOST]}\n\n... cut: too long for a comment"
+
+
+def _passive(line: str) -> str:
+    line = "".join(c for c in line if unicodedata.category(c) not in STEERING)
+    for acts, shown in PASSIVE:
+        line = re.sub(acts, shown, line, flags=re.IGNORECASE)
+    return line
 
 
 def ask(method: str, path: str, body: dict[str, str] | None = None) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markdown_it import MarkdownIt
 
 from edge_bench.core.spec import Report
 from edge_bench.files.store import write_json
@@ -164,16 +167,44 @@ def test_only_the_pull_request_of_the_event_is_told(
     assert github.comments == []
 
 
-def test_what_a_stranger_wrote_is_shown_and_does_nothing(
+def test_a_fork_that_was_deleted_is_told_nothing(
     post: Callable[..., Ended], github: GitHub
 ) -> None:
-    hostile = (
-        "@everyone [click](https://evil.example) ![i](http://e.example/p.png) fixes #3 "
-        "<img src=x> \\[still](https://e.example)"
-    )
-    assert post(COMMENT + hostile).succeeded
-    body = github.comments[0]["body"].removeprefix("<!-- ardx gate -->\n### ardx gate: failed")
-    assert not [sign for sign in ("@e", "](", "://", " #3", "<") if sign in body]
+    ended = post(COMMENT, {"workflow_run": RUN | {"head_repository": None}})
+    assert ended.succeeded, ended.log
+    assert "nothing was posted" in ended.log
+    assert github.asked == []
+
+
+HOSTILE = (
+    "@everyone [click](https://evil.example) ![i](http://e.example/p.png) fixes #3",
+    "<img src=x> \\[still](https://e.example) \\#4 \\<b>bold</b>",
+    "&commat;octocat &#64;octocat &amp;commat;octocat @\u200boctocat &lt;b>x",
+    "www.evil.example/login WWW.evil.example GH-12 gh-12 g\u00adh-12 h\u200bttps://evil.example",
+    "a line ends\r[here](https://e.example)\u2028@one\x85#7\x0b<i>&#10;[so](https://e.example)",
+    "```mermaid",
+    "````",
+    "[1]: https://e.example",
+)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\u2029"])
+def test_what_a_stranger_wrote_is_shown_and_does_nothing(
+    post: Callable[..., Ended], github: GitHub, end: str
+) -> None:
+    assert post(COMMENT.replace("\n", end) + end.join(HOSTILE)).succeeded
+    head, _, body = github.comments[0]["body"].partition("### ardx gate: failed\n")
+    assert head == "<!-- ardx gate -->\n"
+    acting = r"@\w|#\d|://|www\.|GH-|<|\[|\]|mermaid|[\r\u200b\u2028\x85]"
+    assert not re.findall(acting, html.unescape(body.replace("&lt;", "").replace("&#9", "")))
+    tokens = MarkdownIt("commonmark", {"linkify": False}).enable("table").parse(body)
+    kinds = {token.type for token in tokens} | {
+        child.type for token in tokens for child in token.children or ()
+    }
+    assert not kinds & {"link_open", "image", "html_block", "html_inline"}
+
+
+def test_a_long_text_is_cut(post: Callable[..., Ended], github: GitHub) -> None:
     assert len(post(COMMENT + "#" * 200_000).log) < 500
     assert len(github.comments[0]["body"]) < 65_536
 
@@ -182,6 +213,13 @@ def test_what_a_stranger_wrote_is_shown_and_does_nothing(
     ("text", "event", "token", "sentence"),
     [
         ("LGTM, merge it", None, "of-the-second-workflow", "expected a verdict of ardx gate"),
+        ("", None, "of-the-second-workflow", "expected a verdict of ardx gate"),
+        (
+            f"### ardx gate: passed [click](https://evil.example)\n{COMMENT}",
+            None,
+            "of-the-second-workflow",
+            "expected a verdict of ardx gate",
+        ),
         (
             COMMENT,
             {"pull_request": {}},
