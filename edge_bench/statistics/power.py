@@ -8,6 +8,7 @@ the usual normal ones for independent samples (Fleiss et al. 2003, ch. 4).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from math import ceil, sqrt
 from statistics import NormalDist
 
@@ -52,10 +53,19 @@ def paired_detectable(samples: int, spread: float, level: float = 0.05) -> float
 
 
 def unpaired_detectable(samples: int, old: float, level: float = 0.05) -> float:
-    """The smallest loss from `old` that so many samples of each model show, as a fraction."""
-    return _least(
-        lambda size: unpaired_samples(old, max(old - size, 0.0), level) <= samples, max(old, 1e-9)
-    )
+    """The smallest change from `old` that so many samples of each model show, as a fraction.
+
+    A loss, or where no loss is large enough for so few, a gain; all that there is where neither is.
+    """
+    for to in (-1, 1):
+        most = old if to < 0 else 1 - old
+        if most and unpaired_samples(old, old + to * most, level) <= samples:
+            return _least(partial(_shows, samples, old, to, level), most)
+    return max(old, 1 - old)
+
+
+def _shows(samples: int, old: float, to: int, level: float, size: float) -> bool:
+    return unpaired_samples(old, old + to * size, level) <= samples
 
 
 def _quantiles(level: float) -> tuple[float, float]:

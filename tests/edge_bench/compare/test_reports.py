@@ -208,3 +208,27 @@ def test_a_comparison_without_images_is_of_latencies_alone(make_report: MakeRepo
     change = compare_reports(make_report(), make_report())
     assert change.verdict == "inconclusive"
     assert "no common images" in verdict_line(change)
+
+
+def test_a_model_without_any_robustness_is_compared_on_other_images(
+    make_report: MakeReport,
+) -> None:
+    labels = encode_series(i % 2 for i in range(100))
+    old = make_report("1" * 100, {"pgd": "0" * 100}, images_sha256="c" * 64)
+    new = make_report("1" * 100, {"pgd": "10" * 50}, images_sha256="d" * 64)
+    change = compare_reports(replace(old, labels=labels), replace(new, labels=labels))
+    assert change.verdict == "better"
+    assert change.headline is not None
+    assert change.headline.detectable == pytest.approx(0.075, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("zeros", "told"),
+    [(199, []), (101, ["latency_p95_ms"]), (5, ["latency_p50_ms", "latency_p95_ms"])],
+)
+def test_a_clock_of_long_steps_tells_no_ratio(
+    make_report: MakeReport, zeros: int, told: list[str]
+) -> None:
+    coarse = make_report("1" * 100, latency_ms=[*[0.0] * zeros, *[10.0] * (200 - zeros)])
+    change = compare_reports(coarse, make_report("1" * 100))
+    assert [latency.metric for latency in change.latencies] == told

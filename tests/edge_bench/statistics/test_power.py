@@ -62,6 +62,19 @@ def test_the_smallest_loss_of_independent_samples_needs_just_so_many() -> None:
     assert NormalIndPower().power(effect, 2000, 0.05) == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.parametrize(("samples", "old"), [(100, 0.0), (50, 0.01), (2000, 0.0)])
+def test_where_no_loss_can_be_shown_a_gain_is(samples: int, old: float) -> None:
+    """A model without any robustness is the ordinary case before a defence."""
+    least = unpaired_detectable(samples, old)
+    assert unpaired_samples(old, old + 1.001 * least) <= samples
+    assert unpaired_samples(old, old + 0.98 * least) > samples
+
+
+@pytest.mark.parametrize("old", [0.0, 0.5, 1.0])
+def test_one_sample_shows_nothing(old: float) -> None:
+    assert unpaired_detectable(1, old) == max(old, 1 - old)
+
+
 @pytest.mark.parametrize(("difference", "spread"), [(0.0, 0.1), (0.2, 0.1), (0.1, 1.5)])
 def test_what_cannot_be_is_refused(difference: float, spread: float) -> None:
     with pytest.raises(ValueError, match="difference"):
