@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
 from edge_bench.report.device_summary import device_figures
+from edge_bench.statistics.apart import apart, corruption_accuracy, corruption_loss
 from edge_bench.statistics.metrics import (
     BoolArray,
     class_names,
@@ -16,6 +19,7 @@ from edge_bench.statistics.metrics import (
     labels_of,
     worst_case_mask,
 )
+from edge_bench.statistics.path import path_gap, right
 from edge_bench.statistics.stats import (
     median_interval,
     percentile_ms,
@@ -24,7 +28,7 @@ from edge_bench.statistics.stats import (
 )
 from edge_bench.timing.measure import images_per_second
 
-WORST = "worst case"
+CLEAN, WORST = "clean", "worst case"
 PERCENTILES = (0.5, 0.9, 0.95, 0.99)
 
 
@@ -49,37 +53,47 @@ class Fact:
     samples: int | None = None
 
 
-def correct(report: Report) -> dict[str, BoolArray]:
-    """(N,) right or wrong by name: clean, each set in its order, and the worst case."""
-    if report.clean_mask is None:
-        return {}
-    found = {"clean": decode_mask(report.clean_mask)}
-    found |= {result.name: decode_mask(result.mask) for result in report.sets}
-    worst = worst_case_mask(report)
-    return found | ({WORST: decode_mask(worst)} if worst is not None else {})
+def clean(report: Report) -> Fact | None:
+    """Accuracy on the unattacked images; None where nothing was replayed."""
+    return _of_mask(CLEAN, report.clean_mask)
+
+
+def worst(report: Report) -> Fact | None:
+    """Accuracy in the worst case over the attacks; None where none was replayed."""
+    return _of_mask(WORST, worst_case_mask(report))
+
+
+def by_set(report: Report) -> list[Fact]:
+    """Accuracy on each set, by its name, whatever that is."""
+    return [_fraction("accuracy", s.name, decode_mask(s.mask)) for s in report.sets]
 
 
 def accuracies(report: Report) -> list[Fact]:
-    """Of the clean images, under each attack, and in the worst case."""
-    return [_fraction("accuracy", name, mask) for name, mask in correct(report).items()]
+    """Of the clean images, on each set, and in the worst case, as far as they were measured."""
+    found = [clean(report), *by_set(report), worst(report)]
+    return [fact for fact in found if fact is not None]
 
 
-def per_class(report: Report) -> list[tuple[Fact, Fact]]:
-    """Clean and worst-case accuracy of each class that has samples; none without labels."""
-    labels, masks = labels_of(report), correct(report)
-    if labels is None or not masks:
+def per_class(report: Report) -> list[tuple[Fact, Fact | None]]:
+    """Clean and worst-case accuracy of each class that has samples; none without labels.
+
+    No class has a worst case where no attack was replayed.
+    """
+    labels = labels_of(report)
+    if labels is None or report.clean_mask is None:
         return []
-    clean, worst = masks["clean"], masks.get(WORST, masks["clean"])
-    names = class_names(report)
+    masks, names = (report.clean_mask, worst_case_mask(report)), class_names(report)
     order = np.argsort(labels, kind="stable")
     present, begins = np.unique(labels[order], return_index=True)
-    return [
-        (
-            _fraction("accuracy of a class, clean", names.get(int(label), str(label)), clean[part]),
-            _fraction("accuracy of a class, worst", names.get(int(label), str(label)), worst[part]),
+    found = []
+    for label, part in zip(present.tolist(), np.split(order, begins[1:]), strict=True):
+        of_clean, of_worst = (
+            _of_mask(names.get(label, str(label)), mask, f"accuracy of a class, {kind}", part)
+            for kind, mask in zip(("clean", "worst"), masks, strict=True)
         )
-        for label, part in zip(present, np.split(order, begins[1:]), strict=True)
-    ]
+        assert of_clean is not None, "the clean mask is there"
+        found.append((of_clean, of_worst))
+    return found
 
 
 def latency(timed: Measurement, quantile: float) -> Fact:
@@ -105,7 +119,8 @@ def latency(timed: Measurement, quantile: float) -> Fact:
 def all_facts(report: Report) -> list[Fact]:
     """Everything that is a number, for a spreadsheet."""
     found = accuracies(report)
-    found += [fact for pair in per_class(report) for fact in pair]
+    found += [fact for pair in per_class(report) for fact in pair if fact is not None]
+    found += list(beside(report))
     found += [latency(report.latency, quantile) for quantile in PERCENTILES]
     timed = report.throughput
     found += [
@@ -120,6 +135,41 @@ def all_facts(report: Report) -> list[Fact]:
         Fact(metric="memory", name="peak", value=report.peak_memory_bytes, unit="bytes"),
     ]
     return found + energies(report)
+
+
+def beside(report: Report) -> Iterator[Fact]:
+    """Beside the parent, under corruption, and from files on; nothing that was not measured."""
+    if (found := apart(report)) is not None:
+        for direction, mask in found.by_direction().items():
+            yield _fraction("divergence", direction, mask)
+    for metric, estimate in (
+        ("accuracy under corruption", corruption_accuracy(report)),
+        ("relative loss under corruption", corruption_loss(report)),
+    ):
+        if estimate is not None:
+            low, high = estimate.interval()
+            yield Fact(
+                metric=metric,
+                name="mean",
+                value=estimate.value,
+                unit="fraction",
+                low=low,
+                high=high,
+                samples=estimate.samples,
+            )
+    if (walked := report.pictures) is not None:
+        yield _fraction("accuracy from file to logits", walked.pipeline, right(walked))
+        if (gap := path_gap(walked)) is not None:
+            low, high = gap.interval()
+            yield Fact(
+                metric="path gap",
+                name=walked.pipeline,
+                value=gap.gap,
+                unit="fraction",
+                low=low,
+                high=high,
+                samples=gap.samples,
+            )
 
 
 def energies(report: Report) -> list[Fact]:
@@ -137,6 +187,15 @@ def energies(report: Report) -> list[Fact]:
         )
         for name, value in figures.get("energy_mj", {}).items()
     ]
+
+
+def _of_mask(
+    name: str, mask: str | None, metric: str = "accuracy", part: NDArray[np.intp] | None = None
+) -> Fact | None:
+    if mask is None:
+        return None
+    found = decode_mask(mask)
+    return _fraction(metric, name, found if part is None else found[part])
 
 
 def _fraction(metric: str, name: str, mask: BoolArray) -> Fact:

@@ -96,9 +96,15 @@ def as_csv(reports: list[Report]) -> str:
 
 def _csv_row(name: str, fact: Fact) -> list[str]:
     numbers = (fact.value, fact.low, fact.high)
-    value, low, high = ("" if number is None else f"{number:.6g}" for number in numbers)
+    value, low, high = map(_number, numbers)
     words = [_cell(text) for text in (name, fact.metric, shown(fact.name))]
     return [*words, value, low, high, fact.unit, str(fact.samples or "")]
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.6g}"
 
 
 def _cell(text: str) -> str:

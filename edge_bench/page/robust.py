@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edge_bench.core.series import series_array
 from edge_bench.core.spec import Report
 from edge_bench.page.charts import bars, histogram, pairs
-from edge_bench.page.facts import Fact, accuracies, correct, per_class
+from edge_bench.page.facts import Fact, accuracies, per_class, worst
 from edge_bench.page.parts import Figure, Row, Section, Table, interval, listed, percent, shown
 from edge_bench.statistics.metrics import (
     BoolArray,
@@ -51,7 +51,11 @@ def attacks_section(report: Report) -> Section:
         header=("images", "accuracy", "95% interval", "samples"),
         rows=rows,
     )
-    notes = ["The worst case counts a sample as right where it is right unattacked and under all."]
+    notes = ["No attack was replayed, so there is no worst case."]
+    if worst(report) is not None:
+        notes = [
+            "The worst case counts a sample as right where it is right unattacked and under all."
+        ]
     if beside := [shown(s.name) for s in report.sets if s.manifest.is_compared]:
         notes.append(f"It leaves out what is no attack on this file alone: {', '.join(beside)}.")
     if late := [shown(s.name) for s in report.sets if s.manifest.attacked == "survivors"]:
@@ -69,8 +73,7 @@ def attacks_section(report: Report) -> Section:
 
 def classes_section(report: Report) -> Section:
     """Clean and worst-case accuracy of each class; the worst class by name."""
-    title = "Accuracy by class"
-    found = sorted(per_class(report), key=lambda pair: (pair[1].value, pair[0].value))
+    title, found = "Accuracy by class", per_class(report)
     if not found:
         why = (
             LEFT_OUT
@@ -78,33 +81,64 @@ def classes_section(report: Report) -> Section:
             else "This report is of before ardx kept the class of each image: run bench again."
         )
         return Section(key="classes", title=title, paragraphs=(why,))
-    clean, worst = found[0]
+    attacked = [(of_clean, of_worst) for of_clean, of_worst in found if of_worst is not None]
+    if not attacked:
+        return _clean_classes(title, sorted((c for c, _ in found), key=lambda fact: fact.value))
+    attacked.sort(key=lambda pair: (pair[1].value, pair[0].value))
+    of_clean, of_worst = attacked[0]
     sentence = (
-        f"The worst class is {shown(worst.name)}: {percent(worst.value)} of its {worst.samples:,} "
-        f"images stay right in the worst case ({_around(worst)} at 95%), of {percent(clean.value)} "
-        "unattacked."
+        f"The worst class is {shown(of_worst.name)}: {percent(of_worst.value)} of its "
+        f"{of_worst.samples:,} images stay right in the worst case ({_around(of_worst)} at 95%), "
+        f"of {percent(of_clean.value)} unattacked."
     )
     table = Table(
         caption="Accuracy by class, worst first",
         header=("class", "clean", "worst case", "95% interval of the worst case", "samples"),
         rows=tuple(
             (shown(w.name), percent(c.value), percent(w.value), _around(w), f"{w.samples:,}")
-            for c, w in found
+            for c, w in attacked
         ),
     )
-    drawn = found[:DRAWN_CLASSES]
-    part = f" The {len(drawn)} worst of {len(found)} are drawn." if len(drawn) < len(found) else ""
-    svg = pairs(title, sentence, "classes", [(shown(c.name), c.value, w.value) for c, w in drawn])
+    drawn = attacked[:DRAWN_CLASSES]
+    rows = [(shown(c.name), c.value, w.value) for c, w in drawn]
+    svg = pairs(title, sentence, "classes", rows)
     figure = Figure(title=title, description=sentence.rstrip("."), svg=svg, table=table)
-    return Section(key="classes", title=title, paragraphs=(sentence + part,), figures=(figure,))
+    told = (sentence + _part(len(drawn), len(found)),)
+    return Section(key="classes", title=title, paragraphs=told, figures=(figure,))
+
+
+def _clean_classes(title: str, found: list[Fact]) -> Section:
+    """Of a report without an attack, the least accurate class first."""
+    least = found[0]
+    sentence = (
+        f"The least accurate class is {shown(least.name)}: {percent(least.value)} of its "
+        f"{least.samples:,} images are right unattacked ({_around(least)} at 95%). No attack was "
+        "replayed, so no class has a worst case."
+    )
+    table = Table(
+        caption="Accuracy by class, unattacked, worst first",
+        header=("class", "clean", "95% interval", "samples"),
+        rows=tuple((shown(f.name), percent(f.value), _around(f), f"{f.samples:,}") for f in found),
+    )
+    drawn = found[:DRAWN_CLASSES]
+    rows = [(shown(f.name), f.value, f.low or 0.0, f.high or 0.0) for f in drawn]
+    svg = bars(title, sentence, "classes", rows)
+    figure = Figure(title=title, description=sentence.rstrip("."), svg=svg, table=table)
+    told = (sentence + _part(len(drawn), len(found)),)
+    return Section(key="classes", title=title, paragraphs=told, figures=(figure,))
+
+
+def _part(drawn: int, found: int) -> str:
+    return f" The {drawn} worst of {found} are drawn." if drawn < found else ""
 
 
 def changes_section(report: Report) -> Section:
     """Which samples an attack turned, by index, and from what to what."""
-    title, masks = "Which samples changed", correct(report)
+    title = "Which samples changed"
     if not adversarial(report):
-        return Section(key="changes", title=title, paragraphs=(LEFT_OUT,))
-    clean = masks["clean"]
+        why = "No attack was replayed." if report.sets else LEFT_OUT
+        return Section(key="changes", title=title, paragraphs=(why,))
+    clean = decode_mask(report.clean_mask or "")
     broken = turned(report)
     by = np.sum(list(broken.values()), axis=0)
     sentence = (
@@ -116,7 +150,7 @@ def changes_section(report: Report) -> Section:
         (
             shown(r.name),
             f"{int(broken[r.name].sum()):,}",
-            f"{int((~clean & masks[r.name]).sum()):,}",
+            f"{int((~clean & decode_mask(r.mask)).sum()):,}",
             listed(np.flatnonzero(broken[r.name]).tolist()),
         )
         for r in adversarial(report)
@@ -138,12 +172,14 @@ def changes_section(report: Report) -> Section:
 
 def turned(report: Report) -> dict[str, BoolArray]:
     """(N,) by attack: right unattacked, tried by this attack, and wrong under it."""
-    masks, found, left = correct(report), {}, decode_mask(report.clean_mask or "")
+    clean = left = decode_mask(report.clean_mask or "")
+    found = {}
     for result in adversarial(report):
         # The mask of an attack on survivors is '0' also where the others had won before.
-        tried = left if result.manifest.attacked == "survivors" else masks["clean"]
-        found[result.name] = tried & ~masks[result.name]
-        left = left & masks[result.name]
+        tried = left if result.manifest.attacked == "survivors" else clean
+        stood = decode_mask(result.mask)
+        found[result.name] = tried & ~stood
+        left = left & stood
     return found
 
 

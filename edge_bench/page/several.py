@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_bench.core.spec import Report
 from edge_bench.page.charts import trade_off
-from edge_bench.page.facts import WORST, Fact, accuracies, energies, latency
+from edge_bench.page.facts import CLEAN, WORST, by_set, clean, energies, latency, worst
 from edge_bench.page.parts import Figure, Row, Section, Table, interval, percent, shown, size
 from edge_bench.page.verdict import device_named, named, verdict
 
@@ -67,7 +67,7 @@ def each_section(reports: list[Report]) -> Section:
 
 def _told(them: list[Named]) -> str:
     """Which is most robust, and which is fastest."""
-    robust = [(fact.value, name, fact) for name, r in them if (fact := _worst(r))]
+    robust = [(fact.value, name, fact) for name, r in them if (fact := worst(r))]
     fast = min((latency(r.latency, 0.5).value, name) for name, r in them)
     sentence = f"{fast[1]} is fastest, with a median of {fast[0]:.3g} ms a call."
     if not robust:
@@ -82,25 +82,21 @@ def _told(them: list[Named]) -> str:
     return f"{name} is most robust, with {percent(value)} in the worst case{apart}. {sentence}"
 
 
-def _worst(report: Report) -> Fact | None:
-    return next((fact for fact in accuracies(report) if fact.name == WORST), None)
-
-
 def _trade_off(them: list[Named]) -> tuple[Figure, ...]:
     points, rows = [], []
     for name, report in them:
-        worst, median = _worst(report), latency(report.latency, 0.5)
-        if worst is None:
+        robust, median = worst(report), latency(report.latency, 0.5)
+        if robust is None:
             continue
         x = ("", median.value, median.low or median.value, median.high or median.value)
-        y = ("", worst.value, worst.low or 0.0, worst.high or 1.0)
+        y = ("", robust.value, robust.low or 0.0, robust.high or 1.0)
         points.append((name, x, y))
         rows.append(
             (
                 name,
                 f"{median.value:.4g} ms",
                 f"{x[2]:.4g} to {x[3]:.4g} ms",
-                percent(worst.value),
+                percent(robust.value),
                 interval(y[2], y[3]),
             )
         )
@@ -117,7 +113,7 @@ def _trade_off(them: list[Named]) -> tuple[Figure, ...]:
 def _side_by_side(them: list[Named]) -> Table:
     rows: list[Row] = []
     for name, report in them:
-        found = {fact.name: fact for fact in accuracies(report)}
+        accuracies = [percent(f.value) if f else "-" for f in (clean(report), worst(report))]
         energy = next(iter(energies(report)), None)
         card = report.artifact.card
         rows.append(
@@ -126,8 +122,7 @@ def _side_by_side(them: list[Named]) -> Table:
                 card.precision if card else "-",
                 device_named(report),
                 report.backend.name,
-                percent(found["clean"].value) if found else "-",
-                percent(found[WORST].value) if WORST in found else "-",
+                *accuracies,
                 f"{latency(report.latency, 0.95).value:.4g} ms",
                 f"{energy.value:.3g} mJ" if energy else "-",
                 size(report.artifact.size_bytes),
@@ -138,11 +133,16 @@ def _side_by_side(them: list[Named]) -> Table:
 
 
 def _by_attack(them: list[Named]) -> Table:
-    found = {name: {f.name: f for f in accuracies(report)} for name, report in them}
-    attacks = list(dict.fromkeys(attack for facts in found.values() for attack in facts))
-    attacks.sort(key=lambda attack: attack == WORST)
+    reports = [report for _, report in them]
+    found = [{fact.name: fact for fact in by_set(report)} for report in reports]
     rows = [
-        (shown(attack), *(percent(f[attack].value) if attack in f else "-" for f in found.values()))
-        for attack in attacks
+        (CLEAN, list(map(clean, reports))),
+        *(
+            (shown(name), [facts.get(name) for facts in found])
+            for name in dict.fromkeys(name for facts in found for name in facts)
+        ),
+        (WORST, list(map(worst, reports))),
     ]
-    return Table(caption="Accuracy by attack", header=("images", *found), rows=tuple(rows))
+    told = [(name, *(percent(f.value) if f else "-" for f in facts)) for name, facts in rows]
+    header = ("images", *(name for name, _ in them))
+    return Table(caption="Accuracy by attack", header=header, rows=tuple(told))

@@ -6,7 +6,7 @@ from edge_bench.core.pictures.walked import Walked
 from edge_bench.core.spec import AttackSpec, Report, SetResult
 from edge_bench.core.threats.attack import SEVERITIES
 from edge_bench.options.square import ON_THE_SPOT
-from edge_bench.page.facts import WORST, accuracies, energies, latency
+from edge_bench.page.facts import clean, energies, latency, worst
 from edge_bench.page.parts import (
     Headline,
     Section,
@@ -18,6 +18,7 @@ from edge_bench.page.parts import (
     size,
 )
 from edge_bench.report.summary import COMPARED_HEADER, compared_rows, threat_label
+from edge_bench.statistics.apart import CORRUPTION
 from edge_bench.statistics.metrics import adversarial
 from edge_bench.statistics.path import right
 
@@ -56,22 +57,21 @@ def verdict(report: Report) -> str:
         f"{'s' if report.latency.batch_size > 1 else ''} end within "
         f"{latency(report.latency, 0.95).value:.3g} ms on {device_named(report)} ({backend})"
     )
-    found = {fact.name: fact for fact in accuracies(report)}
-    if not found and report.pictures is not None:
+    unattacked, attacked = clean(report), worst(report)
+    if unattacked is None and report.pictures is not None:
         return f"{what} {_on_pictures(report.pictures)}; {speed}; no set was replayed."
-    if not found:
+    if unattacked is None:
         return f"{what} was timed alone: {speed}; its accuracy and robustness were not measured."
-    clean, worst = found["clean"], found.get(WORST)
-    if worst is None:
-        return f"{what} is right on {percent(clean.value)} of {clean.samples:,} images; {speed}."
-    assert worst.low is not None
-    assert worst.high is not None
+    share, images = percent(unattacked.value), f"{unattacked.samples:,} images"
+    if attacked is None:
+        return f"{what} is right on {share} of {images}; {speed}."
+    assert attacked.low is not None
+    assert attacked.high is not None
     attacks = len(adversarial(report))
     by = "the one attack tried" if attacks == 1 else f"every one of the {attacks} attacks tried"
     return (
-        f"{what} stays right on {percent(worst.value)} of {clean.samples:,} images under {by} "
-        f"(95% interval {interval(worst.low, worst.high)}), of {percent(clean.value)} unattacked; "
-        f"{speed}."
+        f"{what} stays right on {percent(attacked.value)} of {images} under {by} (95% interval "
+        f"{interval(attacked.low, attacked.high)}), of {share} unattacked; {speed}."
     )
 
 
@@ -85,15 +85,14 @@ def _on_pictures(walked: Walked) -> str:
 
 def verdict_section(report: Report) -> Section:
     """The verdict and the figures that stand for it."""
-    found = {fact.name: fact for fact in accuracies(report)}
     heads = []
-    for name, title in ((WORST, "Robust, worst case"), ("clean", "Clean accuracy")):
-        fact = found.get(name)
+    for fact, title in ((worst(report), "Robust, worst case"), (clean(report), "Clean accuracy")):
         if fact is not None and fact.low is not None and fact.high is not None:
             note = f"{interval(fact.low, fact.high)} at 95%, {fact.samples:,} images"
             heads.append(Headline(name=title, value=percent(fact.value), note=note))
         else:
-            heads.append(Headline(name=title, value="not measured", note="give --sets to bench"))
+            note = "no set is of an attack" if report.sets else "give --sets to bench"
+            heads.append(Headline(name=title, value="not measured", note=note))
     p95 = latency(report.latency, 0.95)
     ends = "too few calls for an interval"
     if p95.low is not None and p95.high is not None:
@@ -164,7 +163,8 @@ def budget(attack: AttackSpec) -> str:
 
 def _means(result: SetResult) -> str:
     means = KINDS[result.manifest.threat]
-    return means if result.relation == "this artefact" else f"{means}; it {ON_OTHERS}"
+    crafted = result.relation == "this artefact" or result.manifest.threat == CORRUPTION
+    return means if crafted else f"{means}; it {ON_OTHERS}"
 
 
 def _untried(report: Report) -> list[str]:

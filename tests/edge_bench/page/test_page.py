@@ -20,8 +20,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_bench.core.series import series_array
-from edge_bench.core.spec import Report
+from edge_bench.core.series import encode_series, series_array
+from edge_bench.core.spec import AttackSpec, Report
 from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.seals.content import content_sha256
 from edge_bench.files.sets import open_sets
@@ -89,15 +89,53 @@ def test_accuracies_are_those_of_the_masks_and_classes_those_of_the_labels(
     for label, (of_clean, of_worst) in zip(np.unique(labels), per_class(report), strict=True):
         assert of_clean.name == HOSTILE[label]
         assert of_clean.value == pytest.approx(clean[labels == label].mean())
+        assert of_worst is not None
         assert of_worst.value == pytest.approx(worst[labels == label].mean())
         assert of_worst.samples == (labels == label).sum()
 
 
 def test_the_worst_class_is_named(page: Page, written: Written) -> None:
-    least = min((worst.value, worst.name) for _, worst in per_class(written.report))
+    worst = [fact for _, fact in per_class(written.report) if fact is not None]
+    least = min((fact.value, fact.name) for fact in worst)
     sentence = page.sections[ORDER.index("classes")].paragraphs[0]
-    named = next(w for _, w in per_class(written.report) if shown(w.name) in sentence)
+    named = next(fact for fact in worst if shown(fact.name) in sentence)
     assert named.value == least[0]
+
+
+@pytest.fixture
+def corrupted(make_report: MakeReport) -> Report:
+    """A report of a corruption alone, which is no attack."""
+    report = make_report("1110111111", {"noise": "0010011111"})
+    (result,) = report.sets
+    fog = AttackSpec(name="fog", epsilon=1, step_size=None, steps=None, severity=3)
+    manifest = replace(result.manifest, threat="corruption", attack=fog)
+    sets = (replace(result, manifest=manifest, relation="another artefact"),)
+    return replace(report, sets=sets, labels=encode_series([0, 1] * 5))
+
+
+def test_without_an_attack_no_class_has_a_worst_case(corrupted: Report) -> None:
+    text = as_markdown(page_of([corrupted], []))
+    assert "least accurate class is 1: 80.0 % of its 5 images are right unattacked" in text
+    assert "No attack was replayed, so no class has a worst case." in text
+    assert "| Robust, worst case | not measured | no set is of an attack |" in text
+    assert "flatters" not in text
+    facts = {(fact.metric, fact.name): fact for fact in all_facts(corrupted)}
+    assert not [key for key in facts if "worst" in " ".join(key)]
+    mean = facts["accuracy under corruption", "mean"]
+    assert (mean.value, mean.samples) == (0.6, 10)
+    row = next(r for r in csv.DictReader(StringIO(as_csv([corrupted]))) if r["metric"] == "memory")
+    assert row["value"] == str(corrupted.peak_memory_bytes)
+
+
+def test_sets_may_have_the_names_of_figures(make_report: MakeReport) -> None:
+    report = make_report("1111100000", {"clean": "1100000000", "worst case": "1010000000"})
+    for text in (as_markdown(page_of([report], [])), as_markdown(page_of([report] * 2, []))):
+        assert "stays right on 10.0 % of 10 images" in text
+        assert "of 50.0 % unattacked" in text
+    head = page_of([report], []).sections[0].headlines
+    assert [h.value for h in head[:2]] == ["10.0 %", "50.0 %"]
+    found = [(fact.name, fact.value) for fact in accuracies(report)]
+    assert found == [("clean", 0.5), ("clean", 0.2), ("worst case", 0.2), ("worst case", 0.1)]
 
 
 def test_an_attack_on_survivors_turned_only_what_it_tried(make_report: MakeReport) -> None:
