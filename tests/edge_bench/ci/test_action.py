@@ -261,13 +261,14 @@ def test_a_report_that_was_measured_elsewhere_must_be_of_the_file_that_ships(
         ({"python": "/bin/false"}, "input python: expected Python 3.10 or newer"),
         ({"report": "a.json\nstatus=passed"}, "expected a path on one line each"),
         ({"install": "true", "extras": "edge"}, "pip could not install ardx[edge]"),
+        ({"report": "none.json", "markdown": "out/new folder/-gate.md"}, "none.json"),
     ],
 )
 def test_what_cannot_be_done_is_an_error_with_its_sentence(
     workspace: Path, tmp_path: Path, inputs: dict[str, str], sentence: str
 ) -> None:
-    stale = workspace / "ardx-gate.md"
-    stale.write_text("### ardx gate: passed\n", encoding="utf-8")
+    stale = workspace / inputs.get("markdown", "ardx-gate.md")
+    (workspace / "ardx-gate.md").write_text("### ardx gate: passed\n", encoding="utf-8")
     given = {"install": "false", "python": sys.executable, "policy": "gate.toml"}
     policy(workspace, 'critical = ["clean >= 60%"]\n')
     ended = run_action(
