@@ -104,7 +104,7 @@ def run_gate(flags: GateFlags) -> None:
     report, path = read_report(flags.report), flags.held_to.baseline
     what_broke = None
     if flags.decided.update_baseline:
-        decision = update_baseline(report, policy, path)
+        decision = update_baseline(report, policy, path, flags.decided.artifact)
     else:
         if path is not None and all(c.form not in CHANGES for c in policy.conditions):
             raise InputError(

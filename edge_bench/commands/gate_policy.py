@@ -63,6 +63,7 @@ def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
     from edge_bench.core.gate import Gate
     from edge_bench.policy.condition import UNDOUBTED, Condition, parse_condition
     from edge_bench.policy.gate import conditions_of
+    from edge_bench.policy.outcome import CRITICAL
     from edge_bench.policy.policy_file import Policy, check_conditions, read_policy
 
     given = conditions_of(Gate(**options))
@@ -71,7 +72,7 @@ def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
     if flags.policy is not None:
         policy = read_policy(flags.policy)
         given += policy.conditions
-        if all(condition.metric != UNDOUBTED for condition in given):
+        if all((c.metric, c.tier) != (UNDOUBTED, CRITICAL) for c in given):
             given += (Condition(metric=UNDOUBTED, said=UNDOUBTED),)
     if not given:
         raise InputError(
@@ -107,7 +108,9 @@ def judged(
     return evaluate(report, policy, circumstances)
 
 
-def update_baseline(report: Report, policy: Policy, path: Path | None) -> Verdict:
+def update_baseline(
+    report: Report, policy: Policy, path: Path | None, artifact: Path | None
+) -> Verdict:
     """Judge the report by all but its changes, and make it the baseline where it passes.
 
     Raises:
@@ -126,7 +129,7 @@ def update_baseline(report: Report, policy: Policy, path: Path | None) -> Verdic
             "name another file"
         )
     standing = tuple(c for c in policy.conditions if c.form == VALUE)
-    verdict = judged(report, replace(policy, conditions=standing), None, None)
+    verdict = judged(report, replace(policy, conditions=standing), None, artifact)
     if verdict.status == PASSED:
         write_json(path, baseline_of(report), force=True)
     return verdict

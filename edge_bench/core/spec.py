@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import Any, ClassVar
 
 from edge_bench.core.classes import ClassNames
@@ -433,6 +434,22 @@ class Report:
                 f"report: expected labels and answers of {samples} images, as many as its clean "
                 f"mask has, came {', '.join(map(str, sorted(lengths)))}"
             )
+
+    @property
+    def made_at(self) -> datetime:
+        """`created` as a time; in UTC where it names no zone.
+
+        Raises:
+            InputError: it is no time.
+        """
+        try:
+            made = datetime.fromisoformat(self.created)
+        except ValueError:
+            raise InputError(
+                "expected a time such as 2025-01-31T12:00:00+00:00 for created, came "
+                f"{self.created!r}; write the report anew with ardx bench"
+            ) from None
+        return made if made.tzinfo else made.replace(tzinfo=timezone.utc)
 
     def _check_masks(self) -> None:
         if self.clean_mask is not None:

@@ -56,7 +56,7 @@ def _accuracy(axes: Axes, series: Series, at: list[int], colour: str) -> None:
     known: list[tuple[int, float, float, float]] = []
     for x, point in zip(at, series.points, strict=True):
         worst = figure(point, "worst_case")
-        interval = worst.interval(0.95) if worst.value is not None else None
+        interval = worst.interval(0.95) if worst.interval else None
         if worst.value is not None and interval is not None:
             value, low, high = (100 * v for v in (worst.value, *interval))
             known.append((x, value, value - low, high - value))

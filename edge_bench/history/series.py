@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from itertools import pairwise
 from math import log
 from pathlib import Path
@@ -100,13 +100,9 @@ def _point(folder: Path, path: Path) -> Point:
 
 def _created(point: Point) -> datetime:
     try:
-        created = datetime.fromisoformat(point.report.created)
-    except ValueError:
-        raise InputError(
-            f"{point.path}: expected a time such as 2025-01-31T12:00:00+00:00 for created, came "
-            f"{point.report.created!r}; write the report anew with ardx bench"
-        ) from None
-    return created if created.tzinfo else created.replace(tzinfo=timezone.utc)
+        return point.report.made_at
+    except InputError as error:
+        raise InputError(f"{point.path}: {error}") from None
 
 
 def series_of(

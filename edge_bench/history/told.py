@@ -51,7 +51,7 @@ def short(label: str) -> str:
 
 def _row(point: Point, step: Step | None) -> list[str]:
     clean, worst = figure(point, "clean"), figure(point, "worst_case")
-    interval = worst.interval(0.95) if worst.value is not None else None
+    interval = worst.interval(0.95) if worst.interval else None
     p95 = figure(point, "latency_p95_ms")
     return [
         short(point.label),

@@ -238,7 +238,7 @@ def read_baseline(path: Path) -> Baseline:
 
 def is_baseline(path: Path) -> bool:
     """Has the file what only a baseline has?"""
-    return "figures" in _fields(path)
+    return {"schema_version", "artifact_sha256", "figures", "sets"} <= _fields(path).keys()
 
 
 def _is_report(path: Path) -> bool:
@@ -266,5 +266,5 @@ def _figures(report: Report) -> dict[str, float]:
         except InconclusiveError:
             continue
         if figure.value is not None and not figure.too_few:
-            found[metric] = float(f"{figure.value:.6g}")
+            found[metric] = figure.value
     return found

@@ -15,7 +15,7 @@ from edge_bench.core.spec import COMPARED, Report
 from edge_bench.policy.baseline import Baseline
 from edge_bench.policy.condition import RELATIVE_DROP, RELATIVE_RISE, Condition, is_fraction
 from edge_bench.policy.measured import Measured
-from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, Outcome, amount
+from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, ROUNDING, Outcome, amount
 from edge_bench.policy.policy_file import Policy
 from edge_bench.statistics.metrics import BoolArray, adversarial, class_names, labels_of
 from edge_bench.statistics.path import PATH_ACCURACY
@@ -26,8 +26,6 @@ from edge_bench.statistics.stats import (
 )
 
 LEVEL = 0.05
-ROUNDING = 1e-9
-"""Masks are whole counts: a drop of exactly the limit must not fail by rounding."""
 
 
 def check_comparable(report: Report, baseline: Baseline, conditions: list[Condition]) -> None:
@@ -196,7 +194,9 @@ def _rise(name: str, figure: Measured, condition: Condition, against: Against) -
     def change(value: float) -> float:
         return (value - old if is_rise else old - value) / scale
 
-    interval = figure.interval(2 * confidence - 1) if confidence else None
+    interval = figure.interval(2 * confidence - 1) if confidence and figure.interval else None
+    if confidence and figure.interval and interval is None:
+        return outcome.with_status(INCONCLUSIVE, figure.too_few_for(confidence))
     ends = sorted(change(value) for value in interval or (figure.value, figure.value))
     seen = (ends[0], ends[1]) if interval else None
     outcome = replace(outcome, observed=change(figure.value), interval=seen)

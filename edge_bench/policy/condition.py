@@ -109,10 +109,15 @@ def parse_condition(text: str, tier: str = CRITICAL, where: str = "--require") -
         metric=metric,
         form=form,
         comparator=match["comparator"],
-        limit=_limit(match["limit"], bool(match["percent"]), f"{where}: {text}"),
+        limit=_limit(match["limit"], f"{where}: {text}") / (100 if match["percent"] else 1),
         tier=tier,
         said=text.strip(),
     )
+    if match["percent"] and metric in PERFORMANCE and form not in (RELATIVE_DROP, RELATIVE_RISE):
+        instead = "" if form == VALUE else f", or relative_{form}({metric})"
+        raise InputError(
+            f"{where}: {text}: expected a number in the unit of {metric}{instead}, came percent"
+        )
     _check_sense(condition, where)
     return condition
 
@@ -136,9 +141,9 @@ def check_metric(metric: str, where: str) -> None:
     raise InputError(f"{where}: expected a metric of {', '.join(known)}, came {metric}")
 
 
-def _limit(text: str, is_percent: bool, where: str) -> float:
+def _limit(text: str, where: str) -> float:
     try:
-        value = float(text) / (100 if is_percent else 1)
+        value = float(text)
     except ValueError:
         value = float("nan")
     if not isfinite(value) or value < 0:

@@ -25,6 +25,7 @@ from edge_bench.policy.outcome import (
     FAILED,
     INCONCLUSIVE,
     PASSED,
+    ROUNDING,
     Outcome,
     Verdict,
     observed_sentence,
@@ -33,6 +34,8 @@ from edge_bench.policy.policy_file import EXIT, FAIL, Policy
 from edge_bench.telemetry.throttling import throttling
 
 DAY_S = 86400.0
+CLOCKS_APART_S = 300.0
+"""A report may be from the future by so much: two machines' clocks are never quite the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,13 +130,15 @@ def _decide_value(name: str, figure: Measured, condition: Condition, policy: Pol
         return outcome.with_status(FAILED, f"{sentence}; {figure.missing}")
     if figure.too_few:
         return outcome.with_status(INCONCLUSIVE, figure.too_few)
+    if policy.confidence is not None and figure.interval and outcome.interval is None:
+        return outcome.with_status(INCONCLUSIVE, figure.too_few_for(policy.confidence))
     low, high = outcome.interval or (figure.value, figure.value)
     worst, best = (low, high) if comparator == AT_LEAST else (-high, -low)
     bound = limit if comparator == AT_LEAST else -limit
     said = observed_sentence(outcome, condition.said)
-    if worst >= bound:
+    if worst >= bound - ROUNDING:
         return outcome.with_status(PASSED, said)
-    if best < bound:
+    if best < bound - ROUNDING:
         return outcome.with_status(FAILED, said)
     return outcome.with_status(
         INCONCLUSIVE, f"{said}, which does not decide {condition.said}; {_more(outcome)}"
@@ -142,7 +147,7 @@ def _decide_value(name: str, figure: Measured, condition: Condition, policy: Pol
 
 def _interval(figure: Measured, policy: Policy) -> tuple[float, float] | None:
     """Of an energy in any case: it is a difference of noisy readings, whatever the policy."""
-    if policy.confidence is None and figure.unit != "mJ":
+    if figure.interval is None or (policy.confidence is None and figure.unit != "mJ"):
         return None
     return figure.interval(policy.confidence or 0.95)
 
@@ -257,12 +262,14 @@ def _about_the_report(report: Report, policy: Policy, given: Circumstances) -> l
 
 
 def _age(report: Report, most: float, now: datetime) -> Outcome:
-    created = datetime.fromisoformat(report.created)
-    days = (now - created).total_seconds() / DAY_S
-    fresh = 0 <= days <= most
+    seconds = (now - report.made_at).total_seconds()
+    days = max(seconds, 0.0) / DAY_S
+    fresh = seconds >= -CLOCKS_APART_S and days <= most
     sentence = f"the report is {days:.1f} days old"
-    if days < 0:
-        sentence = f"the report was made {-days:.1f} days from now; see to the device's clock"
+    if seconds < -CLOCKS_APART_S:
+        sentence = (
+            f"the report was made {-seconds / DAY_S:.3g} days from now; see to the device's clock"
+        )
     elif not fresh:
         sentence += f", {days - most:.1f} more than the policy allows; run ardx bench again"
     return _fact("max_age_days", "age of the report in days", fresh, sentence)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
 
@@ -26,6 +25,7 @@ from edge_bench.statistics.stats import (
     early_stopping_floor,
     percentile_ms,
     quantile_interval,
+    student_quantile,
     wilson_interval,
 )
 from edge_bench.telemetry.energy import energy_per_image
@@ -46,7 +46,8 @@ class Measured:
         too_few: why the value decides nothing, where there are too few samples for it.
         samples: images or calls.
         mask: of an accuracy, whether each image was right.
-        interval: of the value at a confidence; None where it has none.
+        interval: of the value at a confidence, None where the samples are too few for it; None of
+            a value that is exact, such as bytes.
     """
 
     metric: str
@@ -56,7 +57,15 @@ class Measured:
     too_few: str = ""
     samples: int | None = None
     mask: BoolArray | None = None
-    interval: Callable[[float], Interval | None] = lambda _: None
+    interval: Callable[[float], Interval | None] | None = None
+
+    def too_few_for(self, confidence: float) -> str:
+        """Why a value without an interval at a confidence decides nothing."""
+        how = "--seconds" if self.unit == "1/s" else "--runs"
+        return (
+            f"{self.metric} over {self.samples} runs has no interval of confidence {confidence:g}; "
+            f"run ardx bench with more {how}"
+        )
 
 
 def measured(report: Report, metric: str) -> list[tuple[str, Measured]]:
@@ -239,28 +248,29 @@ def _in_ms(timed: Measurement, percentile: float, confidence: float) -> Interval
     return None if found is None else (found[0] / 1e6, found[1] / 1e6)
 
 
+def throughput_interval(timed: Measurement, confidence: float) -> Interval | None:
+    """Of images a second, by Student's t of the mean time of a call.
+
+    None of fewer than two calls, or of ones that differ so much that the mean may be nothing.
+    """
+    calls = np.asarray(timed.latency_ns, dtype=np.float64) / 1e9
+    if len(calls) < 2:
+        return None
+    t = student_quantile(confidence, len(calls) - 1)
+    half, mean = t * float(calls.std(ddof=1)) / sqrt(len(calls)), float(calls.mean())
+    if mean <= half:
+        return None
+    return timed.batch_size / (mean + half), timed.batch_size / (mean - half)
+
+
 def _throughput(report: Report) -> Measured:
     timed = report.throughput
-    calls = np.asarray(timed.latency_ns, dtype=np.float64) / 1e9
-
-    def interval(confidence: float) -> Interval | None:
-        if len(calls) < 2:
-            return None
-        z = NormalDist().inv_cdf(0.5 + confidence / 2)
-        half = z * float(calls.std(ddof=1)) / sqrt(len(calls))
-        mean = float(calls.mean())
-        return (
-            None
-            if mean <= half
-            else (timed.batch_size / (mean + half), timed.batch_size / (mean - half))
-        )
-
     return Measured(
         metric="throughput",
         unit="1/s",
         value=images_per_second(timed),
-        samples=len(calls),
-        interval=interval,
+        samples=len(timed.latency_ns),
+        interval=lambda confidence: throughput_interval(timed, confidence),
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 PASSED, FAILED, INCONCLUSIVE = "passed", "failed", "inconclusive"
 CRITICAL, SUPPORTING, ADVISORY = "critical", "supporting", "advisory"
 TIERS = (CRITICAL, SUPPORTING, ADVISORY)
+ROUNDING = 1e-9
+"""Accuracies are whole counts: one of exactly the limit must not fail by rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,7 @@ def observed_sentence(outcome: Outcome, said: str) -> str:
         else:
             seen += f" (interval {amount(low, unit)} to {amount(high, unit)})"
     short = limit - observed if outcome.comparator == ">=" else observed - limit
-    if short <= 0:
+    if short <= ROUNDING:
         return seen
     side = "below" if outcome.comparator == ">=" else "above"
     apart = f"{short:.0f}" if unit == "B" else amount(short, unit).removesuffix(" mJ")

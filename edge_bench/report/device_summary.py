@@ -70,9 +70,9 @@ def device_rows(report: Report) -> list[list[str]]:
         powers = [f"{value / 1e3:.2f} W in {name}" for name, value in figures["power_mw"].items()]
         rows.append(["power", ", ".join([f"{figures['idle_power_mw'] / 1e3:.2f} W idle", *powers])])
         rows.append(["power is", figures["power_is"]])
-        rails = {
-            n: mw for n, mw in figures["rail_power_mw"].items() if telemetry.total_rails != (n,)
-        }
+        # Of latency alone, which may have had too short a time for a reading.
+        means = figures.get("rail_power_mw", {})
+        rails = {n: mw for n, mw in means.items() if telemetry.total_rails != (n,)}
         largest = sorted(rails.items(), key=lambda item: -item[1])[:SHOWN_RAILS]
         told = ", ".join(f"{name} {value / 1e3:.2f} W" for name, value in largest)
         if rails:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +201,7 @@ def _decimal(value: float | None) -> str | None:
     """As few digits as give the same number again, never with an exponent."""
     if value is None:
         return None
-    text = f"{value:.17f}" if "e" in repr(float(value)) else repr(float(value))
+    text = format(Decimal(repr(float(value))), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -6,7 +6,7 @@ parent and artefact disagree, whoever of them errs, and a corruption has no adve
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, sqrt
 from statistics import NormalDist
 
@@ -104,7 +104,9 @@ def corruption_accuracy(report: Report) -> Estimate | None:
     found = corrupted(report)
     if not found:
         return None
-    return mean_of(np.mean([decode_mask(s.mask) for s in found], axis=0))
+    masks = np.array([decode_mask(s.mask) for s in found])
+    # Of whole counts, so that an accuracy of exactly a limit is that.
+    return replace(mean_of(masks.mean(axis=0)), value=int(masks.sum()) / masks.size)
 
 
 def corruption_loss(report: Report) -> Estimate | None:

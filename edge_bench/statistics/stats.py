@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from math import comb, erfc, exp, lgamma, log, sqrt
+from math import comb, cos, erfc, exp, lgamma, log, pi, sin, sqrt, tan
 from statistics import NormalDist
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from edge_bench.core.timings import Measurement
 
 MANY = 500
-"""Above this many values, exact sums of binomials cost more than they tell."""
+"""Above this many values, exact sums of whole numbers cost more than they tell."""
 
 EPSILON = 1e-17
 
@@ -132,6 +132,39 @@ def unpaired_p_value(old: tuple[int, int], new: tuple[int, int]) -> float:
     return erfc(abs(z) / sqrt(2))  # Of a far tail one minus the other would leave nothing.
 
 
+def student_quantile(confidence: float, freedom: int) -> float:
+    """The t that Student's t of so many degrees of freedom lies within with this probability.
+
+    Bisects the finite series of the distribution (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4);
+    above MANY degrees of freedom it is the normal one's.
+
+    Raises:
+        ValueError: no degree of freedom.
+    """
+    if freedom < 1:
+        raise ValueError(f"{freedom} degrees of freedom")
+    normal = NormalDist().inv_cdf(0.5 + confidence / 2)
+    if freedom > MANY:
+        return normal
+    low, high = 0.0, pi / 2
+    for _ in range(60):
+        angle = (low + high) / 2
+        low, high = (low, angle) if _within(angle, freedom) > confidence else (angle, high)
+    return tan(low) * sqrt(freedom)
+
+
+def _within(angle: float, freedom: int) -> float:
+    """P[|t| < tan(angle) sqrt(freedom)]."""
+    is_odd = freedom % 2
+    part = cos(angle) if is_odd else 1.0
+    total = 0.0
+    for k in range(2 + is_odd, freedom + 1, 2):
+        total += part
+        part *= (k - 1) / k * cos(angle) ** 2
+    total *= sin(angle)
+    return 2 / pi * (angle + total) if is_odd else total
+
+
 def quantile_interval(
     values: Sequence[float], quantile: float, confidence: float = 0.95
 ) -> tuple[float, float] | None:
@@ -158,20 +191,18 @@ def quantile_interval(
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """Interval of the median of what `values` are drawn from, whatever their distribution.
 
-    Two order statistics: as few values lie outside as the binomial of fair coins allows, whose
-    normal approximation serves above MANY values. Of fewer than 6 values it is, at 95%, the whole
-    range, which holds the median less often than that.
+    Two order statistics: as few values lie outside as the binomial of fair coins allows. Of fewer
+    than 6 values it is, at 95%, the whole range, which holds the median less often than that.
 
     Raises:
         ValueError: no values.
     """
     if not len(values):
         raise ValueError("no values")
-    ranked, count = sorted(values), len(values)
-    if count > MANY:
-        z = NormalDist().inv_cdf(0.5 + confidence / 2)
-        at = int((count - z * sqrt(count)) / 2)
-        return ranked[at], ranked[-1 - at]
+    count = len(values)
+    if count > MANY and (found := quantile_interval(values, 0.5, confidence)):
+        return found
+    ranked = sorted(values)
     outside, below = 0, 1
     # `below` of the 2**n outcomes have `outside` or fewer values under the median.
     while 2 * below / (1 << count) <= 1 - confidence:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from numpy.typing import NDArray
 
 from edge_bench.core.errors import InconclusiveError
 from edge_bench.core.series import POWER, Phase, Samples, Series, Telemetry, encode_series
+from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
+from edge_bench.report.device_summary import device_rows
 from edge_bench.telemetry.energy import Energy, energy_per_image
 
 SECOND = 1_000_000
@@ -169,6 +172,18 @@ def test_too_few_readings_ask_for_more_seconds() -> None:
         energy(recorded(times, {"VDD_IN": power}, load=(5.0, 5.4)))
     with pytest.raises(InconclusiveError, match=r"phase idle, came 0; .*--idle-seconds 0.75"):
         energy(recorded(times, {"VDD_IN": power}, idle=(0.0, 0.01)))
+
+
+def test_a_latency_too_short_for_a_reading_has_no_rails(
+    make_report: Callable[..., Report],
+) -> None:
+    times = np.arange(0.03, 8, 0.1)
+    telemetry = recorded(times, {"VDD_IN": [round(v) for v in steps(times)]}, load=(4.0, 4.001))
+    phases = (*telemetry.phases, Phase(name="throughput", begin_us=4_100_000, end_us=7_900_000))
+    report = replace(make_report(), telemetry=replace(telemetry, phases=phases))
+    rows = dict(device_rows(report))
+    assert rows["power"].endswith("8.00 W in throughput")
+    assert not [name for name in rows if "rails" in name]
 
 
 def test_without_an_idle_phase_there_is_no_baseline() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from edge_bench.core.errors import InputError
 from edge_bench.policy.condition import parse_condition
 from edge_bench.policy.policy_file import read_policy
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.parametrize(
@@ -50,6 +53,10 @@ def test_a_condition_is_read_as_it_is_written(
         ("drop(latency_p95_ms) <= 3", "expected rise(latency_p95_ms) <= LIMIT"),
         ("drop(clean) >= 0.1", "expected drop(clean) <= LIMIT"),
         ("rise(images_per_second) <= 3", "expected drop(images_per_second) <= LIMIT"),
+        ("latency_p95_ms <= 30%", "in the unit of latency_p95_ms, came percent"),
+        ("rise(latency_p50_ms) <= 10%", "or relative_rise(latency_p50_ms), came percent"),
+        ("drop(images_per_second) <= 5%", "or relative_drop(images_per_second), came percent"),
+        ("size_bytes <= 5 %", "in the unit of size_bytes, came percent"),
     ],
 )
 def test_a_condition_that_cannot_be_meant_is_refused(text: str, sentence: str) -> None:
@@ -104,3 +111,12 @@ def test_a_policy_keeps_tiers_and_their_order(tmp_path: Path) -> None:
     ]
     assert (policy.confidence, policy.inconclusive, policy.max_age_days) == (0.9, "fail", 7)
     assert (policy.device, policy.excuse) == ("jetson", ("upper bound",))
+
+
+def test_the_policy_of_the_page_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/gate-policy.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        (tmp_path / "gate.toml").write_text(block, encoding="utf-8")
+        assert read_policy(tmp_path / "gate.toml").conditions

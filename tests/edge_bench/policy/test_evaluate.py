@@ -13,12 +13,14 @@ import pytest
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.series import encode_series
-from edge_bench.core.spec import Report
+from edge_bench.core.spec import AttackSpec, Report
+from edge_bench.core.timings import Measurement
 from edge_bench.files.store import write_json
 from edge_bench.policy.baseline import Baseline, baseline_of, read_baseline
 from edge_bench.policy.broken import broken
 from edge_bench.policy.condition import parse_condition
 from edge_bench.policy.evaluate import Circumstances, evaluate
+from edge_bench.policy.measured import throughput_interval
 from edge_bench.policy.outcome import Verdict
 from edge_bench.policy.policy_file import Policy
 from edge_bench.statistics.stats import wilson_interval
@@ -142,6 +144,63 @@ def test_performance_is_held_to_its_limits_with_intervals(make_report: MakeRepor
     assert [o.status for o in found.outcomes] == list(decided.values())
 
 
+@pytest.mark.parametrize(
+    ("condition", "calls", "confidence"),
+    [
+        ("latency_p95_ms <= 30", 135, 0.999),  # 130 suffice for a value, not for these ends.
+        ("latency_p95_ms <= 1", 135, 0.999),
+        ("images_per_second >= 1", 1, 0.95),
+        ("images_per_second >= 1e6", 1, 0.95),
+    ],
+)
+def test_a_confidence_that_the_samples_cannot_give_decides_nothing(
+    make_report: MakeReport, condition: str, calls: int, confidence: float
+) -> None:
+    rng = np.random.default_rng(0)
+    report = make_report("1", {}, latency_ms=(10 + rng.exponential(size=calls)).tolist())
+    (outcome,) = verdict(report, condition, confidence=confidence).outcomes
+    assert outcome.status == "inconclusive"
+    assert f"over {calls} runs has no interval of confidence {confidence:g}" in outcome.sentence
+    change = f"rise({condition})" if "latency" in condition else f"drop({condition})"
+    change = f"{change.split()[0]}) <= 1000"
+    (outcome,) = verdict(report, change, baseline=report, confidence=0.9999).outcomes
+    assert outcome.status == "inconclusive"
+    assert "has no interval of confidence" in outcome.sentence
+    assert verdict(report, condition).outcomes[0].status in ("passed", "failed")
+
+
+@pytest.mark.parametrize("calls", [10, 40])
+def test_a_throughput_s_interval_holds_it_as_often_as_it_says(calls: int) -> None:
+    """Of Student's t: few calls of an artefact are usual on a slow board."""
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(3000):
+        times = tuple(int(ns) for ns in 1e6 * rng.normal(10, 1, size=calls))
+        timed = Measurement(batch_size=4, warmup_runs=0, first_ns=1, latency_ns=times)
+        low, high = throughput_interval(timed, 0.95) or (0.0, 0.0)
+        held += low <= 400 <= high
+    assert held / 3000 == pytest.approx(0.95, abs=0.015)
+
+
+def test_a_calm_report_of_two_calls_that_differ_widely_tells_no_throughput() -> None:
+    timed = Measurement(batch_size=1, warmup_runs=0, first_ns=1, latency_ns=(10**8, 3 * 10**9))
+    assert throughput_interval(timed, 0.95) is None
+
+
+def test_a_mean_of_corruptions_of_exactly_the_limit_passes(report: Report) -> None:
+    fog = AttackSpec(name="fog", epsilon=1, step_size=None, steps=None, severity=1)
+    (result,) = report.sets
+    for right in range(1, 1000, 37):
+        masks = [mask(right, 1000 - right), mask(500, 500), mask(0, 1000)]
+        manifest = replace(result.manifest, threat="corruption", attack=fog)
+        sets = [
+            replace(result, name=str(i), mask=m, manifest=manifest) for i, m in enumerate(masks)
+        ]
+        exactly = (right + 500) / 3000
+        found = verdict(replace(report, sets=tuple(sets)), f"corruption >= {exactly!r}")
+        assert found.outcomes[0].status == "passed", right
+        assert "below" not in found.outcomes[0].sentence
+
+
 # --- changes -----------------------------------------------------------------------------------
 
 
@@ -210,6 +269,18 @@ def test_a_rise_is_against_the_baseline_s_figure(make_report: MakeReport) -> Non
     assert "p50 latency went from 10.000 ms to 10.400 ms" in found.outcomes[2].sentence
 
 
+@pytest.mark.parametrize("size", [1_234_567, 123_456_789])
+def test_a_report_does_not_rise_against_itself(make_report: MakeReport, size: int) -> None:
+    rng = np.random.default_rng(1)
+    times = (10 + rng.exponential(size=200)).tolist()
+    old = make_report("1", {}, size_bytes=size, latency_ms=times)
+    kept = [f"rise({m}) <= 0" for m in ("size_bytes", "latency_p50_ms", "latency_p95_ms")]
+    assert verdict(old, *kept, "drop(images_per_second) <= 0", baseline=old).status == "passed"
+    grown = make_report("1", {}, size_bytes=size + 1, latency_ms=times)
+    assert verdict(grown, "rise(size_bytes) <= 0", baseline=old).status == "failed"
+    assert verdict(grown, "rise(size_bytes) <= 1", baseline=old).status == "passed"
+
+
 def test_a_change_needs_a_baseline_of_the_same_family(report: Report) -> None:
     with pytest.raises(InputError, match="compares with a baseline; give --baseline"):
         verdict(report, "drop(clean) <= 1%")
@@ -243,7 +314,25 @@ def test_a_report_of_another_file_device_or_time_fails(report: Report) -> None:
     assert statuses(11, "b" * 64)["artifact"] == "failed"
     assert statuses(11, "b" * 64)["max_age_days"] == "failed"
     assert statuses(-1, "b" * 64)["max_age_days"] == "failed"
+    # Two machines' clocks are never quite the same.
+    assert statuses(-60 / 86400, "b" * 64)["max_age_days"] == "passed"
     assert created.tzinfo == timezone.utc
+
+
+@pytest.mark.parametrize(
+    ("created", "sentence"),
+    [("2025-01-01T00:00:00", "0.5 days old"), ("yesterday", "expected a time such as 2025-01-31")],
+)
+def test_a_time_without_a_zone_is_utc_and_one_that_is_none_is_refused(
+    report: Report, created: str, sentence: str
+) -> None:
+    policy = Policy(conditions=(parse_condition("clean >= 0.1"),), max_age_days=10)
+    given = Circumstances(now=datetime(2025, 1, 1, 12, tzinfo=timezone.utc))
+    try:
+        said = evaluate(replace(report, created=created), policy, given).outcomes[0].sentence
+    except InputError as error:
+        said = str(error)
+    assert sentence in said
 
 
 def test_doubts_fail_but_those_that_are_excused(report: Report) -> None:

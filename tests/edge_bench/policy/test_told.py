@@ -167,3 +167,26 @@ def test_the_file_that_ships_is_the_file_that_was_measured(invoke: Invoke, files
         found = invoke("gate", "new.json", "--artifact", name, "--require", "clean >= 1%")
         assert found[0] == code
         assert ("of another artefact (aaaaaaaaaaaa) than" in found[1]) == (code == 1)
+        update = ("--baseline", "base.json", "--update-baseline", "--require", "clean >= 1%")
+        assert invoke("gate", "new.json", "--artifact", name, *update)[0] == code
+        assert not Path("base.json").exists()
+
+
+def test_no_other_json_is_taken_for_a_baseline(invoke: Invoke, files: Path) -> None:
+    thesis = Path("thesis.json")
+    thesis.write_text('{"figures": ["a.png"], "title": "mine"}', encoding="utf-8")
+    update = ("--baseline", thesis, "--update-baseline", "--require", "clean >= 1%")
+    code, _, stderr = invoke("gate", "new.json", *update)
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert "writes over a baseline alone" in stderr
+    assert "mine" in thesis.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("tiers", ["", 'advisory = ["no_doubts"]\n'])
+def test_a_policy_asks_for_no_doubts_whatever_else_it_says_of_them(
+    invoke: Invoke, files: Path, make_report: Callable[..., Report], tiers: str
+) -> None:
+    write_json(files / "alone.json", make_report("1" * 200), force=False)
+    Path("gate.toml").write_text(f'critical = ["clean >= 1%"]\n{tiers}', encoding="utf-8")
+    code, stdout, _ = invoke("gate", "alone.json", "--policy", "gate.toml")
+    assert (code, stdout.endswith("gate: failed\n")) == (1, True)

@@ -72,6 +72,18 @@ def test_the_same_report_and_policy_give_the_same_bytes_without_the_makers_folde
     assert b"secret" not in first
 
 
+def test_a_number_is_told_by_the_digits_that_give_it_again(
+    folder: Path, attest: Callable[..., dict[str, Any]]
+) -> None:
+    limits = {"attack:pgd": 1 / 12345, "clean": 1e-7, "worst_case": 0.3, "class:*": 1e-300}
+    conditions = [f"{metric} >= {limit!r}" for metric, limit in limits.items()]
+    (folder / "small.toml").write_text(f"supporting = {json.dumps(conditions)}", encoding="utf-8")
+    told = [claim["threshold"] for claim in attest("small")["predicate"]["claims"]][:4]
+    assert [float(text) for text in told] == list(limits.values())
+    assert all("e" not in text for text in told)
+    assert told[0] == "0.00008100445524503848"
+
+
 @pytest.mark.parametrize(("policy", "code"), [("failed", 1), ("inconclusive", 4)])
 def test_what_did_not_pass_is_never_a_pass_to_others(
     attest: Callable[..., dict[str, Any]],

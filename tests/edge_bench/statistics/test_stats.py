@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.stats import binom, binomtest, multinomial
+from scipy.stats import t as student
 
 from edge_bench.statistics.stats import (
     early_stopping_floor,
@@ -12,6 +13,7 @@ from edge_bench.statistics.stats import (
     median_interval,
     paired_difference_interval,
     quantile_interval,
+    student_quantile,
     unpaired_difference_interval,
     unpaired_p_value,
     wilson_interval,
@@ -95,13 +97,23 @@ def test_the_paired_interval_of_impossible_counts_is_refused(counts: tuple[int, 
         paired_difference_interval(*counts)
 
 
-@pytest.mark.parametrize("count", [6, 9, 21, 100, 2001])
+@pytest.mark.parametrize("count", [6, 9, 21, 100, 501, 502, 527, 1000, 2001, 10_000])
 def test_the_interval_of_a_median_is_the_narrowest_that_binomials_allow(count: int) -> None:
     low, high = (int(v) for v in median_interval([float(v) for v in range(count)]))
     assert low + high == count - 1
     # The median lies below the value of rank `low` (from 0) where `low` values or fewer lie below.
     assert 2 * binom.cdf(low, count, 0.5) <= 0.05
     assert 2 * binom.cdf(low + 1, count, 0.5) > 0.05
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 9, 10, 99, 500])
+def test_student_s_quantile_is_scipy_s(freedom: int) -> None:
+    for confidence in (0.5, 0.9, 0.95, 0.999):
+        expected = student.ppf(0.5 + confidence / 2, freedom)
+        assert student_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-10)
+    assert student_quantile(0.95, 5000) == pytest.approx(student.ppf(0.975, 5000), rel=1e-3)
+    with pytest.raises(ValueError, match="0 degrees of freedom"):
+        student_quantile(0.95, 0)
 
 
 def test_few_values_give_their_range_and_none_an_error() -> None:
