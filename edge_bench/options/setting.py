@@ -18,7 +18,12 @@ class Setting:
     batch_size: int = 1
 
     def __str__(self) -> str:
-        words = [f"batch {self.batch_size}"]
+        return ", ".join(filter(None, (f"batch {self.batch_size}", self.held)))
+
+    @property
+    def held(self) -> str:
+        """What the runtime and the process were held to; empty where they were left as they are."""
+        words = []
         if self.threads is not None:
             words.append(f"{self.threads} thread{'s' if self.threads > 1 else ''}")
         if self.cores is not None:

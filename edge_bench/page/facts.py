@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
+from edge_bench.options.setting import Setting
 from edge_bench.report.device_summary import device_figures
 from edge_bench.statistics.apart import apart, corruption_accuracy, corruption_loss
 from edge_bench.statistics.metrics import (
@@ -27,6 +28,7 @@ from edge_bench.statistics.stats import (
     wilson_interval,
 )
 from edge_bench.timing.measure import images_per_second
+from edge_bench.timing.soak import drift
 
 CLEAN, WORST = "clean", "worst case"
 PERCENTILES = (0.5, 0.9, 0.95, 0.99)
@@ -120,21 +122,46 @@ def all_facts(report: Report) -> list[Fact]:
     """Everything that is a number, for a spreadsheet."""
     found = accuracies(report)
     found += [fact for pair in per_class(report) for fact in pair if fact is not None]
-    found += list(beside(report))
+    found += beside(report)
     found += [latency(report.latency, quantile) for quantile in PERCENTILES]
-    timed = report.throughput
     found += [
-        Fact(
-            metric="throughput",
-            name=f"batch {timed.batch_size}",
-            value=images_per_second(timed),
-            unit="images/s",
-            samples=len(timed.latency_ns),
-        ),
+        throughput(report.throughput),
         Fact(metric="size", name="artefact", value=report.artifact.size_bytes, unit="bytes"),
         Fact(metric="memory", name="peak", value=report.peak_memory_bytes, unit="bytes"),
     ]
-    return found + energies(report)
+    return [*found, *energies(report), *further_timings(report)]
+
+
+def throughput(timed: Measurement) -> Fact:
+    """Images a second."""
+    return Fact(
+        metric="throughput",
+        name=f"batch {timed.batch_size}",
+        value=images_per_second(timed),
+        unit="images/s",
+        samples=len(timed.latency_ns),
+    )
+
+
+def further_timings(report: Report) -> Iterator[Fact]:
+    """Of the scenarios, the points of a sweep and the soak that were asked for."""
+    timings = [("multi-stream", report.multi_stream)] if report.multi_stream else []
+    timings += [("offline", timed) for timed in report.offline]
+    for point in report.sweep:
+        held = Setting(threads=point.threads, cores=point.cores).held
+        timings.append((f"sweep, {held}" if held else "sweep", point.timed))
+    for name, timed in timings:
+        facts = [*(latency(timed, quantile) for quantile in PERCENTILES), throughput(timed)]
+        yield from (replace(fact, name=f"{name}, {fact.name}") for fact in facts)
+    if report.soak is not None:
+        told = drift(report.soak)
+        yield Fact(
+            metric="drift of the median latency",
+            name="soak",
+            value=told.change,
+            unit="fraction",
+            samples=told.samples,
+        )
 
 
 def beside(report: Report) -> Iterator[Fact]:

@@ -22,6 +22,7 @@ from PIL import Image
 
 from edge_bench.core.series import encode_series, series_array
 from edge_bench.core.spec import AttackSpec, Report
+from edge_bench.core.timings import Soak, SweepPoint
 from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.seals.content import content_sha256
 from edge_bench.files.sets import open_sets
@@ -125,6 +126,23 @@ def test_without_an_attack_no_class_has_a_worst_case(corrupted: Report) -> None:
     assert (mean.value, mean.samples) == (0.6, 10)
     row = next(r for r in csv.DictReader(StringIO(as_csv([corrupted]))) if r["metric"] == "memory")
     assert row["value"] == str(corrupted.peak_memory_bytes)
+
+
+def test_what_was_timed_besides_is_in_the_csv(make_report: MakeReport) -> None:
+    report = make_report()
+    eight = replace(report.latency, batch_size=8)
+    report = replace(
+        report,
+        multi_stream=eight,
+        offline=(replace(eight, batch_size=64),),
+        sweep=(SweepPoint(threads=2, cores=(0, 2), timed=eight),),
+        soak=Soak(minutes=1, latency_ns=encode_series([10**6] * 50 + [2 * 10**6] * 50)),
+    )
+    rows = {row["of"]: row for row in csv.DictReader(StringIO(as_csv([report])))}
+    assert rows["multi-stream, p99, batch 8"]["unit"] == "ms"
+    assert float(rows["offline, batch 64"]["value"]) == 64_000
+    assert float(rows["sweep, 2 threads, cores 0+2, p50, batch 8"]["value"]) == 1
+    assert float(rows["soak"]["value"]) == 1
 
 
 def test_sets_may_have_the_names_of_figures(make_report: MakeReport) -> None:
