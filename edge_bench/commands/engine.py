@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edge_bench.options.setting import MOST_BATCH
 from edge_bench.terminal.console import print_json, progress, say
 from edge_bench.terminal.flags import Force, Json, command
 
@@ -24,7 +25,7 @@ class AheadFlags:
         str, typer.Option("--for", help="Compute capabilities to build for: sm86,sm120.")
     ]
     batch_size: Annotated[
-        int, typer.Option(help="Largest batch that it takes; as of bench.", min=1)
+        int, typer.Option(help="Largest batch that it takes; as of bench.", min=1, max=MOST_BATCH)
     ] = 64
     tuned_batch: Annotated[int, typer.Option(help="Batch that kernels are chosen for.")] = 1
     workspace_mib: Annotated[

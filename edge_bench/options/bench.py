@@ -8,9 +8,10 @@ from math import inf, isfinite
 from edge_bench.core.errors import InputError
 from edge_bench.options.engine import EngineOptions
 from edge_bench.options.pictures import PictureOptions
-from edge_bench.options.setting import Setting
+from edge_bench.options.setting import MOST_BATCH, MOST_THREADS, Setting
 
 SCENARIOS = ("single-stream", "multi-stream", "offline")
+MOST_CALLS = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +61,16 @@ class BenchOptions:
     pictures: PictureOptions | None = None
 
     def __post_init__(self) -> None:
-        for option, value, least in (
-            ("--batch-size", self.batch_size, 1),
-            ("--runs", self.min_runs, 1),
-            ("--warmup", self.warmup_runs, 0),
-            ("--threads", 1 if self.threads is None else self.threads, 1),
-            ("--streams", self.streams, 1),
-            ("--batches", min(self.batches, default=1), 1),
+        for option, value, least, most in (
+            ("--batch-size", self.batch_size, 1, MOST_BATCH),
+            ("--runs", self.min_runs, 1, MOST_CALLS),
+            ("--warmup", self.warmup_runs, 0, MOST_CALLS),
+            ("--threads", 1 if self.threads is None else self.threads, 1, MOST_THREADS),
+            ("--streams", self.streams, 1, MOST_BATCH),
+            *(("--batches", size, 1, MOST_BATCH) for size in self.batches),
         ):
-            if value < least:
-                raise InputError(f"{option} {value}: expected {least} or more")
+            if not least <= value <= most:
+                raise InputError(f"{option} {value}: expected {least} or more, and at most {most}")
         for option, seconds in (
             ("--seconds", self.min_seconds),
             ("--settle-seconds", self.settle_seconds),

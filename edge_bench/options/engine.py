@@ -8,6 +8,8 @@ from pathlib import Path
 from edge_bench.core.errors import InputError
 
 CACHE = Path("~/.cache/ardx/engines")
+MOST_MIB = 1 << 20
+"""1 TiB, more than any GPU has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,10 @@ class EngineOptions:
     bundled: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.workspace_mib is not None and self.workspace_mib < 1:
-            raise InputError(f"--workspace-mib {self.workspace_mib}: expected 1 or more")
+        if self.workspace_mib is not None and not 1 <= self.workspace_mib <= MOST_MIB:
+            raise InputError(
+                f"--workspace-mib {self.workspace_mib}: expected 1 or more, and at most {MOST_MIB}"
+            )
         if not 1 <= self.tuned_batch <= self.max_batch:
             raise InputError(
                 f"--tuned-batch {self.tuned_batch}: expected 1 to {self.max_batch}, the "

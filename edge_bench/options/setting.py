@@ -7,6 +7,12 @@ from dataclasses import dataclass, replace
 from edge_bench.core.errors import InputError
 
 SETTINGS = ("threads", "affinity", "batch")
+MOST_THREADS = 1024
+"""More than any board has cores; runtimes start as many as they are told to, until memory ends."""
+MOST_BATCH = 65536
+"""Images of one call."""
+LONGEST = 20
+"""Digits of a number; Python itself refuses to read very long ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +71,18 @@ def _with(point: Setting, name: str, text: str) -> Setting:
 
 
 def _whole(text: str, name: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"--sweep {name}: expected whole numbers of 1 or more, came {text!r}")
+    most = MOST_THREADS if name == "threads" else MOST_BATCH
+    if not 1 <= whole_number(text) <= most:
+        raise InputError(
+            f"--sweep {name}: expected whole numbers of 1 or more, at most {most}, came "
+            f"{text[:LONGEST]!r}"
+        )
     return int(text)
+
+
+def whole_number(text: str) -> int:
+    """The number that a text of digits alone says; -1 where it is none, or of more than LONGEST."""
+    return int(text) if text.isdecimal() and len(text) <= LONGEST else -1
 
 
 def _cores(text: str) -> tuple[int, ...]:
@@ -75,9 +90,9 @@ def _cores(text: str) -> tuple[int, ...]:
     for part in text.split("+"):
         first, dash, last = part.partition("-")
         last = last if dash else first
-        if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last) < 4096):
+        if not 0 <= whole_number(first) <= whole_number(last) < 4096:
             raise InputError(
-                f"--sweep affinity: expected cores such as 0, 0-3 or 0+2, came {text!r}"
+                f"--sweep affinity: expected cores such as 0, 0-3 or 0+2, came {text[:LONGEST]!r}"
             )
         cores.update(range(int(first), int(last) + 1))
     return tuple(sorted(cores))

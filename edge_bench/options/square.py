@@ -9,6 +9,9 @@ from edge_bench.core.errors import InputError
 ON_THE_SPOT = {"square": "black-box", "rays": "hard-label"}
 """The attacks that a device can make, and what each sees: scores, or the class alone."""
 
+MOST = 2**31 - 1
+"""Of seeds and queries, as of every other seed; no report is read whose numbers exceed 64 bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SquareOptions:
@@ -36,10 +39,9 @@ class SquareOptions:
                 f"--attack {self.attack}: expected {' or '.join(ON_THE_SPOT)}, which need no "
                 "gradients; other attacks are crafted by ardx attack and replayed with --sets"
             )
-        if self.queries < 1:
-            raise InputError(f"--queries {self.queries}: expected 1 or more")
-        if self.seed < 0:
-            raise InputError(f"--seed {self.seed}: expected 0 or more")
+        for option, value, least in (("--queries", self.queries, 1), ("--seed", self.seed, 0)):
+            if not least <= value <= MOST:
+                raise InputError(f"{option} {value}: expected {least} or more, and at most {MOST}")
 
     @property
     def name(self) -> str:

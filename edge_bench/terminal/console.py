@@ -6,6 +6,7 @@ stdout, so that `--json` can be piped.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -25,6 +26,7 @@ from edge_bench.core.errors import (
     EXIT_USAGE,
     ArdxError,
     InputError,
+    first_line,
     os_sentence,
 )
 from edge_bench.core.markdown import plain
@@ -257,6 +259,9 @@ class Stages(TyperGroup):
         _lost.clear()
         if sys.stdout is None:  # Closed by the caller, who then wants none of it.
             sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115, to the end
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A character that its encoding lacks is told as an escape, as on stderr.
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             result = self._ended(ctx)
         except typer.Exit as end:
@@ -286,6 +291,12 @@ class Stages(TyperGroup):
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except OSError as error:
             say_aside(f"error: {os_sentence(error)}; what existed before is untouched")
+            raise typer.Exit(EXIT_ENVIRONMENT) from None
+        except MemoryError as error:
+            say_aside(
+                f"error: memory ran out ({first_line(error)}); free some, or ask for less at once, "
+                "such as a smaller batch; what existed before is untouched"
+            )
             raise typer.Exit(EXIT_ENVIRONMENT) from None
         except KeyboardInterrupt as error:
             sentence, code = told(error, ctx.invoked_subcommand)

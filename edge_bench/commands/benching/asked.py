@@ -225,6 +225,7 @@ def floats_of(text: str | None, option: str) -> tuple[float, ...] | None:
 def scenarios_of(flags: TimingFlags) -> dict[str, Any]:
     """The options of BenchOptions that say what is timed besides."""
     from edge_bench.core.errors import InputError
+    from edge_bench.options.setting import whole_number
 
     streams, batches = flags.streams, flags.batches
     given = [name for text in flags.scenario or [] for name in text.split(",")]
@@ -234,10 +235,10 @@ def scenarios_of(flags: TimingFlags) -> dict[str, Any]:
     ):
         if value is not None and scenario not in given:
             raise InputError(f"{option}: belongs to a scenario; give --scenario {scenario}, too")
-    sizes = batches.split(",") if batches is not None else []
-    if not all(size.isdecimal() for size in sizes):
+    sizes = tuple(whole_number(size) for size in batches.split(",")) if batches is not None else ()
+    if any(size < 0 for size in sizes):
         raise InputError(f"--batches {batches}: expected whole numbers with commas, such as 1,8,32")
-    options: dict[str, Any] = {"scenarios": tuple(given), "batches": tuple(map(int, sizes))}
+    options: dict[str, Any] = {"scenarios": tuple(given), "batches": sizes}
     return options if streams is None else options | {"streams": streams}
 
 

@@ -120,6 +120,7 @@ def test_a_profile_knows_which_batches_it_takes(shape: tuple[int, ...], taken: b
     ("wrong", "sentence"),
     [
         ({"workspace_mib": 0}, "--workspace-mib 0: expected 1 or more"),
+        ({"workspace_mib": 2**63}, "and at most 1048576"),
         ({"tuned_batch": 0}, "--tuned-batch 0: expected 1 to 64, the --batch-size"),
         ({"tuned_batch": 9, "max_batch": 8}, "--tuned-batch 9: expected 1 to 8"),
     ],

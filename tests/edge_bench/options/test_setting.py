@@ -41,10 +41,14 @@ def test_a_point_says_what_it_is() -> None:
         "threads=0",
         "threads=1,,2",
         "threads=1 threads=2",
+        "threads=1025",
+        f"threads={'9' * 5000}",
         "batch=-1",
+        "batch=65537",
         "affinity=3-1",
         "affinity=a",
         "affinity=0-",
+        f"affinity={'9' * 5000}",
     ],
 )
 def test_what_is_no_sweep_is_refused(text: str) -> None:

@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -91,6 +92,16 @@ def test_a_refusal_without_a_file_or_a_number_is_a_sentence(tmp_path: Path) -> N
     assert os_sentence(missing.value) == (
         f"{tmp_path}/none.json: No such file or directory; check the path"
     )
+
+
+def test_memory_that_runs_out_is_a_sentence_and_the_environment_s_code() -> None:
+    with pytest.raises(MemoryError) as refused:
+        np.empty((2**48, 2**10), dtype=np.uint8)
+    code, text = ended_by(refused.value)
+    assert code == 3
+    assert text.startswith("error: memory ran out (Unable to allocate 256. PiB ")
+    assert text.endswith("; what existed before is untouched\n")
+    assert text.count("\n") == 1
 
 
 @pytest.mark.parametrize(("module", "extra"), [("onnxruntime.capi", "edge"), ("torch", "train")])
@@ -347,6 +358,20 @@ def test_a_stdout_that_nobody_reads_is_said_with_a_code_of_its_own(
     assert "Broken pipe" in ended.stderr
     assert ended.stderr.count("\n") == 1
     assert ended.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"), [("ascii", rb"r\xe9sum\xe9 \u2192"), ("latin-1", b"r\xe9sum\xe9 \\u2192")]
+)
+def test_a_character_that_stdout_lacks_is_an_escape(encoding: str, told: bytes) -> None:
+    code = PRINTING.replace('say("passed")', 'say("r\u00e9sum\u00e9 \u2192")')
+    ended = subprocess.run(
+        [sys.executable, "-c", code, "short", "0"],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, told + b"\n", b"")
 
 
 def test_a_stdout_that_was_closed_is_no_error() -> None:
