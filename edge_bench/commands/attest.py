@@ -54,11 +54,13 @@ def run_attest(flags: AttestFlags) -> None:
     Example: ardx attest report.json --policy gate.toml --sign ~/.ssh/id_ed25519
     """
     from edge_bench.files.report_file import read_report
-    from edge_bench.files.store import refuse_existing_file, sha256_file
+    from edge_bench.files.store import refuse_existing_file, refuse_read, sha256_file
     from edge_bench.policy.baseline import read_baseline
     from edge_bench.signing.openssh import require_key, signature_path
     from edge_bench.signing.statement import Subject, statement, to_text
 
+    read = (flags.report, flags.policy, flags.baseline, flags.artifact)
+    refuse_read("--out", flags.out, [path for path in read if path is not None])
     refuse_existing_file(flags.out, flags.force)
     if flags.sign is not None:
         require_key(flags.sign)

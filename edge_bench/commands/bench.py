@@ -104,10 +104,35 @@ def _refuse_what_does_not_fit(flags: BenchFlags) -> None:
     from edge_bench.files.store import refuse_existing_file
 
     require_host(flags.there)
+    _refuse_what_is_read(flags)
     if not flags.there.host:
         refuse_existing_file(flags.out, flags.force)
     require_probe(flags)
     _require_signed(flags)
+
+
+def _refuse_what_is_read(flags: BenchFlags) -> None:
+    """With --force a report would take the place of the artefact, or of what lies beside it."""
+    from edge_bench.backends.registry import BACKENDS
+    from edge_bench.explain.probe_file import reference_path
+    from edge_bench.files.bundle import is_bundle
+    from edge_bench.files.external_data import model_files
+    from edge_bench.files.fingerprint import fingerprint_path
+    from edge_bench.files.sets import set_files
+    from edge_bench.files.store import refuse_read
+    from edge_bench.runs.every_backend import ALL, report_path
+
+    model, outs = flags.model, [flags.out]
+    if flags.backend == ALL:
+        outs += [report_path(flags.out, name) for name in (*BACKENDS, ALL)]
+    if not any(map(Path.exists, outs)):
+        return  # What is read is there.
+    read = [model, *(set_files(flags.sets) if flags.sets else ())]
+    read += [flags.signers] if flags.signers else []
+    if model.is_file() and not is_bundle(model):
+        read += [*model_files(model), fingerprint_path(model), reference_path(model)]
+    for out in outs:
+        refuse_read("--out", out, read)
 
 
 def _require_signed(flags: BenchFlags) -> None:

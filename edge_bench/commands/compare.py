@@ -12,6 +12,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
 from edge_bench.terminal.console import print_json, print_table, put, say
 from edge_bench.terminal.flags import Json, command
+from edge_bench.terminal.outputs import STDOUT, refuse_outputs, write_text
 
 if TYPE_CHECKING:
     from edge_bench.compare.reports import Change
@@ -53,16 +54,15 @@ def run_compare(flags: CompareFlags) -> None:
     from edge_bench.compare.reports import compare_reports
     from edge_bench.compare.told import as_json, as_markdown
     from edge_bench.files.report_file import read_report
-    from edge_bench.files.store import atomic_file
 
+    refuse_outputs({"--md": flags.md}, (flags.base, flags.new), json_summary=flags.json_summary)
     reports = read_report(flags.base), read_report(flags.new)
     change = compare_reports(*reports, flags.counts.margin, flags.counts.latency_margin)
-    if flags.md is not None and flags.md != Path("-"):
-        with atomic_file(flags.md, force=True) as partial:
-            partial.write_text(as_markdown(change), encoding="utf-8")
+    if flags.md is not None and flags.md != STDOUT:
+        write_text(flags.md, as_markdown(change))
     if flags.json_summary:
         print_json(as_json(change))
-    elif flags.md == Path("-"):
+    elif flags.md == STDOUT:
         put(as_markdown(change), end="")
     else:
         _print(change)

@@ -13,6 +13,7 @@ from edge_bench.commands.gate_policy import (
     PolicyFlags,
     judged,
     policy_of,
+    require_outputs,
     update_baseline,
     write_outputs,
 )
@@ -24,6 +25,7 @@ from edge_bench.core.errors import (
 )
 from edge_bench.terminal.console import print_json, put, say
 from edge_bench.terminal.flags import Json, command
+from edge_bench.terminal.outputs import STDOUT
 
 if TYPE_CHECKING:
     from edge_bench.core.gate import Violation
@@ -100,6 +102,9 @@ def run_gate(flags: GateFlags) -> None:
     from edge_bench.policy.condition import CHANGES
     from edge_bench.policy.told import as_json, lines
 
+    require_outputs(
+        flags.outputs, (flags.report, flags.held_to.baseline), flags.decided, flags.json_summary
+    )
     policy = policy_of(flags.decided, flags.held_to.conditions())
     report, path = read_report(flags.report), flags.held_to.baseline
     what_broke = None
@@ -117,7 +122,7 @@ def run_gate(flags: GateFlags) -> None:
     write_outputs(flags.outputs, report, decision, what_broke, flags.json_summary)
     if flags.json_summary:
         print_json(as_json(decision, what_broke))
-    elif flags.outputs.md != Path("-"):
+    elif flags.outputs.md != STDOUT:
         put("\n".join(lines(decision, what_broke)))
     if code := EXITS[decision.status]:
         raise typer.Exit(code)

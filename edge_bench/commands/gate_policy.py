@@ -11,6 +11,7 @@ import typer
 
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import put, say_aside
+from edge_bench.terminal.outputs import STDOUT, refuse_outputs, write_text
 
 if TYPE_CHECKING:
     from edge_bench.core.spec import Report
@@ -135,6 +136,24 @@ def update_baseline(
     return verdict
 
 
+def require_outputs(
+    flags: OutputFlags, read: tuple[Path | None, ...], decided: PolicyFlags, json_summary: bool
+) -> None:
+    """Refuse outputs that cannot be meant; besides `read`, policy and artefact are read.
+
+    Raises:
+        InputError: two texts for one place, or one that is read.
+    """
+    from edge_bench.files.external_data import model_files
+
+    artifact = decided.artifact
+    inputs = [path for path in (*read, decided.policy, artifact) if path is not None]
+    if artifact is not None and artifact.is_file():
+        inputs += model_files(artifact)
+    outs = {"--junit": flags.junit, "--md": flags.md}
+    refuse_outputs(outs, inputs, json_summary=json_summary)
+
+
 def write_outputs(
     flags: OutputFlags,
     report: Report,
@@ -146,21 +165,17 @@ def write_outputs(
 
     Its runner reads commands from either stream; stdout may be JSON or Markdown for a program.
     """
-    from edge_bench.files.store import atomic_file
     from edge_bench.policy.told import as_github, as_junit, as_markdown
 
     if flags.junit is not None:
-        text = as_junit(verdict, report)
-        with atomic_file(flags.junit, force=True) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(flags.junit, as_junit(verdict, report))
     markdown = as_markdown(verdict, report, what_broke)
-    if flags.md == Path("-"):
+    if flags.md == STDOUT:
         put(markdown, end="")
     elif flags.md is not None:
-        with atomic_file(flags.md, force=True) as partial:
-            partial.write_text(markdown, encoding="utf-8")
+        write_text(flags.md, markdown)
     if os.environ.get("GITHUB_ACTIONS") == "true":
-        taken = json_summary or flags.md == Path("-")
+        taken = json_summary or flags.md == STDOUT
         for line in as_github(verdict, what_broke):
             (say_aside if taken else put)(line)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from edge_bench.core.errors import InputError
+from edge_bench.terminal.console import put, say, say_aside
 from edge_bench.terminal.flags import command
-
-STDOUT = Path("-")
+from edge_bench.terminal.outputs import STDOUT, refuse_outputs, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,55 +39,51 @@ def run_report(flags: ReportFlags) -> None:
 
     Example: ardx report report.json --sets sets --html report.html
     """
-    asked = {"html": flags.html, "md": flags.md, "csv": flags.csv}
-    outs = {kind: out for kind, out in asked.items() if out is not None}
-    _check(flags, list(outs.values()))
+    outs = {"html": flags.html, "md": flags.md, "csv": flags.csv}
+    _check(flags, outs)
 
     from edge_bench.files.report_file import read_report
     from edge_bench.files.sets import open_sets
-    from edge_bench.files.store import atomic_file
     from edge_bench.page import render
 
     reports = [read_report(path) for path in flags.reports]
     sets = open_sets(flags.sets) if flags.sets else []
-    page = render.page_of(reports, sets) if {"html", "md"} & outs.keys() else None
+    page = render.page_of(reports, sets) if flags.html or flags.md else None
+    texts: list[tuple[str, Path, str]] = []
     for kind, out in outs.items():
+        if out is None:
+            continue
         if kind == "csv" or page is None:
             text = render.as_csv(reports)
         else:
             text = render.as_html(page) if kind == "html" else render.as_markdown(page)
-        if out == STDOUT:
-            print(text, end="")
-            continue
-        with atomic_file(out, force=True) as partial:
-            partial.write_text(text, encoding="utf-8")
-        print(f"{kind}: {out}")
+        texts.append((kind, out, text))
+    printed = [text for _, out, text in texts if out == STDOUT]
+    for kind, out, text in texts:
+        if out != STDOUT:
+            write_text(out, text)
+            (say_aside if printed else say)(f"{kind}: {out}")
+    for text in printed:
+        put(text, end="")
 
 
-def _check(flags: ReportFlags, outs: list[Path]) -> None:
+def _check(flags: ReportFlags, outs: dict[str, Path | None]) -> None:
     """Refuse what cannot be meant, before anything is read.
 
     Raises:
         InputError: nothing to write, one file asked for twice or also read, no file's name, or
             sets of several.
     """
-    from edge_bench.files.store import refuse_existing_file
+    from edge_bench.files.sets import set_files
 
-    if not outs:
+    if not any(outs.values()):
         raise InputError("expected --html, --md or --csv with a file, or - for stdout; give one")
-    if len(set(outs)) < len(outs):
-        raise InputError("--html, --md and --csv: expected a file each, came one twice")
     if flags.sets and len(flags.reports) > 1:
         raise InputError(
             f"--sets {flags.sets}: expected one report for a gallery, came {len(flags.reports)}"
         )
-    read = {path.resolve() for path in flags.reports}
-    for out in outs:
-        if out == STDOUT:
-            continue
-        refuse_existing_file(out, force=True)
-        if out.resolve() in read:
-            raise InputError(f"{out}: is a report that is read; choose another file to write")
+    read = [*flags.reports, *(set_files(flags.sets) if flags.sets else [])]
+    refuse_outputs({f"--{kind}": out for kind, out in outs.items()}, read)
 
 
 report = command("report", ReportFlags, run_report)

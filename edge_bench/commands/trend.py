@@ -10,7 +10,8 @@ import typer
 
 from edge_bench.commands.compare import MarginFlags
 from edge_bench.terminal.console import print_json, print_table, put, say
-from edge_bench.terminal.flags import Force, Json, command
+from edge_bench.terminal.flags import Json, command
+from edge_bench.terminal.outputs import STDOUT, refuse_outputs, write_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,9 @@ class TrendFlags:
         Path | None, typer.Option(help="Write the tables in Markdown here; - for stdout.")
     ] = None
     counts: MarginFlags
-    force: Force = False
+    force: Annotated[
+        bool, typer.Option("--force", help="Overwrite what --html, --svg and --md name.")
+    ] = False
     json_summary: Json = False
 
 
@@ -39,41 +42,36 @@ def run_trend(flags: TrendFlags) -> None:
 
     Example: ardx trend history/ --html trend.html
     """
-    from edge_bench.files.store import refuse_existing_file
-    from edge_bench.history.series import read_history, series_of
+    from edge_bench.history.series import history_files, read_history, series_of
     from edge_bench.history.told import as_json, as_markdown, header, rows, sentence
 
-    for path in (flags.html, flags.svg, None if flags.md == Path("-") else flags.md):
-        if path is not None:
-            refuse_existing_file(path, flags.force)
+    refuse_outputs(
+        {"--html": flags.html, "--svg": flags.svg, "--md": flags.md},
+        history_files(flags.folder),
+        force=flags.force,
+        json_summary=flags.json_summary,
+    )
     history = series_of(
         read_history(flags.folder), flags.counts.margin, flags.counts.latency_margin
     )
     if flags.html is not None:
         from edge_bench.history.page import as_html
 
-        _write(flags.html, as_html(history))
+        write_text(flags.html, as_html(history))
     if flags.svg is not None:
         from edge_bench.history.picture import as_svg
 
-        _write(flags.svg, as_svg(history))
-    if flags.md is not None and flags.md != Path("-"):
-        _write(flags.md, as_markdown(history))
+        write_text(flags.svg, as_svg(history))
+    if flags.md is not None and flags.md != STDOUT:
+        write_text(flags.md, as_markdown(history))
     if flags.json_summary:
         print_json(as_json(history))
-    elif flags.md == Path("-"):
+    elif flags.md == STDOUT:
         put(as_markdown(history), end="")
     else:
         for series in history:
             print_table(series.name, header(series), rows(series))
             say(sentence(series))
-
-
-def _write(path: Path, text: str) -> None:
-    from edge_bench.files.store import atomic_file
-
-    with atomic_file(path, force=True) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 trend = command("trend", TrendFlags, run_trend)

@@ -49,6 +49,12 @@ def layout_of(manifest: SetManifest) -> dict[str, tuple[tuple[int, ...], str]]:
     return found | ({PARENT: ((n, 2), "<i8")} if manifest.parent_sha256 is not None else {})
 
 
+def set_files(path: Path) -> list[Path]:
+    """What is read of the set at `path`, or of the sets in the folder `path`, where it is there."""
+    folders = [path, *(p for p in path.iterdir() if p.is_dir())] if path.is_dir() else []
+    return [folder / name for folder in folders for name in FILES]
+
+
 @dataclass(frozen=True, kw_only=True)
 class AdversarialSet:
     """A set opened for replay; the arrays are memory maps, `parent` is None where there is none."""

@@ -9,7 +9,7 @@ import re
 import shutil
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from math import isfinite
@@ -96,7 +96,7 @@ def require_file(path: Path, what: str) -> Path:
 def refuse_existing(path: Path, force: bool) -> None:
     """Raise InputError where `path` exists and `--force` was not given."""
     if path.exists() and not force:
-        raise InputError(f"{path} exists already; choose another --out or pass --force")
+        raise InputError(f"{path} exists already; choose another name or pass --force")
 
 
 def refuse_existing_file(path: Path, force: bool) -> None:
@@ -112,6 +112,23 @@ def refuse_existing_file(path: Path, force: bool) -> None:
     if kind:
         raise InputError(f"{path}: expected the name of a file to write, found {kind}; name a file")
     refuse_existing(path, force)
+
+
+def refuse_read(option: str, path: Path, inputs: Iterable[Path]) -> None:
+    """Raise InputError where `path`, which `option` names to be written, is one of `inputs`."""
+    for read in inputs:
+        if same_place(path, read):
+            raise InputError(
+                f"{option} {path}: expected a file to write, came {read}, which is read; name "
+                "another file"
+            )
+
+
+def same_place(one: Path, other: Path) -> bool:
+    """Do two paths name one file, there or not?"""
+    with suppress(OSError):
+        return one.samefile(other)  # In other letters, too, where the file system takes no notice.
+    return one.resolve() == other.resolve()
 
 
 @contextmanager

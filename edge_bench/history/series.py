@@ -83,7 +83,7 @@ def read_history(folder: Path) -> list[Point]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of reports, there is none; name one")
-    files = [path for path in (*folder.glob("*.json"), *folder.glob("*/*.json")) if path.is_file()]
+    files = history_files(folder)
     if not files:
         raise InputError(
             f"{folder}: expected reports (FILE.json or COMMIT/FILE.json), found none; keep what "
@@ -91,6 +91,11 @@ def read_history(folder: Path) -> list[Point]:
         )
     found = [_point(folder, path) for path in sorted(files)]
     return sorted(found, key=lambda point: (_created(point), point.path))
+
+
+def history_files(folder: Path) -> list[Path]:
+    """The reports of `folder` by their names, in no order; none where it is no folder."""
+    return [path for path in (*folder.glob("*.json"), *folder.glob("*/*.json")) if path.is_file()]
 
 
 def _point(folder: Path, path: Path) -> Point:

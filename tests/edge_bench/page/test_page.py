@@ -414,7 +414,7 @@ def test_a_report_that_was_timed_alone_says_so(make_report: MakeReport) -> None:
     ("arguments", "sentence"),
     [
         ((), "expected --html, --md or --csv with a file, or - for stdout; give one"),
-        (("--html", "-", "--csv", "-"), "expected a file each, came one twice"),
+        (("--html", "-", "--csv", "-"), "expected a file each, came - twice"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -477,7 +477,7 @@ def test_a_report_is_never_written_over(written: Written, invoke: Invoke) -> Non
     before = written.path.read_bytes()
     code, _, stderr = invoke("report", written.path, "--md", written.path)
     assert code == 2
-    assert "is a report that is read; choose another file" in stderr
+    assert "which is read; name another file" in stderr
     assert written.path.read_bytes() == before
 
 
