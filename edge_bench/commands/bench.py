@@ -82,7 +82,7 @@ def run_bench(flags: BenchFlags) -> None:
         if flags.there.host:
             from edge_bench.commands.benching.remote import bench_remote
 
-            report, summary, code = bench_remote(flags.context, parts, asked.path, old)
+            report, summary, code = bench_remote(flags.context, asked, old)
         else:
             report, summary, code = _bench_here(asked, flags.explain)
     violations = check(report, parts.gate, old) if parts.gate else []

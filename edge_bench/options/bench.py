@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import inf, isfinite
+from math import ceil, inf, isfinite
 
 from edge_bench.core.errors import InputError
 from edge_bench.options.engine import EngineOptions
@@ -12,6 +12,10 @@ from edge_bench.options.setting import MOST_BATCH, MOST_THREADS, Setting
 
 SCENARIOS = ("single-stream", "multi-stream", "offline")
 MOST_CALLS = 2**31 - 1
+CALLS_A_SECOND = 100_000
+"""More than any runtime answers: a call of nothing takes it longer."""
+LINE, WORD = 24, 8
+"""Bytes of a time in a report: on a line of its own, and in the series of a soak."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +93,11 @@ class BenchOptions:
             raise InputError(f"--mean {self.mean}: expected finite values")
         if not all(0 < value < inf for value in self.std or ()):
             raise InputError(f"--std {self.std}: expected values above 0")
+
+    @property
+    def most_timed_bytes(self) -> int:
+        """What the times of all calls can take of a report's text, each timing's and the soak's."""
+        sizes = len(self.batches) or self.batch_size.bit_length()
+        timings = len(SCENARIOS) + sizes + len(self.sweep)
+        timed = timings * (self.min_runs + self.min_seconds * CALLS_A_SECOND)
+        return ceil(timed * LINE + 60 * self.soak_minutes * CALLS_A_SECOND * WORD)

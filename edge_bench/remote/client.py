@@ -103,9 +103,11 @@ class Client:
     Every method raises ArdxError with the host's name, and Cancelled after `ssh.cancel`.
     """
 
-    def __init__(self, ssh: Ssh, parcel: Parcel, model: str, say: Say) -> None:
-        """`model` is what the user calls that which the board calls BUNDLE."""
+    def __init__(self, ssh: Ssh, parcel: Parcel, model: str, say: Say, more: int = 0) -> None:
+        """`model` is what the user calls that which the board calls BUNDLE, `more` the bytes that
+        what was asked for may add to its reports."""
         self._ssh, self._parcel, self._model, self._say = ssh, parcel, model, say
+        self._more = more
         self._folder = ""
         self._log = Log(self._tell)
         self._offset = 0
@@ -118,7 +120,7 @@ class Client:
             self._ship(self._parcel.wheels)
         self._say(_welcome(self._ask("start", State)))
         self._follow()
-        fetched = self._patiently(lambda: self._ask("fetch", End))
+        fetched = self._patiently(lambda: self._ask("fetch", End, self._more))
         # Where not even the log could take an error, the exit code's file did.
         unlogged = [fetched.error] if fetched.error else []
         errors = [self._named(error) for error in [*self._log.errors, *unlogged]]
@@ -229,11 +231,11 @@ class Client:
             self._ssh.pause(pause)
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
-    def _ask(self, verb: str, kind: type[T]) -> T:
-        return self._answer(self._board(verb), kind)
+    def _ask(self, verb: str, kind: type[T], more: int = 0) -> T:
+        return self._answer(self._board(verb, more), kind)
 
-    def _board(self, verb: str) -> Ended:
-        return self._checked(self._ssh.call(self._words(verb)))
+    def _board(self, verb: str, more: int = 0) -> Ended:
+        return self._checked(self._ssh.call(self._words(verb), more=more))
 
     def _answer(self, ended: Ended, kind: type[T]) -> T:
         """The JSON of the last line; a login shell may have said something before.

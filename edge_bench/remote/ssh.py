@@ -33,7 +33,7 @@ LOST = 255
 """Exit code of `ssh` for its own errors; none of our commands there ends with it."""
 BLOCK = 1 << 20
 MOST_ANSWER = 128 << 20
-"""Bytes of an answer; a report of a million images and ten sets has about 100 MB."""
+"""Bytes of an answer; a report of a million images and ten sets has about 100 MB, timings apart."""
 REMEDIES = (
     (
         "host key verification failed",
@@ -114,11 +114,13 @@ class Ssh:
         sources: Sequence[Path] = (),
         sink: Sink | None = None,
         report_progress: ProgressCallback = no_progress,
+        more: int = 0,
     ) -> Ended:
         """Run a command there to its end.
 
         Its stdin are the files `sources`; without any it stays open, and empty, until the end. Its
-        stdout goes to `sink` as it comes, and is returned where there is none.
+        stdout goes to `sink` as it comes, and is returned where there is none: MOST_ANSWER bytes at
+        the most, and `more`.
 
         Raises:
             CapabilityError: an answer that does not end.
@@ -126,7 +128,7 @@ class Ssh:
             Cancelled: `cancel` was called.
         """
         kept: list[bytes] = []
-        size = 0
+        size, most = 0, MOST_ANSWER + more
         with tempfile.TemporaryFile() as errors:
             process = subprocess.Popen(  # noqa: S603, no shell, and the host's name was checked
                 self.command(words),
@@ -146,11 +148,11 @@ class Ssh:
                 while block := process.stdout.read1(BLOCK):  # type: ignore[attr-defined]
                     (sink or kept.append)(block)
                     size += len(block)
-                    if sink is None and size > MOST_ANSWER:
+                    if sink is None and size > most:
                         process.kill()
                         raise CapabilityError(
-                            f"{self.host}: its answer is longer than {MOST_ANSWER >> 20} MiB, "
-                            "which no report of ours is; see what answers there"
+                            f"{self.host}: its answer is longer than {most >> 20} MiB, which no "
+                            "report of what was asked for is; see what answers there"
                         )
                 _close(process)
             errors.seek(0)

@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from edge_bench.backends import BACKENDS
+from edge_bench.commands.benching.asked import Asked
 from edge_bench.commands.benching.every_backend import summarise_all, tell_all
 from edge_bench.commands.gate import verdict
 from edge_bench.core.errors import (
@@ -24,7 +25,6 @@ from edge_bench.core.gate import Gate
 from edge_bench.core.spec import Report
 from edge_bench.files.external_data import model_files
 from edge_bench.files.store import identity, refuse_existing_file
-from edge_bench.files.unpack import Unpacked
 from edge_bench.policy.gate import check
 from edge_bench.remote.client import Client
 from edge_bench.remote.fleet import HEADER, on_all, outputs, row
@@ -74,11 +74,11 @@ def forwarded(context: typer.Context) -> tuple[str, ...]:
 
 
 def bench_remote(
-    context: typer.Context, parts: Unpacked, path: str, old: Report | None
+    context: typer.Context, asked: Asked, old: Report | None
 ) -> tuple[Report, dict[str, Any], int]:
     """Benchmark on each host; of one, give what a run here gives: report, summary, exit code.
 
-    `path` is how reports name the artefact, `old` the baseline of the bundle.
+    `old` is the baseline of the bundle.
 
     Raises:
         ArdxError: of the one host.
@@ -93,9 +93,9 @@ def bench_remote(
         for file in paths.values():
             for name in (*BACKENDS, ALL):
                 refuse_existing_file(report_path(file, name), force)
-    results = _bench_hosts(given, hosts, paths, parts, path, forwarded(context))
+    results = _bench_hosts(given, hosts, paths, asked, forwarded(context))
     if len(hosts) > 1:
-        raise typer.Exit(_tell_fleet(results, parts.gate, old, paths, json_summary))
+        raise typer.Exit(_tell_fleet(results, asked.parts.gate, old, paths, json_summary))
     (result,) = results.values()
     if isinstance(result, Exception):
         raise result
@@ -109,8 +109,7 @@ def _bench_hosts(
     given: dict[str, Any],
     hosts: dict[str, Ssh],
     paths: dict[str, Path],
-    parts: Unpacked,
-    path: str,
+    asked: Asked,
     options: tuple[str, ...],
 ) -> dict[str, Returned | ArdxError | OSError]:
     """Pack once, and do all of each host; `given` are the parameters of `bench`.
@@ -119,21 +118,23 @@ def _bench_hosts(
     """
     model, wheels = Path(given["model"]), given["wheels"] and Path(given["wheels"])
     job = Job(python=given["remote_python"] or PYTHON, backend=given["backend"], options=options)
-    sha256, _ = identity(model_files(parts.model))
+    sha256, _ = identity(model_files(asked.parts.model))
+    more = asked.options.most_timed_bytes * (len(BACKENDS) if job.backend == ALL else 1)
     with tempfile.TemporaryDirectory(prefix="ardx-") as folder:
         with progress("bundle") as report_progress:
-            parcel = make_parcel(Path(folder), model, parts, job, wheels, report_progress)
+            parcel = make_parcel(Path(folder), model, asked.parts, job, wheels, report_progress)
 
         def work(host: str) -> Returned:
             say = partial(_say, f"{host}: " if len(hosts) > 1 else "")
             expected = Expected(
-                path=path,
+                path=asked.path,
                 sha256=sha256,
                 out=paths[host],
                 every_backend=job.backend == ALL,
                 force=given["force"],
             )
-            return _bench_one(host, Client(hosts[host], parcel, str(model), say), expected)
+            client = Client(hosts[host], parcel, str(model), say, more)
+            return _bench_one(host, client, expected)
 
         try:
             return on_all(hosts, work)
