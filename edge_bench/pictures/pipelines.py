@@ -124,7 +124,7 @@ def open_way(name: str, wish: Wish) -> Way:
         try:
             return function(path)
         # A function of the user's fails in any way; what it says is handed on.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 f"--pipeline {name}: failed on {path} with {type(error).__name__} "
                 f"({first_line(error)}); it is called with the path alone"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_bench.backends.base import Backend, ImageInput
 from edge_bench.core.classes import ClassNames
-from edge_bench.core.errors import InputError
+from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.pictures.answers import Answers
 from edge_bench.core.pictures.preprocessing import Preprocessing
 from edge_bench.core.pictures.walked import CARD, Walked
@@ -216,7 +216,14 @@ def as_input(
     Raises:
         InputError: neither.
     """
-    found = np.asarray(image)
+    try:
+        found = np.asarray(image)
+    # What it is, is for a function of the user's to say; numpy hands on what that raises.
+    except Exception as error:
+        raise InputError(
+            f"{where}: expected an image as a numpy array, came {type(image).__name__}, of which "
+            f"numpy makes none ({first_line(error)}); return the array alone"
+        ) from None
     channels, height, width = shape
     levels = found[..., None] if channels == 1 and found.ndim == 2 else found
     if found.dtype == np.uint8 and _is_of(levels, (height, width, channels)):

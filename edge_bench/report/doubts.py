@@ -19,6 +19,8 @@ BLIND = {
     "hard-label": "RayS, which sees the class alone,",
 }
 """Threats without gradients, and how sentences call their attacks."""
+BY_GRADIENTS = {"white-box", "bpda"}
+"""Threats whose attacks, crafted on an artefact, adapt to it."""
 TOLERANCE = 0.005
 """Accuracy, as a fraction, below which a difference is not worth a word."""
 
@@ -65,12 +67,15 @@ def _upper_bound(report: Report) -> list[str]:
     card = report.artifact.card
     if card is None or card.precision != "int8":
         return []
-    if all(result.relation == "this artefact" for result in adversarial(report)):
+    results = adversarial(report)
+    own = {r.manifest.threat for r in results if r.relation == "this artefact"}
+    foreign = [r.name for r in results if r.relation != "this artefact"]
+    if own & BY_GRADIENTS or not foreign:
         return []
     return [
-        "these sets were not crafted on this INT8 artefact, so their robust accuracy is an upper "
-        "bound: an attack that adapts to the quantised model may find more (ardx attack "
-        "ARTEFACT --parent WEIGHTS, and ardx bench --attack square)"
+        f"{', '.join(foreign)}: these sets were not crafted on this INT8 artefact, so their "
+        "robust accuracy is an upper bound: an attack that adapts to the quantised model may find "
+        "more (ardx attack ARTEFACT --parent WEIGHTS, and ardx bench --attack square)"
     ]
 
 

@@ -45,6 +45,22 @@ def wide(path):
 
 def broken(path):
     raise KeyError("lens\\ncap")
+
+def leaving(path):
+    raise SystemExit(0)
+
+def beside(path):
+    return same(path), {"path": path}
+
+def ragged(path):
+    return [[1, 2], [3]]
+
+class Learning:
+    def __array__(self, *_, **__):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad")
+
+def learning(path):
+    return Learning()
 """
 
 Run = Callable[..., Report]

@@ -75,6 +75,10 @@ def test_libraries_that_are_missing_are_named(
         ("mine:load", "mine.py has no function load; expected one of same, swapped, planes"),
         ("json:load", "--pipeline json:load: json is a module of Python itself"),
         ("mine:broken", r"failed on .*\.(png|jpg) with KeyError \('lens"),
+        ("mine:leaving", r"mine:leaving: failed on .* with SystemExit \(0\)"),
+        ("mine:beside", "mine:beside: expected an image as a numpy array, came tuple, of which"),
+        ("mine:ragged", "mine:ragged: expected an image as a numpy array, came list, of which"),
+        ("mine:learning", r"came Learning, of which numpy makes none \(Can't call numpy\(\)"),
         ("mine:wide", r"expected 8x8x3 .* came \(8, 9, 3\) of uint8; resize it to that"),
     ],
 )

@@ -113,5 +113,19 @@ def test_square_that_breaks_what_the_sets_left_is_told(report: Callable[..., Rep
 def test_a_replay_on_int8_is_an_upper_bound(report: Callable[..., Report]) -> None:
     one = opened("pgd", 200)
     (sentence,) = doubts_about(report([(one, "its parent", 200)], precision="int8"), [one])
+    assert sentence.startswith("pgd: these sets were not crafted on this INT8 artefact, so their")
     assert "upper bound" in sentence
     assert doubts_about(report([(one, "this artefact", 200)], precision="int8"), [one]) == []
+
+
+@pytest.mark.parametrize(
+    ("threat", "bound"), [("white-box", False), ("bpda", False), ("black-box", True)]
+)
+def test_sets_of_the_parent_bound_nothing_beside_gradients_of_the_artefact(
+    report: Callable[..., Report], threat: str, bound: bool
+) -> None:
+    one, own = opened("pgd", 200), opened("own", 200)
+    own = replace(own, manifest=replace(own.manifest, threat=threat))
+    made = report([(one, "its parent", 200), (own, "this artefact", 200)], precision="int8")
+    found = doubts_about(made, [one, own])
+    assert [sentence.partition(":")[0] for sentence in found] == (["pgd"] if bound else [])
