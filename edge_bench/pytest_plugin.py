@@ -36,8 +36,9 @@ class Robustness:
         worst_case: accuracy under all attacks together, a fraction; None as above.
         attacks: robust accuracy by the name of each attack or set.
         classes: worst-case accuracy by the name of each class.
-        verdict: `passed`, `failed` or `inconclusive`; None without a policy.
-        outcomes: of every condition, in the policy's order; empty without one.
+        verdict: `passed`, `failed` or `inconclusive`, as `ardx gate` says; None without a policy.
+        outcomes: of every condition, in the policy's order, undecided ones as such whatever the
+            policy lets them come to; empty without one.
     """
 
     report: Report
@@ -126,7 +127,7 @@ def _judged(
     if policy is None:
         if baseline or artifact:
             raise InputError("--ardx-baseline and --ardx-artifact: expected --ardx-policy, too")
-        robustness = _robustness(report, None)
+        robustness = _robustness(report, None, None)
         return _Evidence(
             path=path, robustness=robustness, verdict=None, lenient=False, what_broke=None
         )
@@ -136,14 +137,14 @@ def _judged(
     verdict = judged(report, replace(asked, inconclusive=EXIT), base, artifact)
     return _Evidence(
         path=path,
-        robustness=_robustness(report, verdict),
+        robustness=_robustness(report, verdict, judged(report, asked, base, artifact).status),
         verdict=verdict,
         lenient=asked.inconclusive == PASS,
         what_broke=broken(report, base),
     )
 
 
-def _robustness(report: Report, verdict: Verdict | None) -> Robustness:
+def _robustness(report: Report, verdict: Verdict | None, status: str | None) -> Robustness:
     from edge_bench.policy.measured import measured
 
     def named(kind: str) -> dict[str, float]:
@@ -156,7 +157,7 @@ def _robustness(report: Report, verdict: Verdict | None) -> Robustness:
         worst_case=measured(report, "worst_case")[0][1].value,
         attacks=named("attack"),
         classes=named("class"),
-        verdict=verdict.status if verdict else None,
+        verdict=status,
         outcomes=verdict.outcomes if verdict else (),
     )
 
@@ -246,9 +247,10 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What broke, by sample and class, where the verdict is not a pass."""
     evidence = terminalreporter.config.stash.get(EVIDENCE, None)
-    if evidence is None or evidence.verdict is None or evidence.verdict.status == "passed":
+    status = evidence and evidence.robustness.verdict
+    if evidence is None or status in (None, "passed"):
         return
-    terminalreporter.section(f"ardx gate: {evidence.verdict.status}")
+    terminalreporter.section(f"ardx gate: {status}")
     if evidence.what_broke and evidence.what_broke.lost:
         from edge_bench.core.markdown import plain
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import Report
+from edge_bench.core.spec import Report, SetManifest
 from edge_bench.files.external_data import model_files
 from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.onnx_file import read_card
 from edge_bench.files.report_file import read_report
 from edge_bench.files.sets import MANIFEST
-from edge_bench.files.store import identity
+from edge_bench.files.store import identity, read_json
 from edge_bench.policy.baseline import is_baseline
 
 DEPTH = 4
@@ -120,7 +120,15 @@ def _reports(folder: Path, files: list[Path]) -> tuple[list[tuple[Path, Report]]
 
 def _sets(folder: Path, files: list[Path]) -> Path | None:
     """The folder of the first set, so that sets which join it are replayed, too."""
-    first = next((path.parent for path in files if path.name == MANIFEST), None)
+    manifests = (path for path in files if path.name == MANIFEST)
+    first = next((path.parent for path in manifests if _is_of_a_set(path)), None)
     if first is None:
         return None
     return (first if folder in (first, first.parent) else first.parent).relative_to(folder)
+
+
+def _is_of_a_set(path: Path) -> bool:
+    """Other things have a manifest.json, too, as the pages of an app."""
+    with suppress(InputError):
+        return read_json(path, SetManifest, "the manifest of a set").samples > 0
+    return False

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,15 +84,20 @@ def _told(found: Found, targets: list[Path]) -> Iterator[str]:
         yield f"  passed over {passed}; change the workflow's artefact to gate on another one"
     source = f"limits from {found.report[0]}" if found.report else "no report of the artefact found"
     yield f"wrote {targets[1]}: {source}"
-    sets = f" --sets {found.sets}" if found.sets else ""
+    sets = f" --sets {_pasted(found.sets)}" if found.sets else ""
     steps = []
     if not found.sets:
         steps.append("craft a set to replay, and name it in the workflow: ardx attack --help")
     if not found.report:
-        steps.append(f"measure, then set the floors: ardx bench {found.artifact}{sets}")
+        steps.append(f"measure, then set the floors: ardx bench {_pasted(found.artifact)}{sets}")
     steps.append("read gate.toml: the limits are yours to choose; then commit both files")
     for number, step in enumerate(steps, start=1):
         yield f"next {number}: {step}"
+
+
+def _pasted(path: Path) -> str:
+    """A path as a shell takes it for one word, and `ardx` for no option."""
+    return quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 init = command("init", InitFlags, run_init)

@@ -81,7 +81,11 @@ def test_each_condition_is_a_test_that_fails_with_its_sentence(run: Run, files: 
     [("exit", {"failed": 1}), ("fail", {"failed": 1}), ("pass", {"skipped": 1})],
 )
 def test_what_is_undecided_is_said_to_be(
-    run: Run, files: Path, inconclusive: str, expected: dict[str, int]
+    run: Run,
+    files: Path,
+    pytester: pytest.Pytester,
+    inconclusive: str,
+    expected: dict[str, int],
 ) -> None:
     policy(
         files,
@@ -89,6 +93,14 @@ def test_what_is_undecided_is_said_to_be(
     )
     ended = run("--ardx-report=new.json", "--ardx-policy=gate.toml")
     ended.assert_outcomes(passed=1, **expected)
+    # The session's word is that of `ardx gate`.
+    told = {"exit": "inconclusive", "fail": "failed", "pass": "passed"}[inconclusive]
+    assert ("ardx gate: " in ended.stdout.str()) == (told != "passed")
+    assert f"ardx gate: {told}" in ended.stdout.str() or told == "passed"
+    pytester.makepyfile(f"def test_it(robustness):\n    assert robustness.verdict == '{told}'\n")
+    run("--ardx-report=new.json", "--ardx-policy=gate.toml", "-k", "test_it").assert_outcomes(
+        passed=1, deselected=2
+    )
     assert "inconclusive" in ended.stdout.str()
     assert "worst-case robust accuracy is 0.5600 on 1000 samples" in ended.stdout.str()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,6 +156,24 @@ def test_without_report_and_sets_it_says_what_to_do_next(invoke: Invoke, project
     used = next(step for step in steps if step.get("uses") == "OWNER/ardx@v0.2.0")
     assert used["with"] == {"artifact": "models/other.onnx", "policy": "gate.toml"}
     assert is_workflow(project / WORKFLOW).returncode == 0
+
+
+def test_an_app_s_manifest_is_no_set(
+    invoke: Invoke, project: Path, make_set: Callable[..., Path]
+) -> None:
+    (project / "app").mkdir()
+    (project / "app/manifest.json").write_text('{"name": "app", "icons": []}', encoding="utf-8")
+    (project / "models/student.onnx").rename(project / "models/it's mine.onnx")
+    told = json.loads(invoke("init", "ci", "--dir", project, "--json")[1])
+    assert told["sets"] is None
+    for name in ("gate.toml", WORKFLOW):
+        (project / name).unlink()
+    make_set().parent.rename(project / "my sets")
+    code, stdout, _ = invoke("init", "ci", "--dir", project)
+    assert code == 0
+    (line,) = [line for line in stdout.splitlines() if "ardx bench" in line]
+    command = shlex.split(line.partition("set the floors: ")[2])
+    assert command == ["ardx", "bench", "models/it's mine.onnx", "--sets", "my sets"]
 
 
 @pytest.mark.parametrize("existing", [WORKFLOW, Path("gate.toml")], ids=str)
