@@ -30,29 +30,29 @@ learn() {
 }
 
 mkdir -p "$out"
-data="--data-dir $data_dir"
-train="--dataset cifar10 $data --epsilon 8/255 --inner-steps 5 --step-size 3/255 --precision bf16"
+data=(--data-dir "$data_dir")
+train=(--dataset cifar10 "${data[@]}" --epsilon 8/255 --inner-steps 5 --step-size 3/255 --precision bf16)
 echo "machine: $(nproc) cores, ${OMP_NUM_THREADS:-all} threads, $(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2- | xargs); $minutes minutes"
 $ardx doctor
 
 learn "$out/teacher/teacher.safetensors" \
-  teach $train --arch resnet8:32 --method pgd_at --minutes "$(share 0.50)"
+  teach "${train[@]}" --arch resnet8:32 --method pgd_at --minutes "$(share 0.50)"
 learn "$out/student/student.safetensors" \
-  distill $train --teacher "$out/teacher/teacher.safetensors" --student resnet8 --method ard \
+  distill "${train[@]}" --teacher "$out/teacher/teacher.safetensors" --student resnet8 --method ard \
   --minutes "$(share 0.32)"
 learn "$out/undefended/teacher.safetensors" \
-  teach $train --arch resnet8 --method natural --minutes "$(share 0.06)"
+  teach "${train[@]}" --arch resnet8 --method natural --minutes "$(share 0.06)"
 
 for model in teacher/teacher student/student undefended/teacher; do
-  say evaluate "$out/$model.safetensors" $data --attacks clean,fgsm,pgd20,cw30
+  say evaluate "$out/$model.safetensors" "${data[@]}" --attacks clean,fgsm,pgd20,cw30
 done
-say evaluate "$out/student/student.safetensors" $data --attacks clean,pgd20,cw30,autoattack --limit 500
+say evaluate "$out/student/student.safetensors" "${data[@]}" --attacks clean,pgd20,cw30,autoattack --limit 500
 
 student=$out/student/student.safetensors
-say export "$student" $data --out "$out/student.onnx" --force
-say export "$student" $data --int8 --target x86-vnni --out "$out/student-int8.onnx" --force
+say export "$student" "${data[@]}" --out "$out/student.onnx" --force
+say export "$student" "${data[@]}" --int8 --target x86-vnni --out "$out/student-int8.onnx" --force
 for attack in pgd20 cw30; do
-  say attack "$student" $data --attack $attack --epsilon 8/255 --out "$out/sets/$attack" --force
+  say attack "$student" "${data[@]}" --attack $attack --epsilon 8/255 --out "$out/sets/$attack" --force
 done
 for model in student student-int8; do
   say bench "$out/$model.onnx" --sets "$out/sets" --device local --backend ort --threads 1 \

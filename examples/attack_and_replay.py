@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ard import SplitSource, craft_set, load_dataset, parse_attack, weights_victim
 from edge_bench import BenchOptions, open_sets, run, summarise, write_json
+from edge_bench.core.errors import ArdxError
 
 EPSILON = 0.15
 
@@ -31,4 +32,7 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    try:
+        main(Path(sys.argv[1]))
+    except ArdxError as error:  # Such as sets of an earlier run, which nothing writes over.
+        sys.exit(f"error: {error}")

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from ard import LossOptions, TrainConfig, export, learn, load_dataset, load_teacher
+from edge_bench.core.errors import ArdxError
 
 EPSILON = 0.15
 
@@ -44,4 +45,7 @@ def main(out: Path, epochs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 15)
+    try:
+        main(Path(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 15)
+    except ArdxError as error:  # Such as weights of an earlier run, which nothing writes over.
+        sys.exit(f"error: {error}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,3 +49,17 @@ def test_every_benchmark_is_run_so() -> None:
         path for path in (ROOT / "benchmarks").rglob("*.py") if "typer.run(" in path.read_text()
     ]
     assert [path.name for path in asked] == ["command.py"]
+
+
+def test_the_chain_on_cifar10_takes_a_folder_with_a_blank_in_its_name(tmp_path: Path) -> None:
+    told = tmp_path / "ardx"
+    told.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"; echo\n", encoding="utf-8")
+    told.chmod(0o755)
+    chain = ROOT / "benchmarks" / "cifar10_chain.sh"
+    words = ["bash", str(chain), "--data-dir", "my data", "--out", str(tmp_path / "runs")]
+    ended = subprocess.run(
+        words, env=os.environ | {"ARDX": str(told)}, capture_output=True, text=True, check=True
+    )
+    asked = [line for line in ended.stdout.splitlines() if "<--data-dir>" in line]
+    assert len(asked) == 11
+    assert all("<--data-dir><my data>" in line for line in asked)
