@@ -34,7 +34,7 @@ class Attack:
         step_size: default length of a step as a fraction of epsilon, from the number of steps;
             None where the attack chooses.
         aims: can be targeted.
-        restarts: starts at random, so that several starts find more.
+        restarts: starts at random, so that several starts find more; any other has one.
         uses_gradients: otherwise it asks for scores alone.
         differential: attacks a pair (`differential.Pair`), to have the two disagree.
         distribution: the one that computes it, whose version belongs to its outcome. What is
@@ -98,6 +98,7 @@ ATTACKS: dict[str, Attack] = {
         steps=20,
         step_size=_quarter,
         aims=True,
+        restarts=True,
     ),
     "pgd_trades": Attack(
         run="pgd:pgd",
@@ -105,6 +106,7 @@ ATTACKS: dict[str, Attack] = {
         steps=20,
         step_size=_trades,
         aims=True,
+        restarts=True,
     ),
     "cw": Attack(
         run="cw:cw",
@@ -112,6 +114,7 @@ ATTACKS: dict[str, Attack] = {
         steps=30,
         step_size=_quarter,
         aims=True,
+        restarts=True,
     ),
     "apgd_ce": Attack(run="autoattack:run_part", source=CROCE, distribution=PYAUTOATTACK),
     "apgd_t": Attack(run="autoattack:run_part", source=CROCE, distribution=PYAUTOATTACK),
@@ -169,6 +172,9 @@ def _known(differential: bool) -> str:
 KNOWN, KNOWN_DIFFERENTIAL = _known(False), _known(True)
 """The names as people type them, with N for a number of steps or queries."""
 
+AT_RANDOM = ", ".join(name for name, attack in ATTACKS.items() if attack.restarts)
+"""The names of those that start at random."""
+
 MOST_DIGITS = 5
 
 
@@ -219,7 +225,7 @@ def parse_attack(
         epsilon=epsilon,
         step_size=length,
         steps=steps,
-        restarts=restarts if kind.restarts or kind.step_size is not None else 1,
+        restarts=restarts if kind.restarts else 1,
         seed=seed,
         target=target,
         direction=(direction or DIRECTIONS[0]) if kind.differential else None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ard.attacks.registry import AT_RANDOM
 from edge_bench.backends.registry import BACKENDS
 from edge_bench.commands.benching.asked import floats_of
 from edge_bench.core.errors import CapabilityError, InputError
@@ -113,7 +114,7 @@ StepSize = Annotated[
     typer.Option(help="Attack step on images in [0, 1]; default: epsilon / 4 for pgdN and cwN."),
 ]
 Norm = Annotated[str, typer.Option(help="Norm of the budget: linf or l2.")]
-Restarts = Annotated[int, typer.Option(help="Random starts of pgdN and cwN.", min=1)]
+Restarts = Annotated[int, typer.Option(help=f"Random starts of {AT_RANDOM}.", min=1)]
 TargetClass = Annotated[
     str | None,
     typer.Option(help="Aim fgsm, mi_fgsm, pgd and cw: a class, least_likely or random."),

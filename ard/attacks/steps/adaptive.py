@@ -55,7 +55,9 @@ def _one_start(attempt: Attempt, loss: Loss, start: Tensor, best: Best) -> None:
     now = before = highest = start
     top = torch.full((len(start),), -torch.inf, device=start.device)
     length = torch.full_like(top, 2 * spec.epsilon)
-    gains, last, halved, top_then = torch.zeros_like(top), top, torch.ones_like(top).bool(), top
+    # The start is compared with nothing: what it has is no gain.
+    gains, last = torch.zeros_like(top), torch.full_like(top, torch.inf)
+    halved, top_then = torch.ones_like(top).bool(), top
     direction = torch.zeros_like(start)
     for step in range(spec.steps + 1):
         gradient, logits = gradient_and_logits(attempt.model, now, climbed)

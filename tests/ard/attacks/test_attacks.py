@@ -93,6 +93,22 @@ def test_more_steps_and_restarts_never_raise_the_margin_below_the_clean_one(
     assert bool((three >= one - 1e-5).all())
 
 
+@pytest.mark.parametrize("name", [name for name, kind in ATTACKS.items() if not kind.differential])
+def test_only_what_starts_at_random_has_more_than_one_start(
+    name: str, network: nn.Module, images_and_labels: tuple[Tensor, Tensor]
+) -> None:
+    spec = parse_attack(f"{name}2" if ATTACKS[name].step_size else name, epsilon=0.02, restarts=3)
+    assert spec.restarts == (3 if ATTACKS[name].restarts else 1)
+    if ATTACKS[name].distribution:
+        return  # Whose starts are its own.
+    images, labels = (each[:8] for each in images_and_labels)
+    one, other = (
+        run_attack(network, images, labels, replace(spec, restarts=1, seed=seed), 0)
+        for seed in (1, 2)
+    )
+    assert torch.equal(one, other) == (spec.restarts == 1)
+
+
 def test_fgsm_is_one_signed_step_on_a_linear_model() -> None:
     weights = torch.tensor([[1.0, -2.0, 0.0], [-3.0, 1.0, 2.0]])
     model = nn.Sequential(nn.Flatten(), nn.Linear(3, 2, bias=False))

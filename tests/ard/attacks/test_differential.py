@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from ard.attacks.attempt import Attempt
 from ard.attacks.differential import Pair, apart_by
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
+from ard.attacks.steps import adaptive
 from ard.attacks.steps.adaptive import checkpoints
 from ard.attacks.steps.ascent import gradient_and_logits
 
@@ -106,6 +110,56 @@ def test_the_published_objective_is_the_difference_of_probabilities(pair: Pair) 
         pair, images, lambda logits: _probabilities("artefact")(logits, labels, False)
     )
     assert float(gradient.abs().min()) > 0
+
+
+class Scripted(nn.Module):
+    """Two logits whose second is the next of some values at every question, whatever is asked."""
+
+    def __init__(self, values: list[float]) -> None:
+        super().__init__()
+        self.values = iter(values)
+
+    def forward(self, images: Tensor) -> Tensor:
+        value = images.sum(dim=(1, 2, 3)) * 0 + next(self.values)
+        return torch.stack([-value, value], dim=1)
+
+
+@pytest.mark.parametrize(("gains", "halved"), [(15, True), (16, True), (17, False), (22, False)])
+def test_a_step_keeps_its_length_where_three_quarters_of_the_steps_gained(
+    gains: int, halved: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Croce and Hein 2020, condition 1: of the 22 steps to the first look, 0.75 * 22 = 16.5."""
+    steps = [1.0] * gains + [-0.01] * (22 - gains)
+    values = [0.0]
+    for step in steps + [0.0] * 100:
+        values.append(values[-1] + step)
+    lengths: list[float] = []
+
+    def steepest(gradient: Tensor, norm: str) -> Tensor:
+        return torch.ones_like(gradient)
+
+    def projected(images: Tensor, epsilon: float, norm: str) -> Callable[[Tensor], Tensor]:
+        def inside(moved: Tensor) -> Tensor:
+            lengths.append(float((moved - images).max()))
+            return images
+
+        return inside
+
+    monkeypatch.setattr(adaptive, "steepest", steepest)
+    monkeypatch.setattr(adaptive, "projection", projected)
+    attempt = Attempt(
+        model=Scripted(values),
+        images=torch.full((1, 1, 1, 2), 0.5),
+        labels=torch.tensor([0]),
+        spec=parse_attack("apgd_apart100", epsilon=EPSILON),
+        generator=torch.Generator().manual_seed(0),
+    )
+    adaptive.climb_adaptively(
+        attempt, lambda logits, classes, are_targets: logits[:, 1], judge=lambda z, y: z[:, 1]
+    )
+    # Twice a step: where it leads, and where that and momentum do.
+    assert lengths[2 * 21] == pytest.approx(2 * EPSILON)
+    assert lengths[2 * 22] == pytest.approx(EPSILON if halved else 2 * EPSILON)
 
 
 def test_checkpoints_are_those_of_auto_pgd() -> None:
