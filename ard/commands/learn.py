@@ -202,7 +202,7 @@ def _learn(
         for name, one in given.items():
             if one is not None:
                 measured[name] = _measured(
-                    flags, name, one, data, torch_device, world, config.epsilon, attacked
+                    flags, name, one, data, torch_device, world, config, attacked
                 )
 
     with progress(label) if world.leads else silent(label) as report_progress:
@@ -252,14 +252,18 @@ def _measured(
     data: Dataset,
     torch_device: str,
     world: World,
-    epsilon: float,
+    config: TrainConfig,
     attacked: int,
 ) -> dict[str, float]:
     """What a teacher keeps of held-out images, told before anything is trained on it."""
     from ard.learning.teacher import Measured, doubt_about, doubt_about_confidence, measure
 
+    # The robust teacher as the student hears it; the clean one is heard as it is.
+    heat = config.loss.teacher_temperature if name == "teacher" else 1.0
     found = Measured(
-        **world.from_first(lambda: asdict(measure(teacher, data, torch_device, epsilon, attacked)))
+        **world.from_first(
+            lambda: asdict(measure(teacher, data, torch_device, config.epsilon, attacked, heat))
+        )
     )
     if world.leads:
         if not flags.json_summary:

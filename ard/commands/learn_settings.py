@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ard.commands import flags as o
 from ard.commands.learn_flags import LearningFlags
-from ard.methods.registry import ANCHORS, constants_read, method_named
+from ard.methods.registry import ANCHORS, SURER, constants_read, method_named
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import say
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ard.learning.teacher import Teacher
 
 USUAL_ANCHOR = "igdm"
-WITH_USUAL_ANCHOR: Layer = {"loss.teacher_temperature": 0.5}
+WITH_USUAL_ANCHOR: Layer = {"loss.teacher_temperature": SURER}
 """What ARD has on its usual anchor: so it won on unused images (docs/results/methods_search.md)."""
 
 

@@ -14,6 +14,7 @@ from ard.attacks.run import run_attack
 from ard.data.datasets import matched
 from ard.data.splits import Dataset, Split, as_float, take_limit, training_and_validation
 from ard.evaluation.accuracy import evaluate_attack
+from ard.methods.registry import SURER
 from ard.models.checkpoints import AS_IT_IS, Reading, Tell, say_nothing
 from ard.models.published.checkpoints import teacher_for
 from ard.models.sizes import check_fits
@@ -73,6 +74,8 @@ class Measured:
         robust_accuracy: after PGD-10 at `epsilon`, on `attacked` of them.
         confidence: mean probability that it gives its own class of these adversarial images.
         entropy: mean entropy of what it says of them, over that of knowing nothing, 0 to 1.
+        temperature: by which its logits were divided for all of these, in the attack too.
+        own_confidence: `confidence` at a temperature of 1; None where it was not kept.
     """
 
     clean_accuracy: float
@@ -82,13 +85,17 @@ class Measured:
     epsilon: float
     confidence: float
     entropy: float
+    temperature: float = 1.0
+    own_confidence: float | None = None
 
     def __str__(self) -> str:
         """A line for people."""
+        heat = "" if self.temperature == 1 else f" at a temperature of {self.temperature:g}"
         return (
             f"clean accuracy {100 * self.clean_accuracy:.1f} % on {self.images:,} held-out "
             f"training images; after PGD-10 right on {100 * self.robust_accuracy:.1f} % of "
             f"{self.attacked}, sure by {100 * self.confidence:.1f} %, entropy {self.entropy:.2f}"
+            f"{heat}"
         )
 
 
@@ -105,8 +112,12 @@ def measure(
     torch_device: str,
     epsilon: float,
     attacked: int = ATTACKED,
+    temperature: float = 1.0,
 ) -> Measured:
     """Ask a teacher for the classes of held-out images, before anything is trained on it.
+
+    Args:
+        temperature: at which a student is to hear it; see `Tempered`.
 
     Raises:
         InputError: the model gives NaN or infinite logits.
@@ -116,7 +127,9 @@ def measure(
     held_out = training_and_validation(dataset)[1]
     right = evaluate_attack(teacher.model, held_out, None, torch_device=torch_device)
     some = take_limit(held_out, attacked).loaded()
-    said = _said_under_attack(teacher.model, some, epsilon, torch_device)
+    heard = teacher.model if temperature == 1 else Tempered(teacher.model, temperature)
+    logits = _said_under_attack(heard, some, epsilon, torch_device)
+    said, own = logits.softmax(dim=1), (temperature * logits).softmax(dim=1)
     entropy = torch.special.entr(said).sum(dim=1) / log(dataset.classes)
     return Measured(
         clean_accuracy=float(right.mean()),
@@ -126,11 +139,13 @@ def measure(
         epsilon=epsilon,
         confidence=float(said.max(dim=1).values.mean()),
         entropy=float(entropy.mean()),
+        temperature=temperature,
+        own_confidence=float(own.max(dim=1).values.mean()),
     )
 
 
 def _said_under_attack(model: nn.Module, split: Split, epsilon: float, torch_device: str) -> Tensor:
-    """Probabilities (N, C), float64, of images after PGD-10; wrong ones are attacked, too."""
+    """Logits (N, C), float64, of images after PGD-10; wrong ones are attacked, too."""
     spec = parse_attack("pgd10", epsilon=epsilon)
     said = []
     model = model.to(torch_device).eval()
@@ -139,7 +154,7 @@ def _said_under_attack(model: nn.Module, split: Split, epsilon: float, torch_dev
         labels = part.labels.to(torch_device)
         found = run_attack(model, as_float(part.images).to(torch_device), labels, spec, number)
         with torch.no_grad():
-            said.append(model(found).double().softmax(dim=1).cpu())
+            said.append(model(found).double().cpu())
     return torch.cat(said)
 
 
@@ -149,21 +164,29 @@ def doubt_about_confidence(measured: Measured) -> str | None:
 
     Sure teachers, and huge ones above all, were reported to teach less robust students. Here one
     that was made surer by its temperature alone taught more robust ones at a lower clean accuracy,
-    and one that was made less sure less robust ones: docs/results/teachers.md.
+    and one that was made less sure less robust ones: docs/results/teachers.md. So what a usual
+    temperature alone adds is not doubted.
     """
+    at = f"loss.teacher_temperature={measured.temperature / 2:g}"
     if measured.entropy > UNSURE:
         return (
             f"the teacher says little of {measured.attacked} adversarial held-out images (entropy "
             f"{measured.entropy:.2f} of 1), from which a student learns little robustness; "
-            "--set loss.teacher_temperature=0.5, or less, makes it surer"
+            f"--set {at}, or less, makes it surer"
         )
-    if measured.confidence - measured.robust_accuracy <= OVERCONFIDENT:
+    sure = measured.confidence
+    if measured.temperature >= SURER and measured.own_confidence is not None:
+        sure = min(sure, measured.own_confidence)
+    if sure - measured.robust_accuracy <= OVERCONFIDENT:
         return None
+    other = "one at a higher loss.teacher_temperature"
+    if measured.temperature >= 1:
+        other = "one of a less certain teacher"
     return (
         f"the teacher is right on {100 * measured.robust_accuracy:.1f} % of {measured.attacked} "
         f"adversarial held-out images, but sure of its word by {100 * measured.confidence:.1f} %; "
         "some teachers like this were found to teach less robust students, so compare a short run "
-        "with one of a less certain teacher before a long one"
+        f"with {other} before a long one"
     )
 
 

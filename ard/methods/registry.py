@@ -27,6 +27,9 @@ SECOND_TEACHER_CLEAN = "second_teacher_clean"
 ANCHORS = {"rslad": "rslad", "ce": "pgd_at", "adaad": "adaad", "igdm": "igdm"}
 """The method whose objective each anchor of ARD is, with its constants."""
 
+SURER = 0.5
+"""The temperature of the teacher that ARD has on its usual anchor: it is surer than by itself."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Inner:

@@ -121,6 +121,55 @@ def test_confidence_and_entropy_are_those_of_what_is_said(margin: float, digits:
     assert (doubt is None) == (margin == 1.0)
 
 
+def test_a_teacher_is_measured_as_its_student_hears_it(digits: Dataset) -> None:
+    labels = digits.train.labels % 2
+    two = replace(digits, classes=2, train=replace(digits.train, labels=labels), class_names=None)
+    of_class_0 = Teacher(model=Says(1.0), sha256="")
+    found = measure(of_class_0, two, "cpu", 0.1, 50, 0.1)
+    assert found.confidence == pytest.approx(1 / (1 + math.exp(-10)))
+    assert found.own_confidence == pytest.approx(1 / (1 + math.exp(-1)))
+    assert str(found).endswith(" at a temperature of 0.1")
+    assert "a higher loss.teacher_temperature" in (doubt_about_confidence(found) or "")
+    found = measure(of_class_0, two, "cpu", 0.1, 50, 4.0)
+    assert "--set loss.teacher_temperature=2, or less" in (doubt_about_confidence(found) or "")
+
+
+@pytest.mark.parametrize(
+    ("temperature", "confidence", "own", "doubted"),
+    [
+        (1.0, 0.7, 0.7, True),
+        (1.0, 0.6, 0.6, False),
+        # What ARD's usual temperature adds is no fault of the teacher's.
+        (0.5, 0.9, 0.6, False),
+        (0.5, 0.9, 0.7, True),
+        (0.25, 0.9, 0.6, True),
+        # Nor is what a higher one took away again.
+        (2.0, 0.6, 0.9, False),
+    ],
+)
+def test_a_teacher_is_doubted_for_what_makes_it_too_sure(
+    temperature: float, confidence: float, own: float, doubted: bool
+) -> None:
+    found = replace(MEASURED, temperature=temperature, confidence=confidence, own_confidence=own)
+    assert (doubt_about_confidence(found) is not None) == doubted
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.125])
+def test_distil_measures_at_the_temperature_that_is_set(
+    temperature: float, small_models: SmallModels, tmp_path: Path
+) -> None:
+    words = ["distill", "--dataset", "digits", "--student", "resnet8:4", "--epochs", "1", "--json"]
+    words += ["--inner-steps", "1", "--train-fraction", "0.1", "--torch-device", "cpu"]
+    words += ["--method", "mtard", "--set", f"loss.teacher_temperature={temperature}"]
+    weights = str(small_models.teacher.weights)
+    words += ["--teacher", weights, "--clean-teacher", weights, "--out", str(tmp_path / "a")]
+    told = json.loads(RUNNER.invoke(app, words).stdout)
+    heard, clean = told["teacher"], told["clean_teacher"]
+    assert (heard["temperature"], clean["temperature"]) == (temperature, 1.0)
+    assert (heard["confidence"] > clean["confidence"] + 0.05) == (temperature < 1)
+    assert clean["confidence"] == clean["own_confidence"]
+
+
 @pytest.mark.parametrize(("option", "value"), [("--limit", "40"), ("--epsilon", "8/255")])
 def test_what_only_a_measurement_takes_is_refused_without_it(option: str, value: str) -> None:
     told = RUNNER.invoke(app, ["teachers", option, value])
