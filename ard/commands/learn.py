@@ -291,7 +291,7 @@ def _print_learned(
                 "weights": str(learned.weights),
                 "sha256": learned.sha256,
                 "method": config.method,
-                "epochs": config.epochs,
+                "epochs": learned.epochs,
                 "chosen": picked,
                 "validation": asdict(found),
                 "unlabelled_images": learned.unlabelled_images,
@@ -301,7 +301,7 @@ def _print_learned(
         return
     say(
         f"{learned.weights}: {config.architecture} by {config.method}"
-        f"{f' as INT8 for {config.qat}' if config.qat else ''}, best of {config.epochs} "
+        f"{f' as INT8 for {config.qat}' if config.qat else ''}, best of {learned.epochs} "
         f"epochs at {found.epoch}; held-out training images: clean "
         f"{100 * found.clean_accuracy:.1f} %, pgd10 {100 * found.robust_accuracy:.1f} %"
     )

@@ -185,7 +185,8 @@ class DistillFlags(LearningFlags):
     init: Annotated[
         Path | None,
         typer.Option(
-            help="Start from these weights; settings that are not given are theirs.",
+            help="Start from these weights; settings that are not given are theirs, but for how "
+            "long an epoch is and how often it is validated.",
             rich_help_panel=o.Quantised,
         ),
     ] = None

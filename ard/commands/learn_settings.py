@@ -48,18 +48,21 @@ class Asked:
 
 def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool) -> Asked:
     """All settings that were given, the most explicit last; `start` is of the weights' card."""
-    from ard.learning.recipes import convert, find_recipe, merge, parse_sets, read_recipe
+    from ard.learning.recipes import (
+        convert,
+        find_recipe,
+        merge,
+        parse_sets,
+        read_recipe,
+        refuse_both,
+    )
 
     given = {
         key: convert(key, value, option)
         for key, option, value in o.settings_of(flags)
         if value is not None
     }
-    if {"epochs", "minutes"} <= given.keys():
-        raise InputError(
-            f"--epochs {flags.epochs} with --minutes {flags.minutes:g}: the minutes choose the "
-            "epochs; give one of the two"
-        )
+    refuse_both(given, option="--")
     recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
     sets = parse_sets(flags.sets or [])
     asked = Asked(

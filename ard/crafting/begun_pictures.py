@@ -35,7 +35,8 @@ def begun_pictures(out: Path, plan: str, marker: str, *, force: bool) -> Iterato
     try:
         if retired.exists() and not out.exists():
             retired.replace(out)  # A run was killed between two moves.
-        if not planned.is_file() or planned.read_text(encoding="utf-8") != plan:
+        # A damaged plan is another one.
+        if not planned.is_file() or planned.read_text(encoding="utf-8", errors="replace") != plan:
             shutil.rmtree(folder, ignore_errors=True)
             with atomic_file(planned, force=True) as partial:
                 partial.write_text(plan, encoding="utf-8")

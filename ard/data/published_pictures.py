@@ -52,7 +52,7 @@ def tiny_imagenet(data_dir: Path, download: bool, how: Preprocessing | None) -> 
         of_train += [wanted[name]] * len(found)
     paths: list[Path] = []
     labels: list[int] = []
-    for line in annotations.read_text(encoding="utf-8").splitlines():
+    for line in annotations.read_text(encoding="utf-8", errors="replace").splitlines():
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in wanted:
             raise InputError(f"{annotations}: line {line!r} names no class of {root / 'train'}")

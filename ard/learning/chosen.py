@@ -74,7 +74,7 @@ def chosen(given: Given, asked: Mapping[str, Any]) -> Settings:
         found["learning_rate"] = PICTURE_RATE if is_short else FINE_TUNING_RATE
     if given.teacher is not None and not was_hardened(given.teacher):
         # What such a teacher says of a moved image is as wrong as the attack wants it.
-        found |= AT_HALF_THE_TIME | {"loss.ranking.teacher_input": "clean"}
+        found |= _at_half_the_time(asked) | {"loss.ranking.teacher_input": "clean"}
     if are_pictures:
         found |= _for_pictures(given, asked)
     return {name: value for name, value in found.items() if name not in asked}
@@ -87,7 +87,7 @@ def _for_pictures(given: Given, asked: Mapping[str, Any]) -> Settings:
     if not given.on_gpu and "inner_steps" not in asked:
         found |= {"inner_steps": INNER_STEPS, "step_size": epsilon}
     if not given.on_gpu:
-        found |= AT_HALF_THE_TIME
+        found |= _at_half_the_time(asked)
     usual = next((size for below, size in BATCHES if given.images < below), RATE_BATCH)
     batch = asked.get("batch_size", max(2, min(usual, given.images)))
     found["batch_size"] = batch
@@ -98,6 +98,12 @@ def _for_pictures(given: Given, asked: Mapping[str, Any]) -> Settings:
         wanted = ceil(UPDATES[given.trained] * batch / max(given.images, 1))
         found["epochs"] = min(most, max(fewest, wanted))
     return found
+
+
+def _at_half_the_time(asked: Mapping[str, Any]) -> Settings:
+    """ARD at half the time, unless on another anchor, which its steepness is not for."""
+    own = AT_HALF_THE_TIME["loss.anchor"]
+    return AT_HALF_THE_TIME if asked.get("loss.anchor", own) == own else {}
 
 
 def was_hardened(card: ModelCard) -> bool:

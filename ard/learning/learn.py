@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from torch import nn
 from ard.data.datasets import matched
 from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig, as_saved
-from ard.learning.pace import Clock, Pace, too_short
+from ard.learning.pace import Clock, Pace, check_minutes, too_short
 from ard.learning.recipes import CONFIG, write_config
 from ard.learning.rehearsal import check_milestones, rehearse
 from ard.learning.run_state import Validation, read_checkpoint, saved_pace
@@ -44,12 +43,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Learned:
-    """A finished training run."""
+    """A finished training run; its epochs are those that were done, of which the config has more
+    where `patience` ended it."""
 
     weights: Path
     sha256: str
     config: TrainConfig
     validation: Validation
+    epochs: int
     unlabelled_images: int = 0
     class_names: ClassNames | None = None
 
@@ -96,7 +97,7 @@ def learn(
         config = _of_these(config, dataset, teacher, clean_teacher, start)
         init = _model(start)
         config, pace = _settled(config, run, dataset, teachers, out, world, init)
-        student, validation, config = train(
+        student, validation, config, epochs = train(
             config,
             dataset,
             teachers,
@@ -110,16 +111,19 @@ def learn(
             report_progress=report_progress,
         )
         more = len(dataset.unlabelled) if dataset.unlabelled else 0
-        card = _trained(card, config, validation, more)
+        card = _trained(card, config, validation, epochs, more)
         sha256 = world.from_first(lambda: _written(weights, student, card, config))
-        return Learned(weights, sha256, config, validation, more, card.class_names)
+        return Learned(weights, sha256, config, validation, epochs, more, card.class_names)
 
 
 def _trained(
-    card: ModelCard, config: TrainConfig, validation: Validation, unlabelled: int
+    card: ModelCard, config: TrainConfig, validation: Validation, epochs: int, unlabelled: int
 ) -> ModelCard:
     found = {"validation": asdict(validation)}
     told = {"unlabelled_images": unlabelled} if unlabelled else {}
+    if epochs != config.epochs:
+        # The settings stay what repeats the run: its learning rate follows the epochs in them.
+        told["epochs_done"] = epochs
     return replace(card, recipe=asdict(config) | found | told)
 
 
@@ -181,8 +185,7 @@ class _Command:
 
 def _clock(minutes: float, begun: float | None) -> Clock:
     """The time that --minutes gives."""
-    if not 0 < minutes < inf:
-        raise InputError(f"--minutes {minutes:g}: expected a value above 0")
+    check_minutes(minutes, "--minutes")
     return Clock(seconds=60 * minutes, begun=time.perf_counter() if begun is None else begun)
 
 
@@ -271,7 +274,8 @@ def _agreed(
     """The settings with their precision; of a run that goes on all that was settled, and its pace.
 
     Raises:
-        InputError: other settings, or another environment, than another process has.
+        InputError: other settings, or another environment, than another process has; a time for
+            a run that was begun without one.
     """
     checkpoint, pace = out / CHECKPOINT, None
 
@@ -289,7 +293,7 @@ def _agreed(
         planned = ("epochs", "epoch_steps", "validate_every")
         config = replace(config, **{name: saved(name) for name in planned})
         _, metadata = world.tensors_from_first(lambda: ({}, read_checkpoint(checkpoint)[1]))
-        pace = saved_pace(metadata, run.clock)
+        pace = saved_pace(checkpoint, metadata, run.clock)
     return config, pace
 
 

@@ -13,6 +13,7 @@ from math import ceil
 
 from ard.learning.config import TrainConfig
 from ard.methods.registry import METHODS
+from edge_bench.core.errors import InputError
 
 RESERVE, RESERVE_SHARE = 1.0, 0.01
 """Seconds, and share of the time, for what is left to do after the last validation."""
@@ -26,6 +27,22 @@ STEP_PASSES = 1.5
 """In an update, beside those of its attack."""
 SLOWER = 1.25
 """What the next validation may take longer than the last: a better network is attacked longer."""
+
+
+MOST_MINUTES = 1_000_000
+"""About two years: beyond it, seconds and steps would no longer be numbers in the end."""
+
+
+def check_minutes(minutes: float, where: str) -> None:
+    """Refuse what is no time to train for; `where` names it in a sentence.
+
+    Raises:
+        InputError: 0 or less, no number, or more than MOST_MINUTES.
+    """
+    if not 0 < minutes <= MOST_MINUTES:
+        raise InputError(
+            f"{where} {minutes:g}: expected minutes above 0 and up to {MOST_MINUTES:,}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,6 +42,9 @@ BUDGETS = ("epsilon", "step_size")
 BESIDE = {"description": str, "minutes": float}
 """What a recipe may say beside the config: a line for people, and a time to plan epochs for."""
 
+PLANNED = ("epoch_steps", "validate_every")
+"""Settings that a time plans for one run: another one's --init does not take them over."""
+
 IDENTITY = "_sha256"
 """Fields that end so say which files a run had; they are found, not chosen."""
 
@@ -75,11 +78,13 @@ def read_recipe(path: Path) -> Layer:
     """Read a recipe file.
 
     Raises:
-        InputError: unreadable, not TOML, or with a setting that does not exist or is of another
-            type.
+        InputError: unreadable, not TOML, with a setting that does not exist or is of another type,
+            or with both epochs and minutes.
     """
     flat = _flat(read_toml(path))
-    return {key: convert(key, value, f"{path}: {key}") for key, value in flat}
+    layer = {key: convert(key, value, f"{path}: {key}") for key, value in flat}
+    refuse_both(layer, where=f"{path}: ")
+    return layer
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -119,6 +124,8 @@ def settings_of_card(card: ModelCard, *, distils: bool) -> Layer:
     found = {key: value for key, value in dotted(card.recipe).items() if value is not None}
     layer = {k: convert(k, value, f"model card: {k}") for k, value in found.items() if k in known}
     layer |= {"dataset": card.dataset, "architecture": card.architecture}
+    for planned in PLANNED:
+        layer.pop(planned, None)
     if layer.get("method") not in METHODS or METHODS[layer["method"]].distils != distils:
         layer.pop("method", None)
     if layer.get("step_size") == layer.get("epsilon", 0) / 4:
@@ -138,7 +145,25 @@ def parse_sets(assignments: list[str]) -> Layer:
             )
         for name, value in _flat({key: _toml_value(text)}):
             layer[name] = convert(name, value, f"--set {name}")
+    refuse_both(layer, option="--set ")
     return layer
+
+
+def refuse_both(layer: Layer, *, where: str = "", option: str = "") -> None:
+    """Refuse a layer from one place with epochs and minutes, of which neither wins.
+
+    Args:
+        where: the place, as the sentence begins.
+        option: what stands before the name of a setting there.
+
+    Raises:
+        InputError: both are in it.
+    """
+    if {"epochs", "minutes"} <= layer.keys():
+        raise InputError(
+            f"{where}{option}epochs {layer['epochs']} with {option}minutes {layer['minutes']:g}: "
+            "the minutes choose the epochs; give one of the two"
+        )
 
 
 def _toml_value(text: str) -> Any:
@@ -231,7 +256,13 @@ def convert(key: str, value: Any, where: str) -> Any:
         raise InputError(f"{where}: {_unknown(key)}")
     if key in BUDGETS and isinstance(value, str | float | int) and not isinstance(value, bool):
         return parse_epsilon(str(value), where)
-    return _convert(value, setting_types()[key], where)
+    found = _convert(value, setting_types()[key], where)
+    if key == "minutes":
+        # Not at the top, as the config below: it imports torch.
+        from ard.learning.pace import check_minutes
+
+        check_minutes(found, where)
+    return found
 
 
 def _unknown(key: str) -> str:

@@ -9,7 +9,7 @@ from torch import nn
 
 from ard.data.splits import Dataset
 from ard.learning.config import TrainConfig
-from ard.learning.train import CHECKPOINT, new_run, training_data
+from ard.learning.train import CHECKPOINT, new_run, told_before, training_data
 from ard.methods.parts.base import Logits
 from ard.methods.registry import METHODS, logits_needed
 from ard.processes.world import ALONE, World
@@ -33,13 +33,14 @@ def rehearse(
 
     Raises:
         InputError: no such network, fewer images than a batch, a constant that the objective does
-            not take, or a checkpoint of other settings.
+            not take, a checkpoint of other settings, or damaged metrics beside it.
     """
     training, _ = training_data(config, dataset)
     run = new_run(config, dataset, training, torch_device, world, init)
     _try_objective(config, dataset.classes)
     if resumed is not None:
         run.restore(resumed / CHECKPOINT, config)
+        world.from_first(lambda: told_before(resumed))
 
 
 def check_milestones(config: TrainConfig) -> None:

@@ -81,8 +81,8 @@ class Run:
         self.best_weights: dict[str, Tensor] = {}
         self.pace: Pace | None = None
 
-    def offer(self, validation: Validation) -> None:
-        """Keep the average's weights where it is the best so far.
+    def offer(self, validation: Validation) -> Validation:
+        """Keep the average's weights where it is the best so far; the best.
 
         The most robust one; where training has no attack to be robust against, the most accurate.
         """
@@ -95,6 +95,7 @@ class Run:
             self.best = validation
             state = self.average.module.state_dict()
             self.best_weights = {name: t.detach().clone() for name, t in state.items()}
+        return self.best
 
     def overfits(self, config: TrainConfig) -> bool:
         """Whether `patience` validations have passed without a better one."""
@@ -189,21 +190,34 @@ def told(pace: Pace) -> dict[str, float]:
     }
 
 
-def saved_pace(metadata: dict[str, str], clock: Clock) -> Pace | None:
-    """The pace of the run of a checkpoint, with what it has taken so far; None where it has none.
+def saved_pace(path: Path, metadata: dict[str, str], clock: Clock) -> Pace | None:
+    """The pace of the run of a checkpoint, with what it has taken so far.
+
+    None where the checkpoint is of before paces were kept: such a run ends with its planned epochs.
 
     Raises:
-        KeyError, TypeError, ValueError: of another form.
+        InputError: of a run that was begun without a time, or a pace of another form.
     """
-    found = json.loads(metadata.get(PACE, "null"))
-    if found is None:
+    if PACE not in metadata:
         return None
-    return Pace(
-        clock=replace(clock, used=float(found["elapsed"])),
-        step_seconds=float(found["step_seconds"]),
-        validation_seconds=float(found["validation_seconds"]),
-        robust_seconds=float(found["robust_seconds"]),
-        position=float(found["position"]),
+    try:
+        found = json_of(metadata[PACE])
+        if found is not None:
+            return Pace(
+                clock=replace(clock, used=float(found["elapsed"])),
+                step_seconds=float(found["step_seconds"]),
+                validation_seconds=float(found["validation_seconds"]),
+                robust_seconds=float(found["robust_seconds"]),
+                position=float(found["position"]),
+            )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected the pace of a run, but it is of another form "
+            f"({type(error).__name__}: {first_line(error)}); start over with --force"
+        ) from None
+    raise InputError(
+        f"--minutes {clock.seconds / 60:g}: {path} is of a run of so many epochs, which no time "
+        "ends; resume with the same --epochs and without --minutes, or start over with --force"
     )
 
 

@@ -46,7 +46,7 @@ from ard.models.predict import NotFiniteError
 from ard.models.weight_files import load_state
 from ard.processes.memory import keep_freed_memory
 from ard.processes.world import ALONE, World
-from edge_bench.core.errors import InputError
+from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.files.store import atomic_file
 from edge_bench.statistics.metrics import BoolArray
@@ -72,11 +72,11 @@ def train(
     world: World = ALONE,
     tensorboard: bool = False,
     report_progress: ProgressCallback = no_progress,
-) -> tuple[nn.Module, Validation, TrainConfig]:
-    """Train; the most robust weight average (on validation data), its accuracies, the settings.
+) -> tuple[nn.Module, Validation, TrainConfig, int]:
+    """Train; the most robust average (on validation data), its accuracies, settings, epochs done.
 
-    With a `pace` their epochs are those that fitted into the time. The student is `init`, which is
-    kept where nothing better is found, or else a new network of the config's architecture.
+    Of the settings' epochs, with a `pace` those that fit, `patience` may leave some out. The
+    student is `init`, kept where nothing is better, or a new network of the architecture.
 
     Writes `metrics.jsonl` (and TensorBoard's files, if asked to) and a checkpoint into the folder
     `out` after every epoch; `resume` goes on from that checkpoint. Of several processes, only the
@@ -115,17 +115,34 @@ def train(
     if run.epochs_done < config.epochs:
         total = config.epochs * _steps_per_epoch(config, training)
         report_progress(total, total, f"stopped after epoch {run.epochs_done}: robust overfitting")
-    assert run.best is not None
+    # Where a run goes on and nothing was validated before its time was over, it is now.
+    best = run.best or run.offer(_timed_validation(config, run, validation, torch_device))
     load_state(run.student, run.best_weights)
-    return run.student.cpu().eval(), run.best, config
+    return run.student.cpu().eval(), best, config, run.epochs_done
 
 
 def _restored(run: Run, config: TrainConfig, out: Path) -> list[str]:
     """Bring the run to where its checkpoint is; the lines of its metrics until there."""
     run.restore(out / CHECKPOINT, config)
-    if not (run.world.leads and (out / METRICS).exists()):
+    return run.world.from_first(lambda: told_before(out))[: run.epochs_done]
+
+
+def told_before(out: Path) -> list[str]:
+    """The lines of the metrics of a run; none where they are gone.
+
+    Raises:
+        InputError: no text.
+    """
+    path = out / METRICS
+    if not path.exists():
         return []
-    return (out / METRICS).read_text(encoding="utf-8").splitlines()[: run.epochs_done]
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: expected a line of UTF-8 for each epoch, but it is damaged "
+            f"({first_line(error)}); move it away, and the run goes on without its earlier lines"
+        ) from None
 
 
 def _as_it_fits(config: TrainConfig, run: Run, training: Split) -> TrainConfig:
@@ -134,9 +151,6 @@ def _as_it_fits(config: TrainConfig, run: Run, training: Split) -> TrainConfig:
     if pace is None:
         return config
     more = run.world.from_first(lambda: epochs_left(config, pace, steps))
-    if run.best is None and run.epochs_done == 0:
-        # Going on where nothing was kept yet: there must be something in the end.
-        more = max(more, 1)
     return replace(config, epochs=run.epochs_done + more)
 
 

@@ -12,12 +12,16 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+AFTER_AN_EPOCH = (
+    "the same command goes on after the last whole epoch with --resume, and begins anew without it "
+    "where there was none"
+)
 GOES_ON = {
     "attack": "the same command goes on with the set that it began",
     "bench": "the same command goes on with the replay that it began",
     "evaluate": "the same command goes on after the last whole attack",
-    "teach": "the same command with --resume goes on from its last checkpoint",
-    "distill": "the same command with --resume goes on from its last checkpoint",
+    "teach": AFTER_AN_EPOCH,
+    "distill": AFTER_AN_EPOCH,
 }
 BEGINS_ANEW = "the same command begins anew"
 

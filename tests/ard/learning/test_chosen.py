@@ -62,6 +62,26 @@ def test_what_is_asked_wins_and_the_rest_follows_it() -> None:
     assert "step_size" not in chosen(PICTURES, {"inner_steps": 10})
 
 
+@pytest.mark.parametrize(
+    ("asked", "rest"),
+    [
+        ({"loss.anchor": "igdm"}, set()),
+        ({"loss.anchor": "rslad"}, {"loss.ranking.k", "loss.teacher_temperature"}),
+        ({"loss.ranking.k": 3.0}, {"loss.anchor", "loss.teacher_temperature"}),
+    ],
+)
+def test_another_anchor_does_not_get_the_steepness_of_the_shortcut(
+    asked: dict[str, object], rest: set[str]
+) -> None:
+    natural = ModelCard(
+        architecture="x", dataset="y", classes=2, input_shape=(3, 32, 32), recipe={}
+    )
+    small = replace(PICTURES, image_shape=(3, 32, 32), teacher=natural)
+    for given, more in ((PICTURES, set()), (small, {"loss.ranking.teacher_input"})):
+        found = {name for name in chosen(given, asked) if name.startswith("loss.")}
+        assert found == rest | more
+
+
 def test_a_batch_is_no_larger_than_the_data() -> None:
     assert chosen(replace(PICTURES, images=20), {})["batch_size"] == 20
     assert chosen(replace(PICTURES, images=0), {})["batch_size"] == 2

@@ -16,7 +16,7 @@ from ard.learning.config import TrainConfig, learning_rate
 from ard.learning.learn import learn
 from ard.learning.pace import Clock, Pace, epochs_left, first_pace, planned, too_short
 from ard.learning.run_state import Run, read_checkpoint
-from ard.models.weight_files import load_model
+from ard.models.weight_files import load_model, save_tensors
 from edge_bench.core.errors import InputError
 
 WHOLE = 18
@@ -196,8 +196,63 @@ def test_a_resumed_run_has_what_is_left_of_its_time(
     assert (tmp_path / "w.safetensors").read_bytes() == before
 
 
+class CutOffError(Exception):
+    """Stands for the process's end."""
+
+
+def cut_off(
+    few: Dataset, out: Path, after: int, monkeypatch: pytest.MonkeyPatch, **more: object
+) -> None:
+    """A run of a config that ends after so many epochs, not by itself."""
+    save = training._save
+
+    def last(run: Run, *given: object) -> None:
+        save(run, *given)  # type: ignore[arg-type]
+        if run.epochs_done == after:
+            raise CutOffError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_save", last)
+        with pytest.raises(CutOffError):
+            learn(*(more.pop("config"), few, None, out / "w.safetensors"), **more)  # type: ignore[arg-type]
+
+
+def test_a_resumed_run_without_time_or_validation_ends_with_weights_all_the_same(
+    few: Dataset, tmp_path: Path, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rare = replace(config(), validate_every=50)
+    cut_off(few, tmp_path, 2, monkeypatch, config=rare, minutes=3.0, begun=clock.now)
+    begun, trained = clock.now, (tmp_path / "metrics.jsonl").read_bytes()
+    weights = tmp_path / "w.safetensors"
+    found = learn(rare, few, None, weights, minutes=0.5, begun=begun, resume=True)
+    assert clock.now - begun == clock.validation
+    assert (found.validation.epoch, found.epochs, found.config.epochs) == (2, 2, 2)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == trained
+    assert load_model(weights)[1].recipe["validation"]["epoch"] == 2
+
+
+def test_a_time_is_refused_for_a_run_that_was_begun_without_one(
+    few: Dataset, tmp_path: Path, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = replace(config(), epochs=2)
+    cut_off(few, tmp_path, 1, monkeypatch, config=two)
+    path, weights = tmp_path / "checkpoint.safetensors", tmp_path / "w.safetensors"
+    given = {"minutes": 5.0, "begun": clock.now, "resume": True}
+    with pytest.raises(InputError, match=r"--minutes 5: .* is of a run of so many epochs, which"):
+        learn(two, few, None, weights, **given)  # type: ignore[arg-type]
+    tensors, metadata = read_checkpoint(path)
+    for damaged in ("{}", "[1]", "{"):
+        save_tensors(path, tensors, metadata | {"pace": damaged}, force=True)
+        with pytest.raises(InputError, match="expected the pace of a run"):
+            learn(two, few, None, weights, **given)  # type: ignore[arg-type]
+    # Of before checkpoints kept a pace: nobody knows, and it ends as it was planned.
+    del metadata["pace"]
+    save_tensors(path, tensors, metadata, force=True)
+    assert learn(two, few, None, weights, **given).epochs == 2  # type: ignore[arg-type]
+
+
 def test_a_minute_that_is_none_is_refused(few: Dataset, tmp_path: Path, clock: Time) -> None:
-    for minutes in (0.0, -1.0, float("nan"), float("inf")):
+    for minutes in (0.0, -1.0, float("nan"), float("inf"), 1e308):
         with pytest.raises(InputError, match="--minutes"):
             run(few, tmp_path, minutes, clock)
 

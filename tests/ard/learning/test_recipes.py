@@ -102,7 +102,14 @@ def test_a_later_layer_wins_over_an_earlier_one(tmp_path: Path) -> None:
 def test_epochs_given_later_win_over_minutes() -> None:
     assert merge({"minutes": 10.0}, {"epochs": 3}) == {"epochs": 3}
     assert merge({"epochs": 3}, {"minutes": 10.0})["minutes"] == 10.0
-    assert merge({"minutes": 10.0, "epochs": 3})["minutes"] == 10.0
+
+
+def test_epochs_and_minutes_from_one_place_are_refused(tmp_path: Path) -> None:
+    path = recipe(tmp_path, "epochs = 3\nminutes = 0.2\n")
+    with pytest.raises(InputError, match=r"toml: epochs 3 with minutes 0\.2: .*; give one of"):
+        read_recipe(path)
+    with pytest.raises(InputError, match=r"^--set epochs 3 with --set minutes 0\.2: the minutes"):
+        parse_sets(["epochs=3", "minutes=0.2"])
 
 
 def other(value: bool | int | float) -> bool | int | float:
@@ -194,6 +201,7 @@ def test_the_settings_are_the_fields_of_the_config() -> None:
         ("step_size = '2/'", ["step_size 2/", "fraction"]),
         ("epsilon = true", ["epsilon", "a number"]),
         ("minutes = 'ten'", ["minutes", "a number"]),
+        ("minutes = 1e308", ["minutes 1e+308", "above 0 and up to 1,000,000"]),
         ("epochs 10", ["expected TOML", "line 1"]),
         ("\udcff", ["expected TOML"]),
         ("", ["empty"]),
@@ -381,6 +389,8 @@ def test_a_card_gives_the_settings_that_a_command_can_take() -> None:
         epsilon=0.2,
         step_size=0.05,
         batch_size=32,
+        epoch_steps=1,
+        validate_every=8,
         loss=LossOptions(beta=3.0),
     )
     recipe = as_card(made) | {"validation": {"epoch": 1}, "gone": 1}
@@ -391,6 +401,8 @@ def test_a_card_gives_the_settings_that_a_command_can_take() -> None:
     assert (found["batch_size"], found["epsilon"], found["loss.beta"]) == (32, 0.2, 3.0)
     # Another method has to be found, and another budget brings another step.
     assert not {"method", "step_size", "validation.epoch", "gone"} & found.keys()
+    # What a time planned for that run is not planned for another.
+    assert not {"epoch_steps", "validate_every"} & found.keys()
     assert build_config({"method": "ard"} | found | {"epsilon": 0.4}).step_size == 0.1
     assert settings_of_card(card, distils=False)["method"] == "trades"
 

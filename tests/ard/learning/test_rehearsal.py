@@ -69,6 +69,27 @@ def test_a_run_of_other_settings_is_refused_first(
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+def test_damaged_metrics_are_refused_first_and_their_loss_is_none_of_the_run(
+    digits: Dataset, tmp_path: Path
+) -> None:
+    config, weights, asked = small_config(**QUICK), tmp_path / "w.safetensors", ["once"]
+    first = learn(config, digits, None, weights)
+    (tmp_path / "metrics.jsonl").write_bytes(b'\xff\xfe{"epoch": 1}\n')
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def resumed() -> str:
+        return learn(
+            config, digits, None, weights, resume=True, when_checked=lambda: asked.append("early")
+        ).sha256
+
+    with pytest.raises(InputError, match=r"metrics\.jsonl: expected a line .*; move it away, and"):
+        resumed()
+    assert asked == ["once"]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+    (tmp_path / "metrics.jsonl").unlink()
+    assert resumed() == first.sha256
+
+
 @pytest.mark.parametrize("minutes", [None, 0.01])
 def test_what_can_be_is_told_before_the_plan_and_the_first_epoch(
     minutes: float | None,
@@ -100,6 +121,9 @@ def test_what_can_be_is_told_before_the_plan_and_the_first_epoch(
         (("--out", "taken"), "exists already"),
         (("--out", "new", "--resume"), "nothing to resume"),
         (("--out", "new", "--minutes", "0"), "--minutes 0"),
+        (("--out", "new", "--minutes", "nan"), "--minutes nan: expected minutes above 0"),
+        (("--out", "new", "--minutes", "inf"), "--minutes inf"),
+        (("--out", "new", "--set", "minutes=1e308"), "--set minutes 1e+308"),
         (("--out", "new", "--clean-teacher", "TEACHER"), "ard has one teacher only"),
         (("--out", "new", "--student", "vgg"), "vgg"),
     ],

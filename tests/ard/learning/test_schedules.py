@@ -22,6 +22,7 @@ from ard.models.weight_files import load_model
 from ard.ranking.levels import WEIGHTS, RankingOptions, ranking_losses
 from edge_bench.core.errors import InputError
 
+from ..commands.typed import ardx
 from ..conftest import small_config
 from ..ranking.test_levels import logits
 
@@ -127,6 +128,17 @@ def test_a_milestone_that_the_run_never_reaches_is_refused(digits: Dataset, tmp_
         learn(config, digits, None, tmp_path / "w.safetensors")
 
 
+def test_the_epochs_that_are_told_are_those_that_were_done(tmp_path: Path) -> None:
+    diverging = ("--learning-rate", "5", "--set", "ema_decay=0", "--patience", "1")
+    quick = ("--dataset", "digits", "--arch", "resnet8:2", "--inner-steps", "1", "--epochs", "20")
+    command = ("teach", *quick, *diverging, "--train-fraction", "0.2", "--out", tmp_path)
+    told = ardx(*command)
+    done = len((tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines())
+    assert done < 20
+    assert f"best of {done} epochs at {done - 1};" in told
+    assert json.loads(ardx(*command, "--resume", "--json"))["epochs"] == done
+
+
 def test_an_unknown_schedule_is_named() -> None:
     with pytest.raises(InputError, match="schedule cosine: expected one-cycle or steps"):
         small_config(schedule="cosine")
@@ -194,7 +206,7 @@ def test_a_run_that_overfits_stops_with_its_best_weights_and_stays_stopped(
     )
     said: list[str] = []
 
-    def run(resume: bool) -> tuple[str, int]:
+    def run(resume: bool) -> tuple[str, int, int]:
         said.clear()
         learned = learn(
             config,
@@ -204,14 +216,16 @@ def test_a_run_that_overfits_stops_with_its_best_weights_and_stays_stopped(
             resume=resume,
             report_progress=lambda done, whole, text: said.append(text),
         )
-        return learned.sha256, learned.validation.epoch
+        return learned.sha256, learned.validation.epoch, learned.epochs
 
     first = run(resume=False)
     lines = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2, 3, 4]
     assert said[-1] == "stopped after epoch 4: robust overfitting"
-    assert first[1] == 2
-    student, _ = load_model(tmp_path / "w.safetensors")
+    assert first[1:] == (2, 4)
+    student, card = load_model(tmp_path / "w.safetensors")
+    # What repeats it are nine epochs, of which its learning rate followed the first four.
+    assert (card.recipe["epochs"], card.recipe["epochs_done"]) == (9, 4)
     assert torch.equal(student.state_dict()["network.fc.weight"], averages[2])
     assert run(resume=True) == first
     assert said == ["stopped after epoch 4: robust overfitting"]

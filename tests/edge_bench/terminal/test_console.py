@@ -270,10 +270,13 @@ def test_a_narrow_terminal_shortens_words_and_keeps_every_figure(columns: int) -
     assert columns < 60 or max(map(len, lines)) <= columns
 
 
+AFTER_AN_EPOCH = "after the last whole epoch with --resume, and begins anew without it where there"
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize(
     ("command", "what"),
-    [("attack", "goes on with the set"), ("teach", "with --resume"), ("export", "begins anew")],
+    [("attack", "goes on with the set"), ("teach", AFTER_AN_EPOCH), ("export", "begins anew")],
 )
 def test_each_signal_ends_a_command_with_its_sentence_and_code(
     number: signal.Signals, command: str, what: str
