@@ -110,6 +110,28 @@ def _refuse_what_has_no_effect(said: dict[str, str], settings: Layer) -> None:
                 f"{option}: {whose} does not read it, so it would change nothing (it reads "
                 f"{known}); leave it out, or choose another --method"
             )
+    _refuse_what_no_level_reads(said, settings)
+
+
+def _refuse_what_no_level_reads(said: dict[str, str], settings: Layer) -> None:
+    """The same of the settings of a ranking; its default may be said of any."""
+    from ard.learning.recipes import build_config
+    from ard.ranking.levels import RankingOptions
+    from ard.ranking.reads import settings_read
+
+    config, usual = build_config(settings), RankingOptions()
+    ranking, in_attack = config.loss.ranking, config.objective == "ranking"
+    reads = settings_read(ranking, in_loss=config.method == "ard", in_attack=in_attack)
+    for key, option in said.items():
+        part, _, name = key.rpartition(".")
+        if part != "loss.ranking" or name in reads:
+            continue
+        if getattr(ranking, name) != getattr(usual, name):
+            raise InputError(
+                f"{option}: beside the other settings of the ranking nothing reads it, so it would "
+                f"change nothing (read are {', '.join(sorted(reads))}); leave it out, or change "
+                "those"
+            )
 
 
 def chosen_for(

@@ -54,20 +54,22 @@ class RankingOptions:
             or `probabilities`.
         k: steepness of the comparison, above 0; it must fit the space.
         k_end: steepness at the end of training, reached geometrically; None keeps k.
-        normalisation: of kendall: `pairs` divides by the number of pairs; `cosine` by the norms
-            of both comparison vectors, so that equal scores agree by exactly 1 at any k.
+        normalisation: of kendall's agreement: `pairs` divides by the number of pairs; `cosine` by
+            the norms of both comparison vectors, so that equal scores agree by 1, however small k
+            is, down to 1e-6 in float32: comparisons of less are not told from 0.
         hard_teacher: compare the teacher's scores by sign, not by tanh.
         priority: of kendall between classes: `uniform` counts every pair of classes alike;
             `teacher` weighs a pair by the teacher's probabilities of both, so that the order at
             the top counts most; `label` counts the pairs that hold the label alone, by how close
             the teacher finds them (see `emphasis.closeness`), at O(B C).
         top: between classes: only the teacher's likeliest ones are ranked, this many, at O(B m^2);
-            0 ranks all.
+            0 ranks all, as the discrepancy of `order` always does.
         reliability: how much a sample counts: `none`, all alike; `label`, by the teacher's
-            probability of the label on the images that it ranks; `entropy`, by 1 - H / log C.
+            probability of the label on the images that it ranks, which are the clean ones at the
+            levels on clean images; `entropy`, by 1 - H / log C.
         teacher_input: whether the teacher ranks the `adversarial` or the `clean` images.
         discrepancy: what the third level compares: `logits`, the order of Z(x) - Z(x'); `order`,
-            how much the soft ranks themselves change from x to x'.
+            how much the soft ranks themselves change from x to x', of all classes alike.
         weight_class, weight_sample, weight_discrepancy: weights of the three levels.
         weight_class_clean, weight_sample_clean: of the same two levels on clean images.
         warm_up: share of the training in which the weights rise linearly from 0.
@@ -170,9 +172,7 @@ def kendall_agreement(
     ab, aa, bb, pairs = _sums(a, b, k, hard_b, cosine, emphasis)
     if not cosine:
         return _mean(ab, pairs)
-    # Equal scores in a row have no comparison to agree with: 0, without a gradient.
-    squares = aa * bb
-    return torch.where(squares > TINY, ab / squares.clamp_min(TINY).sqrt(), 0.0)
+    return _cosine(ab, aa, bb, k)
 
 
 def kendall_distance(
@@ -203,6 +203,17 @@ def _sums(
     return *pair_sums(a, b, k, hard_b, squares, emphasis.elements), pairs
 
 
+def _cosine(ab: Tensor, aa: Tensor, bb: Tensor, k: float) -> Tensor:
+    """ab / sqrt(aa bb) of each row; 0, without a gradient, where its scores are equal.
+
+    Comparisons shrink with k, so what counts as equal does, too; and so would the product of two
+    sums of their squares, out of what a float holds.
+    """
+    equal = max(TINY * min(1.0, k) ** 2, torch.finfo(ab.dtype).tiny)
+    norms = aa.clamp_min(equal).sqrt() * bb.clamp_min(equal).sqrt()
+    return torch.where((aa > equal) & (bb > equal), ab / norms, 0.0)
+
+
 def _mean(sums: Tensor, pairs: Tensor | float) -> Tensor:
     return sums / pairs if isinstance(pairs, Tensor) else sums * (1 / pairs)
 
@@ -214,9 +225,11 @@ def spearman_agreement(a: Tensor, b: Tensor, k: float, *, hard_b: bool = False) 
     cosine of the angle between them.
     """
     ranks_a, ranks_b = soft_ranks(a, k), soft_ranks(b, k, hard=hard_b)
-    squares = ranks_a.square().sum(1) * ranks_b.square().sum(1)
-    product = (ranks_a * ranks_b).sum(1)
-    return torch.where(squares > TINY, product / squares.clamp_min(TINY).sqrt(), 0.0)
+    ab, aa, bb = (
+        (one * other).sum(1)
+        for one, other in ((ranks_a, ranks_b), (ranks_a, ranks_a), (ranks_b, ranks_b))
+    )
+    return _cosine(ab, aa, bb, k)
 
 
 def spearman_distance(a: Tensor, b: Tensor, k: float, *, hard_b: bool = False) -> Tensor:
@@ -241,7 +254,7 @@ def ranking_losses(
 
     or, as `discrepancy="order"`, the mean over samples of |R_S - R_T|^2 of the changes of order R
     (see `order_change`), and `class_clean` and `sample_clean`, the first two on clean images, where
-    the teacher ranks the clean images too. Levels of weight 0 are left out.
+    the teacher ranks the clean images too and is trusted by them. Levels of weight 0 are left out.
 
     Args:
         student_clean, student_adversarial, teacher_clean, teacher_adversarial: logits (B, C).
@@ -273,6 +286,7 @@ def ranking_losses(
         changes = s_clean - s_adversarial, t_clean - t_adversarial
         each = disagreement(*changes, options, emphasis, t_clean)
         terms["discrepancy"] = _trusted(each, trust)
+    trust = reliability(teacher_clean, labels, options.reliability)
     if options.weight_class_clean:
         clean_emphasis = class_emphasis(teacher_clean, labels, options)
         each = disagreement(s_clean, t_clean, options, clean_emphasis)

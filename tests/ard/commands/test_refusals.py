@@ -50,6 +50,10 @@ def test_fine_tuning_options_that_do_not_go_together_are_refused(
     assert not (tmp_path / "q").exists()
 
 
+NO_LEVELS = ("--weight-class", "0", "--weight-sample", "0", "--weight-discrepancy", "0")
+ORDER_ALONE = (*NO_LEVELS[:4], "--set", "loss.ranking.discrepancy=order")
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
@@ -57,6 +61,11 @@ def test_fine_tuning_options_that_do_not_go_together_are_refused(
         (("--method", "igdm", "--k", "3"), "--k: igdm does not read it"),
         (("--set", "loss.beta=3"), "--set loss.beta: ard on the anchor igdm does not read it"),
         (("--anchor", "ce", "--set", "loss.alpha=1"), "ard on the anchor ce does not read it"),
+        (("--agreement", "spearman", "--normalisation", "cosine"), "--normalisation: beside"),
+        ((*NO_LEVELS, "--k", "5"), "--k: beside the other settings of the ranking nothing reads"),
+        ((*ORDER_ALONE, "--hard-teacher"), "--hard-teacher: beside"),
+        ((*ORDER_ALONE, "--set", "loss.ranking.top=3"), "--set loss.ranking.top: beside"),
+        (("--method", "rslad", "--inner", "ranking", "--weight-class", "2"), "--weight-class: "),
         (("--unlabelled-min-confidence", "0.5"), "add --unlabelled"),
         (("--set", "unlabelled_min_confidence=0.5"), "add --unlabelled"),
     ],
@@ -75,9 +84,12 @@ def test_what_a_recipe_says_of_another_method_is_no_mistake(
 ) -> None:
     recipe = tmp_path / "r.toml"
     recipe.write_text("[loss]\nbeta = 3.0\n[loss.ranking]\ntop = 3\n", encoding="utf-8")
+    # Nor is a default, which may be said of anything.
+    recipe_of = ("--method", "ard", *ORDER_ALONE, "--no-hard-teacher", "--normalisation", "pairs")
     quick = ("--epochs", "1", "--inner-steps", "1", "--train-fraction", "0.1")
     command = (*distill_digits(small_models), "--config", recipe, "--method", "rslad", *quick)
     assert "by rslad" in ardx(*command, "--out", tmp_path / "d")
+    assert "by ard" in ardx(*command, *recipe_of, "--out", tmp_path / "e")
 
 
 def distill_digits(models: SmallModels) -> tuple[object, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -157,19 +158,22 @@ def reference_reliability(rows: list[Row], labels: list[int], o: RankingOptions)
 def reference_losses(
     four: list[list[Row]], o: RankingOptions, labels: list[int] | None = None
 ) -> dict[str, float]:
-    """Levels 1 to 3 of the method, one sample, class and pair at a time."""
-    ranked = four[3] if o.teacher_input == "adversarial" else four[2]
-    labels = labels or [0] * len(ranked)
-    priority = [reference_softmax(row) for row in ranked] if o.priority == "teacher" else None
-    trust = reference_reliability(ranked, labels, o)
+    """All levels of the method, one sample, class and pair at a time."""
+    adversarial = four[3] if o.teacher_input == "adversarial" else four[2]
+    labels = labels or [0] * len(adversarial)
     s_clean, s_adv, t_clean, t_adv = (
         [reference_softmax(row) for row in z] if o.space == "probabilities" else z for z in four
     )
     teacher = t_adv if o.teacher_input == "adversarial" else t_clean
 
     def between_classes(
-        student: list[Row], teacher: list[Row], scales: list[Row] | None = None
+        student: list[Row],
+        teacher: list[Row],
+        ranked: list[Row],
+        scales: list[Row] | None = None,
     ) -> float:
+        trust = reference_reliability(ranked, labels, o)
+        priority = [reference_softmax(row) for row in ranked] if o.priority == "teacher" else None
         each = [
             trust[i]
             * reference_disagreement(
@@ -191,16 +195,23 @@ def reference_losses(
     def minus(x: list[Row], y: list[Row]) -> list[Row]:
         return [[p - q for p, q in zip(a, b, strict=True)] for a, b in zip(x, y, strict=True)]
 
-    weights = None if o.reliability == "none" else trust
-    between_samples = [
-        reference_disagreement(a, b, o, weights)
-        for a, b in zip(columns(s_adv), columns(teacher), strict=True)
-    ]
+    def between_samples(student: list[Row], teacher: list[Row], ranked: list[Row]) -> float:
+        trust = reference_reliability(ranked, labels, o)
+        weights = None if o.reliability == "none" else trust
+        each = [
+            reference_disagreement(a, b, o, weights)
+            for a, b in zip(columns(student), columns(teacher), strict=True)
+        ]
+        return sum(each) / len(each)
+
     changes = minus(s_clean, s_adv), minus(t_clean, t_adv)
     return {
-        "class": between_classes(s_adv, teacher),
-        "sample": sum(between_samples) / len(between_samples),
-        "discrepancy": between_classes(*changes, t_clean),
+        "class": between_classes(s_adv, teacher, adversarial),
+        "sample": between_samples(s_adv, teacher, adversarial),
+        "discrepancy": between_classes(*changes, adversarial, t_clean),
+        # The teacher is asked about the images that are ranked, whatever its input is above.
+        "class_clean": between_classes(s_clean, t_clean, four[2]),
+        "sample_clean": between_samples(s_clean, t_clean, four[2]),
     }
 
 
@@ -264,7 +275,9 @@ FORMS = [
     RankingOptions(reliability="entropy", form="distance", teacher_input="clean"),
     RankingOptions(reliability="label", priority="label", form="distance", top=3),
 ]
-EVERY_OPTION = [*OPTIONS, *FORMS]
+EVERY_OPTION = [
+    replace(each, weight_class_clean=1.0, weight_sample_clean=1.0) for each in (*OPTIONS, *FORMS)
+]
 
 
 @pytest.mark.parametrize("options", EVERY_OPTION, ids=str)
@@ -338,6 +351,29 @@ def test_the_whole_loss_passes_gradcheck(options: RankingOptions) -> None:
         return torch.stack(list(losses_of([clean, adversarial, t_clean, t_adv], options).values()))
 
     assert torch.autograd.gradcheck(loss, (s_clean.requires_grad_(), s_adv.requires_grad_()))
+
+
+@pytest.mark.parametrize("agreement", ["cosine", "spearman"])
+@pytest.mark.parametrize("k", [1e9, 1.0, 1e-3, 1e-6])
+def test_equal_scores_agree_at_any_steepness_and_equal_elements_with_nothing(
+    agreement: str, k: float
+) -> None:
+    def agreed(a: Tensor, b: Tensor, k: float) -> Tensor:
+        if agreement == "spearman":
+            return spearman_agreement(a, b, k)
+        return kendall_agreement(a, b, k, normalisation="cosine")
+
+    scores = logits(1, 3, 9, seed=5)[0].float()
+    found = scores.clone().requires_grad_()
+    torch.testing.assert_close(agreed(found, scores, k), torch.ones(3))
+    (pull,) = torch.autograd.grad(agreed(found, scores.flip(1), k).sum(), found)
+    assert bool((pull != 0).any()) == (k < 1e9)
+    assert float(pull.abs().max()) < 10
+    for other, least in ((torch.ones(3, 9), k), (scores, 1e-30)):
+        flat = other.clone().requires_grad_()
+        value = agreed(flat, scores, least)
+        (pull,) = torch.autograd.grad(value.sum(), flat)
+        assert (value.tolist(), float(pull.abs().max())) == ([0, 0, 0], 0)
 
 
 @pytest.mark.parametrize("agreement", ["kendall", "spearman"])
