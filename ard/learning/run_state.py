@@ -60,6 +60,7 @@ class Run:
     def __init__(self, config: TrainConfig, student: nn.Module, world: World = ALONE) -> None:
         self.world = world
         self.student = student
+        self.memory_format = torch.channels_last
         compiled = _compiler(config)
         self.twin = FoldedTwin(student, compiled=compiled)
         self.average = AveragedModel(

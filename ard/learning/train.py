@@ -41,7 +41,7 @@ from ard.learning.scalars import scalars
 from ard.learning.step import DivergedError, Teachers, update
 from ard.learning.teacher import Tempered
 from ard.models.architectures import build_model, channel_statistics
-from ard.models.folding import FoldedTwin
+from ard.models.folding import for_attack, in_fastest_format, laid_out
 from ard.models.predict import NotFiniteError
 from ard.models.weight_files import load_state
 from ard.processes.memory import keep_freed_memory
@@ -291,8 +291,7 @@ def _place(
     def placed(model: nn.Module | None) -> nn.Module | None:
         if model is None:
             return None
-        model = model.to(torch_device).eval()
-        return FoldedTwin(model.to(memory_format=torch.channels_last)).module
+        return for_attack(model.to(torch_device).eval())
 
     robust = placed(teachers.robust)
     if robust is not None and config.loss.teacher_temperature != 1:
@@ -315,8 +314,14 @@ def new_run(
         student = copy.deepcopy(init).train()
     else:
         student = _new_student(config, dataset, training)
-    student = student.to(torch_device).to(memory_format=torch.channels_last)
-    return Run(config, student, world)
+    student = student.to(torch_device)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, *dataset.image_shape, generator=generator).to(torch_device)
+    memory_format = in_fastest_format(student, images)
+    run = Run(config, student, world)
+    run.memory_format = memory_format
+    run.twin.check(laid_out(images, memory_format))
+    return run
 
 
 def _new_student(config: TrainConfig, dataset: Dataset, training: Split) -> nn.Module:
@@ -354,7 +359,7 @@ def _epoch(
     batches = loaded_ahead(training, torch.split(indices, config.batch_size))
     for step, batch in enumerate(each.to(torch_device) for each in batches):
         images = as_float(augment(batch.images, flips=dataset.flips, generator=generator))
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = laid_out(images, run.memory_format)
         done, total = epoch * steps + step, config.epochs * steps
         # A run with a time is where its pace says, whatever was planned before.
         at = total * run.pace.at(step, total - epoch * steps) if run.pace else done

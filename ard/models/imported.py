@@ -7,6 +7,7 @@ source has the digest that the card holds; what a user writes on the command lin
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from edge_bench.core.errors import InputError, first_line
@@ -54,6 +55,12 @@ def imported_network(architecture: str, classes: int) -> nn.Module:
             f"architecture {architecture}: {name}({classes}) gave a {type(network).__name__}, "
             "expected a torch.nn.Module from images to logits"
         )
+    for module in network.modules():
+        for attribute, value in vars(module).items():
+            # Made of parameters by a hook (weight_norm, prune), at each call anew; until then torch
+            # copies no network that holds it.
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                setattr(module, attribute, value.detach())
     return network
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.nn import utils
+from torch.nn.utils import parametrizations, prune
 
 from ard.models.architectures import Classifier, build_model
-from ard.models.folding import FoldedTwin
+from ard.models.folding import FoldedTwin, for_attack, in_fastest_format
 from ard.models.published.wide_resnets import WideResNet
 
 MEAN, STD = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.25, 0.3])
@@ -224,3 +228,148 @@ def test_less_usual_ways_of_writing_a_pair_are_folded_too(kind: type[Tower], lef
     twin = FoldedTwin(model).module
     assert norms(twin) == left
     torch.testing.assert_close(twin(images()), model(images()).detach())
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation, as BiT's networks have it."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002, torch's name for it
+        mean, std = (f((1, 2, 3), keepdim=True) for f in (self.weight.mean, self.weight.std))
+        return F.conv2d(input, (self.weight - mean) / std, self.bias, padding=self.padding)
+
+
+class Activated(nn.BatchNorm2d):
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return F.relu(super().forward(input))
+
+
+def standardised(tower: Tower) -> None:
+    tower.conv = Standardised(3, 3, 3, padding=1)
+
+
+def activated(tower: Tower) -> None:
+    tower.norm = Activated(3)
+
+
+def tied(tower: Tower) -> None:
+    tower.other.weight = tower.conv.weight
+
+
+def tied_norms(tower: Tower) -> None:
+    tower.second.weight = tower.norm.weight
+
+
+def named_twice(tower: Tower) -> None:
+    tower.zenith, tower.above = tower.norm, tower.conv
+
+
+def doubled(tower: Tower) -> None:
+    tower.conv.register_forward_hook(lambda _, __, output: output * 2)
+
+
+def doubled_before(tower: Tower) -> None:
+    tower.norm.register_forward_pre_hook(lambda _, inputs: (inputs[0] * 2,))
+
+
+def forward_of_its_own(tower: Tower) -> None:
+    tower.conv.forward = lambda x: F.conv2d(x, tower.conv.weight * 2, padding=1)  # type: ignore
+
+
+def on_both(wrap: Callable[[nn.Module], object]) -> Callable[[Tower], None]:
+    def done(tower: Tower) -> None:
+        for layer in (tower.conv, tower.other):
+            wrap(layer)
+
+    return done
+
+
+def pruned(what: str) -> Callable[[Tower], None]:
+    return on_both(partial(prune.l1_unstructured, name=what, amount=0.5))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "change",
+    [
+        on_both(parametrizations.spectral_norm),
+        on_both(parametrizations.weight_norm),
+        on_both(utils.spectral_norm),
+        on_both(utils.weight_norm),
+        *(pruned("weight"), pruned("bias")),
+        *(standardised, activated, tied, tied_norms, named_twice),
+        *(doubled, doubled_before, forward_of_its_own),
+    ],
+)
+def test_layers_that_compute_something_else_are_not_folded(
+    change: Callable[[Tower], None],
+) -> None:
+    torch.manual_seed(0)
+    model = ConvsWithBias().double()
+    change(model)
+    randomise(model.double())
+    twin = FoldedTwin(model)
+    model.eval()
+    torch.testing.assert_close(twin.module(images()), model(images()).detach())
+    # What the wrappers keep beside the weights changes with them.
+    model.train()(images())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.rand_like(parameter))
+    model.eval()
+    torch.testing.assert_close(twin.refresh()(images()), model(images()).detach())
+
+
+class ReadsTheWeights(Tower):
+    def forward(self, x: Tensor) -> Tensor:
+        return pooled(self.norm(self.conv(x))) * self.conv.weight.sum()
+
+
+class OtherwiseInEval(Tower):
+    def forward(self, x: Tensor) -> Tensor:
+        return pooled(self.norm(self.conv(x)) if self.training else self.norm(self.conv(x) * 2))
+
+
+class OtherwiseWhenTraced(Tower):
+    """Tracing gives no tensors, so that it takes the other way."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        return pooled(self.norm(x * 2 if isinstance(x, Tensor) else x))
+
+
+@pytest.mark.parametrize("kind", [ReadsTheWeights, OtherwiseInEval, OtherwiseWhenTraced])
+def test_networks_that_tracing_misreads_are_not_folded(kind: type[Tower]) -> None:
+    torch.manual_seed(0)
+    model = randomise(kind().double())
+    twin = FoldedTwin(model)
+    twin.check(images())
+    assert model.training
+    attacked, expected = for_attack(model)(images()), model.eval()(images()).detach()
+    torch.testing.assert_close(twin.refresh()(images()), expected)
+    torch.testing.assert_close(attacked, expected)
+
+
+def test_a_check_leaves_what_is_right_folded_and_draws_no_random_numbers() -> None:
+    model = network("resnet8:8")
+    before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    twin = FoldedTwin(model)
+    twin.check(images())
+    assert norms(twin.module) == 0
+    assert norms(for_attack(model)) == 0
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+class Viewed(Tower):
+    def forward(self, x: Tensor) -> Tensor:
+        return pooled(self.norm(self.conv(x)).view(len(x), -1).view(len(x), 3, -1, 1))
+
+
+@pytest.mark.parametrize("kind", [Viewed, ConvsWithBias])
+def test_a_network_that_needs_the_other_layout_has_it(kind: type[Tower]) -> None:
+    model = randomise(kind().double())
+    fastest = torch.contiguous_format if kind is Viewed else torch.channels_last
+    assert in_fastest_format(model, images()) is fastest
+    assert model.conv.weight.is_contiguous(memory_format=fastest)  # type: ignore[operator, union-attr]
+    attacked = for_attack(model)(images().contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(attacked, model.eval()(images()).detach())
