@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ard.crafting.array_files import Member
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
-from edge_bench.files.sets import ROUNDING, as_unit, distances, told_apart
+from edge_bench.files.sets import ROUNDING, as_unit, distances, rounding_of_budget, told_apart
 
 
 @dataclass(kw_only=True)
@@ -98,9 +98,11 @@ def in_budget(
     """Bring what rounding in the file's type left beyond the budget back to it; refuse the rest."""
     levels, centre = images.dtype == np.uint8, as_unit(clean)
     distance = distances(as_unit(images), centre, attack.norm)
-    slack = ROUNDING if levels else pictures.rounding
-    if attack.norm == "l2" and slack > ROUNDING:
-        slack *= prod(clean.shape[1:]) ** 0.5  # Every value may be off by as much.
+    slack = rounding_of_budget(attack.epsilon, attack.norm)
+    if pictures.rounding > ROUNDING:
+        # In L2 every value may be off by as much.
+        each = prod(clean.shape[1:]) ** 0.5 if attack.norm == "l2" else 1
+        slack = max(slack, pictures.rounding * each)
     words = f"({attack.norm}) from its clean one, beyond --epsilon"
     refuse_first(
         distance > attack.epsilon + slack,

@@ -31,6 +31,8 @@ LABELS_AT_ONCE = 65_536
 MAPPED_AROUND = 2 << 20
 # float32 images may miss epsilon by the rounding of one addition near 1.
 ROUNDING = 1e-6
+# Of epsilon, in L2: sums of 150,000 squares in float32, by which others hold to their budget.
+L2_ROUNDING = 5e-5
 ARRAYS = ("images.npy", "clean.npy", "labels.npy", "source_success.npy")
 PARENT = "parent.npy"
 FILES = (MANIFEST, *ARRAYS, PARENT)
@@ -83,6 +85,15 @@ def grid_radius(epsilon: float) -> int:
     """Whole 8-bit steps inside epsilon."""
     # 8/255 as a float times 255 may fall a hair under 8.
     return int(epsilon * 255 + 1e-6)
+
+
+def is_set(folder: Path) -> bool:
+    """Is this the folder of a set, with a manifest and nothing that is of no set?"""
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError:
+        return False
+    return MANIFEST in names and names <= set(FILES)
 
 
 def open_sets(path: Path) -> list[AdversarialSet]:
@@ -171,10 +182,11 @@ def _check_budget(
         # Written so that a NaN among the images is refused too.
         if not (adversarial.min() >= 0 and adversarial.max() <= 1):
             raise InputError(f"{folder / 'images.npy'}: expected images in [0, 1]; craft again")
-        if not distance <= manifest.attack.epsilon + ROUNDING:
+        epsilon, norm = manifest.attack.epsilon, manifest.attack.norm
+        if not distance <= epsilon + rounding_of_budget(epsilon, norm):
             raise InputError(
                 f"{folder / 'images.npy'}: an image is "
-                f"{told_apart(distance, manifest.attack.epsilon, 'from its clean one, beyond')}, "
+                f"{told_apart(distance, epsilon, 'from its clean one, beyond')}, "
                 "the manifest's epsilon; craft the set again"
             )
 
@@ -192,6 +204,11 @@ def distances(
     change = (images - clean).reshape(len(images), -1)
     found: NDArray[np.float32] = np.linalg.norm(change, ord=2 if norm == "l2" else np.inf, axis=1)
     return found
+
+
+def rounding_of_budget(epsilon: float, norm: str) -> float:
+    """How far beyond `epsilon` rounding in float32 takes an image that is meant to lie within."""
+    return max(ROUNDING, L2_ROUNDING * epsilon) if norm == "l2" else ROUNDING
 
 
 def told_apart(value: float, limit: float, words: str) -> str:

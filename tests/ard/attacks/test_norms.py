@@ -46,6 +46,14 @@ def test_a_projected_image_is_inside_the_ball_and_the_box(norm: str) -> None:
     torch.testing.assert_close(project(found, clean, 0.3, norm), found)
 
 
+def test_a_large_image_is_inside_the_l2_ball_up_to_the_rounding_of_its_values() -> None:
+    """torch's own norm of as many float32 values is off by 2e-5."""
+    clean = torch.full((1, 3, 224, 224), 0.5)
+    noise = torch.rand(clean.shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    found = project(clean + noise.sign() * 0.02, clean, 5.0, "l2")
+    assert float(length(found - clean, "l2")) == pytest.approx(5, rel=3e-6)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_steepest_direction_has_length_one_and_the_dual_product(norm: str) -> None:
     gradient = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(2)).double()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -236,10 +237,16 @@ def test_the_budget_is_held_in_its_norm(arrays: Arrays, tmp_path: Path) -> None:
     largest = float(np.linalg.norm(change, axis=1).max())
     found = bring_in(arrays, tmp_path, epsilon=str(largest), norm="l2")
     assert found.manifest.attack.norm == "l2"
-    folder = tmp_path / "again"
-    folder.mkdir()
-    with pytest.raises(InputError, match=r"is 0\.\d+ \(l2\) from its clean one"):
-        bring_in(arrays, folder, epsilon=str(largest * 0.99), norm="l2")
+    for share, passes in ((1 - 2e-5, True), (1 - 2e-4, False), (0.99, False)):
+        folder = tmp_path / str(share)
+        folder.mkdir()
+        # What a norm in float32 is off by, as others compute it, is no violation.
+        with (
+            nullcontext()
+            if passes
+            else pytest.raises(InputError, match=r"is 0\.\d+ \(l2\) from its clean one")
+        ):
+            bring_in(arrays, folder, epsilon=str(largest * share), norm="l2")
 
 
 @pytest.mark.parametrize(
