@@ -166,6 +166,9 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
         )
         ledger = _shared(flags, evaluation, world)
         result = evaluation.run(ledger, doubting=not flags.no_doubts, world=world, monitor=progress)
+        if world.leads and flags.force:
+            # A replay takes every set of a folder for one of this evaluation.
+            evaluation.remove_other_sets()
         if world.leads and foreign.data is not None and not flags.no_doubts:
             _warn_of_normalisation(evaluation, result)
     if world.leads:

@@ -195,27 +195,20 @@ def black_box_wins(
     The Square of the evaluation, also where it is the last part of autoattack; a short one of its
     own where there was none.
     """
-    by_gradients = np.ones(len(split), dtype=np.bool_)
-    by_scores = np.ones(len(split), dtype=np.bool_)
     parts = {name: part for spec in specs for name, part in named_parts(spec).items()}
-    for name, part in parts.items():
-        if _is_blind(part):
-            by_scores &= masks[name]
-        else:
-            by_gradients &= masks[name]
     remedy = (
         "the gradients are masked or too weak; attack a smooth stand-in of the model (--threat "
         "bpda, --threat transfer), and give Square more queries (square20000)"
     )
     if any(_is_blind(part) for part in parts.values()):
-        lost = by_gradients & ~by_scores
-        if lost.mean() <= TOLERANCE:
+        lost = _lost_to_scores_alone(model, split, parts, masks, torch_device, seed)
+        if lost <= TOLERANCE * len(split):
             return []
         return [
             Doubt(
                 name="black box",
-                sentence=f"Square breaks {int(lost.sum())} of {len(split)} images that the attacks "
-                f"by gradients left: {remedy}",
+                sentence=f"Square breaks {lost} of {len(split)} images that the attacks by "
+                f"gradients left: {remedy}",
             )
         ]
     left = masks["worst case"]
@@ -231,6 +224,38 @@ def black_box_wins(
     )
     what = f"Square with {QUERIES} queries, which sees scores alone,"
     return _worth_a_word(robust, left, name="black box", what=what, remedy=remedy)
+
+
+def _lost_to_scores_alone(
+    model: nn.Module,
+    split: Split,
+    parts: dict[str, AttackSpec],
+    masks: dict[str, BoolArray],
+    torch_device: str,
+    seed: int,
+) -> int:
+    """How many images Square broke that every attack by gradients leaves.
+
+    One that came after Square may not have seen what that broke; it is asked about some of them.
+    """
+    left, lost = masks["clean"].copy(), np.zeros(len(split), dtype=np.bool_)
+    later: list[AttackSpec] = []
+    for name, part in parts.items():
+        if _is_blind(part):
+            lost |= left & ~masks[name]
+        elif (lost & masks[name]).any():
+            # It was shown them all (`each`), and its mask says which it breaks.
+            lost, left = lost & masks[name], left & masks[name]
+        else:
+            left &= masks[name]
+            later += [part] if lost.any() else []
+    if not later:
+        return int(lost.sum())
+    probe = split.at(_some(lost, seed))
+    stood = np.ones(len(probe), dtype=np.bool_)
+    for part in later:
+        stood = evaluate_attack(model, probe, part, correct=stood, torch_device=torch_device)
+    return round(float(stood.mean()) * int(lost.sum()))
 
 
 def above_parent(
@@ -251,7 +276,8 @@ def above_parent(
     theirs = evaluate_attack(parent, probe, spec, torch_device=torch_device)
     more, less = int((artefact & ~theirs).sum()), int((~artefact & theirs).sum())
     # What rounding flips on clean images is no sign of masking.
-    more_clean = int((clean & ~evaluate_attack(parent, probe, None)).sum())
+    theirs_clean = evaluate_attack(parent, probe, None, torch_device=torch_device)
+    more_clean = int((clean & ~theirs_clean).sum())
     if more <= less + more_clean or mcnemar_p_value(more, less) > 0.05:
         return []
     return [

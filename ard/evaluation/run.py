@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ard.attacks.differential import pair_of
-from ard.attacks.registry import attack_label, expand
+from ard.attacks.registry import attack_label, expand, named_parts
 from ard.attacks.victims import REMAINING, Victim
 from ard.crafting.craft import keep_set, versions_of
 from ard.data.splits import Split
@@ -25,6 +26,7 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.progress import Monitor, silent
 from edge_bench.core.series import encode_array
 from edge_bench.core.spec import AttackSpec
+from edge_bench.files.sets import is_set
 from edge_bench.statistics.class_figures import by_class, class_figures, named, worst
 from edge_bench.statistics.metrics import BoolArray, accuracy, decode_mask, encode_mask
 from edge_bench.statistics.stats import wilson_interval
@@ -105,7 +107,7 @@ class Evaluation:
         Args:
             ledger: of rank 0, where several processes share the work; the others have none.
         """
-        known = _known(ledger, world)
+        known = self._known(ledger, world)
         masks = evaluate_all(
             self.victim.module,
             self.split,
@@ -163,6 +165,30 @@ class Evaluation:
                 ledger.add(name, found[name])
         return found
 
+    def _known(self, ledger: Ledger | None, world: World) -> dict[str, BoolArray]:
+        """What rank 0's ledger holds, for all; of attacks whose set is gone, nothing."""
+
+        def held() -> dict[str, str]:
+            masks = ledger.masks if ledger else {}
+            lost = {label for label, path in self._sets().items() if not is_set(path)}
+            return {name: encode_mask(mask) for name, mask in masks.items() if name not in lost}
+
+        return {name: decode_mask(mask) for name, mask in world.from_first(held).items()}
+
+    def _sets(self) -> dict[str, Path]:
+        """The folder of the set of each attack, by its label."""
+        if self.sets is None:
+            return {}
+        labels = [label for spec in self.specs for label in named_parts(spec)]
+        return {label: self.sets / label.replace(": ", "-") for label in labels}
+
+    def remove_other_sets(self) -> None:
+        """Remove the sets of earlier runs from the folder; what is no set stays."""
+        ours = set(self._sets().values())
+        for path in sorted(self.sets.iterdir()) if self.sets and self.sets.is_dir() else ():
+            if path not in ours and is_set(path) and not path.is_symlink():
+                shutil.rmtree(path)
+
     def _keep(self, label: str, spec: AttackSpec, found: Tensor) -> None:
         assert self.sets is not None
         keep_set(
@@ -170,7 +196,7 @@ class Evaluation:
             self.split,
             found,
             spec,
-            self.sets / label.replace(": ", "-"),
+            self._sets()[label],
             dataset=self.dataset,
             force=True,
             torch_device=self.torch_device,
@@ -196,15 +222,6 @@ class Evaluation:
             "batch_size": BATCH_SIZE,
             "versions": versions_of([*self.specs, *self.differential]),
         }
-
-
-def _known(ledger: Ledger | None, world: World) -> dict[str, BoolArray]:
-    """What rank 0's ledger holds, for all."""
-
-    def held() -> dict[str, str]:
-        return {n: encode_mask(mask) for n, mask in ledger.masks.items()} if ledger else {}
-
-    return {name: decode_mask(mask) for name, mask in world.from_first(held).items()}
 
 
 def apart_label(spec: AttackSpec) -> str:

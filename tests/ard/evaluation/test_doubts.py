@@ -109,12 +109,29 @@ def test_square_in_the_list_is_compared_with_what_gradients_left(
     assert f"Square breaks {broken} of {len(split)} images" in found.sentence
 
 
+def test_square_before_the_gradients_is_compared_with_what_they_would_leave(
+    student: nn.Module, split: Split
+) -> None:
+    sound = ("square20", "apgd_ce", "apgd_t")
+    for model, names, doubted in (
+        (Rounded(student), ("square200", "pgd20"), True),
+        (student, sound, False),
+    ):
+        for each in (False, True):
+            specs, masks = judged(model, split, *names, each=each)
+            found = black_box_wins(model, split, specs, masks)
+            assert names_of(found) == ({"black box"} if doubted else set())
+    specs, masks = judged(Rounded(student), split, "pgd5", "square200", "cw5")
+    assert black_box_wins(Rounded(student), split, specs, masks)
+
+
 def test_the_square_of_the_ensemble_is_compared_with_its_other_parts(
     student: nn.Module, split: Split
 ) -> None:
     ensemble = parse_attack("autoattack", epsilon=EPSILON)
     left = np.arange(len(split)) < 40
     masks = {name: left.copy() for name in named_parts(ensemble)} | {"worst case": left}
+    masks["clean"] = np.ones(len(split), dtype=np.bool_)
     # Nothing is attacked anew: the ensemble's Square asked more than a probe would.
     assert black_box_wins(student, split, [ensemble], masks) == []
     masks["autoattack: square5000"][:15] = False
@@ -166,6 +183,22 @@ def test_an_artefact_above_its_parent_is_suspicious(student: nn.Module, split: S
     assert f"the artefact keeps {int(masks['pgd20'].sum())} of {len(split)}" in found.sentence
     specs, masks = judged(student, split, "pgd20")
     assert above_parent(student, split, specs, masks) == []
+
+
+def test_a_parent_is_asked_on_its_own_device(
+    student: nn.Module, split: Split, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No such device is here, so what would be computed there is written down instead."""
+    specs, masks = judged(student, split, "pgd5")
+    asked: list[object] = []
+
+    def noted(*_: object, **options: object) -> BoolArray:
+        asked.append(options.get("torch_device"))
+        return masks["clean"]
+
+    monkeypatch.setattr(doubts, "evaluate_attack", noted)
+    above_parent(student, split, specs, masks, "cuda")
+    assert asked == ["cuda", "cuda"]
 
 
 def test_a_model_that_is_never_right_has_nothing_to_doubt(student: nn.Module, split: Split) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -193,6 +194,43 @@ def test_what_an_evaluation_found_is_kept_as_sets_that_replay_to_its_masks(
     worst = worst_case_mask(run_bench(tmp_path / "m.onnx", kept, options))
     assert worst is not None
     assert np.array_equal(decode_mask(worst), result.masks["worst case"])
+
+
+def test_a_forced_evaluation_leaves_its_own_sets_alone_in_the_folder(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sets"
+    quick = ("--limit", 10, "--no-doubts", "--sets", folder, "--force")
+    common = ("evaluate", small_models.student.weights, *quick)
+    assert ardx(*common, "--attacks", "pgd2,fgsm")[0] == 0
+    (folder / "notes").mkdir()
+    (folder / "notes" / "manifest.txt").write_text("mine")
+    (folder / "fgsm-and-notes").mkdir()
+    for name in ("manifest.json", "notes.txt"):
+        (folder / "fgsm-and-notes" / name).write_text("mine")
+    assert ardx(*common, "--attacks", "pgd2", "--epsilon", 0.05)[0] == 0
+    assert sorted(path.name for path in folder.iterdir()) == ["fgsm-and-notes", "notes", "pgd2"]
+
+
+def test_an_attack_whose_set_is_gone_is_run_again(
+    small_models: SmallModels, digits: Dataset, tmp_path: Path
+) -> None:
+    sets = tmp_path / "sets"
+    asked = replace(evaluation(small_models, digits, "fgsm", "pgd5"), sets=sets)
+    whole = asked.run(Ledger(tmp_path / "e.json", asked.asked()), doubting=False)
+    before = {path: path.read_bytes() for path in sets.rglob("*.npy")}
+    shutil.rmtree(sets / "fgsm")
+    again = asked.run(Ledger(tmp_path / "e.json", asked.asked()), doubting=False)
+    assert {path: path.read_bytes() for path in sets.rglob("*.npy")} == before
+    assert all(np.array_equal(again.masks[name], mask) for name, mask in whole.masks.items())
+
+
+def test_a_budget_of_l2_is_told_without_levels(small_models: SmallModels) -> None:
+    l2 = ("--norm", "l2", "--epsilon", 2, "--attacks", "fgsm", "--limit", 5, "--no-doubts")
+    code, stdout, _ = ardx("evaluate", small_models.student.weights, *l2)
+    assert code == 0
+    assert "L2 2" in stdout
+    assert "510/255" not in stdout
 
 
 def test_doubts_are_printed_with_their_remedy(small_models: SmallModels) -> None:
