@@ -349,8 +349,8 @@ def tell_skipped(line: str) -> None:
 
 
 def render_budget(epsilon: float, norm: str) -> str:
-    """Norm and budget, such as `L-inf 8/255`."""
-    return f"{NORM_NAMES[norm]} {render_epsilon(epsilon)}"
+    """Norm and budget, such as `L-inf 8/255`; of L2, which counts no levels, `L2 0.5`."""
+    return f"{NORM_NAMES[norm]} {render_epsilon(epsilon) if norm == 'linf' else f'{epsilon:g}'}"
 
 
 def refuse_beside(reason: str, values: Mapping[str, object | None]) -> None:

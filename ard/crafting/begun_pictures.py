@@ -35,6 +35,7 @@ def begun_pictures(out: Path, plan: str, marker: str, *, force: bool) -> Iterato
     try:
         if retired.exists() and not out.exists():
             retired.replace(out)  # A run was killed between two moves.
+        shutil.rmtree(retired, ignore_errors=True)
         # A damaged plan is another one.
         if not planned.is_file() or planned.read_text(encoding="utf-8", errors="replace") != plan:
             shutil.rmtree(folder, ignore_errors=True)

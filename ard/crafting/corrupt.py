@@ -17,6 +17,7 @@ from ard.data.splits import as_float
 from ard.models.deployed import Deployed
 from ard.models.predict import predict
 from ard.processes.world import ALONE, World
+from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
 from edge_bench.core.spec import AttackSpec, SetManifest
 from edge_bench.devices.process import runtime_versions
@@ -47,7 +48,16 @@ def corrupt_set(
     Args:
         name: key of `corruptions.CORRUPTIONS`.
         severity: 1 to 5.
+
+    Raises:
+        InputError: images of channels that the corruption is not defined for.
     """
+    able, channels = CORRUPTIONS[name].channels, images.shape[0]
+    if able is not None and channels not in able:
+        raise InputError(
+            f"--corruption {name}: is defined for images of {' or '.join(map(str, able))} "
+            f"channels, came {channels}; choose another corruption"
+        )
     parent, sha256 = _parent_of(victim)
     manifest = _manifest(victim, images, name, severity, seed, sha256)
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from ard.crafting.corruptions import CORRUPTIONS, Strength
+from ard.crafting.corruptions import CORRUPTIONS, PILLOW_CHANNELS, Strength
 
 Picture = NDArray[np.float64]
 """(H, W, C) in [0, 1]."""
@@ -114,7 +114,10 @@ def jpeg(x: Picture, strength: Strength, rng: np.random.Generator) -> Picture:
 
 def pixelate(x: Picture, strength: Strength, rng: np.random.Generator) -> Picture:
     """Shrunk to this share of the side, by means of boxes, and enlarged again."""
-    height, width = x.shape[:2]
+    height, width, channels = x.shape
+    if channels not in PILLOW_CHANNELS:
+        # Pillow takes the last of 2 or 4 for an opacity, by which it weighs the others.
+        return np.concatenate([pixelate(x[..., [c]], strength, rng) for c in range(channels)], 2)
     size = max(int(width * strength[0]), 1), max(int(height * strength[0]), 1)
     small = _picture(x).resize(size, Image.Resampling.BOX)
     return _values(small.resize((width, height), Image.Resampling.BOX))

@@ -18,6 +18,8 @@ from edge_bench.core.threats.attack import SEVERITIES
 
 Strength = tuple[float, ...]
 SMALL, PUBLISHED_SIDE = 48, 224
+PILLOW_CHANNELS = (1, 3)
+"""Channels of a picture that Pillow takes for grey, or for red, green and blue."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,11 +30,13 @@ class Corruption:
         small: those of CIFAR-10-C, for sides of up to SMALL pixels.
         large: those of ImageNet-C.
         in_pixels: whether the first number of a strength is a length in pixels.
+        channels: those of the images that it is defined for; None for all.
     """
 
     small: tuple[Strength, ...]
     large: tuple[Strength, ...]
     in_pixels: bool = False
+    channels: tuple[int, ...] | None = None
 
     def strength(self, severity: int, side: int) -> Strength:
         """What its function takes for pictures of this side."""
@@ -81,7 +85,11 @@ CORRUPTIONS: dict[str, Corruption] = {
         small=_each(0.75, 0.5, 0.4, 0.3, 0.15),
         large=_each(0.4, 0.3, 0.2, 0.1, 0.05),
     ),
-    "jpeg": Corruption(small=_each(80, 65, 58, 50, 40), large=_each(25, 18, 15, 10, 7)),
+    "jpeg": Corruption(
+        small=_each(80, 65, 58, 50, 40),
+        large=_each(25, 18, 15, 10, 7),
+        channels=PILLOW_CHANNELS,
+    ),
     "pixelate": Corruption(
         small=_each(0.95, 0.9, 0.85, 0.75, 0.65),
         large=_each(0.6, 0.5, 0.4, 0.3, 0.25),

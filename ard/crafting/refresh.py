@@ -159,6 +159,11 @@ def _check(victim: Victim, old: AdversarialSet, spec: AttackSpec) -> None:
             f"--refresh {old.path}: was made with {spec.name}, which cannot start from its images; "
             f"name one that can with --attack, of {able}"
         )
+    if spec.steps is None or (kind.step_size is not None and spec.step_size is None):
+        raise InputError(
+            f"--refresh {old.path}: was made elsewhere with {spec.name}, of which it tells no "
+            f"steps; name an attack with --attack, such as {spec.name}{kind.steps or ''}"
+        )
     if kind.differential != (manifest.threat == "differential"):
         raise InputError(
             f"--attack {spec.name}: expected {'a' if not kind.differential else 'no'} differential "

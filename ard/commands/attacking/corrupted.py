@@ -20,7 +20,8 @@ def corrupt(job: Job, text: str) -> None:
 
     flags, victim = job.flags, job.victim
     reason = "--corruption is no attack"
-    refuse(flags, reason, *OF_CRAFTING, "--attack", "--epsilon", "--import-key")
+    others = ("--attack", "--epsilon", "--norm", "--restarts", "--import-key")
+    refuse(flags, reason, *OF_CRAFTING, *others)
     name, severity = parse_corruption(text)
     with progress(f"corrupt {text}") as report_progress:
         corrupt_set(

@@ -124,7 +124,7 @@ def refuse(flags: AttackFlags, reason: str, *options: str) -> None:
     values = {}
     for option in options:
         field = NAMED_OTHERWISE.get(option, option.removeprefix("--").replace("-", "_"))
-        value = getattr(flags, field)
-        # A switch that was left out is no option that was given.
-        values[option] = None if value is False else value
+        value, default = getattr(flags, field), AttackFlags.__dataclass_fields__[field].default
+        # What is as it would be without the option changes nothing.
+        values[option] = None if value == default else value
     o.refuse_beside(reason, values)

@@ -23,8 +23,10 @@ def refresh(job: Job, folder: Path) -> None:
     from edge_bench.files.sets import open_set
 
     flags = job.flags
-    reason, more = "--refresh takes it from the set", ("--corruption", "--epsilon", "--import-key")
-    refuse(flags, reason, *OF_CRAFTING, *OF_IMAGES, *more)
+    reason, more = "--refresh takes it from the set", ("--corruption", "--epsilon", "--norm")
+    refuse(flags, reason, *OF_CRAFTING, *OF_IMAGES, *more, "--import-key")
+    if flags.attack_name is None:
+        refuse(flags, "--refresh takes it from the set without --attack", "--restarts", "--seed")
     old = open_set(folder)
     made = old.manifest.attack
     spec = None
@@ -65,7 +67,8 @@ def take_import(job: Job, file: Path) -> None:
             f"{world.size}; start it without torchrun"
         )
     reason = "--import takes its images and their budget as they are"
-    refuse(flags, reason, *OF_CRAFTING, "--images", "--corruption", "--refresh")
+    others = ("--images", "--corruption", "--refresh", "--restarts", "--seed")
+    refuse(flags, reason, *OF_CRAFTING, *others)
     if flags.dataset is None:
         refuse(flags, reason, *OF_IMAGES)
     source = None if flags.dataset is None else test_images(job)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ard.commands import flags as o
 from edge_bench.terminal.console import print_json, say, say_aside, warn
@@ -62,6 +62,10 @@ def print_set(out: Path, model: Path, json_summary: bool) -> None:
     robust = 1 - float(found.source_success.mean())
     kept, names = encode_mask(~found.source_success), named(manifest.class_names)
     if json_summary:
+        figures: dict[str, Any] = {"told_apart": float(found.source_success.mean())}
+        if manifest.threat != "differential":
+            figures = {"source_accuracy": robust}
+            figures |= class_figures({"source": kept}, found.labels, names)
         print_json(
             {
                 "set": str(out),
@@ -69,8 +73,7 @@ def print_set(out: Path, model: Path, json_summary: bool) -> None:
                 "on_grid": manifest.on_grid,
                 "threat": manifest.threat,
                 "source_sha256": manifest.source_sha256,
-                "source_accuracy": robust,
-                **class_figures({"source": kept}, found.labels, names),
+                **figures,
             }
         )
         return

@@ -19,7 +19,7 @@ from ard.crafting.corrupt import corrupt_set
 from ard.crafting.corrupting import corrupted, function, plasma
 from ard.crafting.corruptions import CORRUPTIONS, parse_corruption
 from ard.data.sources import SplitSource
-from ard.data.splits import Dataset, as_float, take_limit
+from ard.data.splits import Dataset, Split, as_float, take_limit
 from ard.models.predict import predict
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
@@ -108,6 +108,22 @@ def test_contrast_jpeg_and_pixels_are_what_pillow_and_arithmetic_give(
     block = coarse[4:6, 2:4]
     assert (block == block[0, 0]).all()
     np.testing.assert_allclose(block[0, 0], picture[4:6, 2:4].mean(axis=(0, 1)), atol=1.5 / 255)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_pixels_of_each_channel_are_its_own(channels: int) -> None:
+    """Pillow takes the last of 2 or 4 for an opacity."""
+    picture = np.random.default_rng(5).random((12, 10, channels))
+    alone = [apply("pixelate", picture[..., [each]], 0.5) for each in range(channels)]
+    np.testing.assert_array_equal(apply("pixelate", picture, 0.5), np.concatenate(alone, axis=2))
+
+
+def test_jpeg_is_of_one_or_three_channels(small_models: SmallModels, tmp_path: Path) -> None:
+    two = Split(torch.zeros((4, 2, 8, 8), dtype=torch.uint8), torch.zeros(4, dtype=torch.int64))
+    victim, images = weights_victim(small_models.student.weights), SplitSource(two, "two", 10)
+    with pytest.raises(InputError, match="jpeg: is defined for images of 1 or 3 channels, came 2"):
+        corrupt_set(victim, images, "jpeg", 3, tmp_path / "set")
+    assert not (tmp_path / "set").exists()
 
 
 def test_fog_thickens_with_its_clouds_and_never_darkens_the_black() -> None:
@@ -219,3 +235,7 @@ def test_the_command_makes_a_set_and_refuses_what_belongs_to_attacks(
     refused = CliRunner().invoke(app, [*common, "--epsilon", "8/255", "--force"])
     assert refused.exit_code != 0
     assert "--corruption is no attack" in " ".join(refused.stderr.split())
+    for ignored in (("--norm", "l2"), ("--restarts", "4")):
+        refused = CliRunner().invoke(app, [*common, *ignored, "--force"])
+        assert refused.exit_code != 0
+        assert f"{' '.join(ignored)}: --corruption is no attack" in " ".join(refused.stderr.split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -197,6 +198,18 @@ def test_an_evaluation_prints_divergence_beside_the_worst_case(
         return " ".join(next(line for line in output.splitlines() if "worst case" in line).split())
 
     assert worst(both.stdout) == worst(alone.stdout)
+
+
+def test_the_command_tells_a_share_told_apart_and_no_accuracy(
+    small_models: SmallModels, small_int8: Path, tmp_path: Path
+) -> None:
+    common = ["attack", str(small_int8), "--parent", str(small_models.student.weights)]
+    common += ["--threat", "differential", "--attack", "apgd_apart5", "--limit", "40", "--json"]
+    ended = CliRunner().invoke(app, [*common, "--out", str(tmp_path / "s")])
+    assert ended.exit_code == 0, ended.output
+    told = json.loads(ended.stdout)
+    assert told["told_apart"] == float(open_set(tmp_path / "s").source_success.mean())
+    assert not {"source_accuracy", "class_accuracy", "worst_class"} & set(told)
 
 
 def test_an_evaluation_of_weights_refuses_a_differential_attack(

@@ -167,10 +167,12 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(picture_attack, "run_attack", watched)
 
-    def craft(steps: int) -> None:
+    def craft(steps: int, force: bool = False) -> None:
         spec = parse_attack(f"pgd{steps}", epsilon=16 / 255)
         with open_victim(root / "w.safetensors") as victim:
-            attack_pictures(victim, root / "photos", spec, tmp_path / "out", threat="white-box")
+            attack_pictures(
+                victim, root / "photos", spec, tmp_path / "out", threat="white-box", force=force
+            )
 
     first = STEPS - 1 if meanwhile == "another attack" else STEPS
     with pytest.raises(KeyboardInterrupt):
@@ -180,7 +182,12 @@ def test_a_stopped_run_goes_on_and_ends_with_the_same_bytes(
     if meanwhile == "a picture beyond the ball":
         some = next(begun.rglob("*.png"))
         Image.fromarray(255 - np.asarray(Image.open(some))).save(some)
-    craft(STEPS)
+    # What a run left that was killed after it had replaced its pictures.
+    (begun.parent / "retired").mkdir()
+    (begun.parent / "retired" / "x").touch()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / RECORD).touch()
+    craft(STEPS, force=True)
     again = {"nothing": 0, "a picture beyond the ball": 1, "another attack": 5}[meanwhile]
     assert len(seen) == COUNT + again
     assert contents(tmp_path / "out") == contents(crafted)

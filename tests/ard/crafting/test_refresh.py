@@ -133,6 +133,10 @@ def test_what_cannot_be_refreshed_is_refused(
     )
     with pytest.raises(InputError, match="made with square, which cannot start"):
         refresh_set(victim, square, tmp_path / "new")
+    named = replace(old.manifest.attack, steps=None)
+    brought = replace(old, manifest=replace(old.manifest, attack=named))
+    with pytest.raises(InputError, match="made elsewhere with pgd, of which it tells no steps"):
+        refresh_set(victim, brought, tmp_path / "new")
     diva = parse_attack("diva3", epsilon=EPSILON)
     with pytest.raises(InputError, match="expected no differential attack"):
         refresh_set(victim, old, tmp_path / "new", spec=diva)
@@ -163,6 +167,9 @@ def test_the_command_takes_the_model_either_way(
         ([], "expected one model"),
         ([weights, "--on", weights], "expected one model"),
         (["--on", weights, "--epsilon", "8/255"], "--refresh takes it from the set"),
+        (["--on", weights, "--norm", "l2"], "--norm l2: --refresh takes it from the set"),
+        (["--on", weights, "--seed", "7"], "--seed 7: --refresh takes it from the set"),
+        (["--on", weights, "--restarts", "5"], "--restarts 5: --refresh takes it from the set"),
     ):
         refused = runner.invoke(app, [*common, str(tmp_path / "c"), *how])
         assert refused.exit_code != 0
