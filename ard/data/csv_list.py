@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +73,7 @@ def csv_list(file: Path, asked: str, preprocessing: Preprocessing | None) -> Dat
         raise InputError(
             f"{file}: expected pictures of train and test in {SPLIT}, none is {missing}"
         )
+    _require_same_classes(rows, names, file)
     _require_one_size(train, [test, validation], file)
     return Dataset(
         name=f"csv:{file.resolve().name}",
@@ -143,6 +144,8 @@ def _row(fields: list[str], width: int, places: dict[str, int], file: Path, line
             f"{where}: expected {', '.join((TRAIN[0], TEST[0], VALIDATION[0]))} as {SPLIT}, came "
             f"{fields[places[SPLIT]]!r}"
         )
+    if "\0" in text:
+        raise InputError(f"{where}: expected a path, came one with a NUL byte; write it anew")
     path = (file.parent / text).resolve()
     if not path.is_file():
         raise InputError(f"{where}: no file {path}; paths are relative to the list's folder")
@@ -174,6 +177,17 @@ def _parted(rows: list[Row], file: Path) -> tuple[list[Row], str]:
         f"no column {SPLIT} in {file}: {len(test):,} of its {len(rows):,} pictures, a fifth of "
         "each class, are the test images; their names decide which"
     )
+
+
+def _require_same_classes(rows: list[Row], names: Sequence[str], file: Path) -> None:
+    for kind in (TRAIN, TEST, VALIDATION):
+        found = {row.label for row in rows if row.part in kind}
+        missing = [name for name in names if name not in found]
+        if found and missing:
+            raise InputError(
+                f"{file}: expected the same classes in all parts, but no picture of "
+                f"{kind[0]} is of {missing[0]!r}; add some, or take this class out"
+            )
 
 
 def _require_one_size(train: Split, others: list[Split | None], file: Path) -> None:

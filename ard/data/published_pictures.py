@@ -52,10 +52,19 @@ def tiny_imagenet(data_dir: Path, download: bool, how: Preprocessing | None) -> 
         of_train += [wanted[name]] * len(found)
     paths: list[Path] = []
     labels: list[int] = []
-    for line in annotations.read_text(encoding="utf-8", errors="replace").splitlines():
+    try:
+        lines = annotations.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(
+            f"{annotations}: expected text in UTF-8, so it is damaged; unpack the dataset again"
+        ) from None
+    for line in lines:
         fields = line.split("\t")
         if len(fields) < 2 or fields[1] not in wanted:
-            raise InputError(f"{annotations}: line {line!r} names no class of {root / 'train'}")
+            raise InputError(
+                f"{annotations}: line {line[:80]!r} names no class of {root / 'train'}; unpack the "
+                "dataset again"
+            )
         paths.append(root / "val" / "images" / fields[0])
         labels.append(wanted[fields[1]])
     return Dataset(

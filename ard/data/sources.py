@@ -14,10 +14,10 @@ from ard.data.datasets import prepared_for
 from ard.data.picture_folder import SomePictures, digest_files, open_pictures
 from ard.data.splits import SPLIT_SEED, Split, any_subset
 from edge_bench.core.classes import ClassNames
-from edge_bench.core.errors import InputError
+from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.spec import ModelCard
 from edge_bench.files.sets import batches, release
-from edge_bench.files.store import require_file
+from edge_bench.files.store import BROKEN_ARRAY, array_header, require_file
 
 LABELS_AT_ONCE = 65_536
 
@@ -194,9 +194,11 @@ def check_labels(labels: NDArray[Any], classes: int, where: str) -> None:
 def _open_array(path: Path) -> NDArray[Any]:
     require_file(path, "an array of clean images or labels")
     try:
-        array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
-    except ValueError as error:
-        raise InputError(f"{path}: not a numpy array file ({error}); save it again") from None
+        with array_header():
+            array: NDArray[Any] = np.lib.format.open_memmap(path, mode="r")
+    except BROKEN_ARRAY as error:
+        why = first_line(error)
+        raise InputError(f"{path}: not a numpy array file ({why}); save it again") from None
     if not array.flags.c_contiguous:
         raise InputError(f"{path}: in Fortran's order; save it with numpy.ascontiguousarray")
     return array

@@ -44,7 +44,13 @@ class Normalise(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Images (B, C, H, W) in [0, 1] to logits (B, classes)."""
+    """Images (B, C, H, W) in [0, 1] to logits (B, classes).
+
+    Attributes:
+        normalised_by_file: whether a file of others' held the normalisation, which no one chooses.
+    """
+
+    normalised_by_file: bool = False
 
     def __init__(self, network: nn.Module, mean: Tensor, std: Tensor) -> None:
         super().__init__()
@@ -244,6 +250,7 @@ ARCHITECTURES: dict[str, Builder] = {
     "wrn_94_16_swish": lambda channels, classes, _: SwishWideResNet(94, 16, channels, classes),
 }
 DEFAULT_WIDTHS = {"resnet8": 16, "resnet20": 16}
+MOST_WIDTH = 1024
 
 
 def build_model(
@@ -299,9 +306,11 @@ def _width(architecture: str) -> int:
             f"architecture {architecture}: only {', '.join(DEFAULT_WIDTHS)} take a width; "
             f"write {name}"
         )
-    if colon and not (text.isdecimal() and int(text) > 0):
+    digits = len(str(MOST_WIDTH))
+    if colon and not (text.isdecimal() and len(text) <= digits and 0 < int(text) <= MOST_WIDTH):
         raise InputError(
-            f"architecture {architecture}: expected a width above 0, such as resnet8:32"
+            f"architecture {name}:{text[:20]}: expected a width from 1 to {MOST_WIDTH}, such as "
+            f"{name}:32"
         )
     return int(text) if text else DEFAULT_WIDTHS.get(name, 0)
 

@@ -185,7 +185,7 @@ def names_of(metadata: dict[str, str], classes: int) -> ClassNames | None:
 def _listed(text: str) -> list[str]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         try:
             # Literals alone: nothing in it is run.
             found = ast.literal_eval(text)

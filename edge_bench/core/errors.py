@@ -57,10 +57,18 @@ class InconclusiveError(ArdxError):
     exit_code = EXIT_INCONCLUSIVE
 
 
+LONGEST_QUOTE = 400
+"""Characters of a foreign exception's text that a sentence quotes."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of a foreign exception's text, fit to be quoted inside a sentence."""
     text = str(error).strip()
-    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+    if not text:
+        return type(error).__name__
+    # Some quote all of the file that they could not read.
+    line = text.splitlines()[0].rstrip(".")
+    return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]}..."
 
 
 def os_sentence(error: OSError, where: str = "the output") -> str:

@@ -51,6 +51,22 @@ def test_svhn(tmp_path: Path, svhn: dict[str, np.ndarray]) -> None:
     assert (found.classes, found.flips) == (10, False)
 
 
+def test_notes_of_tiny_imagenet_that_are_not_text_are_refused(tmp_path: Path) -> None:
+    root = tmp_path / "tiny-imagenet-200"
+    for name in ("n01", "n02"):
+        (root / "train" / name / "images").mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(root / "train" / name / "images" / "0.png")
+    (root / "val" / "images").mkdir(parents=True)
+    notes = root / "val" / "val_annotations.txt"
+    for content, told in (
+        (b"0.png\tn01\n\xff\xfe\n", "expected text in UTF-8"),
+        (b"0.png\t" + b"n" * 5000 + b"\n", r"line '0\.png.{0,90}' names no class"),
+    ):
+        notes.write_bytes(content)
+        with pytest.raises(InputError, match=told):
+            load_dataset("tiny-imagenet", tmp_path)
+
+
 def test_an_edited_svhn_is_refused(tmp_path: Path, svhn: dict[str, np.ndarray]) -> None:
     file = tmp_path / "test_32x32.mat"
     file.write_bytes(file.read_bytes()[:-1])

@@ -253,6 +253,29 @@ def test_torn_arrays_are_refused(arrays: Path) -> None:
         open_arrays(arrays)
 
 
+@pytest.mark.parametrize("name", ["images", "labels"])
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (6, 3, 16",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (" + "9" * 25 + ", 3, 4, 4)}",
+        "{'descr': [('a', '<i4',)], 'fortran_order': False, 'shape': (6, 3, 4, 4)}",
+        "{'descr': " + "(" * 3000 + ")" * 3000 + "}",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (6L, 3L, \"\"\" }",
+        "{'descr': '|u1', 'fortran_order': False, 'shape': (-6, 3, 4, 4)}",
+    ],
+)
+def test_damaged_headers_are_refused_in_a_short_sentence(
+    arrays: Path, name: str, header: str
+) -> None:
+    text = header.encode() + b"\n"
+    start = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    (arrays / f"{name}.npy").write_bytes(start)
+    with pytest.raises(InputError, match=rf"{name}\.npy: (not a numpy array|expected)") as caught:
+        open_arrays(arrays)
+    assert len(str(caught.value)) < 700
+
+
 @pytest.mark.parametrize("given", [{"limit": 4}, {"image_size": 4}, {"resize": "crop"}])
 def test_arrays_are_attacked_as_they_lie(arrays: Path, given: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="leave it out"):

@@ -107,8 +107,10 @@ def test_channel_statistics_are_those_of_the_pixels() -> None:
     ("name", "channels", "named"),
     [
         ("resnet9", 3, "expected one of"),
-        ("resnet8:0", 3, "width above 0"),
-        ("resnet8:x", 3, "width above 0"),
+        ("resnet8:0", 3, "width from 1 to 1024"),
+        ("resnet20:99999999", 3, "width from 1 to 1024, such as resnet20:32"),
+        ("resnet8:" + "9" * 5000, 3, "width from 1 to 1024"),
+        ("resnet8:x", 3, "width from 1 to 1024"),
         ("resnet18:32", 3, "take a width"),
         ("squeezenet1_1", 1, "3 channels"),
         ("", 3, "expected one of"),

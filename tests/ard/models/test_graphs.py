@@ -39,6 +39,7 @@ def test_names_of_classes_are_read_as_exporters_write_them(key: str, text: str) 
         {"names": "{0: 'cat', 1: 'dog'}"},
         {"names": "{'a': 'cat', 'b': 'dog', 'c': 'fish'}"},
         {"names": "cat,cat,dog"},
+        {"names": "[" * 100_000},
         {"names": "__import__('os').getcwd()"},
     ],
 )
