@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from deploy.onnx_export.parity import Parity
 
 Precision = "Precision"
+CALIBRATION_IMAGES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +73,13 @@ class ExportFlags:
         typer.Option("--batch", help="Bind the graph to this batch size; free by default.", min=1),
     ] = None
     calibration_images: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="Training images that set the INT8 ranges.", min=1, rich_help_panel=Precision
+            help=f"Training images that set the INT8 ranges. Default: {CALIBRATION_IMAGES}.",
+            min=1,
+            rich_help_panel=Precision,
         ),
-    ] = 512
+    ] = None
     max_robust_drop: Annotated[
         float | None,
         typer.Option(
@@ -168,6 +171,10 @@ def _export(flags: ExportFlags) -> None:
     foreign = o.foreign_of(flags.model, flags.mean, flags.std, flags.dataset, load)
     parent = open_parent(flags.model, foreign.said, flags.output)
     card = parent.card
+    if card.recipe.get("qat"):
+        o.refuse_beside(
+            f"the INT8 ranges of {flags.model} were learnt in its training", _calibration_of(flags)
+        )
     int8_target = o.target_of(flags.target or card.recipe.get("qat")) if flags.int8 else None
     data = dataset_for(flags, flags.model, card, foreign, ALONE)
     try:
@@ -178,7 +185,7 @@ def _export(flags: ExportFlags) -> None:
             int8_target=int8_target,
             calibration=flags.calibration or "clean",
             calibration_method=flags.calibration_method or "minmax",
-            calibration_images=flags.calibration_images,
+            calibration_images=flags.calibration_images or CALIBRATION_IMAGES,
             fp16=flags.fp16,
             target=_float_target(flags),
             budget=_budget_of(flags),
@@ -246,16 +253,21 @@ def _refuse_what_does_not_fit(flags: ExportFlags) -> None:
 
 
 def _refuse_int8_choices(flags: ExportFlags) -> None:
-    choices = {
-        "--calibration": flags.calibration,
-        "--calibration-method": flags.calibration_method,
-    }
-    for option, value in choices.items():
+    for option, value in _calibration_of(flags).items():
         if value is not None:
             raise InputError(
                 f"{option} {value}: chooses INT8 settings; add --int8, or leave it out"
             )
     _float_target(flags)
+
+
+def _calibration_of(flags: ExportFlags) -> dict[str, object | None]:
+    """The options that set the INT8 ranges."""
+    return {
+        "--calibration": flags.calibration,
+        "--calibration-method": flags.calibration_method,
+        "--calibration-images": flags.calibration_images,
+    }
 
 
 def _float_target(flags: ExportFlags) -> str | None:

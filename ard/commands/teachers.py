@@ -76,6 +76,12 @@ def run_teachers(flags: TeachersFlags) -> None:
     for option, value in (("--epsilon", flags.epsilon), ("--limit", flags.limit)):
         if value is not None:
             raise InputError(f"{option} {value}: is of --measure; add it")
+    if flags.torch_device != "auto":
+        raise InputError(f"--torch-device {flags.torch_device}: is of --measure; add it")
+    if flags.data_dir != o.DEFAULT_DATA_DIR:
+        raise InputError(f"--data-dir {flags.data_dir}: is of --measure; add it")
+    if flags.key is not None and flags.file is None:
+        raise InputError(f"--teacher-key {flags.key}: is a place in FILE; name the file, too")
     listed = teachers_of(flags.dataset)
     if flags.file is not None:
         _check(flags.file, flags.name, flags.dataset, flags.key, flags.json_summary)
@@ -128,7 +134,6 @@ def _check(
 
     model, sha256 = load_known(file, teacher, Reading(key=key), warn)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    compared = any(published.sha256 == sha256 for published in teacher.files)
     if json_summary:
         print_json(
             {
@@ -138,7 +143,6 @@ def _check(
                 "architecture": teacher.architecture,
                 "parameters": parameters,
                 "sha256": sha256,
-                "sha256_compared": compared,
             }
         )
         return
@@ -146,8 +150,7 @@ def _check(
         f"{file}: loads as {teacher.name} ({teacher.dataset}, {teacher.architecture}, "
         f"{parameters:,} parameters)"
     )
-    known = "as published" if compared else "to be compared by you: no published one is known"
-    say(f"sha256 {sha256}, {known}")
+    say(f"sha256 {sha256}, to be compared by you: no published one is known")
 
 
 def _measure(flags: TeachersFlags) -> None:

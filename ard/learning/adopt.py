@@ -133,18 +133,21 @@ def _doubt(
     if accuracy >= chance + ABOVE_CHANCE * (1 - chance):
         return None
     some = take_limit(dataset.test, min(TRIED_ON, len(dataset.test)))
+    # Where the file says how images are normalised, nothing else can be asked for.
+    usual = [] if model.normalised_by_file else _usual(architecture, dataset)
     tried = {
         (tuple(mean.tolist()), tuple(std.tolist())): _under(model, mean, std, some, torch_device)
-        for mean, std in _usual(architecture, dataset)
+        for mean, std in usual
     }
-    (mean, std), best = max(tried.items(), key=lambda pair: pair[1])
+    (mean, std), best = max(tried.items(), key=lambda pair: pair[1], default=(((), ()), 0.0))
     if best >= chance + 2 * ABOVE_CHANCE * (1 - chance):
         told = f"{reading.options}mean {_text(mean)} {reading.options}std {_text(std)}"
         remedy = f"with {told} it is right on {100 * best:.1f} % of {len(some)} of them"
     else:
+        of_training = "" if model.normalised_by_file else "the normalisation of its training, "
         remedy = (
-            "is it the normalisation of its training, the order of the classes (that of the "
-            "folders' names here), the architecture, or a file of other data?"
+            f"is it {of_training}the order of the classes (that of the folders' names here), the "
+            "architecture, or a file of other data?"
         )
     return (
         f"right on {100 * accuracy:.1f} % of {len(dataset.test)} test images of {dataset.name}, "

@@ -57,7 +57,7 @@ def load_pretrained(
             reading=reading,
             tell=tell,
         )
-    if reading.mean is None:
+    if reading.mean is None and not model.normalised_by_file:
         _tell_normalisation(model, described, path, reading, tell)
     return model
 

@@ -29,7 +29,7 @@ from ard.models.checkpoints import (
     with_new_head,
 )
 from ard.models.imported import check_source, is_imported
-from ard.models.published.checkpoints import CLASSES, KnownTeacher, check_digest
+from ard.models.published.checkpoints import CLASSES, KnownTeacher
 from ard.models.seals import sealed, unsealed
 from ard.models.sizes import shapes_of
 from edge_bench.core.errors import InputError, first_line
@@ -56,7 +56,14 @@ def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str], force: bool
 ) -> None:
     """Write tensors and text metadata as one safetensors file, atomically, with a hash of both."""
-    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    contiguous: dict[str, Tensor] = {}
+    stored: set[int] = set()
+    for name, tensor in tensors.items():
+        kept = tensor.detach().cpu().contiguous()
+        # The format has no tensor that shares its memory, as tied weights do, with another.
+        place = kept.untyped_storage().data_ptr()
+        contiguous[name] = kept.clone() if place in stored else kept
+        stored.add(place)
     with atomic_file(path, force) as partial:
         partial.write_bytes(save(contiguous, sealed(contiguous, metadata, _sealed_in(metadata))))
 
@@ -210,11 +217,10 @@ def load_known(
     """Read a downloaded file of a known teacher; give the classifier and the file's sha256.
 
     Raises:
-        InputError: missing, not what was published, or of another architecture.
+        InputError: missing, or of another architecture.
     """
     require_file(path, f"the checkpoint {teacher.name}")
     sha256 = sha256_file(path)
-    check_digest(path, teacher, sha256)
     model = load_published(
         path,
         teacher.architecture,
@@ -272,6 +278,7 @@ def load_published(
     tensors = with_new_head(weights.tensors, own, head, path, tell) if head else weights.tensors
     state = {f"network.{name}": tensor for name, tensor in tensors.items()}
     state |= _normalisation(weights, model, path, reading)
+    model.normalised_by_file = weights.mean is not None
     _load_strictly(model, state, path, architecture, f"; the file holds {contents(data)}")
     return model.eval().requires_grad_(False)
 

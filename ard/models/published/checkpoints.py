@@ -29,12 +29,11 @@ Channels = tuple[float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedFile:
-    """A file of weights; `url` and `sha256` are None where its publisher states none."""
+    """A file of weights; `url` is None where its publisher states none."""
 
     name: str
     page: str
     url: str | None = None
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -335,20 +334,3 @@ def _one(what: str, found: Iterable[KnownTeacher], dataset: str | None) -> Known
     if len(fitting) > 1:
         raise InputError(f"{what}: a name used for {datasets}; say which with --dataset")
     return fitting[0]
-
-
-def check_digest(path: Path, teacher: KnownTeacher, sha256: str) -> None:
-    """Refuse a file that is not what was published, where a digest was.
-
-    Raises:
-        InputError: another sha256 than the published one.
-    """
-    named = [file for file in teacher.files if file.name == path.name]
-    published = [file.sha256 for file in named or teacher.files]
-    known = [digest for digest in published if digest is not None]
-    # A renamed file may be the one whose digest nobody states.
-    if len(known) == len(published) and sha256 not in known:
-        raise InputError(
-            f"{path}: has the sha256 {sha256}, but {teacher.name} was published with "
-            f"{' or '.join(known)}; download it again from {teacher.files[0].page}"
-        )

@@ -41,6 +41,23 @@ def build(classes):
         nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(128, classes),
     )
 """
+VIEWED = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3, padding=1)
+        self.other = nn.Conv2d(8, 8, 3, stride=2, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.utils.weight_norm(nn.Linear(8 * 4 * 4, classes))
+
+    def forward(self, x):
+        return self.head(self.norm(self.other(self.conv(x).relu())).view(-1, 8 * 4 * 4))
+
+def build(classes):
+    return Net(classes)
+"""
 ARCH = "own_digits:build"
 MEAN, STD = 0.3, 0.35
 HEAD = "9"
@@ -188,6 +205,13 @@ def test_weights_under_another_normalisation_are_doubted_and_it_is_found(
         },
         own.folder / "zero.pt",
     )
+    # Ours hold their normalisation, beside which another is refused, so that none is advised.
+    wrong = own.folder / "wrong.safetensors"
+    ardx("adopt", own.weights, *asked, "--out", wrong)
+    again_ours = ("adopt", wrong, *asked[:4], "--out", own.folder / "again.safetensors")
+    result = RUNNER.invoke(app, [str(a) for a in (*again_ours, "--json")])
+    assert "--mean" not in result.stderr + str(json.loads(result.stdout)["doubt"])
+    assert "is it the order of the classes" in json.loads(result.stdout)["doubt"]
     zero = ("adopt", own.folder / "zero.pt", *again, "--out", out, "--json")
     assert "the order of the classes" in json.loads(ardx(*zero))["doubt"]
 
@@ -212,3 +236,38 @@ def test_a_source_that_changed_is_not_imported_until_it_is_adopted(adopted: Path
     finally:
         (own.folder / "away.py").unlink(missing_ok=True)
         module.write_text(MODULE)
+
+
+TIED = """
+from torch import nn
+
+def build(classes):
+    layers = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 4, 3), nn.Conv2d(4, 4, 3)
+    layers[2].weight = layers[1].weight
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, classes))
+"""
+
+
+def test_tied_weights_are_kept_and_tied_again(own: Own) -> None:
+    (own.folder / "own_tied.py").write_text(TIED)
+    network = build_model("own_tied:build", 1, 10, torch.zeros(1), torch.ones(1)).network
+    torch.save(network.state_dict(), "tied.pt")
+    asked = ("--arch", "own_tied:build", "--dataset", "digits", "--out", "tied.safetensors")
+    ardx("adopt", "tied.pt", *asked)
+    found = load_model(Path("tied.safetensors"))[0].get_submodule("network")
+    assert found.get_parameter("1.weight") is found.get_parameter("2.weight")
+    state = network.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in found.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_network_that_flattens_by_view_is_trained_judged_and_teaches(own: Own) -> None:
+    (own.folder / "own_viewed.py").write_text(VIEWED)
+    quick = ("--dataset", "digits", "--inner-steps", "1", "--epochs", "1", "--epsilon", "0.1")
+    ardx("teach", *quick, "--arch", "own_viewed:build", "--out", "viewed")
+    weights = own.folder / "viewed" / "teacher.safetensors"
+    few = ("--epsilon", "0.1", "--limit", "20")
+    told = json.loads(ardx("evaluate", weights, "--attacks", "pgd2", *few, "--json"))
+    assert told["accuracy"]["clean"] > 0.5
+    ardx("attack", weights, "--attack", "pgd2", *few, "--out", "viewed_set")
+    ardx("distill", *quick, "--teacher", weights, "--student", "resnet8:4", "--out", "of_viewed")

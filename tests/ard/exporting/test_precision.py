@@ -419,6 +419,7 @@ def test_options_of_precision_that_are_wrong_get_a_sentence(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
+        (("--calibration-images", "3"), "chooses INT8 settings; add --int8, or leave it out"),
         (("--calibration", "clean"), "chooses INT8 settings; add --int8, or leave it out"),
         (("--fp16", "--target", "arm"), "chooses INT8 settings; add --int8, or leave it out"),
         (

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.victims import open_victim
+from ard.cli import app
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.exporting.export import export
 from ard.exporting.precision import DropOptions
@@ -224,6 +226,11 @@ def test_weights_trained_for_a_target_are_exported_as_nothing_else(
     budget = DropOptions(max_drop=0.1, images=20)
     with pytest.raises(InputError, match=r"--max-robust-drop: .* trained as INT8 in every layer"):
         export(tuned.weights, digits, out, int8_target=TARGET, budget=budget)
+    for ignored in (("--calibration", "clean"), ("--calibration-images", "7")):
+        asked = ("export", tuned.weights, "--int8", *ignored, "--out", out)
+        told = CliRunner().invoke(app, [str(argument) for argument in asked])
+        assert told.exit_code == 2
+        assert f"{' '.join(ignored)}: the INT8 ranges of" in " ".join(told.stderr.split())
     assert not list(tmp_path.iterdir())
 
 

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from ard.models.published.checkpoints import (
     CLASSES,
     TEACHERS,
     KnownTeacher,
-    check_digest,
     teacher_named,
     teacher_of_file,
 )
@@ -290,7 +288,6 @@ def test_the_list_is_consistent() -> None:
         for file in teacher.files:
             assert teacher_of_file(Path("somewhere") / file.name, teacher.dataset) is teacher
             assert file.page.startswith("https://")
-            assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
     urls = [f.url for t in TEACHERS.values() for f in t.files if f.url]
     assert len(urls) == len(set(urls))
 
@@ -299,25 +296,6 @@ def small_file(folder: Path, teacher: KnownTeacher, name: str | None = None) -> 
     path = folder / (name or teacher.files[0].name)
     torch.save(published_state(teacher.architecture, CLASSES[teacher.dataset]), path)
     return path
-
-
-def with_digest(teacher: KnownTeacher, sha256: str) -> KnownTeacher:
-    return replace(teacher, files=tuple(replace(f, sha256=sha256) for f in teacher.files))
-
-
-@pytest.mark.usefixtures("shrunken")
-def test_a_file_that_is_not_what_was_published_is_refused(tmp_path: Path) -> None:
-    teacher = TEACHERS["cifar10/Zhang2019Theoretically"]
-    path = small_file(tmp_path, teacher)
-    right = with_digest(teacher, sha256_file(path))
-    assert load_known(path, right)[1] == sha256_file(path)
-    with pytest.raises(InputError, match=f"has the sha256 {sha256_file(path)}.*with {'ab' * 32}"):
-        load_known(path, with_digest(teacher, "ab" * 32))
-    renamed = path.rename(tmp_path / "renamed.pt")
-    with pytest.raises(InputError, match="download it again"):
-        load_known(renamed, with_digest(teacher, "ab" * 32))
-    one_of_two = replace(right, files=(replace(right.files[0], sha256="cd" * 32), *teacher.files))
-    check_digest(renamed, one_of_two, "ef" * 32)
 
 
 def test_an_unknown_or_ambiguous_teacher_gets_a_sentence() -> None:
@@ -384,7 +362,6 @@ def test_the_command_lists_and_filters() -> None:
     assert [t["name"] for t in listed] == [
         t.name for t in TEACHERS.values() if t.dataset == "cifar100"
     ]
-    assert listed[0]["files"][0]["sha256"] is None
     (one,) = json.loads(ardx("--name", "Wong2020Fast", "--json"))["teachers"]
     assert one["architecture"] == "preact_resnet18_raw"
     assert "Example: ardx teachers" in ardx("--help")
@@ -400,7 +377,6 @@ def test_the_command_checks_a_file(tmp_path: Path) -> None:
     renamed = path.rename(tmp_path / "w.pt")
     told = json.loads(ardx(renamed, "--name", "Zhang2019Theoretically", "--json"))
     assert told["sha256"] == sha256_file(renamed)
-    assert told["sha256_compared"] is False
 
 
 @pytest.mark.usefixtures("shrunken")
@@ -420,6 +396,9 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         ((ambiguous,), "say which with --dataset"),
         ((ambiguous, "--dataset", "cifar10"), "weights are missing"),
         (("--name", "Zhang2091"), "no such teacher is known"),
+        (("--teacher-key", "ema"), "--teacher-key ema: is a place in FILE; name the file"),
+        (("--torch-device", "tpu"), "--torch-device tpu: is of --measure"),
+        ((ambiguous, "--data-dir", "here"), "--data-dir here: is of --measure"),
         (("--dataset", "digits"), "--dataset digits: no teacher of it is known"),
     ]
     for arguments, named in cases:
