@@ -97,8 +97,10 @@ def run_evaluate(flags: EvaluateFlags) -> None:
     Example: ardx evaluate student-int8.onnx --parent student.safetensors --attacks pgd20,square
     """
     from edge_bench.files.locks import writing
-    from edge_bench.files.store import refuse_existing_file
+    from edge_bench.files.store import refuse_existing_file, refuse_read
 
+    if flags.out is not None:
+        refuse_read("--out", flags.out, filter(None, (flags.model, flags.parent)))
     if flags.out is not None and processes() == 1:
         # Before torch is imported, which `joined` needs.
         refuse_existing_file(flags.out, flags.force)

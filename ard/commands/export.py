@@ -219,10 +219,11 @@ def _refuse_what_does_not_fit(flags: ExportFlags) -> None:
     from deploy.plan import INPUTS
     from edge_bench.explain.probe_file import graph_path, reference_path
     from edge_bench.files.kinds import Kind, kind_of
-    from edge_bench.files.store import refuse_existing_file
+    from edge_bench.files.store import refuse_existing_file, refuse_read
 
     if kind_of(flags.out) is not Kind.ONNX:
         raise InputError(f"--out {flags.out}: expected a file name that ends in .onnx")
+    refuse_read("--out", flags.out, [flags.model])
     if flags.int8 and flags.fp16:
         raise InputError("--int8 and --fp16: an artefact has one precision; give one of them")
     if flags.input_type not in INPUTS:

@@ -129,6 +129,7 @@ def test_a_wrong_epsilon_gets_a_sentence(
 def bad_input(weights: Path, artifact: Path, folder: Path) -> list[tuple[tuple[object, ...], str]]:
     """Arguments, and what the sentence about them names."""
     torn, missing, out = folder / "torn.safetensors", folder / "missing", folder / "out.onnx"
+    noise = folder / "noise.onnx"
     distill = ("distill", "--student", "resnet8:4", "--out", folder / "d")
     digits = (*distill, "--dataset", "digits", "--teacher", weights)
     return [
@@ -144,6 +145,9 @@ def bad_input(weights: Path, artifact: Path, folder: Path) -> list[tuple[tuple[o
         (("evaluate", weights, "--torch-device", "tpu"), "--torch-device tpu"),
         (("export", torn, "--out", folder / "new.onnx"), "torn.safetensors"),
         (("export", weights, "--out", folder / "new.bin"), ".onnx"),
+        (("export", noise, "--out", noise, "--force"), "which is read"),
+        (("evaluate", torn, "--out", torn, "--force"), "which is read"),
+        (("evaluate", weights, "--parent", torn, "--out", torn, "--force"), "which is read"),
         (("export", weights, "--out", out), "--force"),
         (("export", weights, "--out", out, "--int8", "--target", "z80", "--force"), "z80"),
         (("export", weights, "--out", out, "--force", "--min-agreement", "2"), "min-agreement"),
@@ -158,7 +162,7 @@ def bad_input(weights: Path, artifact: Path, folder: Path) -> list[tuple[tuple[o
         (("attack", weights, "--out", folder / "s", "--import", missing), "missing"),
         (("attack", weights, "--out", folder / "s", "--import", torn), "torn.safetensors"),
         (("bench", missing, "--out", folder / "r"), "missing"),
-        (("bench", folder / "noise.onnx", "--out", folder / "r"), "noise.onnx"),
+        (("bench", noise, "--out", folder / "r"), "noise.onnx"),
         (("bench", folder / "torn.onnx", "--out", folder / "r"), "torn.onnx"),
         (("bench", weights, "--out", folder / "r"), str(weights)),
         (("gate", missing, "--min-robust-accuracy", "0.5"), "missing"),
