@@ -71,7 +71,11 @@ class EvaluateFlags:
         typer.Option(help="JSON with per-sample masks; interrupted, the same command goes on."),
     ] = None
     sets: Annotated[
-        Path | None, typer.Option(help="Folder to keep what each attack found in, as a set.")
+        Path | None,
+        typer.Option(
+            help="Folder to keep what each attack found in, as a set. With --force its sets of "
+            "earlier evaluations go."
+        ),
     ] = None
     dataset: o.OptionalDatasetName = None
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
