@@ -55,6 +55,23 @@ def change_weights(graph: onnx.GraphProto, node: onnx.NodeProto, value: NDArray[
     node.input[1] = set_constant(graph, name if len(readers) == 1 else f"{node.name}.weight", value)
 
 
+def dequantised(
+    integers: NDArray[Any], scale: NDArray[Any], zero_point: NDArray[Any], axis: int
+) -> NDArray[np.float32]:
+    """What integers of any shape stand for.
+
+    Args:
+        scale, zero_point: of all of them, () or (1,), or of each channel, (C,) along `axis`.
+    """
+    shape = [1] * integers.ndim
+    if scale.size > 1:
+        shape[axis] = -1
+    zero_point = zero_point.astype(np.int64).reshape(shape if zero_point.size > 1 else ())
+    step = scale.reshape(shape if scale.size > 1 else ())
+    # In 64 bits, so that an int32 is rounded once.
+    return np.asarray((integers.astype(np.int64) - zero_point) * step, np.float32)
+
+
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """The attributes that a node states, by name."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}

@@ -72,7 +72,7 @@ class Layout:
     Attributes:
         floats: weights and biases that are not quantised.
         fixed: what else is dequantised of integers, such as the bounds of a Clip; by its name as a
-            value, the names of its integers, scale and zero point.
+            value, the names of its integers, scale and zero point, and its channels' axis.
     """
 
     input: str
@@ -82,7 +82,7 @@ class Layout:
     biases: dict[str, Bias] = field(default_factory=dict)
     grids: dict[str, Grid] = field(default_factory=dict)
     floats: set[str] = field(default_factory=set)
-    fixed: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    fixed: dict[str, tuple[str, str, str, int]] = field(default_factory=dict)
 
     def emptied(self) -> set[str]:
         """Initialisers whose values are learnt, or follow from what is."""
@@ -118,7 +118,8 @@ def read_layout(model: onnx.ModelProto, weight_bound: int) -> Layout:
             _check_pair(node, made_by.get(node.input[0]))
             same[node.output[0]] = node.input[0]
         elif node.output[0] not in learnt:
-            layout.fixed[node.output[0]] = (node.input[0], node.input[1], node.input[2])
+            axis = _attributes(node).get("axis", 1)
+            layout.fixed[node.output[0]] = (node.input[0], node.input[1], node.input[2], axis)
         elif arrays[node.input[0]].dtype == np.int32:
             factors = _factors(node.output[0], graph, made_by)
             layout.biases[node.input[0]] = Bias(node.output[0], node.input[1], factors)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from torch import Tensor, nn
 
+from deploy.lowering.graph import dequantised
 from deploy.onnx_export.export import drop_traces
 from deploy.qat.fake_quant import FakeQuantiser, rounded
 from deploy.qat.graph_ops import OPERATORS
@@ -168,9 +169,8 @@ def _constants(layout: Layout, arrays: Arrays) -> Arrays:
     """The numbers that do not learn, by their names as values."""
     left = arrays.keys() - layout.emptied()
     found = {name: arrays[name] for name in left if arrays[name].dtype == np.float32}
-    for value, names in layout.fixed.items():
-        integers, scale, zero = (arrays[name] for name in names)
-        found[value] = np.asarray((integers.astype(np.int32) - zero) * scale, np.float32)
+    for value, (*names, axis) in layout.fixed.items():
+        found[value] = dequantised(*(arrays[name] for name in names), axis)
     return found
 
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-from deploy.lowering.graph import constants, set_constant, tidy
+from deploy.lowering.graph import attributes, constants, dequantised, set_constant, tidy
 
 ACTIVATIONS = ("Relu", "Clip")
 WEIGHTED = ("Conv", "Gemm", "MatMul")
+"""Layers whose weights stay integers. No transposed convolution: its kernels want a scale for each
+input channel (NVIDIA/TensorRT, issue 2380), and ONNX Runtime gives each output channel one."""
 
 
 def place(path: Path, *, for_tensorrt: bool) -> None:
@@ -102,9 +103,8 @@ def free_constants(graph: onnx.GraphProto) -> int:
         quantised = _is(node, "DequantizeLinear") and node.input[0] in known
         if not quantised or any(each.op_type in WEIGHTED for each in readers):
             continue
-        levels, scale, zero_point = (known[name] for name in node.input)
-        value = (levels.astype(np.float32) - zero_point.astype(np.float32)) * scale
-        name = set_constant(graph, f"{node.name}.value", value.astype(np.float32))
+        value = dequantised(*(known[n] for n in node.input), attributes(node).get("axis", 1))
+        name = set_constant(graph, f"{node.name}.value", value)
         for reader in readers:
             reader.input[:] = [name if each in node.output else each for each in reader.input]
         graph.node.remove(node)

@@ -16,6 +16,7 @@ from onnxruntime.quantization.quant_utils import load_model_with_shape_infer
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from deploy.lowering.graph import attributes
 from deploy.lowering.layers import Layer, layers_of, name_nodes
 from deploy.lowering.pixels import put_on_grid
 from deploy.lowering.tidy import lay_biases_in_rows
@@ -66,11 +67,13 @@ class Quantiser:
             onnx.save(model, self.prepared)
             self._ranges = calibrate(self.prepared, images, method, OP_TYPES)
         self._extra = dict(self._target.extra)
+        overrides: dict[str, list[dict[str, Any]]] = _with_one_scale(model.graph)
         # What brings the image to its levels is exact in float, and rounds nothing.
         self._before = grid.float_nodes if grid else ()
         if grid is not None:
             signed = self._target.activations == QuantType.QInt8
-            self._extra["TensorQuantOverrides"] = grid.overrides(signed=signed)
+            overrides |= grid.overrides(signed=signed)
+        self._extra["TensorQuantOverrides"] = overrides
         layers = layers_of(model.graph, OP_TYPES)
         self.layers: list[Layer] = [each for each in layers if each.nodes[0] not in self._before]
 
@@ -93,6 +96,19 @@ class Quantiser:
             quantizer.quantize_model()
             quantizer.model.save_model_to_file(str(path), False)
         place(path, for_tensorrt=bool(self._target.compilers))
+
+
+def _with_one_scale(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
+    """Weights that get one scale for all channels: those of transposed convolutions in groups.
+
+    Channels of different groups share an axis there, and ONNX Runtime's quantiser finds too few
+    scales for the bias.
+    """
+    return {
+        node.input[1]: [{"symmetric": True}]
+        for node in graph.node
+        if node.op_type == "ConvTranspose" and attributes(node).get("group", 1) != 1
+    }
 
 
 def quantize_int8(fp32: Path, int8: Path, images: NDArray[Any], target: str) -> None:

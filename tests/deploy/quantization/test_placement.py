@@ -19,6 +19,8 @@ from deploy.onnx_export.export import export_fp32
 from deploy.quantization.placement import free_output, join_activations, join_additions, place
 from deploy.quantization.quantize import quantize_int8
 from deploy.quantization.targets import TARGETS
+from deploy.reading.network import Ends, read_network
+from edge_bench.backends.base import ImageInput
 
 STEPS = {"s1": 0.05, "s2": 0.03, "s3": 0.07}
 WEIGHT = np.array([[0.7, -0.4], [-0.2, 0.9]], np.float32)
@@ -156,13 +158,15 @@ def small(body: str, outputs: str = "float[n, 2, 4, 4] y") -> onnx.ModelProto:
     return model
 
 
-def run(model: onnx.ModelProto, x: NDArray[np.float32]) -> NDArray[np.float32]:
+def run(
+    model: onnx.ModelProto, x: NDArray[np.float32], images: str = "x", output: str = "y"
+) -> NDArray[np.float32]:
     """What the graph computes as it is written."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
-    return np.asarray(session.run(["y"], {"x": x})[0])
+    return np.asarray(session.run([output], {images: x})[0])
 
 
 def rounded(values: NDArray[np.float32], step: str) -> NDArray[np.float32]:
@@ -264,3 +268,52 @@ def test_placing_twice_changes_nothing(quantised: dict[str, Path], tmp_path: Pat
     again.write_bytes(quantised["tensorrt"].read_bytes())
     place(again, for_tensorrt=True)
     assert onnx.load(again) == onnx.load(quantised["tensorrt"])
+
+
+@pytest.fixture(scope="module", params=[(4, 4, 1), (3, 2, 1), (4, 2, 2)])
+def transposed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[nn.Module, Path]:
+    """A network with a transposed convolution of (outputs, kernel width, groups), and as FP32.
+
+    One of its channels is larger than the rest, so that a scale for all or of another would show.
+    """
+    outputs, kernel, groups = request.param
+    torch.manual_seed(0)
+    up = nn.ConvTranspose2d(8, outputs, kernel, stride=2, groups=groups)
+    after = nn.Conv2d(outputs, 8, 3)
+    if groups == 1:
+        up.weight.data[:, 0] *= 30
+        after.weight.data[:, 0] /= 30
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    before = nn.Conv2d(3, 8, 3, padding=1)
+    network = nn.Sequential(before, nn.ReLU(), up, nn.ReLU(), after, head).eval()
+    fp32 = tmp_path_factory.mktemp("transposed") / "fp32.onnx"
+    export_fp32(network, (3, 8, 8), fp32)
+    return network, fp32
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_transposed_convolution_computes_what_torch_does(
+    target: str, transposed: tuple[nn.Module, Path], tmp_path: Path
+) -> None:
+    network, fp32 = transposed
+    images = np.random.default_rng(0).random((16, 3, 8, 8), np.float32)
+    path = tmp_path / "int8.onnx"
+    quantize_int8(fp32, path, images, target)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(images)).numpy()
+    came = run(onnx.load(path), images, "images", "logits")
+    assert np.abs(came - expected).max() < 0.03 * np.ptp(expected)
+
+    declared = ImageInput(
+        name="images",
+        dtype="float32",
+        channels_last=False,
+        image_shape=(3, 8, 8),
+        batch_size=None,
+    )
+    read = read_network(path, Ends(input=declared, output="logits"))
+    with torch.no_grad():
+        found = read(torch.from_numpy(images)).numpy()
+    assert np.abs(found - came).max() < 0.005 * np.ptp(expected)
