@@ -22,6 +22,7 @@ from deploy.lowering.graph import (
     sole_reader,
     tidy,
 )
+from edge_bench.core.errors import InputError
 
 CENTRE = "centre"
 """Name of the node that takes the mean from the images."""
@@ -30,8 +31,13 @@ Float64 = NDArray[np.float64]
 
 
 def clean(model: onnx.ModelProto) -> None:
-    """Fold in place what is constant; the graph computes the same, up to rounding."""
-    _convolve_instead_of_normalising(model.graph)
+    """Fold in place what is constant; the graph computes the same, up to rounding.
+
+    Raises:
+        InputError: logits of an image that depend on the images beside it.
+    """
+    _refuse_statistics_of_the_batch(model.graph)
+    _convolve_instead_of_normalising(model)
     _scale_in_the_first_convolution(model.graph)
     tidy(model.graph)
 
@@ -56,14 +62,30 @@ def lay_biases_in_rows(model: onnx.ModelProto) -> None:
     tidy(graph)
 
 
-def _convolve_instead_of_normalising(graph: onnx.GraphProto) -> None:
-    """Each batch normalisation left is a 1x1 convolution of each channel by itself.
+def _refuse_statistics_of_the_batch(graph: onnx.GraphProto) -> None:
+    known = constants(graph)
+    for node in graph.node:
+        if node.op_type == "BatchNormalization" and not known.keys() >= {*node.input[3:5]}:
+            name = node.input[1].removesuffix(".weight") if node.input[1] in known else node.name
+            raise InputError(
+                f"export: the batch normalisation {name} takes mean and variance from the batch, "
+                "so that an image's logits depend on the images beside it; give it running "
+                "statistics (track_running_stats=True) and train the network again"
+            )
+
+
+def _convolve_instead_of_normalising(model: onnx.ModelProto) -> None:
+    """Each batch normalisation left of (B, C, H, W) is a 1x1 convolution of each channel by itself.
 
     ONNX Runtime makes the same of it for FP32 on x86, no more there; and a convolution can be
-    quantised, where a batch normalisation would stay in float between its neighbours.
+    quantised, where a batch normalisation would stay in float between its neighbours. One of
+    another shape does stay so: it is small, and no runtime has integer kernels for it.
     """
-    known = constants(graph)
+    graph, known = model.graph, constants(model.graph)
+    pictures = _of_four_axes(model)
     for node in [n for n in graph.node if n.op_type == "BatchNormalization"]:
+        if node.input[0] not in pictures or not known.keys() >= {*node.input[1:5]}:
+            continue
         scale, bias, mean, variance = (known[name].astype(np.float64) for name in node.input[1:5])
         factor = scale / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
         weight = set_constant(graph, f"{node.name}.weight", _float32(factor.reshape(-1, 1, 1, 1)))
@@ -78,6 +100,16 @@ def _convolve_instead_of_normalising(graph: onnx.GraphProto) -> None:
                 kernel_shape=[1, 1],
             )
         )
+
+
+def _of_four_axes(model: onnx.ModelProto) -> set[str]:
+    """Names of the tensors of which it is known that they have four axes."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    return {
+        value.name
+        for value in (*graph.input, *graph.value_info)
+        if len(value.type.tensor_type.shape.dim) == 4
+    }
 
 
 def _scale_in_the_first_convolution(graph: onnx.GraphProto) -> None:

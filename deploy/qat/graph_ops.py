@@ -18,6 +18,7 @@ from deploy.reading.values import Attributes
 TRAINED = (
     "Add",
     "AveragePool",
+    "BatchNormalization",
     "Clip",
     "Concat",
     "Div",

@@ -20,6 +20,7 @@ from deploy.artifact import export_artifact
 from deploy.onnx_export.parity import Parity, compare, levels_of, require_agreement
 from deploy.plan import ExportPlan, Int8Plan
 from deploy.quantization.targets import TARGETS
+from deploy.reading.network import Ends, read_network
 from edge_bench.backends.ort import OrtBackend
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
@@ -375,3 +376,51 @@ def test_the_runtime_needs_no_ardx_to_run_the_file(artifacts: dict[str, Path]) -
     session = onnxruntime.InferenceSession(str(artifacts["arm"]))
     (logits,) = session.run(None, {"images": np.random.rand(2, 3, 8, 8).astype(np.float32)})
     assert logits.shape == (2, 4)
+
+
+class Rows(nn.Module):
+    """Batch normalisations of (B, C, L) and (B, C), behind activations, where nothing folds them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.first = nn.Conv2d(3, 8, 3), nn.BatchNorm1d(8)
+        self.middle, self.second = nn.Linear(8, 16), nn.BatchNorm1d(16)
+        self.head = nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(torch.relu(self.conv(x)).flatten(2)).mean(2)
+        logits: torch.Tensor = self.head(self.second(torch.relu(self.middle(x))))
+        return logits
+
+
+@pytest.mark.parametrize(
+    "how", [{"target": None}, {"target": None, "fp16": True}, *({"target": t} for t in TARGETS)]
+)
+def test_a_batch_normalisation_of_no_picture_is_exported(
+    how: dict[str, Any], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    rows = Rows()
+    for layer in (rows.first, rows.second):
+        layer.running_mean = torch.randn(layer.num_features) / 4
+        layer.running_var = torch.rand(layer.num_features) + 0.5
+        nn.init.uniform_(layer.weight, 0.5, 2)
+    rows.eval()
+    out = tmp_path / "a.onnx"
+    found = export_artifact(rows, CARD, plan(rows, **how), out, force=False)
+    with torch.no_grad():
+        spread = float(np.ptp(rows(torch.rand(64, 3, 8, 8)).numpy()))
+    assert all(each.largest_difference < 0.05 * spread for each in found.parities)
+    images = torch.rand(4, 3, 8, 8)
+    with OrtBackend(out) as backend, torch.no_grad():
+        read = read_network(out, Ends(input=backend.input, output="logits"))
+        expected = backend.infer(images.numpy())
+        assert np.abs(read(images).numpy() - expected).max() < 0.02 * spread
+
+
+def test_logits_that_depend_on_the_batch_are_refused(tmp_path: Path) -> None:
+    head = nn.Sequential(nn.Flatten(), nn.Linear(144, 4))
+    batch = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), head)
+    with pytest.raises(InputError, match=r"normalisation 1 takes .*track_running_stats=True"):
+        export_artifact(batch.eval(), CARD, plan(batch, None), tmp_path / "a.onnx", force=False)
+    assert list(tmp_path.iterdir()) == []
