@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copyreg
 import errno
 import os
+from typing import Any
 
 EXIT_PASS = 0
 EXIT_GATE_FAILED = 1
@@ -39,6 +41,11 @@ class ArdxError(Exception):
     """What the user can mend, in one sentence: what was expected, what came, the remedy."""
 
     exit_code: int = EXIT_USAGE
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Python would call the class with the sentence alone, and some take more: an error that
+        # another process raised would then be told as that process's death.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 class InputError(ArdxError):
