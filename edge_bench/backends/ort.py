@@ -119,7 +119,8 @@ class OrtBackend:
                 f"{self._path}: ONNX Runtime failed on a batch of shape {batch.shape} "
                 f"({first_line(error)}); export it with a free batch size"
             ) from None
-        return np.asarray(logits)
+        # Of a float16 graph, too, whose own sums of exponentials would be rounded to it.
+        return np.asarray(logits, dtype=np.float32)
 
     def _run(self, inputs: dict[str, NDArray[Any]]) -> Any:
         """All outputs asked for; the first time within FIRST_SECONDS, for graphs with a loop."""

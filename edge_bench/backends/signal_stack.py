@@ -42,10 +42,3 @@ def kept_signal_stack() -> Iterator[None]:
         if libc.sigaltstack(ctypes.byref(before), None) != 0:
             # Too small for what the processor now keeps in a signal's frame.
             libc.sigaltstack(ctypes.byref(_Stack(flags=DISABLED)), None)
-
-
-def signal_stack() -> tuple[int | None, int]:
-    """Address and size of the calling thread's alternate signal stack; (None, 0): it has none."""
-    now = _Stack()
-    ctypes.CDLL(None).sigaltstack(None, ctypes.byref(now))
-    return (None, 0) if now.flags & DISABLED else (now.pointer, now.size)

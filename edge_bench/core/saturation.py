@@ -16,6 +16,7 @@ OTHER_WAYS: dict[str, tuple[str, ...]] = {
     "x86-vnni": ("session.disable_quant_qdq",),
     "arm": ("session.qdqisint8allowed", "session.disable_quant_qdq"),
     "tensorrt": ("session.qdqisint8allowed", "session.disable_quant_qdq"),
+    "tensorrt-rtx": ("session.qdqisint8allowed", "session.disable_quant_qdq"),
 }
 """By target of 8-bit weights, the session options by any of which ONNX Runtime multiplies signed
 values by signed ones, or in float."""

@@ -32,7 +32,7 @@ from edge_bench.robustness.inference import logits_of, stored_logits
 from edge_bench.robustness.replay import RECORD, replay
 from edge_bench.telemetry.recorder import Recorder, recorder_of
 from edge_bench.timing.clocks import check_clock
-from edge_bench.timing.scenarios import first_inference_ns, time_scenarios
+from edge_bench.timing.scenarios import first_inference_ns, require_batches, time_scenarios
 from edge_bench.timing.sweep import check_sweep, run_sweep
 
 
@@ -71,6 +71,7 @@ def run(
             options.backend, model, options.threads, engine, report_progress, options.output
         ) as backend,
     ):
+        require_batches(backend.input.batch_size, options)
         bench = _Bench(
             model=model,
             sets=sets,

@@ -86,11 +86,33 @@ def time_scenarios(
     )
 
 
+def require_batches(bound: int | None, options: BenchOptions) -> None:
+    """Refuse what a model that is bound to batches of `bound` images cannot be timed with.
+
+    Raises:
+        InputError: another batch size, of a scenario or a sweep.
+    """
+    if bound is None:
+        return
+    offline = options.batches if "offline" in options.scenarios else ()
+    if any(size != bound for size in offline):
+        raise InputError(f"--batches: the model takes batches of {bound} alone; leave it out")
+    if "multi-stream" in options.scenarios and options.streams % bound:
+        raise InputError(
+            f"--streams {options.streams}: expected a multiple of {bound}, the batch size that the "
+            "model is bound to"
+        )
+    for setting in options.sweep:
+        if setting.batch_size != bound:
+            raise InputError(
+                f"--sweep batch={setting.batch_size}: the model takes batches of {bound} alone; "
+                f"write batch={bound} among its settings"
+            )
+
+
 def _batches(backend: Backend, options: BenchOptions) -> tuple[int, ...]:
     """Batch sizes of offline: those asked for, else powers of two up to that of the replay."""
     bound = backend.input.batch_size
-    if bound and any(size != bound for size in options.batches):
-        raise InputError(f"--batches: the model takes batches of {bound} alone; leave it out")
     if bound or options.batches:
         return options.batches or (options.batch_size,)
     return tuple(1 << power for power in range(options.batch_size.bit_length()))
@@ -143,11 +165,6 @@ def _time_multi_stream(
         batch = batch_to_time(backend, sets, options.streams, options)
         call: Callable[[], object] = lambda: backend.infer(batch)  # noqa: E731
         return _time_batch(backend, batch, call, options, timed, options.min_runs)
-    if options.streams % bound:
-        raise InputError(
-            f"--streams {options.streams}: expected a multiple of {bound}, the batch size that the "
-            "model is bound to"
-        )
     batch = batch_to_time(backend, sets, bound, options)
     calls = range(options.streams // bound)
 

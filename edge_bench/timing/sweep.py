@@ -91,11 +91,6 @@ def time_point(
     engine = replace(options.engine, max_batch=max(setting.batch_size, options.batch_size))
     opened = open_backend(options.backend, model, threads, engine, output=options.output)
     with opened as backend:
-        bound = backend.input.batch_size
-        if bound and bound != setting.batch_size:
-            raise InputError(
-                f"--sweep batch={setting.batch_size}: the model takes batches of {bound} alone"
-            )
         if setting.batch_size == 1:
             timed = time_single_stream(backend, sets, options, nullcontext())
         else:

@@ -8,6 +8,7 @@ import pytest
 
 from deploy.quantization.targets import TARGETS, target_here
 from edge_bench.core.errors import InputError
+from edge_bench.core.saturation import OTHER_WAYS
 
 CPU = "processor\t: 0\nmodel name\t: a CPU\nflags\t\t: fpu sse2 avx2{}\nbogomips\t: 1\n"
 JETSON = {
@@ -55,3 +56,7 @@ def test_a_machine_that_no_target_is_for_is_named(tmp_path: Path) -> None:
 
 def test_this_machine_has_a_target() -> None:
     assert target_here()[0] in TARGETS
+
+
+def test_every_target_of_8_bit_weights_is_known_to_saturate_without_vnni() -> None:
+    assert OTHER_WAYS.keys() == {n for n, target in TARGETS.items() if not target.reduce_range}

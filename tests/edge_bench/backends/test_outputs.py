@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edge_bench.backends import open_backend
 from edge_bench.backends.ort import logits_output
 from edge_bench.core.errors import InputError
 from edge_bench.files.onnx_file import read_onnx
@@ -66,6 +67,18 @@ def make_graph(tmp_path: Path, weight: NDArray[np.float32]) -> Callable[..., Pat
         return path
 
     return make
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_logits_of_any_width_come_as_float32(make_graph: Callable[..., Path], kind: int) -> None:
+    path = make_graph("logits")
+    model = onnx.load(path)
+    model.graph.node.append(helper.make_node("Cast", ["logits"], ["wide"], to=kind))
+    model.graph.output.pop()
+    model.graph.output.append(helper.make_tensor_value_info("wide", kind, ["batch", CLASSES]))
+    onnx.save(model, path)
+    with open_backend("ort", path, 1) as backend:
+        assert backend.infer(np.zeros((2, 3, 8, 8), np.float32)).dtype == np.float32
 
 
 def chosen(path: Path, wanted: str | None = None) -> str:

@@ -190,6 +190,23 @@ def test_what_cannot_be_timed_is_refused(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"scenarios": ("offline",), "batches": (2, 4)},
+        {"scenarios": ("multi-stream",), "streams": 5},
+        {"sweep": read_sweep(["threads=1"])},
+    ],
+)
+def test_what_a_bound_batch_makes_impossible_is_refused_before_anything_is_measured(
+    make_model: MakeModel, opened: AdversarialSet, quick: Quick, how: dict[str, Any]
+) -> None:
+    told: list[Any] = []
+    with pytest.raises(InputError, match=r"takes batches of 2 alone|a multiple of 2"):
+        run(make_model(batch=2), [opened], quick(**how), lambda *step: told.append(step))
+    assert told == []
+
+
 def test_threads_of_a_runtime_without_are_refused(make_model: MakeModel, quick: Quick) -> None:
     options = quick(backend="trt", threads=None, sweep=read_sweep(["threads=1"]))
     with pytest.raises(InputError, match="computes nothing on the CPU's threads"):
