@@ -176,11 +176,17 @@ def _check_files(files: dict[str, Path], model: Path) -> None:
             f"has {len(ARRAYS) + 1}; pack fewer sets"
         )
     beside_model = Path(os.path.realpath(model)).parent
+    folded: dict[str, Path] = {}
     for name, file in files.items():
         if not is_safe(name):
             raise InputError(
                 f"{file}: a bundle holds names of letters, digits and ' .,+()=@-_' that do not "
                 "begin with a dot; rename it"
+            )
+        if (other := folded.setdefault(name.casefold(), file)) is not file:
+            raise InputError(
+                f"{file} and {other}: a bundle holds no two names that differ in upper and lower "
+                "case alone, since some systems take them for one file; rename one of them"
             )
         found, folders = Path(os.path.realpath(file)), [Path(os.path.realpath(file.parent))]
         if name.startswith(f"{MODEL}/"):

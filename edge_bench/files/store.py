@@ -94,8 +94,12 @@ def require_file(path: Path, what: str) -> Path:
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise InputError where `path` exists and `--force` was not given."""
-    if path.exists() and not force:
+    """Raise InputError where `path` exists and `--force` was not given.
+
+    A link counts as what is there, whether or not it leads anywhere; with `force` it is replaced,
+    and what it leads to stays.
+    """
+    if _is_taken(path) and not force:
         raise InputError(f"{path} exists already; choose another name or pass --force")
 
 
@@ -212,28 +216,41 @@ def atomic_directory(path: Path, force: bool, marker: str) -> Iterator[Path]:
     try:
         yield partial
         sync(partial)
-        if path.exists():
+        if _is_taken(path):
             path.replace(retired)
         partial.replace(path)
         sync_folder(path.parent)
     except OSError as error:
         raise _naming(error, partial, path) from None
     finally:
-        if retired.exists() and not path.exists():
+        if _is_taken(retired) and not _is_taken(path):
             retired.replace(path)
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(retired, ignore_errors=True)
+        _remove(retired)
 
 
 def _mend(path: Path) -> None:
     """Undo what a killed `atomic_directory` left; a folder that it had set aside comes back."""
     for retired in _left_behind(path.parent, path.name, "retired"):
-        if path.exists():
-            shutil.rmtree(retired, ignore_errors=True)
+        if _is_taken(path):
+            _remove(retired)
         else:
             retired.replace(path)
     for partial in _left_behind(path.parent, path.name, "partial"):
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _is_taken(path: Path) -> bool:
+    """Is there anything of that name, be it a link that leads nowhere?"""
+    return path.is_symlink() or path.exists()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder with all in it; of a link to one the link alone."""
+    if folder.is_symlink():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _left_behind(folder: Path, stem: str, word: str, suffix: str = "") -> list[Path]:

@@ -112,6 +112,27 @@ def test_an_existing_target_is_not_overwritten_without_force(folder: Path, atomi
 
 
 @both
+@pytest.mark.parametrize("leads", [True, False], ids=["link", "dangling link"])
+def test_a_link_is_there_too_and_force_replaces_it_and_not_what_it_leads_to(
+    folder: Path, atomic: Atomic, leads: bool
+) -> None:
+    behind, out = folder / "behind.json", folder / "out.json"
+    if leads:
+        with atomic(behind, False) as partial:
+            write_into(partial, "old")
+    out.symlink_to(behind)
+    with pytest.raises(InputError, match=r"out\.json exists already; .*--force"):
+        atomic(out, False).__enter__()
+    with atomic(out, True) as partial:
+        write_into(partial, "new")
+    assert text_of(out) == "new"
+    assert not out.is_symlink()
+    assert not leads or text_of(behind) == "old"
+    names = ["behind.json", "out.json"] if leads else ["out.json"]
+    assert sorted(p.name for p in folder.iterdir()) == names
+
+
+@both
 def test_an_existing_target_is_replaced_with_force(folder: Path, atomic: Atomic) -> None:
     for text in ("old", "new"):
         with atomic(folder / "out.json", True) as partial:

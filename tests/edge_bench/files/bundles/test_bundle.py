@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -226,6 +227,19 @@ def test_what_cannot_be_packed_ends_with_one_sentence_and_no_bundle(
     assert_one_sentence(stderr)
     assert sentence in stderr
     assert not list(Path().glob("*.ardx*")) + list(Path().glob(".a*"))
+
+
+def test_sets_whose_names_differ_in_case_alone_are_refused(
+    invoke: Invoke, model: Path, sets: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(sets / "pgd", sets / "PGD")
+    out = tmp_path / "a.ardx"
+    code, _, stderr = invoke("bundle", model, "--sets", sets, "--out", out)
+    assert code == 2
+    assert_one_sentence(stderr)
+    assert all(str(sets / name / "manifest.json") in stderr for name in ("pgd", "PGD"))
+    assert "differ in upper and lower case alone" in stderr
+    assert not out.exists()
 
 
 def test_external_data_outside_the_model_s_folder_is_refused(
