@@ -24,6 +24,7 @@ from deploy.qat.fake_quant import FakeQuantiser, rounded
 from deploy.qat.graph_ops import OPERATORS
 from deploy.qat.qdq_layout import QUANTIZE, Arrays, Bias, Layout, arrays_of, read_layout
 from deploy.quantization.targets import target_named
+from deploy.reading.values import keys_of
 from edge_bench.core.errors import InputError, first_line
 
 GRAPH = "graph"
@@ -59,19 +60,20 @@ class QDQNetwork(nn.Module):
         self.target = target
         arrays = arrays_of(graph.graph)
         layout = self._layout = read_layout(graph, 64 if target_named(target).reduce_range else 127)
+        constants = _constants(layout, arrays)
+        self._keys = keys_of({*arrays, *constants})
         self.quantisers = nn.ModuleDict()
         for name, grid in layout.grids.items():
             scale = torch.from_numpy(arrays[name])
             scale = nn.Parameter(scale) if grid.learns else scale
-            self.quantisers[_key(name)] = FakeQuantiser(
+            self.quantisers[self._keys[name]] = FakeQuantiser(
                 scale, grid.least, grid.most, grid.axis, clips=grid.learns
             )
         self.weights = nn.ParameterDict()
         for name in (*layout.weights, *layout.biases, *sorted(layout.floats)):
             start = torch.from_numpy(_start(name, layout, arrays, floats or {}))
-            self.weights[_key(name)] = nn.Parameter(start)
+            self.weights[self._keys[name]] = nn.Parameter(start)
         lists = {n: a.reshape(-1).tolist() for n, a in arrays.items() if a.dtype == np.int64}
-        constants = _constants(layout, arrays)
         # torch pads with a number, and to read it from a tensor would wait for the GPU.
         single = {name: float(array) for name, array in constants.items() if array.ndim == 0}
         self._numbers: dict[str, float | list[int]] = single | lists
@@ -80,7 +82,7 @@ class QDQNetwork(nn.Module):
         for name in self._constants:
             # They stay in the graph, so that they need no second place in the state dict.
             tensor = torch.from_numpy(constants[name])
-            self.constants.register_buffer(_key(name), tensor, persistent=False)
+            self.constants.register_buffer(self._keys[name], tensor, persistent=False)
         self.register_buffer(GRAPH, _emptied(graph, layout.emptied()))
 
     @classmethod
@@ -119,18 +121,18 @@ class QDQNetwork(nn.Module):
         """What the graph's nodes read besides the images."""
         found: dict[str, Any] = dict(self._numbers)
         for name in self._constants:
-            found[name] = self.constants.get_buffer(_key(name))
+            found[name] = self.constants.get_buffer(self._keys[name])
         for name, weight in self._layout.weights.items():
-            found[weight.value] = self.quantiser(weight.scale)(self.weights[_key(name)])
+            found[weight.value] = self.quantiser(weight.scale)(self.weights[self._keys[name]])
         for name, bias in self._layout.biases.items():
-            found[bias.value] = rounded(self.weights[_key(name)], self._bias_step(bias))
+            found[bias.value] = rounded(self.weights[self._keys[name]], self._bias_step(bias))
         for name in self._layout.floats:
-            found[name] = self.weights[_key(name)]
+            found[name] = self.weights[self._keys[name]]
         return found
 
     def quantiser(self, scale: str) -> FakeQuantiser:
         """The quantiser of a scale's name in the graph."""
-        found = self.quantisers[_key(scale)]
+        found = self.quantisers[self._keys[scale]]
         assert isinstance(found, FakeQuantiser)
         return found
 
@@ -144,13 +146,13 @@ class QDQNetwork(nn.Module):
         layout = self._layout
         found: dict[str, Tensor] = {name: self.quantiser(name).step() for name in layout.grids}
         for name, weight in layout.weights.items():
-            found[name] = self.quantiser(weight.scale).integers(self.weights[_key(name)])
+            found[name] = self.quantiser(weight.scale).integers(self.weights[self._keys[name]])
         for name, bias in layout.biases.items():
             step = self._bias_step(bias)
-            found[name] = (self.weights[_key(name)] / step).round()
+            found[name] = (self.weights[self._keys[name]] / step).round()
             found[bias.scale] = step
         for name in layout.floats:
-            found[name] = self.weights[_key(name)]
+            found[name] = self.weights[self._keys[name]]
         graph = onnx.load_model_from_string(self.graph.cpu().numpy().tobytes())
         for entry in graph.graph.initializer:
             if entry.name in found:
@@ -160,17 +162,12 @@ class QDQNetwork(nn.Module):
         return graph
 
 
-def _key(name: str) -> str:
-    """A name of the graph as torch takes it for a parameter, which may hold no dot."""
-    return name.replace(".", "/")
-
-
 def _constants(layout: Layout, arrays: Arrays) -> Arrays:
     """The numbers that do not learn, by their names as values."""
     left = arrays.keys() - layout.emptied()
     found = {name: arrays[name] for name in left if arrays[name].dtype == np.float32}
-    for value, (*names, axis) in layout.fixed.items():
-        found[value] = dequantised(*(arrays[name] for name in names), axis)
+    for value, (integers, scale, zero, axis) in layout.fixed.items():
+        found[value] = dequantised(arrays[integers], arrays[scale], arrays[zero], axis)
     return found
 
 

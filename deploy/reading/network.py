@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deploy.reading.ending import without_softmax
 from deploy.reading.graph import Step, UnreadError, apply, read_graph, unread
 from deploy.reading.pointwise import as_host
-from deploy.reading.values import Host
+from deploy.reading.values import Host, keys_of
 from edge_bench.backends.base import ImageInput
 
 
@@ -72,7 +72,7 @@ class GraphNetwork(nn.Module):
                     self._numbers[name] = reading.constants[name]
                 elif name in reading.constants:
                     tensors.add(name)
-        self._keys = {name: _key(name, i) for i, name in enumerate(sorted(tensors))}
+        self._keys = keys_of(tensors)
         self.weights = nn.Module()
         for name, key in self._keys.items():
             self.weights.register_buffer(key, as_host(reading.constants[name]))
@@ -182,12 +182,6 @@ def _freed(shape: Any, bound: int) -> Any:
     if not shape.size or shape[0] != bound:
         return shape
     return np.array([0 if -1 in shape else -1, *shape[1:]], dtype=shape.dtype)
-
-
-def _key(name: str, index: int) -> str:
-    """A name of the graph as torch takes it for a buffer, which may hold no dot."""
-    key = name.replace(".", "/")
-    return key if key and not hasattr(nn.Module(), key) else f"{key}_{index}"
 
 
 def read_network(path: Path, ends: Ends) -> GraphNetwork:

@@ -82,8 +82,16 @@ def _reshape(_: Attributes, x: Host, shape: Host) -> Host:
 def _divide(_: Attributes, x: Host, y: Host) -> Host:
     if x.dtype.kind == "f" or y.dtype.kind == "f":
         return np.asarray(x / y)
-    # Sizes are not negative, so that ONNX's division is Python's.
-    return np.asarray(x // y)
+    found = np.vectorize(_quotient, [object])(x, y)
+    return np.asarray(found, np.result_type(x, y))
+
+
+def _quotient(x: Any, y: Any) -> Any:
+    """Rounded towards 0, as by ONNX; Python rounds down."""
+    if isinstance(x, int) and isinstance(y, int) and (x < 0) != (y < 0):
+        return -(-x // y)
+    # Of one sign, or a size that a tracer has yet to learn, which is not negative.
+    return x // y
 
 
 def _prod(a: Attributes, x: Host, axes: Host | None = None) -> Host:

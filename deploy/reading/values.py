@@ -7,11 +7,12 @@ objects. So axes and shapes are never read off a tensor.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 Attributes = dict[str, Any]
 Host = NDArray[Any]
@@ -24,6 +25,20 @@ NEWEST = 26
 
 class NotReadError(Exception):
     """What an operator does with these attributes is not covered; the message says what."""
+
+
+def keys_of(names: Iterable[str]) -> dict[str, str]:
+    """For each of a graph's names one that torch takes for a buffer: without a dot, none twice."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    holders = nn.Module(), nn.ModuleDict(), nn.ParameterDict()
+    for index, name in enumerate(sorted(names)):
+        key = name.replace(".", "/")
+        while not key or key in taken or any(hasattr(holder, key) for holder in holders):
+            key = f"{key}_{index}"
+        taken.add(key)
+        found[name] = key
+    return found
 
 
 def opset(a: Attributes) -> int:

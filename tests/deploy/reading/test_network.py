@@ -286,3 +286,22 @@ def with_weights(model: onnx.ModelProto) -> onnx.ModelProto:
         model.graph.initializer.append(numpy_helper.from_array(array, each.output[0]))
         model.graph.node.remove(each)
     return model
+
+
+def test_names_that_torch_would_take_for_one_stay_two() -> None:
+    nodes = [node("Mul", "images a.b", "m"), node("Add", "m a/b", "y")]
+    held = {
+        name: np.full((1, 3, 1, 1), size, np.float32) for name, size in (("a.b", 2), ("a/b", 5))
+    }
+    model = classifier_around(nodes, held, opset=13)
+    images = images_of(2, (None, *SHAPE))
+    close(model, images, network_of(model)(tensor(images)))
+
+
+@pytest.mark.parametrize("numbers", [(-7, 2), (7, -2), (-7, -2), (-6, 3), (0, -2)])
+def test_whole_numbers_are_divided_towards_0(numbers: tuple[int, int]) -> None:
+    nodes = [node("Div", "a b", "q"), node("Cast", "q", "f", to=1), node("Add", "images f")]
+    held = {name: np.array([n]) for name, n in zip("ab", numbers, strict=True)}
+    model = classifier_around(nodes, held, opset=13)
+    images = images_of(2, (None, *SHAPE))
+    close(model, images, network_of(model)(tensor(images)))
