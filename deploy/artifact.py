@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from edge_bench.files.fingerprint import (
     fingerprint_path,
     write_fingerprint,
 )
-from edge_bench.files.store import atomic_file, sha256_file
+from edge_bench.files.store import atomic_file, sha256_file, sync
 from edge_bench.robustness.inference import stored_logits
 
 LEAST_FIDELITY = 0.999
@@ -95,11 +96,8 @@ def export_artifact(
         DropError: the budget cannot be met; nothing is written either.
     """
     new_card = replace(card, parent_sha256=plan.parent_sha256)
-    # Both files are whole before either takes its place, and the artefact is the last: one that is
-    # there has its fingerprint, whenever this process is killed.
     with (
-        atomic_file(out, force) as partial,
-        atomic_file(fingerprint_path(out), force=True) as marks,
+        _both_files(out, force) as (partial, marks),
         tempfile.TemporaryDirectory() as folder,
     ):
         graph, outcome = Path(folder) / f"{plan.precision}.onnx", None
@@ -125,6 +123,26 @@ def export_artifact(
         write_fingerprint(marks, fingerprint, force=False)
         shutil.copyfile(graph, partial)
     return Exported(parities=parities, budget=outcome, parser=parser)
+
+
+@contextmanager
+def _both_files(out: Path, force: bool) -> Iterator[tuple[Path, Path]]:
+    """Temporary paths of an artefact and of its fingerprint, whole before either takes its place.
+
+    Whenever this process is killed, a new artefact has its fingerprint; where one is replaced, that
+    which is there has its own or none, which `bench` allows, and never another's.
+    """
+    marks, replaces = fingerprint_path(out), out.exists()
+    with ExitStack() as files:
+        # The last of them is the first to take its place.
+        order = (marks, out) if replaces else (out, marks)
+        partial = {
+            path: files.enter_context(atomic_file(path, force or path == marks)) for path in order
+        }
+        yield partial[out], partial[marks]
+        if replaces:
+            sync(partial[out])  # What could still fail, before anything is removed.
+            marks.unlink(missing_ok=True)
 
 
 def _trained(model: QDQNetwork, card: ModelCard, plan: ExportPlan, out: Path) -> ModelCard:
@@ -191,7 +209,7 @@ def _maker(fp32: Path, card: ModelCard, plan: ExportPlan) -> tuple[Maker, ModelC
         return maker, plan.int8.applied_to(card)
     levels = levels_of(torch.cat(list(plan.check_images.values()))).numpy()
     half = HalfMaker(fp32, fp32.parent, levels)
-    recipe = card.recipe | {"fp16_keeps_float32": sorted(half.too_large)}
+    recipe = card.recipe | {"fp16_keeps_float32": sorted(half.in_float32)}
     return half, replace(card, precision="fp16", recipe=recipe)
 
 

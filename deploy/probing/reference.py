@@ -13,7 +13,6 @@ from deploy.lowering.graph import to_change
 from deploy.probing.twin import Tensor, chosen, tensors_of, twin_of, with_outputs
 from deploy.quantization.twin import open_as_target
 from edge_bench import devices
-from edge_bench.core.errors import InputError
 from edge_bench.explain.probe_file import (
     OUTPUT,
     About,
@@ -36,7 +35,7 @@ def write_probe(artifact: Path, force: bool, root: Path = devices.ROOT) -> Refer
     """Write `NAME.probe.onnx` and `NAME.probe.npz` beside an artefact that has a fingerprint.
 
     Raises:
-        InputError: a graph that shows nothing of its layers for each image, or files that exist.
+        InputError: files that exist.
     """
     sha256 = sha256_file(artifact)
     images = _spread(read_fingerprint(fingerprint_path(artifact), sha256).images)
@@ -80,16 +79,12 @@ def _sized(
     session = _session(scratch, fuses=False)
     found = session.run([tensor.name for tensor in tensors], _inputs(session, scratch, images))
     batch = len(next(iter(_inputs(session, scratch, images).values())))
+    # The logits are always among them, and all there is of a network of one layer.
     kept = [
         (tensor, value.size // batch)
         for tensor, value in zip(tensors, found, strict=True)
         if value.ndim >= 2 and len(value) == batch and value.dtype.kind == "f"
     ]
-    if len(kept) < 2:
-        raise InputError(
-            "--probe: nothing between the image and the logits of this graph can be shown; leave "
-            "--probe out"
-        )
     return [tensor for tensor, _ in kept], [size for _, size in kept]
 
 

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 from onnxruntime.transformers.onnx_model import OnnxModel
 
 from deploy.lowering.graph import INPUT, OUTPUT, constants
 from deploy.lowering.layers import Layer, layers_of, name_nodes
 from deploy.quantization.calibration import calibrate
 
+FLOAT = onnx.TensorProto.FLOAT
 LARGEST = float(np.finfo(np.float16).max) / 8
 """What a tensor may reach on the images that are tried; on others, and within sums, it may go
 higher."""
@@ -35,7 +37,9 @@ class HalfMaker:
             values become.
 
     Attributes:
-        too_large: names of the nodes that stay in float32 in any case.
+        too_large: names of the nodes whose values float16 may not hold.
+        in_float32: names of the nodes that stay in float32 in any case: these, and those of kinds
+            that ONNX Runtime's converter takes for unfit for float16 (Min, Max, CumSum).
     """
 
     def __init__(self, fp32: Path, folder: Path, images: NDArray[Any]) -> None:
@@ -44,13 +48,14 @@ class HalfMaker:
         self._named = folder / f"named-{fp32.name}"
         onnx.save(model, self._named)
         self.too_large = _too_large(self._named, model, images)
+        self.in_float32 = self.too_large | _of_blocked_kinds(model)
         # What only names, turns or casts an image has no precision to choose.
         types = {node.op_type for node in model.graph.node} - {"Cast", "Transpose"}
         self.layers: list[Layer] = layers_of(model.graph, types)
 
     def make(self, path: Path, in_float: Collection[Layer] = ()) -> None:
         """Write the FP16 graph to `path`, with the layers `in_float` in float32."""
-        kept = self.too_large | {node for layer in in_float for node in layer.nodes}
+        kept = self.in_float32 | {node for layer in in_float for node in layer.nodes}
         converted = OnnxModel(onnx.load(self._named))
         with warnings.catch_warnings():
             # Each weight under the smallest float16 is told, which is what rounding means.
@@ -62,6 +67,21 @@ class HalfMaker:
             )
         converted.topological_sort()
         onnx.save(converted.model, path)
+
+
+def _of_blocked_kinds(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes with floats that the converter leaves as they are, unasked."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    floats = {tensor.name for tensor in graph.initializer if tensor.data_type == FLOAT} | {
+        value.name
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.elem_type == FLOAT
+    }
+    return {
+        node.name
+        for node in graph.node
+        if node.op_type in DEFAULT_OP_BLOCK_LIST and floats & {*node.input, *node.output}
+    }
 
 
 def _too_large(fp32: Path, model: onnx.ModelProto, images: NDArray[Any]) -> set[str]:

@@ -103,7 +103,8 @@ def free_constants(graph: onnx.GraphProto) -> int:
         quantised = _is(node, "DequantizeLinear") and node.input[0] in known
         if not quantised or any(each.op_type in WEIGHTED for each in readers):
             continue
-        value = dequantised(*(known[n] for n in node.input), attributes(node).get("axis", 1))
+        levels, scale, zero_point = (known[name] for name in node.input)
+        value = dequantised(levels, scale, zero_point, attributes(node).get("axis", 1))
         name = set_constant(graph, f"{node.name}.value", value)
         for reader in readers:
             reader.input[:] = [name if each in node.output else each for each in reader.input]

@@ -74,7 +74,12 @@ class Deep(nn.Module):
 
 
 def exported(
-    model: nn.Module, folder: Path, target: str | None, images: torch.Tensor, **checks: torch.Tensor
+    model: nn.Module,
+    folder: Path,
+    target: str | None,
+    images: torch.Tensor,
+    force: bool = False,
+    **checks: torch.Tensor,
 ) -> Path:
     """The artefact of a network, calibrated and checked on `images`, with its fingerprint."""
     plan = ExportPlan(
@@ -85,7 +90,7 @@ def exported(
         least_agreement=0.0,
     )
     out = folder / f"{target or 'fp32'}.onnx"
-    export_artifact(model, CARD, plan, out, force=False)
+    export_artifact(model, CARD, plan, out, force=force)
     return out
 
 
@@ -136,6 +141,37 @@ def with_card(path: Path, **changes: Any) -> None:
     seal(path)
     origin = replace(marks.origin, artifact_sha256=sha256_file(path))
     write_fingerprint(fingerprint_path(path), replace(marks, origin=origin), force=True)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process, at which nothing more is put in place."""
+
+
+@pytest.mark.parametrize("last", ["fp32.onnx", "fp32.fingerprint.npz"])
+@pytest.mark.parametrize("replaces", [True, False])
+def test_an_artefact_has_its_own_fingerprint_or_none_whenever_its_export_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str, replaces: bool
+) -> None:
+    model, images = network(4, 1)
+    if replaces:
+        exported(model, tmp_path, None, images)
+    other, _ = network(5, 1)
+    put = Path.replace
+
+    def replace_until(path: Path, target: Path) -> Path:
+        if target.name == last:
+            raise Killed
+        return put(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_until)
+    with pytest.raises(Killed):
+        exported(other, tmp_path, None, images, force=True)
+    out = tmp_path / "fp32.onnx"
+    marks = fingerprint_path(out)
+    assert out.exists() == replaces
+    # Refuses one of another artefact.
+    assert not out.exists() or not marks.exists() or read_fingerprint(marks, sha256_file(out))
+    assert not list(tmp_path.glob(".*"))
 
 
 @pytest.mark.parametrize("target", [None, *TARGETS])

@@ -11,16 +11,21 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from numpy.typing import NDArray
 from onnx import numpy_helper
+from torch import nn
 from typer.testing import CliRunner
 
 from ard.cli import app
 from ard.data.splits import Dataset
 from ard.exporting.export import export
+from deploy.artifact import export_artifact
+from deploy.plan import ExportPlan
 from deploy.probing.reference import write_probe
 from edge_bench.backends import open_backend
 from edge_bench.core.errors import InputError
+from edge_bench.core.spec import ModelCard
 from edge_bench.explain import told
 from edge_bench.explain.departures import Difference, Explanation, differences, explain
 from edge_bench.explain.probe_file import (
@@ -179,6 +184,24 @@ def test_the_commands_write_and_tell_it(
     assert len(written.layers) == len(told.rows(written))
     summary = json.loads(RUNNER.invoke(app, [*bench, "--force", "--json"]).stdout)
     assert summary["departs_first"] is None
+
+
+def test_of_a_network_of_one_layer_the_logits_are_shown(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10)).eval()
+    card = ModelCard(architecture="own", dataset="noise", classes=10, input_shape=(1, 8, 8))
+    plan = ExportPlan(
+        parent_sha256="f" * 64,
+        int8=None,
+        check_images={"clean": torch.rand(16, 1, 8, 8)},
+        check_labels=torch.zeros(16, dtype=torch.int64),
+        least_agreement=0.0,
+    )
+    out = tmp_path / "a.onnx"
+    export_artifact(model, card, plan, out, force=False)
+    write_probe(out, force=False)
+    found = explain(out, BenchOptions(threads=1))
+    assert [layer.layer for layer in found.layers] == ["logits"]
+    assert found.first is None
 
 
 def test_a_probe_of_something_else_is_refused(artifacts: Path, tmp_path: Path) -> None:

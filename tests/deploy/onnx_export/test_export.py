@@ -379,7 +379,7 @@ def test_the_runtime_needs_no_ardx_to_run_the_file(artifacts: dict[str, Path]) -
 
 
 class Rows(nn.Module):
-    """Batch normalisations of (B, C, L) and (B, C), behind activations, where nothing folds them."""
+    """Batch normalisations of (B, C, L) and (B, C), which nothing folds."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -82,3 +82,34 @@ def test_what_float16_cannot_hold_stays_in_float32(tmp_path: Path) -> None:
     assert {first, second} <= maker.too_large
     assert weights(fp16) == {first: FLOAT, second: FLOAT, head: FLOAT16}
     assert np.abs(logits(fp16) - logits(fp32)).max() < 5e-3 * np.ptp(logits(fp32))
+
+
+class Bounded(nn.Module):
+    """A maximum and a running sum, which the converter leaves in float32, between layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        x = torch.maximum(x, torch.minimum(2 * x, torch.ones_like(x))).cumsum(1)
+        logits: torch.Tensor = self.head(x.mean((2, 3)))
+        return logits
+
+
+def test_what_the_converter_leaves_in_float32_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    fp32, fp16 = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
+    export_fp32(Bounded().eval(), (3, 8, 8), fp32)
+    maker = HalfMaker(fp32, tmp_path, IMAGES)
+    maker.make(fp16)
+    graph = onnx.shape_inference.infer_shapes(onnx.load(fp16)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in graph.value_info}
+    left = {
+        node.name
+        for node in graph.node
+        if node.op_type != "Cast" and any(types.get(name) == FLOAT for name in node.output)
+    }
+    assert left == maker.in_float32
+    assert len(left) >= 2
