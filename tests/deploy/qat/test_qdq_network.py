@@ -315,6 +315,8 @@ def single(
 IMAGE, FLAT = (2, 3, 8, 8), (2, 6)
 SAME = (1, 3, 1, 1)
 Shape = tuple[int, ...]
+SIX = np.linspace(0.5, 2, 24, dtype=np.float32).reshape(4, 6)
+"""Scale, bias, mean and variance of six channels."""
 ONE_OPERATOR: list[tuple[str, Shape, list[Shape], list[Any], dict[str, Any]]] = [
     ("Add", IMAGE, [SAME], [], {}),
     ("AveragePool", IMAGE, [], [], {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1] * 4}),
@@ -326,6 +328,10 @@ ONE_OPERATOR: list[tuple[str, Shape, list[Shape], list[Any], dict[str, Any]]] = 
         [],
         [],
         {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1},
+    ),
+    *(
+        ("BatchNormalization", image, [], list(SIX), {"epsilon": 1e-3})
+        for image in (FLAT, (2, 6, 5))
     ),
     ("Clip", IMAGE, [], [np.float32(0.2), np.float32(0.7)], {}),
     ("Concat", IMAGE, [(2, 1, 8, 8)], [], {"axis": 1}),
