@@ -186,7 +186,8 @@ class DistillFlags(LearningFlags):
         Path | None,
         typer.Option(
             help="Start from these weights; settings that are not given are theirs, but for how "
-            "long an epoch is and how often it is validated.",
+            "long an epoch is and how often it is validated, and for the objective of another "
+            "method.",
             rich_help_panel=o.Quantised,
         ),
     ] = None

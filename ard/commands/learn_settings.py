@@ -65,6 +65,10 @@ def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool)
     refuse_both(given, option="--")
     recipe = read_recipe(find_recipe(flags.config)) if flags.config else {}
     sets = parse_sets(flags.sets or [])
+    method = merge(defaults, start, recipe, sets, given).get("method")
+    if start.get("method") != method:
+        # What the weights' own method has by default would pass for asked for.
+        start = {key: value for key, value in start.items() if not _is_of_objective(key)}
     asked = Asked(
         defaults=defaults,
         given=merge(start, recipe, sets, given),
@@ -82,6 +86,11 @@ def asked_of(flags: LearningFlags, defaults: Layer, start: Layer, distils: bool)
     said |= {key: option for key, option, _ in o.settings_of(flags) if key in given}
     _refuse_what_has_no_effect(said, settings)
     return asked
+
+
+def _is_of_objective(key: str) -> bool:
+    """Does a setting say what is learnt, rather than of what, how long and by which updates?"""
+    return key in ("method", "inner") or key.startswith("loss.")
 
 
 def _refuse_what_has_no_effect(said: dict[str, str], settings: Layer) -> None:

@@ -60,6 +60,20 @@ def test_a_student_is_fine_tuned_quantised_and_exported_as_it_was_trained(
     assert min(kind["agreement"] for kind in parity) >= 0.999
 
 
+def test_weights_bring_no_objective_of_another_method(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    """Its constants by default would pass for asked for: a teacher knows no temperature of one."""
+    teacher = small_models.teacher
+    start = ("--init", teacher.weights, "--teacher", teacher.weights)
+    quick = ("--epochs", "1", "--train-fraction", "0.1", "--inner-steps", "1")
+    ardx("distill", *start, *quick, "--out", tmp_path / "d")
+    recipe = load_model(tmp_path / "d" / "student.safetensors")[1].recipe
+    assert recipe["batch_size"] == teacher.config.batch_size
+    found = recipe["method"], recipe["loss"]["anchor"], recipe["loss"]["teacher_temperature"]
+    assert found == ("ard", "igdm", 0.5)
+
+
 def test_teach_then_distill_write_what_they_say(tmp_path: Path) -> None:
     quick = ("--dataset", "digits", "--epsilon", "0.15", "--inner-steps", "1", "--epochs", "1")
     taught = json.loads(
