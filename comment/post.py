@@ -26,14 +26,15 @@ MOST = 60_000
 """Characters of a comment; GitHub takes 65,536."""
 
 PASSIVE = (
-    (r"([`~]{3,})[^`]*$", r"\1"),  # A block of code, but none that is drawn, such as a map.
+    # A block of code, but none that is drawn, such as a map.
+    (r"^([\s>*+\-\d.)]*(?:`{3,}|~{3,})).*$", r"\1"),
     (r"\\([][#])", r"\1"),
     (r"&", "&amp;"),
     (r"<", "&lt;"),
+    # GitHub looks for these in what it shows, where an entity is the character again.
+    (r"([@#]|:(?=//)|(?<![a-z0-9])www(?=\\?\.)|(?<![a-z0-9])gh(?=\\?-))", "\\1\u2060"),
     (r"\[", "&#91;"),
     (r"\]", "&#93;"),
-    # GitHub looks for these in what it shows, where an entity is the character again.
-    (r"([@#]|:(?=//)|\bwww(?=\.)|\bgh(?=-))", "\\1\u2060"),
 )
 """What acts in a line, and what is shown in its place."""
 

@@ -67,4 +67,4 @@ def test_a_board_of_a_fleet_that_has_its_report_keeps_its_code(tmp_path: Path) -
     line = (tmp_path / "reports/pi@one.line").read_text(encoding="utf-8")
     assert json.loads(line)["exit_code"] == 1
     (tmp_path / "reports/pi@one.line").unlink()
-    assert subprocess.run(["/bin/sh", *words], check=False).returncode == 0
+    assert subprocess.run(["/bin/sh", *words], check=False).returncode == 4

@@ -59,7 +59,7 @@ def run_attest(flags: AttestFlags) -> None:
     from edge_bench.signing.openssh import require_key, signature_path
     from edge_bench.signing.statement import Subject, statement, to_text
 
-    read = (flags.report, flags.policy, flags.baseline, flags.artifact)
+    read = (flags.report, flags.policy, flags.baseline, flags.artifact, flags.sign)
     refuse_read("--out", flags.out, [path for path in read if path is not None])
     refuse_existing_file(flags.out, flags.force)
     if flags.sign is not None:

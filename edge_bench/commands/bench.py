@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -114,8 +115,10 @@ def _refuse_what_does_not_fit(flags: BenchFlags) -> None:
 def _refuse_what_is_read(flags: BenchFlags) -> None:
     """With --force a report would take the place of the artefact, or of what lies beside it."""
     from edge_bench.backends.registry import BACKENDS
+    from edge_bench.core.errors import InputError
     from edge_bench.explain.probe_file import reference_path
     from edge_bench.files.bundle import is_bundle
+    from edge_bench.files.code.own_function import names_function
     from edge_bench.files.external_data import model_files
     from edge_bench.files.fingerprint import fingerprint_path
     from edge_bench.files.sets import set_files
@@ -129,10 +132,19 @@ def _refuse_what_is_read(flags: BenchFlags) -> None:
         return  # What is read is there.
     read = [model, *(set_files(flags.sets) if flags.sets else ())]
     read += [flags.signers] if flags.signers else []
+    pictures, pipeline = flags.shown.pictures, flags.shown.pipeline or ""
+    if names_function(pipeline):
+        module = f"{pipeline.partition(':')[0].replace('.', '/')}.py"
+        read += [Path(folder, module) for folder in sys.path]
     if model.is_file() and not is_bundle(model):
         read += [*model_files(model), fingerprint_path(model), reference_path(model)]
     for out in outs:
         refuse_read("--out", out, read)
+        if pictures is not None and out.resolve().is_relative_to(pictures.resolve()):
+            raise InputError(
+                f"--out {out}: expected a file beside the pictures, came one of --pictures "
+                f"{pictures}; name another"
+            )
 
 
 def _require_signed(flags: BenchFlags) -> None:

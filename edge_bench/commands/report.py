@@ -83,7 +83,8 @@ def _check(flags: ReportFlags, outs: dict[str, Path | None]) -> None:
             f"--sets {flags.sets}: expected one report for a gallery, came {len(flags.reports)}"
         )
     read = [*flags.reports, *(set_files(flags.sets) if flags.sets else [])]
-    refuse_outputs({f"--{kind}": out for kind, out in outs.items()}, read)
+    named = {f"--{kind}": out for kind, out in outs.items()}
+    refuse_outputs(named, read, to_stdout=named)
 
 
 report = command("report", ReportFlags, run_report)

@@ -114,7 +114,8 @@ def parse_condition(text: str, tier: str = CRITICAL, where: str = "--require") -
         said=text.strip(),
     )
     if match["percent"] and metric in PERFORMANCE and form not in (RELATIVE_DROP, RELATIVE_RISE):
-        instead = "" if form == VALUE else f", or relative_{form}({metric})"
+        relative = RELATIVE_DROP if PERFORMANCE[metric] == AT_LEAST else RELATIVE_RISE
+        instead = "" if form == VALUE else f", or {relative}({metric})"
         raise InputError(
             f"{where}: {text}: expected a number in the unit of {metric}{instead}, came percent"
         )

@@ -5,7 +5,7 @@ They are written anew whenever the command runs, as CI runs it, unless it asks f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import combinations
 from pathlib import Path
 
@@ -21,11 +21,13 @@ def refuse_outputs(
     *,
     force: bool = True,
     json_summary: bool = False,
+    to_stdout: Collection[str] = ("--md",),
 ) -> None:
     """Refuse, before anything is read, outputs that cannot be meant.
 
     `outs` are files by the options that name them, `inputs` all that the command reads, whether it
-    is there or not. `json_summary` says that stdout is taken.
+    is there or not. `json_summary` says that stdout is taken, `to_stdout` which options take - for
+    it.
 
     Raises:
         InputError: two texts for one place, one that is read, no file's name, or without `force`
@@ -33,6 +35,11 @@ def refuse_outputs(
     """
     given = {option: out for option, out in outs.items() if out is not None}
     for option, out in given.items():
+        if out == STDOUT and option not in to_stdout:
+            raise InputError(
+                f"{option} -: expected a file, for stdout is for {' and '.join(to_stdout)} alone; "
+                "name one"
+            )
         if json_summary and out == STDOUT:
             raise InputError(
                 f"{option} - with --json: expected one of them on stdout, came both; give {option} "

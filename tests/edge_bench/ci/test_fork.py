@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
+from edge_bench.core.markdown import escaped
 from edge_bench.core.spec import Report
 from edge_bench.files.store import write_json
 
@@ -182,8 +183,11 @@ HOSTILE = (
     "&commat;octocat &#64;octocat &amp;commat;octocat @\u200boctocat &lt;b>x",
     "www.evil.example/login WWW.evil.example GH-12 gh-12 g\u00adh-12 h\u200bttps://evil.example",
     "a line ends\r[here](https://e.example)\u2028@one\x85#7\x0b<i>&#10;[so](https://e.example)",
-    "```mermaid",
-    "````",
+    "GH\\-12 _GH-12_ _www.evil.example_ (www\\.evil.example)",
+    "- ~~~mermaid `",
+    "- ~~~",
+    "> ```mermaid",
+    "> ````",
     "[1]: https://e.example",
 )
 
@@ -195,13 +199,22 @@ def test_what_a_stranger_wrote_is_shown_and_does_nothing(
     assert post(COMMENT.replace("\n", end) + end.join(HOSTILE)).succeeded
     head, _, body = github.comments[0]["body"].partition("### ardx gate: failed\n")
     assert head == "<!-- ardx gate -->\n"
-    acting = r"@\w|#\d|://|www\.|GH-|<|\[|\]|mermaid|[\r\u200b\u2028\x85]"
-    assert not re.findall(acting, html.unescape(body.replace("&lt;", "").replace("&#9", "")))
+    acting = r"(?i)@\w|#\d|://|www\\?\.|gh\\?-|<|\[|\]|mermaid|[\r\u200b\u2028\x85]"
+    passive = re.sub(r"&(?:lt|#91|#93);", "", body)
+    assert not re.findall(acting, html.unescape(passive))
     tokens = MarkdownIt("commonmark", {"linkify": False}).enable("table").parse(body)
     kinds = {token.type for token in tokens} | {
         child.type for token in tokens for child in token.children or ()
     }
     assert not kinds & {"link_open", "image", "html_block", "html_inline"}
+
+
+def test_what_gate_wrote_is_shown_as_it_is(post: Callable[..., Ended], github: GitHub) -> None:
+    told = "class:[tench] a & b <c> ~~~ 5% of #3, x ``` y, GH-12"
+    assert post(COMMENT + escaped(told)).succeeded
+    tokens = MarkdownIt("commonmark").parse(github.comments[0]["body"])
+    shown = [child.content for token in tokens for child in token.children or ()]
+    assert told in "".join(shown).replace("\u2060", "")
 
 
 def test_a_long_text_is_cut(post: Callable[..., Ended], github: GitHub) -> None:

@@ -56,6 +56,7 @@ def test_a_condition_is_read_as_it_is_written(
         ("latency_p95_ms <= 30%", "in the unit of latency_p95_ms, came percent"),
         ("rise(latency_p50_ms) <= 10%", "or relative_rise(latency_p50_ms), came percent"),
         ("drop(images_per_second) <= 5%", "or relative_drop(images_per_second), came percent"),
+        ("drop(latency_p95_ms) <= 5%", "or relative_rise(latency_p95_ms), came percent"),
         ("size_bytes <= 5 %", "in the unit of size_bytes, came percent"),
     ],
 )

@@ -18,6 +18,7 @@ GATE = ("gate", "new.json", "--require", "clean >= 10%")
 COMPARE = ("compare", "old.json", "new.json")
 TREND = ("trend", "history", "--force")
 REPORT = ("report", "new.json")
+ATTEST = ("attest", "new.json", "--policy", "gate.toml", "--force")
 BENCH = ("bench", "model.onnx", "--sets", "sets", "--force")
 
 
@@ -37,6 +38,8 @@ def files(
         write_json(Path(name), make_report("1111", {"pgd": "1100"}), force=False)
     Path("link.json").symlink_to("new.json")
     Path("gate.toml").write_text('critical = ["clean >= 10%"]\n', encoding="utf-8")
+    Path("way.py").write_text("def go(data): ...\n", encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
     make_model()
     make_set()
     return tmp_path
@@ -65,7 +68,9 @@ def contents() -> dict[str, bytes]:
         (TREND, "--md", "history/../history/a/report.json"),
         (REPORT, "--csv", "new.json"),
         ((*REPORT, "--sets", "sets"), "--html", f"sets/pgd/{MANIFEST}"),
-        (("attest", "new.json", "--policy", "gate.toml", "--force"), "--out", "gate.toml"),
+        (ATTEST, "--out", "gate.toml"),
+        ((*ATTEST, "--sign", "old.json"), "--out", "old.json"),
+        ((*BENCH, "--pictures", "history", "--pipeline", "way:go"), "--out", "way.py"),
         (BENCH, "--out", "model.onnx"),
         (BENCH, "--out", "sets/pgd/labels.npy"),
     ],
@@ -98,6 +103,28 @@ def test_two_texts_for_one_file_are_refused(
     code, stdout, stderr = invoke(*command, one, "same.txt", other, "./same.txt")
     assert (code, stdout) == (2, "")
     assert "expected a file each, came same.txt twice" in stderr
+    assert contents() == before
+
+
+def test_a_report_takes_the_place_of_no_picture(invoke: Invoke, files: Path) -> None:
+    before = contents()
+    out = "history/a/report.json"
+    code, stdout, stderr = invoke(*BENCH, "--pictures", "history", "--out", out)
+    assert (code, stdout) == (2, "")
+    assert "expected a file beside the pictures, came one of --pictures history" in stderr
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(GATE, "--junit"), (TREND, "--html"), (TREND, "--svg")]
+)
+def test_only_texts_go_to_stdout(
+    invoke: Invoke, files: Path, command: tuple[str, ...], option: str
+) -> None:
+    before = contents()
+    code, stdout, stderr = invoke(*command, option, "-")
+    assert (code, stdout) == (2, "")
+    assert stderr == f"error: {option} -: expected a file, for stdout is for --md alone; name one\n"
     assert contents() == before
 
 
