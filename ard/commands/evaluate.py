@@ -73,8 +73,8 @@ class EvaluateFlags:
     sets: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to keep what each attack found in, as a set. With --force its sets of "
-            "earlier evaluations go."
+            help="Folder to keep what each attack found in, as a set. Sets that are there stay, "
+            "but for those of the same attacks with --force."
         ),
     ] = None
     dataset: o.OptionalDatasetName = None
@@ -172,9 +172,11 @@ def _evaluate(flags: EvaluateFlags, world: World) -> None:
         )
         ledger = _shared(flags, evaluation, world)
         result = evaluation.run(ledger, doubting=not flags.no_doubts, world=world, monitor=progress)
-        if world.leads and flags.force:
-            # A replay takes every set of a folder for one of this evaluation.
-            evaluation.remove_other_sets()
+        if world.leads and (others := evaluation.other_sets()):
+            warn(
+                f"{flags.sets}: holds other sets ({', '.join(others)}), and bench replays every "
+                "set of a folder; move them away if they are not meant"
+            )
         if world.leads and foreign.data is not None and not flags.no_doubts:
             _warn_of_normalisation(evaluation, result)
     if world.leads:

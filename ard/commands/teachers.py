@@ -78,8 +78,6 @@ def run_teachers(flags: TeachersFlags) -> None:
             raise InputError(f"{option} {value}: is of --measure; add it")
     if flags.torch_device != "auto":
         raise InputError(f"--torch-device {flags.torch_device}: is of --measure; add it")
-    if flags.data_dir != o.DEFAULT_DATA_DIR:
-        raise InputError(f"--data-dir {flags.data_dir}: is of --measure; add it")
     if flags.key is not None and flags.file is None:
         raise InputError(f"--teacher-key {flags.key}: is a place in FILE; name the file, too")
     listed = teachers_of(flags.dataset)

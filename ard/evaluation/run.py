@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,12 +181,11 @@ class Evaluation:
         labels = [label for spec in self.specs for label in named_parts(spec)]
         return {label: self.sets / label.replace(": ", "-") for label in labels}
 
-    def remove_other_sets(self) -> None:
-        """Remove the sets of earlier runs from the folder; what is no set stays."""
+    def other_sets(self) -> list[str]:
+        """Names of the sets in the folder that are of no attack of this evaluation."""
         ours = set(self._sets().values())
-        for path in sorted(self.sets.iterdir()) if self.sets and self.sets.is_dir() else ():
-            if path not in ours and is_set(path) and not path.is_symlink():
-                shutil.rmtree(path)
+        found = sorted(self.sets.iterdir()) if self.sets and self.sets.is_dir() else []
+        return [path.name for path in found if path not in ours and is_set(path)]
 
     def _keep(self, label: str, spec: AttackSpec, found: Tensor) -> None:
         assert self.sets is not None

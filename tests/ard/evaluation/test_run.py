@@ -196,20 +196,20 @@ def test_what_an_evaluation_found_is_kept_as_sets_that_replay_to_its_masks(
     assert np.array_equal(decode_mask(worst), result.masks["worst case"])
 
 
-def test_a_forced_evaluation_leaves_its_own_sets_alone_in_the_folder(
+def test_an_evaluation_warns_of_other_sets_in_its_folder_and_leaves_them(
     small_models: SmallModels, tmp_path: Path
 ) -> None:
+    """Whoever crafted them: a replay takes every set of a folder."""
     folder = tmp_path / "sets"
     quick = ("--limit", 10, "--no-doubts", "--sets", folder, "--force")
     common = ("evaluate", small_models.student.weights, *quick)
-    assert ardx(*common, "--attacks", "pgd2,fgsm")[0] == 0
+    assert "other sets" not in ardx(*common, "--attacks", "pgd2,fgsm")[2]
     (folder / "notes").mkdir()
     (folder / "notes" / "manifest.txt").write_text("mine")
-    (folder / "fgsm-and-notes").mkdir()
-    for name in ("manifest.json", "notes.txt"):
-        (folder / "fgsm-and-notes" / name).write_text("mine")
-    assert ardx(*common, "--attacks", "pgd2", "--epsilon", 0.05)[0] == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["fgsm-and-notes", "notes", "pgd2"]
+    code, _, stderr = ardx(*common, "--attacks", "pgd2", "--epsilon", 0.05)
+    assert code == 0
+    assert f"warning: {folder}: holds other sets (fgsm), and bench replays every set" in stderr
+    assert sorted(path.name for path in folder.iterdir()) == ["fgsm", "notes", "pgd2"]
 
 
 def test_an_attack_whose_set_is_gone_is_run_again(

@@ -398,7 +398,6 @@ def test_the_command_says_what_is_wrong_with_a_file(tmp_path: Path) -> None:
         (("--name", "Zhang2091"), "no such teacher is known"),
         (("--teacher-key", "ema"), "--teacher-key ema: is a place in FILE; name the file"),
         (("--torch-device", "tpu"), "--torch-device tpu: is of --measure"),
-        ((ambiguous, "--data-dir", "here"), "--data-dir here: is of --measure"),
         (("--dataset", "digits"), "--dataset digits: no teacher of it is known"),
     ]
     for arguments, named in cases:
