@@ -56,8 +56,9 @@ def attacks_section(report: Report) -> Section:
         notes = [
             "The worst case counts a sample as right where it is right unattacked and under all."
         ]
-    if beside := [shown(s.name) for s in report.sets if s.manifest.is_compared]:
-        notes.append(f"It leaves out what is no attack on this file alone: {', '.join(beside)}.")
+        if beside := [shown(s.name) for s in report.sets if s.manifest.is_compared]:
+            named = ", ".join(beside)
+            notes.append(f"It leaves out what is no attack on this file alone: {named}.")
     if late := [shown(s.name) for s in report.sets if s.manifest.attacked == "survivors"]:
         notes.append(
             f"Tried only on what the attacks before left right, and counted together with them: "

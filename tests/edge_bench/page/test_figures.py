@@ -37,6 +37,7 @@ def test_without_an_attack_no_class_has_a_worst_case(corrupted: Report) -> None:
     assert "No attack was replayed, so no class has a worst case." in text
     assert "| Robust, worst case | not measured | no set is of an attack |" in text
     assert "flatters" not in text
+    assert "It leaves out" not in text
     facts = {(fact.metric, fact.name): fact for fact in all_facts(corrupted)}
     assert not [key for key in facts if "worst" in " ".join(key)]
     mean = facts["accuracy under corruption", "mean"]
