@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,29 @@ from .emulated import CORES, QEMU, EmulatedBoard, make_emulated
 
 # A shell's background job ignores Ctrl-C, and so would every process that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exporters_memory() -> Iterator[None]:
+    """What torch's exporter works out anew at each export, and always alike, it does once.
+
+    Its translations are parsed from source, all of them, and all operators are listed: more than
+    half the time of a small network's export, of which there are hundreds here.
+    """
+    try:
+        import torch._export.utils as listing
+        from torch.onnx._internal.exporter._registration import ONNXRegistry
+    except ImportError:  # Where a board's packages are tested alone, or torch has moved them.
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patched:
+        for owner, name in (
+            (ONNXRegistry, "from_torchlib"),
+            (listing, "_collect_all_valid_cia_ops_for_namespace"),
+        ):
+            if hasattr(owner, name):
+                patched.setattr(owner, name, staticmethod(functools.cache(getattr(owner, name))))
+        yield
 
 
 @pytest.fixture(scope="session")
