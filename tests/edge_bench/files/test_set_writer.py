@@ -287,7 +287,7 @@ def test_flips_in_a_half_made_set_are_not_vouched_for(
     name: str, tmp_path: Path, whole: dict[str, bytes]
 ) -> None:
     draw = random.Random(0)
-    for _ in range(30):
+    for _ in range(12):
         out = tmp_path / "flipped"
         stop(out, 2 * BATCH)
         path = progress(out) if name == "progress.json" else progress(out).parent / "set" / name
