@@ -100,7 +100,9 @@ def test_a_run_killed_in_any_epoch_resumes_to_the_same_bits(
     small_models: SmallModels,
     tmp_path: Path,
 ) -> None:
-    config = small_config(method=method, architecture="resnet8:4", inner_steps=1)
+    config = small_config(
+        method=method, architecture="resnet8:4", inner_steps=1, train_fraction=0.3
+    )
     teacher = load_teacher(small_models.teacher.weights, None, digits) if method == "ard" else None
     whole = learn(config, digits, teacher, tmp_path / "whole" / "w.safetensors")
     steps = 0
