@@ -2,8 +2,8 @@
 # One board of a fleet, for any scheduler: examples/fleet.sh BUNDLE HOST FOLDER
 # Leaves the report in FOLDER/HOST.json, what was told in FOLDER/HOST.log, and a line of JSON in
 # FOLDER/HOST.line. A board that has a report is passed over, with the exit code that its line keeps
-# (4, undecided, where the line is gone); one whose connection was lost is found again. The exit code is that of ardx: 0, 1 where the
-# bundle's gate refuses, and others for errors.
+# (4, undecided, where the line is gone); one whose connection was lost is found again. The exit code
+# is that of ardx: 0, 1 where the bundle's gate refuses, and others for errors.
 set -u
 bundle=$1 host=$2 folder=$3
 mkdir -p "$folder"
