@@ -57,7 +57,7 @@ def _teach(flags: TeachFlags) -> None:
 
     since = begun()
     with joined() as world:
-        asked = asked_of(flags, TEACH_DEFAULTS, _of_pretrained(flags), distils=False)
+        asked = asked_of(flags, TEACH_DEFAULTS | _of_pretrained(flags), {}, distils=False)
         start = _pretrained_start(flags, world)
         out = flags.out / "teacher.safetensors"
         _learn("teach", flags, asked, out, None, world, start, since)
@@ -93,7 +93,7 @@ def _distill(flags: DistillFlags) -> None:
     if flags.target is not None:
         flags = replace(flags, target=o.target_of(flags.target))
     with joined() as world:
-        asked = asked_of(flags, DISTILL_DEFAULTS, start, distils=True)
+        asked = asked_of(flags, DISTILL_DEFAULTS | _of_pretrained(flags), start, distils=True)
         _learn(
             "distill",
             flags,
@@ -136,7 +136,7 @@ def _pretrained_start(flags: LearningFlags, world: World) -> Starter | None:
 
 
 def _of_pretrained(flags: LearningFlags) -> Layer:
-    """What --pretrained chooses where neither a recipe nor a flag does."""
+    """What --pretrained chooses where neither pictures, a recipe nor a flag do."""
     if flags.pretrained is not None:
         return PRETRAINED_DEFAULTS
     reason = "is said of the weights of --pretrained, and none were given"
@@ -152,11 +152,10 @@ def _of_start(flags: DistillFlags) -> Layer:
     if flags.target is not None and not flags.qat:
         raise InputError(f"--target {flags.target}: is what --qat trains for; add --qat")
     if flags.init is None:
-        return _of_pretrained(flags)
+        return {}
     o.refuse_beside(
         "--init gives the weights to start from already", {"--pretrained": flags.pretrained}
     )
-    _of_pretrained(flags)
     from ard.learning.recipes import settings_of_card
     from ard.models.weight_files import load_model
 

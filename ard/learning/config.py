@@ -49,8 +49,8 @@ class TrainConfig:
         compile: whether torch.compile compiles the student.
         cuda_graphs: whether the passes of the compiled student are recorded once, as CUDA graphs,
             and launched as a whole from then on.
-        qat: what the student is quantised for while it trains, a key of `quantize.TARGETS`; None
-            trains in float.
+        qat: what the student is quantised for while it trains, a key of
+            `deploy.quantization.targets.TARGETS`; None trains in float.
         teacher_sha256, clean_teacher_sha256, start_sha256, data_sha256: identity of the teachers'
             files, of the weights that training started from, and of the training images, so that a
             run is resumed only on what it was started on.

@@ -103,7 +103,7 @@ def quantised(model: nn.Module, dataset: Dataset, target: str, seed: int) -> QDQ
 
     Args:
         model: in eval mode, on the CPU.
-        target: key of `quantize.TARGETS`.
+        target: key of `deploy.quantization.targets.TARGETS`.
         seed: of the calibration images, as `export` draws them.
     """
     training, _ = training_and_validation(dataset)

@@ -24,6 +24,7 @@ from benchmarks.methods.tables.figures import (
     accuracies,
     clean,
     deviation,
+    is_ours,
     lead_and_p,
     p_value,
     robust,
@@ -45,6 +46,9 @@ PAGES = [RESULTS / f"{name}.md" for name in ("methods", "methods_search", "metho
 
 CHOSEN = "ard, on igdm"
 """The settings of ARD that the search chose."""
+
+SAME_RATE = "ard, learning rate 0.8"
+"""ARD at the rate that the search of `frontiers.toml` chose for IGDM."""
 
 ASIDE = {
     "ard, attack of adaad": ((0, -24), "center"),
@@ -133,6 +137,12 @@ def main_table(groups: Groups) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def same_rate_table(groups: Groups) -> list[list[str]]:
+    """ARD and IGDM at one rate, so that they differ in the ranking alone."""
+    named = {OURS: SAME_RATE, "igdm": "igdm"}
+    return main_table({name: groups[label] for name, label in named.items() if label in groups})
 
 
 def rivals_table(groups: Groups) -> list[list[str]]:
@@ -270,6 +280,7 @@ def deployed_table(groups: Groups) -> list[list[str]]:
 
 TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "main": main_table,
+    "rate": same_rate_table,
     "rivals": rivals_table,
     "search": search_table,
     "ablation": ablation_table,
@@ -335,7 +346,6 @@ def draw(groups: Groups, path: Path) -> None:
         for label, runs in groups.items():
             if mean(runs, robust) < 0.05:
                 continue
-            is_ours = label.partition(",")[0] == OURS
             place, side = ASIDE.get(label, ((5, 5), "left"))
             both = [[100 * read(line) for line in runs] for read in (clean, robust)]
             middle = (statistics.fmean(both[0]), statistics.fmean(both[1]))
@@ -343,8 +353,8 @@ def draw(groups: Groups, path: Path) -> None:
                 *middle,
                 xerr=deviation(both[0]),
                 yerr=deviation(both[1]),
-                fmt="D" if is_ours else "o",
-                color="#c0392b" if is_ours else "#34495e",
+                fmt="D" if is_ours(label) else "o",
+                color="#c0392b" if is_ours(label) else "#34495e",
                 capsize=2,
             )
             axes.annotate(

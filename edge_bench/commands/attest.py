@@ -116,7 +116,7 @@ class VerifyFlags:
 
 
 def run_verify(flags: VerifyFlags) -> None:
-    """Who signed a statement or bundle, and is it about these files; exit 1: it says 'failed'.
+    """Who signed a statement or bundle, and is it about these files; exit 1: not 'passed'.
 
     Example: ardx verify verdict.intoto.json --signers allowed_signers --subject student.onnx
 

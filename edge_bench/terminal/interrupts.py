@@ -19,7 +19,7 @@ AFTER_AN_EPOCH = (
 GOES_ON = {
     "attack": "the same command goes on with the set that it began",
     "bench": "the same command goes on with the replay that it began",
-    "evaluate": "the same command goes on after the last whole attack",
+    "evaluate": "the same command goes on after the last whole attack, where it had --out",
     "teach": AFTER_AN_EPOCH,
     "distill": AFTER_AN_EPOCH,
 }

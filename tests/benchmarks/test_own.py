@@ -68,3 +68,13 @@ def test_the_page_of_foreign_files_says_what_its_lines_do() -> None:
         assert each["same_as_bare_loop"] == each["images"]
         assert max(each["differences"].values()) <= each["tolerance"]
         assert each["robust"] <= each.get("robust_in_torch", each["images"])
+
+
+def test_the_figures_of_a_pair_stand_in_the_order_of_its_header() -> None:
+    found = recorded(RESULTS / "foreign.jsonl")["channels last, opset 11"]
+    found["differences"] = {"adversarial": 4e-7, "clean": 5e-7}
+    found["int8"] |= {"agreement": {"adversarial": 0.98, "clean": 0.97}}
+    head, _, row = foreign.table([found]).splitlines()
+    cells = dict(zip(head.split(" | "), row.split(" | "), strict=True))
+    assert cells["logits apart, clean / adversarial"] == "5e-07 / 4e-07 (0.001 allowed)"
+    assert cells["INT8: agreement, clean / adversarial"] == "97.0 / 98.0"

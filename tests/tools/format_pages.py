@@ -47,8 +47,8 @@ PAGES = (
     Page(
         name="model_card",
         kind=ModelCard,
-        where="In the metadata of weights (`NAME.safetensors`, of `teach` and `distill`) and of "
-        "artefacts (`NAME.onnx`, of `export`), under the key `ardx_card`.",
+        where="In the metadata of weights (`NAME.safetensors`, of `teach`, `distill` and `adopt`) "
+        "and of artefacts (`NAME.onnx`, of `export`), under the key `ardx_card`.",
     ),
     Page(
         name="set_manifest",
@@ -122,10 +122,12 @@ This page and the schemas are written by `python -m tests.tools.format_pages`.
 
 OTHERS = """## Files without a version
 
-`gate.toml` ([schema](gate.schema.json)) and recipes (`config.toml`) are written by people,
-and say no version. A condition or setting that is not known is refused by its name, and one that
-is not there takes its default. Masks of an unfinished `evaluate`, and the journal of an unfinished
-`bench`, are read by the ardx that wrote them alone; another one begins anew.
+Conditions for `bundle --gate` ([schema](gate.schema.json)) and recipes (`config.toml`) are TOML
+that people write, and say no version; a [policy](../../how-to/gate-policy.md) (`gate --policy`,
+often `gate.toml`) may say `schema_version = 1`. A condition or setting that is not known is refused
+by its name, and one that is not there takes its default. Masks of an unfinished `evaluate`, and the
+journal of an unfinished `bench`, are read by the ardx that wrote them alone; another one begins
+anew.
 """
 
 

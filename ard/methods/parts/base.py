@@ -31,7 +31,8 @@ class LossOptions:
         temperature: of the softmax in goldblum_ard (30), dist_adv (4), iad (1), and of the
             anchor of ard (1).
         teacher_temperature: the robust teacher's logits are divided by it wherever they are read,
-            in the attack too: below 1 it is surer of what it says, above 1 less sure.
+            in the attack too: below 1 it is surer of what it says, above 1 less sure. `ardx
+            distill` takes 0.5 for ard on the anchor igdm where nothing else is asked for.
         anchor: of ARD: what fixes the scale that a ranking is blind to: the objective `rslad`,
             `adaad` or `igdm`, or `ce`, cross-entropy on adversarial images. Its attack is the
             anchor's, too.

@@ -20,6 +20,11 @@ OURS = "ard"
 FloatArray = NDArray[np.float64]
 
 
+def is_ours(label: str) -> bool:
+    """Whether the runs are of ARD, with whatever settings."""
+    return label.partition(",")[0] == OURS
+
+
 def clean(line: Line) -> float:
     """Accuracy on the test images as they are."""
     return float(line["test"]["clean"])

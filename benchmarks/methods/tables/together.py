@@ -12,7 +12,14 @@ import numpy as np
 
 from benchmarks.documents import Rows
 from benchmarks.lines import Line, unpack
-from benchmarks.methods.tables.figures import OURS, FloatArray, lead_and_p, p_value, worst_of
+from benchmarks.methods.tables.figures import (
+    OURS,
+    FloatArray,
+    is_ours,
+    lead_and_p,
+    p_value,
+    worst_of,
+)
 from benchmarks.methods.tables.frontiers import Stages
 
 SETTINGS = ("main", "budget 6", "budget 10", "limited 10", "limited 10 unlabelled", "longer")
@@ -67,7 +74,7 @@ def together_table(stages: Stages) -> Rows:
     """Every rival, the one with the most settings first."""
     rows = [["rival", "settings", "pairs", "clean: ard minus it", "robust: ard minus it"]]
     rows[0] += ["pooled SD", "pairs with ard ahead"]
-    labels = {label for name in SETTINGS for label in stages.get(name, {})} - {OURS}
+    labels = {label for name in SETTINGS for label in stages.get(name, {}) if not is_ours(label)}
     found = []
     for label in sorted(labels):
         clean, robust = beside(stages, label, lambda line: "clean"), beside(stages, label, worst_of)

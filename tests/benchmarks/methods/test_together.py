@@ -90,6 +90,8 @@ def test_pairs_of_all_settings_are_compared_by_the_weakest_of_three_tests(
 def test_runs_without_a_partner_are_left_out(stages: Stages) -> None:
     stages["budget 6"]["igdm"] = stages["budget 6"]["igdm"][:1]
     stages["main"]["trades"] = stages["main"]["igdm"][:1]
+    # ARD with other settings is no rival of it.
+    stages["main"]["ard, learning rate 0.8"] = stages["main"]["igdm"]
     # Judged on other images, so no part of this.
     stages["100 classes"] = stages["main"]
 

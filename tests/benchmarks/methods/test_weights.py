@@ -1,0 +1,111 @@
+"""AutoAttack on files of weights, part by part, and the table of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ard.data.datasets import load_dataset
+from ard.learning.learn import learn
+from ard.learning.recipes import build_config
+from benchmarks.documents import filled
+from benchmarks.lines import pack, read_lines, recorded, unpack
+from benchmarks.methods import weights
+from edge_bench.core.errors import InputError
+
+SETTINGS = {
+    "dataset": "digits",
+    "architecture": "resnet8:4",
+    "method": "pgd_at",
+    "epsilon": 8 / 255,
+    "inner_steps": 1,
+    "epochs": 4,
+    "train_fraction": 0.3,
+}
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """The script takes one, which is not to last."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_parts_are_attacked_by_turns_and_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = load_dataset("digits", Path("data"))
+    files = [tmp_path / name / f"{name}.safetensors" for name in ("first", "second")]
+    for seed, file in enumerate(files):
+        learn(build_config(SETTINGS | {"seed": seed}), dataset, None, file)
+    lines, page = tmp_path / "lines.jsonl", tmp_path / "page.md"
+    page.write_text("a\n<!-- table weights -->\n<!-- end -->\n", encoding="utf-8")
+    monkeypatch.setattr(weights, "PART", 200)
+
+    def attack(*some: Path) -> None:
+        weights.main([*some], lines=lines, document=page, attack=["pgd2", "square5"])
+
+    attack(files[0])
+    before = read_lines(lines)
+    attack(*files)
+    found = read_lines(lines)
+    assert found[: len(before)] == before
+    total = len(dataset.test)
+    assert [line["first"] for line in before] == [*range(0, total, 200)]
+    assert [line["file"] for line in found[len(before) :]] == ["second.safetensors"] * len(before)
+    assert sum(line["images"] for line in before) == total
+    assert before[-1]["images"] == total % 200
+    for line in found:
+        masks = [unpack(line, name) for name in ("clean", "pgd2", "square5")]
+        # Each sees what the earlier ones left.
+        assert all((~a & b).sum() == 0 for a, b in pairwise(masks))
+        assert 0 < masks[1].sum() < masks[0].sum()
+    attack(*files)
+    assert read_lines(lines) == found
+    lines.unlink()
+    weights.main([files[0]], lines=lines, document=page, minutes=0)
+    assert not lines.exists()
+
+
+def test_a_missing_page_and_missing_images_are_named(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    file = weights.PAGE.parent / "resnet8-16-cifar10-ard.safetensors"
+    with pytest.raises(InputError, match=r"page\.md: expected a document"):
+        weights.main(None, lines=tmp_path / "none.jsonl", document=page)
+    with pytest.raises(InputError, match="cifar10"):
+        weights.main([file], data_dir=tmp_path, lines=tmp_path / "none.jsonl", document=page)
+
+
+def test_the_table_adds_up_parts_and_gives_the_last_attack_an_interval() -> None:
+    clean, robust = np.arange(10) < 8, np.arange(10) < 4
+    parts = [
+        {
+            "file": "some.safetensors",
+            "masks": {"clean": pack(clean[:count]), "apgd_ce": pack(robust[:count])},
+            "images": count,
+        }
+        for count in (10, 6)
+    ]
+    head, row = weights.table(parts)
+    assert head == ["file", "first test images", "clean", "APGD-CE"]
+    # 14 and 8 of 16; Wilson's interval of 8 of 16 by hand: 0.5 +- 0.2202.
+    assert row == ["`some.safetensors`", "16", "87.5", "**50.0** (28.0 to 72.0)"]
+
+
+def test_the_published_table_is_what_its_lines_say() -> None:
+    text = weights.PAGE.read_text(encoding="utf-8")
+    lines = [*recorded(weights.LINES).values()]
+    assert filled(text, weights.maker(lines)) == text
+    sums = {line["file"]: line["weights_sha256"] for line in lines}
+    for file, digest in sums.items():
+        assert f"{digest}  {file}" in text
+    for file in sums:
+        firsts = sorted(line["first"] for line in lines if line["file"] == file)
+        assert firsts == [weights.PART * index for index in range(len(firsts))]
+    assert all(line["masks"].keys() == {"clean", *weights.ENSEMBLE} for line in lines)
