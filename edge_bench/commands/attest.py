@@ -40,7 +40,8 @@ class AttestFlags:
         Path | None, typer.Option(help="Earlier report, or baseline, to compare with.")
     ] = None
     artifact: Annotated[
-        Path | None, typer.Option(help="The file that ships, which the report must be of.")
+        Path | None,
+        typer.Option(help="The file that ships, or its bundle, which the report must be of."),
     ] = None
     force: Force = False
     json_summary: Json = False
@@ -68,11 +69,16 @@ def run_attest(flags: AttestFlags) -> None:
     policy, report = policy_of(PolicyFlags(policy=flags.policy), {}), read_report(flags.report)
     baseline = read_baseline(flags.baseline) if flags.baseline else None
     verdict = judged(report, policy, baseline, flags.artifact)
+
+    def named(path: Path) -> Subject:
+        return Subject(name=path.name, sha256=sha256_file(path))
+
     made = statement(
         report,
         verdict,
-        report_file=Subject(name=flags.report.name, sha256=sha256_file(flags.report)),
-        policy_file=Subject(name=flags.policy.name, sha256=sha256_file(flags.policy)),
+        report_file=named(flags.report),
+        policy_file=named(flags.policy),
+        baseline_file=named(flags.baseline) if flags.baseline else None,
     )
     signature = _write(flags, to_text(made))
     if flags.json_summary:
@@ -110,7 +116,10 @@ class VerifyFlags:
     ]
     subject: Annotated[
         list[Path] | None,
-        typer.Option(help="A file that the statement must be about: the artefact, the report."),
+        typer.Option(
+            help="A file that the statement must be about: the artefact (or its bundle), the "
+            "report."
+        ),
     ] = None
     json_summary: Json = False
 

@@ -21,7 +21,6 @@ from edge_bench.core.errors import (
     EXIT_GATE_FAILED,
     EXIT_INCONCLUSIVE,
     EXIT_PASS,
-    InputError,
 )
 from edge_bench.terminal.console import print_json, put, say
 from edge_bench.terminal.flags import Json, command
@@ -99,7 +98,6 @@ def run_gate(flags: GateFlags) -> None:
     from edge_bench.files.report_file import read_report
     from edge_bench.policy.baseline import read_baseline
     from edge_bench.policy.broken import broken
-    from edge_bench.policy.condition import CHANGES
     from edge_bench.policy.told import as_json, lines
 
     require_outputs(
@@ -111,11 +109,6 @@ def run_gate(flags: GateFlags) -> None:
     if flags.decided.update_baseline:
         decision = update_baseline(report, policy, path, flags.decided.artifact)
     else:
-        if path is not None and all(c.form not in CHANGES for c in policy.conditions):
-            raise InputError(
-                "--baseline and --max-robust-drop: expected both or neither, or a condition such "
-                "as 'drop(worst_case) <= 1%'"
-            )
         baseline = read_baseline(path) if path else None
         decision = judged(report, policy, baseline, flags.decided.artifact)
         what_broke = broken(report, baseline)

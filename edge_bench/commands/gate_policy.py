@@ -37,7 +37,8 @@ class PolicyFlags:
         typer.Option(help="Decide by intervals of this confidence, such as 0.95."),
     ] = None
     artifact: Annotated[
-        Path | None, typer.Option(help="The file that ships, which the report must be of.")
+        Path | None,
+        typer.Option(help="The file that ships, or its bundle, which the report must be of."),
     ] = None
     update_baseline: Annotated[
         bool,
@@ -65,7 +66,13 @@ def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
     from edge_bench.policy.condition import UNDOUBTED, Condition, parse_condition
     from edge_bench.policy.gate import conditions_of
     from edge_bench.policy.outcome import CRITICAL
-    from edge_bench.policy.policy_file import Policy, check_conditions, read_policy
+    from edge_bench.policy.policy_file import (
+        CONFIDENCES,
+        Policy,
+        check_conditions,
+        is_confidence,
+        read_policy,
+    )
 
     given = conditions_of(Gate(**options))
     given += tuple(parse_condition(text) for text in flags.require or ())
@@ -81,11 +88,8 @@ def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
         )
     check_conditions(given, str(flags.policy or "the options"))
     if flags.confidence is not None:
-        if not 0.5 < flags.confidence < 1:
-            raise InputError(
-                f"--confidence {flags.confidence:g}: expected a number between 0.5 and 1, such as "
-                "0.95"
-            )
+        if not is_confidence(flags.confidence):
+            raise InputError(f"--confidence {flags.confidence:g}: expected {CONFIDENCES}")
         policy = replace(policy, confidence=flags.confidence)
     return replace(policy, conditions=given)
 
@@ -93,16 +97,26 @@ def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
 def judged(
     report: Report, policy: Policy, baseline: Baseline | None, artifact: Path | None
 ) -> Verdict:
-    """The verdict on `report`."""
-    from edge_bench.files.external_data import model_files
-    from edge_bench.files.store import identity, require_file
+    """The verdict on `report`.
+
+    Raises:
+        InputError: a baseline that no condition compares with.
+    """
+    from edge_bench.files.store import require_file
+    from edge_bench.files.unpack import artifact_sha256
+    from edge_bench.policy.condition import CHANGES
     from edge_bench.policy.evaluate import Circumstances, evaluate
     from edge_bench.report.doubts import doubts_in
 
+    if baseline is not None and all(c.form not in CHANGES for c in policy.conditions):
+        raise InputError(
+            "a baseline and --max-robust-drop: expected both or neither, or a condition such as "
+            "'drop(worst_case) <= 1%'"
+        )
     sha256 = None
     if artifact is not None:
         require_file(artifact, "the artefact that ships")
-        sha256, _ = identity(model_files(artifact))
+        sha256 = artifact_sha256(artifact)
     circumstances = Circumstances(
         baseline=baseline, artifact_sha256=sha256, doubts=tuple(doubts_in(report))
     )
@@ -144,11 +158,12 @@ def require_outputs(
     Raises:
         InputError: two texts for one place, or one that is read.
     """
+    from edge_bench.files.bundle import is_bundle
     from edge_bench.files.external_data import model_files
 
     artifact = decided.artifact
     inputs = [path for path in (*read, decided.policy, artifact) if path is not None]
-    if artifact is not None and artifact.is_file():
+    if artifact is not None and artifact.is_file() and not is_bundle(artifact):
         inputs += model_files(artifact)
     outs = {"--junit": flags.junit, "--md": flags.md}
     refuse_outputs(outs, inputs, json_summary=json_summary)

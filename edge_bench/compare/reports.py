@@ -115,8 +115,9 @@ def compare_reports(
 
 
 def _attacks(report: Report) -> dict[str, object]:
-    """By name what was run; the same name with another budget is another attack."""
-    return {s.name: s.manifest.attack for s in report.sets}
+    """By name what was run; the same name with another budget, or on other images (all of them or
+    the survivors of others), is another attack."""
+    return {s.name: (s.manifest.attack, s.manifest.attacked) for s in report.sets}
 
 
 def _in_worst_case(report: Report, names: list[str]) -> list[str]:
@@ -174,8 +175,13 @@ def _classes(
     if labels[0] is None or labels[1] is None or masks[0] is None or masks[1] is None:
         return ()
     found = []
+    # Two tasks may have the same classes in another order.
+    before = class_names(new if is_paired else old)
+    numbers = {name: label for label, name in before.items()}
     for label, name in class_names(new).items():
-        of_class = [numbers == label for numbers in (labels[0], labels[1])]
+        if name not in numbers:
+            continue
+        of_class = [labels[0] == numbers[name], labels[1] == label]
         if of_class[0].any() and of_class[1].any():
             at: NDArray[np.int64] | None = np.flatnonzero(of_class[1]) if is_paired else None
             parts = masks[0][of_class[0]], masks[1][of_class[1]]

@@ -34,10 +34,11 @@ from edge_bench.files.bundle import (
     SETS,
     BundleManifest,
     BundleMember,
+    is_bundle,
     is_safe,
 )
 from edge_bench.files.external_data import model_files
-from edge_bench.files.store import from_json, require_file
+from edge_bench.files.store import from_json, identity, require_file
 
 LARGEST_MANIFEST = 4 << 20
 ENCRYPTED = 0x1
@@ -88,6 +89,19 @@ def unpacked(bundle: Path) -> Iterator[Unpacked]:
             # The same error: kinds of it are made of more than their text.
             error.args = (str(error).replace(f"{folder}/", f"{bundle}: "),)
             raise
+
+
+def artifact_sha256(path: Path) -> str:
+    """The sha256 by which reports name an artefact: of the file, or of the model in a bundle.
+
+    Raises:
+        InputError: neither a whole model, an engine nor a bundle.
+        CapabilityError: no room to unpack the bundle.
+    """
+    if is_bundle(path):
+        with unpacked(path) as brought:
+            return identity(model_files(brought.model))[0]
+    return identity(model_files(path))[0]
 
 
 def _extract(bundle: Path, folder: Path) -> BundleManifest:

@@ -32,6 +32,7 @@ class BaselineSet:
     """One replayed set: its name, its attack, who was right (`packed`), and the accuracy.
 
     `threat` is that of `spec.SetManifest`; of those before this field, none was of `COMPARED`.
+    `attacked` is its, too; None where a baseline of before does not tell it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class BaselineSet:
     accuracy: float
     right: str
     threat: str = "replay"
+    attacked: str | None = None
 
     def __post_init__(self) -> None:
         fractions(f"set {self.name}", {"accuracy": self.accuracy})
@@ -81,6 +83,8 @@ class Baseline:
         artifact: name of the file that was measured.
         architecture, dataset: of its card; None where it had none.
         device, backend: what it was measured on and with.
+        board, cpu, power_mode, threads: the same, closer.
+        images_a_call: of the throughput; None, as all of the line above, in baselines of before.
         images_sha256: the clean images and labels.
         samples: how many.
         clean_accuracy, right: of the clean images; see BaselineSet.
@@ -98,6 +102,10 @@ class Baseline:
             ),
             Change(ardx="0.2.0", what="content_sha256: of all the rest"),
             Change(ardx="0.2.0", what="pictures: who was right from file to logits"),
+            Change(
+                ardx="0.2.0",
+                what="board, cpu, power_mode, threads and images_a_call; whom each set attacked",
+            ),
         ),
         sealed_from=3,
         anew="write it anew with ardx gate --update-baseline",
@@ -119,6 +127,11 @@ class Baseline:
     sets: tuple[BaselineSet, ...]
     figures: dict[str, float]
     pictures: BaselinePictures | None = None
+    board: str | None = None
+    cpu: str | None = None
+    power_mode: str | None = None
+    threads: int | None = None
+    images_a_call: int | None = None
 
     def __post_init__(self) -> None:
         at_least(0, "baseline", {"samples": self.samples})
@@ -206,11 +219,17 @@ def baseline_of(report: Report) -> Baseline:
                 accuracy=_mean(s.mask),
                 right=packed(s.mask),
                 threat=s.manifest.threat,
+                attacked=s.manifest.attacked,
             )
             for s in report.sets
         ),
         figures=_figures(report),
         pictures=_pictures(report.pictures) if report.pictures else None,
+        board=report.device.board,
+        cpu=report.device.cpu,
+        power_mode=report.device.power_mode,
+        threads=report.backend.threads,
+        images_a_call=report.throughput.batch_size,
     )
 
 
@@ -265,6 +284,7 @@ def _figures(report: Report) -> dict[str, float]:
             ((_, figure),) = measured(report, metric)
         except InconclusiveError:
             continue
-        if figure.value is not None and not figure.too_few:
+        # An energy that does not stand out from that of idling is nothing to compare with.
+        if figure.value is not None and figure.value > 0 and not figure.too_few:
             found[metric] = figure.value
     return found

@@ -8,6 +8,7 @@ import numpy as np
 
 from edge_bench.core.spec import Report
 from edge_bench.policy.baseline import Baseline
+from edge_bench.policy.comparable import other_attacks
 from edge_bench.statistics.metrics import class_names, decode_mask, labels_of, worst_case_mask
 
 MOST_TOLD = 20
@@ -15,7 +16,7 @@ MOST_TOLD = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """Samples whose worst case (clean image, where nothing was attacked) changed.
+    """Samples whose worst case changed; whose clean image did, where the attacks are not the same.
 
     Attributes:
         lost, won: indices that the baseline alone, or the report alone, gets right.
@@ -46,7 +47,7 @@ def broken(report: Report, baseline: Baseline | None) -> Broken | None:
     if report.images_sha256 != baseline.images_sha256:
         return None
     old, worst = baseline.worst_case_mask(), worst_case_mask(report)
-    if old is None or worst is None:
+    if old is None or worst is None or other_attacks(report, baseline):
         old, worst = baseline.clean_mask, report.clean_mask
     if old is None or worst is None:
         return None

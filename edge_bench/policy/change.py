@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from edge_bench.core.errors import InputError
-from edge_bench.core.spec import COMPARED, Report
+from edge_bench.core.spec import Report
 from edge_bench.policy.baseline import Baseline
+from edge_bench.policy.comparable import another_machine
 from edge_bench.policy.condition import RELATIVE_DROP, RELATIVE_RISE, Condition, is_fraction
 from edge_bench.policy.measured import Measured
 from edge_bench.policy.outcome import FAILED, INCONCLUSIVE, PASSED, ROUNDING, Outcome, amount
 from edge_bench.policy.policy_file import Policy
-from edge_bench.statistics.metrics import BoolArray, adversarial, class_names, labels_of
+from edge_bench.statistics.metrics import BoolArray, class_names, labels_of
 from edge_bench.statistics.path import PATH_ACCURACY
 from edge_bench.statistics.stats import (
     mcnemar_p_value,
@@ -26,56 +26,6 @@ from edge_bench.statistics.stats import (
 )
 
 LEVEL = 0.05
-
-
-def check_comparable(report: Report, baseline: Baseline, conditions: list[Condition]) -> None:
-    """Refuse a baseline of other images, pictures, attacks, or another family of models.
-
-    Raises:
-        InputError: says which.
-    """
-    card = report.artifact.card
-    if card is not None:
-        for what, ours, theirs in (
-            ("dataset", card.dataset, baseline.dataset),
-            ("architecture", card.architecture, baseline.architecture),
-        ):
-            if theirs is not None and ours != theirs:
-                raise InputError(
-                    f"--baseline: is of the {what} {theirs}, but the report is of {ours}; a drop "
-                    "from one to the other says nothing of a regression: write a baseline of its "
-                    "own with --update-baseline"
-                )
-    if any(c.metric == PATH_ACCURACY for c in conditions):
-        _check_pictures(report, baseline)
-    fractions = [c for c in conditions if is_fraction(c.metric) and c.metric != PATH_ACCURACY]
-    if not fractions or report.clean_mask is None or baseline.clean_mask is None:
-        return
-    if report.images_sha256 != baseline.images_sha256:
-        raise InputError(
-            "--baseline: was measured on other clean images than the report, so a drop per "
-            "sample does not exist; bench both with sets over the same images"
-        )
-    named = any(c.metric.startswith("attack:") for c in fractions)
-    new = {(s.name, s.manifest.attack) for s in (report.sets if named else adversarial(report))}
-    old = {(s.name, s.attack) for s in baseline.sets if named or s.threat not in COMPARED}
-    if new != old and new and old and any(c.metric != "clean" for c in fractions):
-        names = ", ".join(sorted({name for name, _ in new ^ old}))
-        raise InputError(
-            f"--baseline: was measured under other attacks than the report (they differ in "
-            f"{names}); bench both with the same attacks"
-        )
-
-
-def _check_pictures(report: Report, baseline: Baseline) -> None:
-    walked, before = report.pictures, baseline.pictures
-    if walked is None or before is None:
-        return
-    if (walked.files_sha256, len(walked.answers)) != (before.files_sha256, before.samples):
-        raise InputError(
-            "--baseline: was measured on other pictures than the report, so a drop per picture "
-            "does not exist; bench both with --pictures over the same files"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +137,13 @@ def _rise(name: str, figure: Measured, condition: Condition, against: Against) -
         )
     if figure.too_few:
         return outcome.with_status(INCONCLUSIVE, figure.too_few)
+    apart = another_machine(against.report, against.baseline, condition.metric)
+    if apart is not None:
+        return outcome.with_status(
+            INCONCLUSIVE,
+            f"{figure.metric}: the baseline was measured elsewhere ({apart}), so that "
+            f"{condition.said} would compare machines; bench both on one",
+        )
     is_rise = condition.form in ("rise", RELATIVE_RISE)
     is_relative = condition.form in (RELATIVE_DROP, RELATIVE_RISE)
     scale = old if is_relative else 1.0

@@ -9,7 +9,8 @@ from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.spec import Report
 from edge_bench.files.fingerprint import difference_sentence, differs
 from edge_bench.policy.baseline import Baseline
-from edge_bench.policy.change import Against, check_comparable, decide_change
+from edge_bench.policy.change import Against, decide_change
+from edge_bench.policy.comparable import check_comparable
 from edge_bench.policy.condition import (
     AT_LEAST,
     UNDOUBTED,

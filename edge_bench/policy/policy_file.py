@@ -42,6 +42,15 @@ class Policy:
     excuse: tuple[str, ...] = ()
 
 
+MOST_SURE = 0.999999
+CONFIDENCES = f"a number between 0.5 and 1, such as 0.95 ({MOST_SURE} at most)"
+
+
+def is_confidence(value: float) -> bool:
+    """Is it a confidence to decide by? Nearer to 1, floats cannot tell it from certainty."""
+    return 0.5 < value <= MOST_SURE
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -53,12 +62,15 @@ def _are_texts(value: Any) -> bool:
 FIELDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "schema_version": (str(VERSION), lambda value: value == VERSION and _is_number(value)),
     "confidence": (
-        "a number between 0.5 and 1, such as 0.95",
-        lambda value: _is_number(value) and 0.5 < value < 1,
+        CONFIDENCES,
+        lambda value: _is_number(value) and is_confidence(value),
     ),
-    "inconclusive": (" or ".join(INCONCLUSIVES), lambda value: value in INCONCLUSIVES),
+    "inconclusive": (
+        " or ".join(INCONCLUSIVES),
+        lambda value: isinstance(value, str) and value in INCONCLUSIVES,
+    ),
     "max_age_days": ("a number above 0", lambda value: _is_number(value) and 0 < value < inf),
-    "device": (" or ".join(DEVICES), lambda value: value in DEVICES),
+    "device": (" or ".join(DEVICES), lambda value: isinstance(value, str) and value in DEVICES),
     "excuse": ("a list of parts of sentences", _are_texts),
     **dict.fromkeys(TIERS, ("a list of conditions", _are_texts)),
 }

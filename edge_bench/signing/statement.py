@@ -19,9 +19,9 @@ from edge_bench.core.errors import InputError
 from edge_bench.core.markdown import plain
 from edge_bench.core.spec import Report, SetResult
 from edge_bench.core.version import __version__
-from edge_bench.files.external_data import model_files
 from edge_bench.files.kinds import Kind, kind_of
-from edge_bench.files.store import identity, parsed_json, sha256_file
+from edge_bench.files.store import parsed_json, sha256_file
+from edge_bench.files.unpack import artifact_sha256
 from edge_bench.policy.outcome import CRITICAL, PASSED, Outcome, Verdict
 
 STATEMENT = "https://in-toto.io/Statement/v1"
@@ -41,9 +41,17 @@ class Subject:
 
 
 def statement(
-    report: Report, verdict: Verdict, *, report_file: Subject, policy_file: Subject
+    report: Report,
+    verdict: Verdict,
+    *,
+    report_file: Subject,
+    policy_file: Subject,
+    baseline_file: Subject | None = None,
 ) -> dict[str, Any]:
     """What was held against which limits, with which outcome, of which artefact.
+
+    Args:
+        baseline_file: what changes were held against, without which nobody can decide them anew.
 
     Raises:
         InputError: the report has no images, so that nothing was evaluated on any.
@@ -73,6 +81,7 @@ def statement(
             "harness": {"name": "ardx bench", "version": report.ardx_version},
             EVIDENCE: {
                 "verdict": verdict.status,
+                "baseline": None if baseline_file is None else _resource(baseline_file),
                 "threatModels": [_threat(result) for result in report.sets],
                 "device": {
                     "class": report.device.device,
@@ -143,10 +152,11 @@ def require_subject(path: Path, subjects: list[Subject], statement_file: Path) -
     """
     known = {subject.sha256: subject.name for subject in subjects}
     sha256 = sha256_file(path)
-    if sha256 not in known and kind_of(path) is Kind.ONNX:
-        # Of a model whose weights lie in other files, reports name the sha256 over all of them.
+    if sha256 not in known and kind_of(path) in (Kind.ONNX, Kind.BUNDLE):
+        # Of a model whose weights lie in other files, reports name the sha256 over all of them; of
+        # a bundle, that of its model.
         with suppress(InputError):  # It need not be a model; then it is no subject.
-            sha256, _ = identity(model_files(path))
+            sha256 = artifact_sha256(path)
     if sha256 in known:
         return known[sha256]
     raise InputError(

@@ -118,6 +118,29 @@ def test_attacks_that_differ_are_left_out_and_said(make_report: MakeReport) -> N
     assert any("only before, and left out: cw" in told for told in sentences(change))
     weaker = make_report("1" * 100, {"pgd": "1" * 100}, epsilon=4 / 255)
     assert compare_reports(old, weaker).only_new == ("pgd",)
+    # Nor is an attack on what others left one on all images.
+    (result,) = make_report("1" * 100, {"pgd": "1" * 100}).sets
+    left = replace(result, manifest=replace(result.manifest, attacked="survivors"))
+    survivors = replace(new, sets=(left,))
+    assert compare_reports(old, survivors).only_new == ("pgd",)
+
+
+def test_classes_of_other_images_are_compared_by_their_names(make_report: MakeReport) -> None:
+    def of(names: tuple[str, ...], images: str) -> Report:
+        made = make_report("1" * 50 + "0" * 50, images_sha256=images * 64)
+        card = made.artifact.card
+        assert card is not None
+        artifact = replace(made.artifact, card=replace(card, class_names=names))
+        # Whatever its number, the cat is right and the dog is wrong.
+        labels = [names.index("cat")] * 50 + [names.index("dog")] * 50
+        return replace(made, artifact=artifact, labels=encode_series(labels))
+
+    old, new = of(("cat", "dog", "emu", "fox"), "c"), of(("dog", "cat", "emu", "fox"), "d")
+    change = compare_reports(old, new)
+    assert [(each.metric, each.old, each.new) for each in change.classes] == [
+        ("class:dog", 0.0, 0.0),
+        ("class:cat", 1.0, 1.0),
+    ]
 
 
 def test_of_many_classes_one_that_looks_worse_by_chance_is_no_verdict() -> None:

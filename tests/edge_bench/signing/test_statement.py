@@ -226,3 +226,40 @@ def test_a_model_with_its_weights_in_another_file_is_a_subject_as_a_whole(
     code, _, error = invoke(*words)
     assert code == 2
     assert "none of them has the sha256" in error
+
+
+def test_a_statement_names_the_baseline_that_decided_it(
+    folder: Path, attest: Callable[..., dict[str, Any]]
+) -> None:
+    (folder / "drop.toml").write_text('critical = ["drop(worst_case) <= 1%"]', encoding="utf-8")
+    shutil.copy("report.json", "old.json")
+    (folder / "lower.json").write_bytes(Path("report.json").read_bytes() + b"\n")
+    told = []
+    for name in ("old.json", "lower.json"):
+        made = attest("drop", "--baseline", name, "--force")
+        found = made["predicate"]["urn:ardx:evidence:v0.1"]["baseline"]
+        assert found == {"name": name, "digest": {"sha256": sha256_file(Path(name))}}
+        told.append(found)
+    assert told[0] != told[1]
+    assert attest("passed", "--force")["predicate"]["urn:ardx:evidence:v0.1"]["baseline"] is None
+
+
+def test_a_bundle_is_known_by_its_model(
+    folder: Path, attest: Callable[..., dict[str, Any]], invoke: Invoke, signers: Signers
+) -> None:
+    assert invoke("bundle", "student.onnx", "--out", "student.ardx")[0] == 0
+    attest("passed", "--artifact", "student.ardx")
+    asked = ("verify", "verdict.intoto.json", "--signers", signers())
+    code, out, _ = invoke(*asked, "--subject", "student.ardx")
+    assert (code, "student.ardx" in out) == (0, True)
+    code, _, error = invoke(
+        "gate", "report.json", "--policy", "passed.toml", "--artifact", "student.ardx"
+    )
+    assert code == 0, error
+    (folder / "other").mkdir()
+    other = onnx.load("student.onnx")
+    other.doc_string = "another"
+    onnx.save(other, "other/student.onnx")
+    assert invoke("bundle", "other/student.onnx", "--out", "other.ardx")[0] == 0
+    assert invoke(*asked, "--subject", "other.ardx")[0] == 2
+    attest("passed", "--artifact", "other.ardx", "--force", code=1)
