@@ -27,6 +27,7 @@ from edge_bench.terminal.console import print_json, print_table, progress, say, 
 from edge_bench.terminal.flags import command
 
 if TYPE_CHECKING:
+    from edge_bench.core.gate import Gate, Violation
     from edge_bench.core.spec import Report
     from edge_bench.files.unpack import Unpacked
 
@@ -62,7 +63,6 @@ def run_bench(flags: BenchFlags) -> None:
     """
     from edge_bench.files.report_file import read_report
     from edge_bench.files.sets import open_sets
-    from edge_bench.policy.gate import check
 
     _refuse_what_does_not_fit(flags)
     options, square = bench_options(flags), square_of(flags.square)
@@ -86,13 +86,7 @@ def run_bench(flags: BenchFlags) -> None:
             report, summary, code = bench_remote(flags.context, asked, old)
         else:
             report, summary, code = _bench_here(asked, flags.explain)
-    violations = check(report, parts.gate, old) if parts.gate else []
-    if flags.json_summary:
-        print_json(summary | ({"gate": verdict(violations)} if parts.gate else {}))
-    else:
-        _print_report(report, flags.out)
-        if parts.gate:
-            print_verdict(violations)
+    violations = _judge(flags, report, summary, parts.gate, old)
     if violations or code:
         raise typer.Exit(EXIT_GATE_FAILED if violations else code)
 
@@ -224,6 +218,35 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
         report, summary, code = ended
         return report, summary | explain_here(asked), code
     return ended
+
+
+def _judge(
+    flags: BenchFlags,
+    report: Report,
+    summary: dict[str, Any],
+    gate: Gate | None,
+    old: Report | None,
+) -> list[Violation]:
+    """Tell what was measured, then what the conditions of a bundle find in it.
+
+    Raises:
+        InconclusiveError: the conditions cannot be decided; what was measured is told all the same.
+    """
+    from edge_bench.policy.gate import check
+
+    violations: list[Violation] = []
+    try:
+        if gate:
+            violations = check(report, gate, old)
+            summary |= {"gate": verdict(violations)}
+    finally:
+        if flags.json_summary:
+            print_json(summary)
+        else:
+            _print_report(report, flags.out)
+    if gate and not flags.json_summary:
+        print_verdict(violations)
+    return violations
 
 
 def _print_report(report: Report, out: Path) -> None:

@@ -22,9 +22,14 @@ BASH = ("bash", "--noprofile", "--norc", "-eo", "pipefail")
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """What became of an action: the outcome of each step by its id, and what all of it printed."""
+    """What became of an action: the outcome of each step by its id, and what all of it printed.
+
+    Attributes:
+        code: exit code of the last step that failed, or 0.
+    """
 
     succeeded: bool
+    code: int
     outputs: dict[str, str]
     outcomes: dict[str, str]
     log: str
@@ -40,6 +45,7 @@ class _Run:
     github: dict[str, str]
     steps: dict[str, dict[str, Any]] = field(default_factory=dict)
     failed: bool = False
+    code: int = 0
     log: str = ""
 
     def contexts(self) -> dict[str, Any]:
@@ -79,6 +85,7 @@ def run_action(
         _step(run, step, str(step.get("id", number)), summary)
     return Ended(
         succeeded=not run.failed,
+        code=run.code,
         outputs={
             name: filled(one["value"], run.contexts())
             for name, one in action.get("outputs", {}).items()
@@ -117,6 +124,7 @@ def _step(run: _Run, step: Mapping[str, Any], name: str, summary: Path) -> None:
     )
     run.log += ended.stdout
     run.failed = run.failed or ended.returncode != 0
+    run.code = ended.returncode or run.code
     run.steps[name] = {
         "outcome": "failure" if ended.returncode else "success",
         "outputs": _outputs(output.read_text(encoding="utf-8")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -299,6 +300,100 @@ def test_a_gate_that_breaks_is_no_verdict(
     assert "it broke; the log of this job says where" in ended.summary
 
 
+@pytest.fixture
+def a_bundle(
+    workspace: Path,
+    make_model: Callable[..., Path],
+    make_set: Callable[..., Path],
+    invoke: Callable[..., Any],
+) -> Callable[..., dict[str, str]]:
+    """Pack conditions into workspace/student.ardx; the inputs that measure it."""
+
+    def pack(*conditions: str) -> dict[str, str]:
+        out = workspace / "student.ardx"
+        sets = make_set().parent
+        packed = invoke("bundle", make_model(), "--sets", sets, *conditions, "--out", out)
+        assert packed[0] == 0, packed
+        quick = "--runs=5\n--seconds=0\n--settle-seconds=0\n--warmup=1\n--threads=1"
+        return {"artifact": "student.ardx", "device": "local", "bench_options": quick}
+
+    return pack
+
+
+CLEAN, TOO_MUCH, TOO_FEW = (
+    ("--min-clean-accuracy", "0.1"),
+    ("--min-clean-accuracy", "0.99"),
+    ("--max-latency-p95-ms", "1000"),
+)
+
+
+@pytest.mark.parametrize(
+    ("own", "critical", "status", "code"),
+    [
+        (TOO_MUCH, "clean >= 60%", "failed", 1),
+        (TOO_MUCH, "latency_p95_ms <= 1000", "failed", 1),
+        (TOO_FEW, "clean >= 60%", "inconclusive", 4),
+        (TOO_FEW, "clean >= 99%", "failed", 1),
+    ],
+)
+def test_of_a_bundle_s_conditions_and_the_policy_the_worse_verdict_decides(
+    act: Act,
+    workspace: Path,
+    a_bundle: Callable[..., dict[str, str]],
+    own: tuple[str, ...],
+    critical: str,
+    status: str,
+    code: int,
+) -> None:
+    asked = a_bundle(*own)
+    text = f'{EXCUSED}critical = ["{critical}"]\n'
+    (workspace / "ardx-report.json").write_text("of an earlier file", encoding="utf-8")
+    ended = act(**asked, policy=policy(workspace, text), page="page.html")
+    assert ended.outputs["status"] == status, ended.log
+    assert ended.outcomes["bench"] == ended.outcomes["gate"] == ended.outcomes["page"] == "success"
+    assert ended.code == code
+    comment = (workspace / "ardx-gate.md").read_text(encoding="utf-8")
+    assert comment.startswith(f"### ardx gate: {status}\n")
+    assert comment.count("###") == 1
+    named = "latency" if own == TOO_FEW else "clean accuracy"
+    assert named in comment.split("```")[1]
+    assert named in next(x for x in ended.log.splitlines() if "of the bundle::" in x)
+    assert "\nThe policy: " in comment
+
+
+def test_a_bench_that_breaks_is_no_verdict_of_a_bundle(
+    workspace: Path, act: Act, a_bundle: Callable[..., dict[str, str]]
+) -> None:
+    """Neither where it ends as a failed gate does, nor where an earlier report lies there."""
+    asked = a_bundle(*TOO_MUCH) | {"policy": policy(workspace, 'critical = ["clean >= 60%"]\n')}
+    act(**asked)
+    broken = workspace / "python"
+    for said, code in (("Traceback", 1), ("gate: failed", 1), ("error: too few", 4)):
+        script = f'[ "$3" = bench ] && echo "{said}" && exit {code}\nexec {sys.executable} "$@"\n'
+        broken.write_text(f"#!/bin/sh\n{script}")
+        broken.chmod(0o755)
+        ended = act(**asked, python=str(broken))
+        assert (ended.outputs["status"], ended.outcomes["gate"]) == ("error", "skipped"), ended.log
+
+
+def test_nothing_of_the_checkout_is_imported(
+    act: Act, workspace: Path, a_bundle: Callable[..., dict[str, str]]
+) -> None:
+    """As of a Python 3.10, which knows no PYTHONSAFEPATH."""
+    asked = a_bundle(*CLEAN)
+    for name in ("edge_bench", "statistics", "json", "typer"):
+        (workspace / f"{name}.py").write_text('raise SystemExit("of the checkout")\n')
+    older = workspace / "python"
+    older.write_text(f'#!/bin/sh\nunset PYTHONSAFEPATH\nexec {sys.executable} "$@"\n')
+    older.chmod(0o755)
+    text = EXCUSED + 'critical = ["clean >= 60%"]\n'
+    ended = act(
+        **asked, policy=policy(workspace, text), page="page.html", python=str(older)
+    )
+    assert ended.outputs["status"] == "passed", ended.log
+    assert ended.outcomes["page"] == "success"
+
+
 @pytest.mark.parametrize(
     "hostile", ["$(touch pwned).json", "`touch pwned`.json", "a'; touch pwned; '"]
 )
@@ -330,7 +425,14 @@ def test_no_script_has_an_expression_in_it(path: Path) -> None:
 def test_every_input_and_output_is_documented() -> None:
     page = (ROOT / "docs/how-to/ci.md").read_text(encoding="utf-8")
     action: dict[str, Any] = yaml.safe_load(ACTION.read_text(encoding="utf-8"))
-    for name, one in (action["inputs"] | action["outputs"]).items():
-        assert f"| `{name}` |" in page, name
-        assert one["description"]
+    for name, one in action["inputs"].items():
+        default = f"`{one['default']}`" if one["default"] else "none"
+        assert f"| `{name}` | {default} | {_means(one)} |" in page, name
+    for name, one in action["outputs"].items():
+        assert f"| `{name}` | {_means(one)} |" in page, name
     assert os.access(ACTION, os.R_OK)
+
+
+def _means(one: dict[str, str]) -> str:
+    """A description without its full stop; the dots of "and so on" stay."""
+    return re.sub(r"(?<!\.)\.$", "", one["description"])

@@ -122,6 +122,23 @@ def test_a_bundle_brings_the_baseline_of_its_gate(
     assert "gate: worst-case robust accuracy fell from 0.8000 to " in stdout
 
 
+def test_what_was_measured_is_told_where_the_conditions_cannot_be_decided(
+    invoke: Invoke, model: Path, sets: Path, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "a.ardx", tmp_path / "report.json"
+    gate = ("--max-latency-p95-ms", 1000)
+    assert invoke("bundle", model, "--sets", sets, *gate, "--out", out)[0] == 0
+    code, stdout, stderr = invoke("bench", out, "--out", report, *QUICK)
+    assert code == 4
+    assert "error: p95 latency needs 130 samples" in stderr
+    for word in ("worst case", "latency p95", f"report: {report}"):
+        assert word in stdout
+    assert "gate: " not in stdout
+    code, stdout, _ = invoke("bench", out, "--out", report, "--force", "--json", *QUICK)
+    assert code == 4
+    assert json.loads(stdout)["report"] == str(report)
+
+
 def test_a_bundle_without_a_gate_passes_none(invoke: Invoke, model: Path, tmp_path: Path) -> None:
     out = tmp_path / "a.ardx"
     assert invoke("bundle", model, "--out", out)[0] == 0
