@@ -22,6 +22,7 @@ from edge_bench.statistics.metrics import (
 )
 from edge_bench.statistics.path import path_gap, right
 from edge_bench.statistics.stats import (
+    early_stopping_floor,
     median_interval,
     percentile_ms,
     quantile_interval,
@@ -116,6 +117,12 @@ def latency(timed: Measurement, quantile: float) -> Fact:
         high=high,
         samples=len(ns),
     )
+
+
+def lacking(timed: Measurement, percentile: float) -> str:
+    """Of how many too few calls a percentile would be told; empty where they are enough."""
+    floor, calls = early_stopping_floor(percentile), len(timed.latency_ns)
+    return f"{calls:,} of {floor:,}" if calls < floor else ""
 
 
 def all_facts(report: Report) -> list[Fact]:

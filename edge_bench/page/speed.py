@@ -22,6 +22,7 @@ from edge_bench.core.series import (
 )
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
+from edge_bench.devices.vcgencmd import OCCURRED
 from edge_bench.page.charts import Line, histogram, lines
 from edge_bench.page.facts import PERCENTILES, latency
 from edge_bench.page.parts import Figure, Row, Section, Table, number, shown
@@ -197,13 +198,23 @@ def throttle_times(telemetry: Telemetry) -> list[float]:
             for time, value in zip(times, decode_series(series.values), strict=True):
                 if value is None or time is None:
                     continue
-                now = value & 0xFFFF if series.quantity == FLAGS else value
-                # Events are counted since boot: the first reading is no event of this run.
-                began = now > before if before is not None else now > 0
-                if began and not (before is None and series.quantity == EVENTS):
+                if _began(series.quantity, before, value):
                     found.append(time / 1e6)
-                before = now
+                before = value
     return sorted(set(found))
+
+
+def _began(quantity: str, before: int | None, now: int) -> bool:
+    """Does the reading `now` tell of throttling that the one before it did not?
+
+    What was counted, or had occurred, by the first reading may be of any time since boot.
+    """
+    if quantity == FLAGS:
+        if before is None:
+            return bool(now & (1 << OCCURRED) - 1)
+        # A bit that says "has occurred" tells nothing new of what was seen to be so.
+        return bool(now & ~before & ~(before << OCCURRED))
+    return now > before if before is not None else now > 0 and quantity != EVENTS
 
 
 def _values(samples: Samples, series: Series, scale: float) -> tuple[FloatArray, FloatArray]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from edge_bench.core.pictures.walked import Walked
 from edge_bench.core.spec import AttackSpec, Report, SetResult
 from edge_bench.core.threats.attack import SEVERITIES
+from edge_bench.core.timings import Measurement
 from edge_bench.options.square import ON_THE_SPOT
-from edge_bench.page.facts import clean, energies, latency, worst
+from edge_bench.page.facts import clean, energies, lacking, latency, worst
 from edge_bench.page.parts import (
     Headline,
     Section,
@@ -52,11 +53,7 @@ def verdict(report: Report) -> str:
     card = report.artifact.card
     what = named(report) + (f" ({card.precision})" if card else "")
     backend = f"{report.backend.name} {shown(report.backend.version)}"
-    speed = (
-        f"95 of 100 calls of {report.latency.batch_size} image"
-        f"{'s' if report.latency.batch_size > 1 else ''} end within "
-        f"{latency(report.latency, 0.95).value:.3g} ms on {device_named(report)} ({backend})"
-    )
+    speed = f"{_speed(report.latency)} on {device_named(report)} ({backend})"
     unattacked, attacked = clean(report), worst(report)
     if unattacked is None and report.pictures is not None:
         return f"{what} {_on_pictures(report.pictures)}; {speed}; no set was replayed."
@@ -73,6 +70,14 @@ def verdict(report: Report) -> str:
         f"{what} stays right on {percent(attacked.value)} of {images} under {by} (95% interval "
         f"{interval(attacked.low, attacked.high)}), of {share} unattacked; {speed}."
     )
+
+
+def _speed(timed: Measurement) -> str:
+    """Within what time most calls end, as far as so many calls tell."""
+    images = f"{timed.batch_size} image{'s' if timed.batch_size > 1 else ''}"
+    if count := lacking(timed, 0.95):
+        return f"too few calls of {images} were timed for a p95 ({count})"
+    return f"95 of 100 calls of {images} end within {latency(timed, 0.95).value:.3g} ms"
 
 
 def _on_pictures(walked: Walked) -> str:
@@ -95,7 +100,9 @@ def verdict_section(report: Report) -> Section:
             heads.append(Headline(name=title, value="not measured", note=note))
     p95 = latency(report.latency, 0.95)
     ends = "too few calls for an interval"
-    if p95.low is not None and p95.high is not None:
+    if count := lacking(report.latency, 0.95):
+        ends = f"of too few calls: {count}"
+    elif p95.low is not None and p95.high is not None:
         ends = f"{p95.low:.3g} to {p95.high:.3g} ms at 95%"
     heads.append(Headline(name="Latency, p95", value=f"{p95.value:.3g} ms", note=ends))
     energy = next(iter(energies(report)), None)

@@ -158,14 +158,23 @@ def _is_wider(report: Report) -> bool:
 
 
 def _black_box(report: Report) -> list[str]:
-    """Scores alone break what attacks by gradients left."""
+    """Scores alone, or classes alone, break what attacks by gradients left."""
     by_gradients = _all_right(report, set(THREATS) - set(BLIND))
+    if report.clean_mask is None or by_gradients is None:
+        return []
+    left = decode_mask(report.clean_mask)
+    standing = left & by_gradients
+    broken = {blind: np.zeros_like(left) for blind in BLIND}
+    for result in adversarial(report):
+        stood, blind = decode_mask(result.mask), result.manifest.threat
+        if blind in BLIND:
+            # The mask of an attack on survivors is '0' also where the sets before it had won.
+            tried = left if result.manifest.attacked == "survivors" else standing
+            broken[blind] |= standing & tried & ~stood
+        left = left & stood
     found = []
     for blind, words in BLIND.items():
-        by_blind = _all_right(report, {blind})
-        if report.clean_mask is None or by_gradients is None or by_blind is None:
-            continue
-        lost = decode_mask(report.clean_mask) & by_gradients & ~by_blind
+        lost = broken[blind]
         if lost.mean() > TOLERANCE:
             found.append(
                 f"{words} breaks {int(lost.sum())} of {len(lost)} images that the replayed sets "

@@ -387,9 +387,7 @@ def test_nothing_of_the_checkout_is_imported(
     older.write_text(f'#!/bin/sh\nunset PYTHONSAFEPATH\nexec {sys.executable} "$@"\n')
     older.chmod(0o755)
     text = EXCUSED + 'critical = ["clean >= 60%"]\n'
-    ended = act(
-        **asked, policy=policy(workspace, text), page="page.html", python=str(older)
-    )
+    ended = act(**asked, policy=policy(workspace, text), page="page.html", python=str(older))
     assert ended.outputs["status"] == "passed", ended.log
     assert ended.outcomes["page"] == "success"
 

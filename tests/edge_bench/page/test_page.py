@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from edge_bench.core.series import series_array
+from edge_bench.core.series import Samples, Series, Telemetry, encode_series, series_array
 from edge_bench.core.spec import Report
 from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.seals.content import content_sha256
@@ -167,6 +167,26 @@ def test_a_tile_shows_the_pictures_of_the_set_and_the_words_of_the_report(
 
 def test_throttling_is_marked_when_it_begins() -> None:
     assert throttle_times(sensors()) == [5.0]
+
+
+@pytest.mark.parametrize(
+    ("flags", "began"),
+    [
+        ([0, 8, 8, 4, 4, 0], [1.0, 3.0]),
+        ([0, 2, 1, 3], [1.0, 2.0, 3.0]),
+        ([0, 0, 0x40000, 0x40000], [2.0]),
+        ([0, 0x80008, 0x80000, 0x80008], [1.0, 3.0]),
+        ([0, 8, 0x80008, 0x80000], [1.0]),
+        ([0xF0000, 0xF0000, 0xF0004], [2.0]),
+        ([5, 5], [0.0]),
+    ],
+)
+def test_each_bit_that_is_new_marks_a_moment(flags: list[int], began: list[float]) -> None:
+    """Also one that says that it has occurred, between two readings; not since boot."""
+    times = encode_series(1_000_000 * index for index in range(len(flags)))
+    series = Series(quantity="flags", name="throttled", values=encode_series(flags))
+    samples = Samples(period_us=1_000_000, time_us=times, series=(series,))
+    assert throttle_times(Telemetry(samples=(samples,), phases=())) == began
 
 
 def test_every_figure_has_a_title_a_description_and_a_table(page: Page) -> None:
@@ -324,6 +344,56 @@ def test_several_reports_are_told_apart_and_put_side_by_side(make_report: MakeRe
     assert len(set(names)) == 3
     assert comparison.figures[0].table.rows[1][3] == "75.0 %"
     assert as_html(page).count("<svg") == 1
+
+
+def test_attacks_of_one_name_and_another_budget_are_not_told_as_one(
+    make_report: MakeReport,
+) -> None:
+    near, far = (make_report("1111", {"pgd": mask}) for mask in ("1110", "1000"))
+    (result,) = far.sets
+    attack = replace(result.manifest.attack, epsilon=2 / 255)
+    far = replace(far, sets=(replace(result, manifest=replace(result.manifest, attack=attack)),))
+    comparison = page_of([near, far], []).sections[0]
+    assert "with none in common" in " ".join(comparison.paragraphs)
+    rows = {row[0]: row[1:] for row in comparison.tables[1].rows}
+    of = [name for name in rows if name.startswith("pgd, ")]
+    assert [rows[name] for name in of] == [("75.0 %", "-"), ("-", "25.0 %")]
+    alike = page_of([near, make_report("1110", {"pgd": "1110", "cw": "1100"})], []).sections[0]
+    assert "with only pgd in common" in " ".join(alike.paragraphs)
+    assert [row[0] for row in alike.tables[1].rows] == ["clean", "pgd", "cw", "worst case"]
+
+
+def test_the_fastest_is_told_of_one_batch_size(make_report: MakeReport) -> None:
+    one, other, wide = (
+        make_report("1110", {"pgd": "1100"}, latency_ms=[ms] * 200) for ms in (2.0, 3.0, 10.0)
+    )
+    wide = replace(wide, latency=replace(wide.latency, batch_size=32))
+    comparison = page_of([one, other, wide], []).sections[0]
+    names = [row[0] for row in comparison.tables[0].rows]
+    assert (
+        f"of batch 1 {names[0]} is fastest, with a median of 2 ms a call; of batch 32 {names[2]} "
+        "alone was timed, with a median of 10 ms a call."
+    ) in comparison.paragraphs[0]
+    assert [row[6] for row in comparison.tables[0].rows] == [
+        "2 ms, batch 1",
+        "3 ms, batch 1",
+        "10 ms, batch 32",
+    ]
+    assert comparison.figures[0].table.rows[2][1] == "10 ms, batch 32"
+    alike = page_of([one, other], []).sections[0]
+    assert f"{names[0]} is fastest, with a median of 2 ms a call." in alike.paragraphs[0]
+
+
+@pytest.mark.parametrize(("calls", "told"), [(129, False), (130, True)])
+def test_no_percentile_is_claimed_of_too_few_calls(
+    make_report: MakeReport, calls: int, told: bool
+) -> None:
+    report = make_report("1110", {"pgd": "1100"}, latency_ms=[5.0] * calls)
+    (section,) = (s for s in page_of([report], []).sections if s.key == "verdict")
+    assert ("95 of 100 calls" in section.paragraphs[0]) == told
+    assert ("too few calls of 1 image were timed" in section.paragraphs[0]) != told
+    (head,) = (head for head in section.headlines if head.name == "Latency, p95")
+    assert (head.note == "of too few calls: 129 of 130") != told
 
 
 def test_a_report_of_0_1_0_is_shown_without_the_words(invoke: Invoke, tmp_path: Path) -> None:

@@ -110,6 +110,26 @@ def test_square_that_breaks_what_the_sets_left_is_told(report: Callable[..., Rep
     assert doubts_about(report([(one, "this artefact", 200)], square=198), [one]) == []
 
 
+@pytest.mark.parametrize(
+    ("attacked", "by_rays"), [("survivors", 0), ("all", 50), ("survivors", 20)]
+)
+def test_no_attack_on_survivors_is_blamed_for_what_the_ones_before_it_broke(
+    report: Callable[..., Report], attacked: str, by_rays: int
+) -> None:
+    """RayS tried what Square left, and its mask has a '0' for all else."""
+    one = opened("pgd", 300)
+    found = report([(one, "this artefact", 300)], square=250)
+    pgd, square = found.sets
+    left = 250 - (by_rays if attacked == "survivors" else 0)
+    manifest = replace(square.manifest, threat="hard-label", attacked=attacked)
+    rays = replace(square, name="rays", manifest=manifest, mask=encode_mask(mask(left)))
+    told = doubts_about(replace(found, sets=(pgd, square, rays)), [one])
+    assert told[0].startswith("Square, which sees scores alone, breaks 50 of 400 images")
+    if by_rays:
+        assert f"RayS, which sees the class alone, breaks {by_rays} of 400 images" in told[1]
+    assert len(told) == (2 if by_rays else 1)
+
+
 def test_a_replay_on_int8_is_an_upper_bound(report: Callable[..., Report]) -> None:
     one = opened("pgd", 200)
     (sentence,) = doubts_about(report([(one, "its parent", 200)], precision="int8"), [one])
