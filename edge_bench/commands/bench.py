@@ -184,7 +184,7 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
     from edge_bench.files.report_file import write_report
     from edge_bench.files.seals.graph import is_sealed
     from edge_bench.files.store import public_artifact
-    from edge_bench.report.doubts import doubts_about
+    from edge_bench.report.doubts import doubts_in
     from edge_bench.report.summary import summarise
     from edge_bench.runs.one_run import run
 
@@ -204,7 +204,7 @@ def _bench_here(asked: Asked, explained: bool) -> tuple[Report, dict[str, Any], 
                 report, artifact=replace(report.artifact, path=public_artifact(asked.path))
             )
             write_report(out, report, asked.force)
-            for sentence in doubts_about(report, asked.sets):
+            for sentence in doubts_in(report):
                 warn(sentence)
             if report.fingerprint is None and not is_sealed(parts.model):
                 say_aside(

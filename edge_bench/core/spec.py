@@ -341,7 +341,8 @@ class SetResult:
 
     `relation` says what the set was crafted on, seen from the artefact: `this artefact`,
     `its parent` or `another model`. `answers` is None where nobody kept them, `parent` where the
-    set does not say what the parent answers.
+    set does not say what the parent answers. `beside_source` counts the samples that the artefact
+    alone got right of it and the source that it was crafted on; None of an attack on the spot.
     """
 
     name: str
@@ -350,9 +351,16 @@ class SetResult:
     mask: str
     answers: Answers | None = None
     parent: ParentClasses | None = None
+    beside_source: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         _check_mask(self.mask, self.name)
+        more, less = self.beside_source or (0, 0)
+        if min(more, less) < 0 or more > self.mask.count("1") or less > self.mask.count("0"):
+            raise InputError(
+                f"set {self.name}: expected beside_source to count samples that its mask has right "
+                f"and wrong, came {more} and {less}"
+            )
         if len(self.mask) != self.manifest.samples:
             raise InputError(
                 f"set {self.name}: expected a mask of the {self.manifest.samples} samples of its "
@@ -391,6 +399,11 @@ class Report:
                 what="parent: what the parent said of a set's images; manifests of version 3 in it",
             ),
             Change(ardx="0.2.0", what="pictures: what was measured from files to logits"),
+            Change(
+                ardx="0.2.0",
+                what="beside_source: samples of a set that the artefact alone has right, and its "
+                "source alone",
+            ),
         ),
         sealed_from=3,
         anew="run ardx bench again",

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from edge_bench.core.spec import ModelCard, Report
-from edge_bench.files.sets import AdversarialSet
 from edge_bench.page.parts import Row, Section, Table, shown
 from edge_bench.page.speed import shown_long
 from edge_bench.page.verdict import named
-from edge_bench.report.doubts import doubts_about
+from edge_bench.report.doubts import doubts_in
 from edge_bench.statistics.generations import generations
 from edge_bench.timing.stability import stabilities
 
@@ -48,9 +47,9 @@ def lineage_section(report: Report) -> Section:
     return Section(key="lineage", title="Lineage", tables=tuple(tables))
 
 
-def doubts_section(report: Report, sets: list[AdversarialSet]) -> Section:
-    """What to distrust, with remedies; `sets` where they are given."""
-    points = [shown_long(text) for text in doubts_about(report, sets)]
+def doubts_section(report: Report) -> Section:
+    """What to distrust, with remedies."""
+    points = [shown_long(text) for text in doubts_in(report)]
     unstable = [name for name, found in stabilities(report).items() if not found.stable]
     told = "Nothing was found to distrust." if not points else f"{len(points)} to look into."
     if not unstable and stabilities(report):

@@ -52,7 +52,7 @@ def page_of(reports: list[Report], sets: list[AdversarialSet]) -> Page:
             changes_section(report),
             gallery_section(report, sets),
             lineage_section(report),
-            doubts_section(report, sets),
+            doubts_section(report),
         ),
     )
 

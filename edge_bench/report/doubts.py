@@ -6,7 +6,6 @@ import numpy as np
 
 from edge_bench.core.spec import THREATS, Report
 from edge_bench.files.fingerprint import difference_sentence
-from edge_bench.files.sets import AdversarialSet
 from edge_bench.statistics.apart import apart
 from edge_bench.statistics.generations import generations
 from edge_bench.statistics.metrics import BoolArray, adversarial, decode_mask, worst_case_mask
@@ -25,14 +24,8 @@ TOLERANCE = 0.005
 """Accuracy, as a fraction, below which a difference is not worth a word."""
 
 
-def doubts_about(report: Report, sets: list[AdversarialSet]) -> list[str]:
-    """Sentences about a report of the replayed `sets`."""
-    found = doubts_in(report)
-    return [*found, *_above_parent(report, sets)] if sets else found
-
-
 def doubts_in(report: Report) -> list[str]:
-    """Sentences about a report that follow from it alone."""
+    """Every reason, of the report alone: a gate has no more at hand than that."""
     other_runtime = difference_sentence(report)
     found = [other_runtime] if other_runtime else []
     found += _throttled(report)
@@ -43,7 +36,8 @@ def doubts_in(report: Report) -> list[str]:
     found += _other_parent(report) + _stale(report)
     if not adversarial(report):
         return ["none of --sets is an attack: robustness was not measured", *found]
-    return [*found, *_upper_bound(report), *_black_box(report), *_beyond_worst_case(report)]
+    found += [*_upper_bound(report), *_black_box(report), *_beyond_worst_case(report)]
+    return found + _above_parent(report)
 
 
 def _throttled(report: Report) -> list[str]:
@@ -79,20 +73,19 @@ def _upper_bound(report: Report) -> list[str]:
     ]
 
 
-def _above_parent(report: Report, sets: list[AdversarialSet]) -> list[str]:
+def _above_parent(report: Report) -> list[str]:
     """Sets of the parent that the artefact stands better than the parent itself."""
-    crafted = {opened.name: opened for opened in sets}
     found = []
     for result in adversarial(report):
-        if result.relation != "its parent" or result.name not in crafted:
+        if result.relation != "its parent" or result.beside_source is None:
             continue
-        ours = decode_mask(result.mask)
-        theirs = ~np.asarray(crafted[result.name].source_success)
-        more, less = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
-        if more - less > TOLERANCE * len(ours) and mcnemar_p_value(more, less) <= 0.05:
+        ours, samples = decode_mask(result.mask), result.manifest.samples
+        more, less = result.beside_source
+        theirs = (int(ours.sum()) - more + less) / samples
+        if more - less > TOLERANCE * samples and mcnemar_p_value(more, less) <= 0.05:
             found.append(
                 f"the artefact keeps {100 * ours.mean():.1f} % of the set {result.name}, its "
-                f"parent, on which it was crafted, {100 * theirs.mean():.1f} %: compression does "
+                f"parent, on which it was crafted, {100 * theirs:.1f} %: compression does "
                 "not defend, the set just fits the artefact less; craft one on the artefact (ardx "
                 "attack ARTEFACT --parent WEIGHTS)"
             )

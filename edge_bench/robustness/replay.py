@@ -77,6 +77,7 @@ def replay(
                 mask=encode_mask(mask),
                 answers=answers_of(told.predicted, told.confidence),
                 parent=_parent(adversarial_set),
+                beside_source=beside_source(mask, adversarial_set),
             )
         )
         report_progress(len(results) + 1, total, f"{adversarial_set.name} {mask.mean():.1%}")
@@ -86,6 +87,12 @@ def replay(
         labels=encode_array(labels),
         results=tuple(results),
     )
+
+
+def beside_source(mask: BoolArray, adversarial_set: AdversarialSet) -> tuple[int, int]:
+    """Samples that the artefact alone has right, and those that the set's source alone has."""
+    fooled = np.asarray(adversarial_set.source_success)
+    return int((mask & fooled).sum()), int((~mask & ~fooled).sum())
 
 
 def _parent(adversarial_set: AdversarialSet) -> ParentClasses | None:

@@ -10,11 +10,10 @@ import typer
 
 from edge_bench.commands.benching.asked import Asked, warn_of_saturation
 from edge_bench.core.spec import Report
-from edge_bench.files.sets import AdversarialSet
 from edge_bench.files.store import public_artifact, refuse_existing_file
 from edge_bench.files.unpack import Unpacked
 from edge_bench.report.compare import HEADER, conclusion, rows
-from edge_bench.report.doubts import doubts_about
+from edge_bench.report.doubts import doubts_in
 from edge_bench.report.summary import summarise
 from edge_bench.runs.every_backend import (
     ALL,
@@ -44,7 +43,7 @@ def bench_all(asked: Asked) -> tuple[Report, dict[str, Any], int]:
     ran = run_all(parts.model, parts.sets, asked.options, asked.square, asked.out, progress)
     outcome = _named(ran, parts, asked.path)
     write_all(outcome, asked.out, asked.force)
-    _warn(outcome.reports, asked.sets)
+    _warn(outcome.reports)
     for contender in outcome.comparison.contenders:
         if contender.error:
             say_aside(f"error: {contender.backend}: {contender.error}")
@@ -81,9 +80,9 @@ def _named(outcome: Outcome, parts: Unpacked, path: str) -> Outcome:
     return replace(outcome, comparison=comparison, reports=reports)
 
 
-def _warn(reports: dict[str, Report], sets: list[AdversarialSet]) -> None:
+def _warn(reports: dict[str, Report]) -> None:
     """Doubts, once where all backends share them."""
-    doubts = {name: doubts_about(report, sets) for name, report in reports.items()}
+    doubts = {name: doubts_in(report) for name, report in reports.items()}
     sentences = dict.fromkeys(sentence for found in doubts.values() for sentence in found)
     for sentence in sentences:
         names = [name for name, found in doubts.items() if sentence in found]

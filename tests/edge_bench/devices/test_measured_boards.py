@@ -21,7 +21,7 @@ from edge_bench.files.unpack import unpacked
 from edge_bench.options.bench import BenchOptions
 from edge_bench.policy.gate import check, read_conditions
 from edge_bench.report.device_summary import device_figures, device_rows
-from edge_bench.report.doubts import doubts_about
+from edge_bench.report.doubts import doubts_in
 from edge_bench.report.summary import summarise
 from edge_bench.runs.one_run import run
 
@@ -193,7 +193,7 @@ def test_throttling_during_the_run_is_told_and_doubted(
 
     report = bench_on(root, throttle, idle_seconds=0)
     assert dict(device_rows(report))["throttling"] == "oc3 (5 events)"
-    doubts = [text for text in doubts_about(report, [opened]) if "throttled" in text]
+    doubts = [text for text in doubts_in(report) if "throttled" in text]
     assert len(doubts) == 1
     assert "oc3 (5 events)" in doubts[0]
     (violation,) = check(report, Gate(no_throttling=True))

@@ -25,7 +25,7 @@ from edge_bench.core.series import (
 )
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.options.bench import BenchOptions
-from edge_bench.report.doubts import doubts_about
+from edge_bench.report.doubts import doubts_in
 from edge_bench.runs import one_run as bench
 from edge_bench.telemetry.recorder import recorder_of
 from edge_bench.telemetry.throttling import Throttling, throttling
@@ -155,6 +155,6 @@ def test_a_board_that_throttles_during_the_run_is_reported_for_what_it_slowed(
     monkeypatch.setattr(OrtBackend, "infer", heating)
     options = quick(device="jetson", batch_size=6, idle_seconds=0.0)
     report = bench.run(make_model(), [opened], options, root=root)
-    told = [text for text in doubts_about(report, [opened]) if "throttled" in text]
+    told = [text for text in doubts_in(report) if "throttled" in text]
     assert [sentence in text for text in told if sentence] == ([True] if sentence else [])
     assert bool(told) == bool(sentence)
