@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
-from edge_bench.core.markdown import plain
+from edge_bench.core.markdown import inert, plain
 
 ProgressCallback = Callable[[int, int, str], None]
 """Called with (done, total, text): `text` says what the step just found, or is empty."""
@@ -50,7 +50,8 @@ def plain_progress(label: str, clock: Callable[[], float] = time.monotonic) -> P
                 seconds = (now - start[1]) * (total - done) / (done - start[0])
                 left = f"({timedelta(seconds=round(seconds))} left)" if seconds >= 1 else ""
             words = (label, f"{done}/{total}", text, left)
-            print(plain(" ".join(filter(None, words))), file=sys.stderr, flush=True)
+            told = inert(plain(" ".join(filter(None, words))))
+            print(told, file=sys.stderr, flush=True)
         said = max(said, quarter)
 
     return update

@@ -29,7 +29,7 @@ from edge_bench.core.errors import (
     first_line,
     os_sentence,
 )
-from edge_bench.core.markdown import plain
+from edge_bench.core.markdown import inert, inert_json, plain
 from edge_bench.core.progress import ProgressCallback, no_progress, plain_progress
 from edge_bench.terminal.interrupts import interruptible, told
 from edge_bench.terminal.tables import as_lines, widths_in
@@ -111,11 +111,14 @@ _lost: list[OSError] = []
 
 
 def put(text: str, end: str = "\n") -> None:
-    """Print on stdout. Where that fails, the command goes on: its work and its exit code count."""
+    """Print on stdout, and nothing that GitHub's runner would do, but ardx's own annotations.
+
+    Where that fails, the command goes on: its work and its exit code count.
+    """
     if _mute:
         return
     try:
-        print(text, end=end)
+        print(inert(text), end=end)
     except OSError as error:
         _lose(error)
 
@@ -152,7 +155,7 @@ def say_aside(sentence: str) -> None:
     """The same on stderr."""
     if _mute:
         return
-    print(plain(sentence), file=sys.stderr, flush=True)
+    print(inert(plain(sentence)), file=sys.stderr, flush=True)
 
 
 def warn(sentence: str) -> None:
@@ -162,7 +165,7 @@ def warn(sentence: str) -> None:
 
 def print_json(summary: dict[str, Any]) -> None:
     """The machine-readable summary of a command, on stdout."""
-    put(json.dumps(summary, indent=2, allow_nan=False))
+    put(inert_json(json.dumps(summary, indent=2, allow_nan=False)))
 
 
 def print_table(title: str, header: list[str], rows: list[list[str]]) -> None:
