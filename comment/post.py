@@ -61,7 +61,9 @@ def main(path: Path) -> str:
     for page in range(1, 11):
         found = ask("GET", f"{comments}?per_page=100&page={page}")
         for comment in found:
-            if comment["user"]["type"] == "Bot" and comment["body"].startswith(MARK):
+            # Of an account that is gone there is no user.
+            by_bot = (comment.get("user") or {}).get("type") == "Bot"
+            if by_bot and (comment.get("body") or "").startswith(MARK):
                 ask("PATCH", f"/issues/comments/{int(comment['id'])}", {"body": body})
                 return f"renewed the comment on pull request {number}"
         if len(found) < 100:

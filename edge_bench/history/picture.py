@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from html import escape
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 from edge_bench.compare.accuracies import WORSE
 from edge_bench.core.errors import CapabilityError
+from edge_bench.core.markdown import plain
 from edge_bench.history.series import REAL, Series
 from edge_bench.history.told import figure, sentence, short
 from edge_bench.statistics.path import PATH_ACCURACY
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#1f5f8b", "#b3541e", "#3d7a3d", "#7a3d7a", "#555555")
 BETTER_COLOUR, WORSE_COLOUR = "#1a7f37", "#c0392b"
-MOST_LABELS = 24
+MOST_LABELS, LONGEST_LABEL = 24, 32
 TITLE = "Robust accuracy and latency over commits"
 
 
@@ -35,7 +37,15 @@ def as_svg(history: list[Series]) -> str:
         raise CapabilityError(
             "a picture of the history needs matplotlib; pip install 'ardx[report]'"
         ) from None
-    with rc_context({"svg.hashsalt": "ardx", "svg.fonttype": "none", "font.size": 9}):
+    settings: Any = {
+        "svg.hashsalt": "ardx",
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "text.parse_math": False,
+    }
+    # Names may be of letters that the fonts here lack; whoever shows the picture has others.
+    with rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         drawing = Figure(figsize=(9, 6), layout="constrained")
         accuracy, latency = drawing.subplots(2, 1, sharex=True)
         labels = list(dict.fromkeys(p.label for s in history for p in s.points))
@@ -118,9 +128,7 @@ def _finish(accuracy: Axes, latency: Axes, labels: list[str]) -> None:
     every = -(-len(labels) // MOST_LABELS)
     shown = range(0, len(labels), every)
     latency.set_xticks(list(shown))
-    latency.set_xticklabels(
-        [short(labels[at]) for at in shown], rotation=45, ha="right", parse_math=False
-    )
+    latency.set_xticklabels([_cut(short(labels[at])) for at in shown], rotation=45, ha="right")
     for axes in (accuracy, latency):
         axes.grid(alpha=0.3)
         handles: dict[Any, Any] = {}
@@ -129,11 +137,16 @@ def _finish(accuracy: Axes, latency: Axes, labels: list[str]) -> None:
         if handles:
             axes.legend(
                 list(handles.values()),
-                list(handles),
+                [_cut(plain(name)) for name in handles],
                 fontsize=8,
                 loc="upper left",
                 bbox_to_anchor=(1, 1),
             )
+
+
+def _cut(name: str) -> str:
+    """A name that leaves room for the axes; tables have all of it."""
+    return name if len(name) <= LONGEST_LABEL else f"{name[: LONGEST_LABEL - 1]}…"
 
 
 def _described(svg: str, told: str) -> str:

@@ -8,6 +8,7 @@ first, which shows a decline too slow for any single step.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -27,8 +28,11 @@ from edge_bench.compare.latencies import LatencyChange
 from edge_bench.compare.reports import compare_reports
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import Report
+from edge_bench.explain.departures import Explanation
 from edge_bench.files.report_file import read_report
+from edge_bench.files.store import read_json
 from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
+from edge_bench.report.compare import Comparison
 
 REAL = (BETTER, WORSE)
 T = TypeVar("T", AccuracyChange, LatencyChange)
@@ -89,7 +93,13 @@ def read_history(folder: Path) -> list[Point]:
             f"{folder}: expected reports (FILE.json or COMMIT/FILE.json), found none; keep what "
             "ardx bench writes there, one a commit"
         )
-    found = [_point(folder, path) for path in sorted(files)]
+    points = [_point(folder, path) for path in sorted(files)]
+    found = [point for point in points if point is not None]
+    if not found:
+        raise InputError(
+            f"{folder}: expected reports, found only what ardx bench lays beside them; keep the "
+            "reports there, too"
+        )
     return sorted(found, key=lambda point: (_created(point), point.path))
 
 
@@ -98,9 +108,24 @@ def history_files(folder: Path) -> list[Path]:
     return [path for path in (*folder.glob("*.json"), *folder.glob("*/*.json")) if path.is_file()]
 
 
-def _point(folder: Path, path: Path) -> Point:
+def _point(folder: Path, path: Path) -> Point | None:
+    """The report, or None of what `bench` itself lays beside one."""
     label = path.stem if path.parent == folder else path.parent.name
-    return Point(label=label, path=path, report=read_report(path))
+    try:
+        return Point(label=label, path=path, report=read_report(path))
+    except InputError:
+        if _is_beside(path):
+            return None
+        raise
+
+
+def _is_beside(path: Path) -> bool:
+    """Is it an explanation, or a comparison of backends?"""
+    for kind in (Explanation, Comparison):
+        with suppress(InputError):
+            read_json(path, kind, kind.FORMAT.name)
+            return True
+    return False
 
 
 def _created(point: Point) -> datetime:

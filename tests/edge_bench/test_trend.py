@@ -18,9 +18,12 @@ from statsmodels.stats.multitest import multipletests
 
 from edge_bench.compare.accuracies import INCONCLUSIVE, WORSE
 from edge_bench.core.spec import Report
+from edge_bench.explain.departures import Explanation
+from edge_bench.files.report_file import read_report
 from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import write_json
 from edge_bench.history.series import latency_p_value, read_history, series_of
+from edge_bench.report.compare import Comparison
 
 from .walks import walked
 
@@ -221,6 +224,58 @@ def test_the_pictures_are_described_and_the_same_each_time(
     HTMLParser().feed(page)
     assert not re.findall(r"<(?:script|link|img|iframe|a) |url\((?!#)|@import", page)
     assert "| &lt;b\\>&amp;$x\\_$ |" in (tmp_path / "one.md").read_text(encoding="utf-8")
+
+
+def test_what_bench_lays_beside_a_report_is_passed_over(
+    write: Write, tmp_path: Path, invoke: Invoke
+) -> None:
+    path = write("a", 1, mask(600))
+    write("b", 2, mask(600))
+    explained = Explanation(
+        artifact_sha256="a" * 64,
+        layers=(),
+        images=1,
+        backend=read_report(path).backend,
+        validated_with=read_report(path).backend,
+        same_logits=True,
+    )
+    compared = Comparison(
+        created="2025-03-01T00:00:00+00:00",
+        ardx_version="0.2.0",
+        artifact_sha256="a" * 64,
+        batch_size=1,
+        contenders=(),
+        absent={},
+    )
+    write_json(path.with_name("report.explain.json"), explained, False)
+    write_json(path.with_name("report-all.json"), compared, False)
+    code, stdout, _ = invoke("trend", tmp_path / "history", "--json")
+    assert code == 0
+    (series,) = json.loads(stdout)["series"]
+    assert [point["commit"] for point in series["points"]] == ["a", "b"]
+    for report in list(tmp_path.rglob("report.json")):
+        report.unlink()
+    code, _, stderr = invoke("trend", tmp_path / "history")
+    assert code == 2
+    assert "found only what ardx bench lays beside them" in stderr
+
+
+@pytest.mark.parametrize(
+    "label", ["W" * 140, "中" * 60, r"$\frac$ " * 20], ids=["long", "cjk", "tex"]
+)
+def test_any_name_leaves_the_picture_its_room(
+    write: Write, tmp_path: Path, invoke: Invoke, label: str
+) -> None:
+    """Warnings of matplotlib's are errors here, as that of a layout without room."""
+    write(label, 1, mask(600))
+    path = write("b", 2, mask(600))
+    report = read_report(path)
+    write_json(path, replace(report, device=replace(report.device, device=label)), True)
+    out = tmp_path / "trend.svg"
+    assert invoke("trend", tmp_path / "history", "--svg", out)[0] == 0
+    texts = [text.strip() for text in ET.parse(out).getroot().itertext()]
+    assert f"{label[:31]}…" in texts
+    assert f"{'worst case: ' + label:.31}…" in texts
 
 
 def test_one_report_is_a_history_too(write: Write, tmp_path: Path, invoke: Invoke) -> None:

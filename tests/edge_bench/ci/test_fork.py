@@ -142,11 +142,14 @@ def test_a_comment_of_anybody_else_is_not_written_over(
     post: Callable[..., Ended], github: GitHub
 ) -> None:
     person = {"id": 1, "user": {"type": "User"}, "body": "<!-- ardx gate -->\nmine"}
+    gone = {"id": 3, "user": None, "body": "<!-- ardx gate -->\nof an account that is gone"}
+    empty = {"id": 4, "user": {"type": "Bot"}, "body": None}
     other_bot = {"id": 2, "user": {"type": "Bot"}, "body": "coverage: 90%"}
-    github.comments += [dict(person), dict(other_bot)]
+    others: list[dict[str, Any]] = [person, other_bot, gone, empty]
+    github.comments += [dict(comment) for comment in others]
     assert post(COMMENT).succeeded
-    assert github.comments[:2] == [person, other_bot]
-    assert len(github.comments) == 3
+    assert github.comments[:4] == others
+    assert len(github.comments) == 5
 
 
 @pytest.mark.parametrize(
