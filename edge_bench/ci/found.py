@@ -35,6 +35,8 @@ class Found:
         report: the newest report of the artefact, and where it lies; None without one.
         baseline: what changes can be counted from; None without one.
         has_lfs: files of the repository lie in Git LFS.
+        inside: the folder within its git repository; `.` at the root, or without one.
+        repository: the root of the git repository; None without one.
     """
 
     artifact: Path
@@ -44,6 +46,8 @@ class Found:
     report: tuple[Path, Report] | None
     baseline: Path | None
     has_lfs: bool
+    inside: Path
+    repository: Path | None
 
 
 def look_into(folder: Path) -> Found:
@@ -70,7 +74,8 @@ def look_into(folder: Path) -> Found:
         (p for p in models if newest and known[p][0] == newest[1].artifact.sha256),
         min(models, key=lambda path: (not _is_int8(path), path)),
     )
-    attributes = folder / ".gitattributes"
+    repository = repository_of(folder)
+    attributes = [at / ".gitattributes" for at in {folder, repository or folder}]
     return Found(
         artifact=artifact.relative_to(folder),
         size_bytes=known[artifact][1],
@@ -78,8 +83,16 @@ def look_into(folder: Path) -> Found:
         sets=_sets(folder, files),
         report=newest and (newest[0].relative_to(folder), newest[1]),
         baseline=baseline,
-        has_lfs=attributes.is_file() and b"filter=lfs" in attributes.read_bytes(),
+        has_lfs=any(at.is_file() and b"filter=lfs" in at.read_bytes() for at in attributes),
+        inside=folder.resolve().relative_to(repository) if repository else Path(),
+        repository=repository,
     )
+
+
+def repository_of(folder: Path) -> Path | None:
+    """The root of the git repository that `folder` is in, where GitHub looks for workflows."""
+    here = folder.resolve()
+    return next((at for at in (here, *here.parents) if (at / ".git").exists()), None)
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:

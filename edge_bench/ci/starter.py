@@ -38,7 +38,7 @@ jobs:
   gate:
     runs-on: ubuntu-latest
     timeout-minutes: 30
-    steps:
+{inside}    steps:
       - uses: actions/checkout@v4
         with:
           persist-credentials: false
@@ -55,7 +55,7 @@ COMMANDS = """\
         env:
           ARTIFACT: {artifact}
 {sets_env}\
-        run: ardx bench "$ARTIFACT" {sets_option}--out ardx-report.json
+        run: ardx bench {sets_option}--out ardx-report.json -- "$ARTIFACT"
       # Exit 1: failed; 4: the samples cannot decide it. Both stop the change.
       - name: Gate
 {baseline_env}\
@@ -71,19 +71,25 @@ ACTION = """\
 {sets}\
           policy: gate.toml
 {baseline}\
+{inside}\
 """
 TAIL = """\
       # What people look at, also of a run that failed. A comment on the pull request takes a second
       # workflow, since a fork's run may not write: see ardx's page on CI.
       - name: Keep report and verdict
-        if: ${{ !cancelled() }}
+        if: ${{{{ !cancelled() }}}}
         uses: actions/upload-artifact@v4
         with:
           name: robustness
           path: |
-            ardx-report.json
-            ardx-gate.md
-            ardx-gate.xml
+            {folder}ardx-report.json
+            {folder}ardx-gate.md
+            {folder}ardx-gate.xml
+"""
+INSIDE = """\
+    defaults:
+      run:
+        working-directory: {inside}
 """
 
 
@@ -95,6 +101,7 @@ def workflow(found: Found, uses: str | None) -> str:
     """
     artifact, sets = _quoted(found.artifact), found.sets and _quoted(found.sets)
     baseline = found.baseline and _quoted(found.baseline)
+    inside = "" if found.inside == Path() else _quoted(found.inside)
     lfs = "          lfs: true # the artefact or its sets may lie there\n" if found.has_lfs else ""
     if uses is not None:
         steps = ACTION.format(
@@ -102,17 +109,20 @@ def workflow(found: Found, uses: str | None) -> str:
             artifact=artifact,
             sets=f"          sets: {sets}\n" if sets else "",
             baseline=f"          baseline: {baseline}\n" if baseline else "",
+            inside=f"          working-directory: {inside}\n" if inside else "",
         )
     else:
         steps = COMMANDS.format(
             version=__version__,
             artifact=artifact,
             sets_env=f"          SETS: {sets}\n" if sets else "",
-            sets_option='--sets "$SETS" ' if sets else "",
+            sets_option='--sets="$SETS" ' if sets else "",
             baseline_env=f"        env:\n          BASELINE: {baseline}\n" if baseline else "",
-            baseline_option='--baseline "$BASELINE"' if baseline else "",
+            baseline_option='--baseline="$BASELINE"' if baseline else "",
         )
-    return f"{HEAD}{lfs}{PYTHON}{steps}{TAIL}"
+    head = HEAD.format(inside=INSIDE.format(inside=inside) if inside and uses is None else "")
+    tail = TAIL.format(folder=f"{found.inside.as_posix()}/" if inside else "")
+    return f"{head}{lfs}{PYTHON}{steps}{tail}"
 
 
 def _quoted(path: Path) -> str:

@@ -36,11 +36,13 @@ class InitFlags:
 def run_init(flags: InitFlags) -> None:
     """Write a workflow and a policy that fit the files of a project; never over existing ones.
 
+    The workflow goes to the root of the git repository, where GitHub looks, and works in --dir.
+
     Example: ardx init ci
 
     Example: ardx init ci --dir models/ --uses OWNER/ardx@v0.2.0
     """
-    from edge_bench.ci.found import look_into
+    from edge_bench.ci.found import look_into, repository_of
     from edge_bench.ci.starter import POLICY, WORKFLOW, policy, workflow
     from edge_bench.core.errors import InputError
     from edge_bench.files.store import atomic_file
@@ -49,7 +51,10 @@ def run_init(flags: InitFlags) -> None:
         raise InputError(f"init {flags.what}: expected ci, the one thing that it writes")
     if flags.uses is not None and not re.fullmatch(r"[\w.-]+(/[\w.-]+)+@[\w./-]+", flags.uses):
         raise InputError(f"--uses {flags.uses}: expected OWNER/ardx@REF, such as OWNER/ardx@v0.2.0")
-    targets = [flags.folder / WORKFLOW, flags.folder / POLICY]
+    root = repository_of(flags.folder) or flags.folder
+    if root == flags.folder.resolve():
+        root = flags.folder  # As it was typed.
+    targets = [root / WORKFLOW, flags.folder / POLICY]
     for path in targets:
         if path.exists() or path.is_symlink():
             raise InputError(
@@ -79,6 +84,8 @@ def run_init(flags: InitFlags) -> None:
 def _told(found: Found, targets: list[Path]) -> Iterator[str]:
     """What was written from what, and what to do next."""
     yield f"wrote {targets[0]}: measures {found.artifact}, by {found.sets or 'no sets'}"
+    if found.repository is None:
+        yield "  GitHub looks for it at the root of a git repository; this folder is in none yet"
     if found.others:
         passed = ", ".join(map(str, found.others))
         yield f"  passed over {passed}; change the workflow's artefact to gate on another one"

@@ -132,6 +132,65 @@ def test_the_steps_it_writes_run_and_pass(
     assert (folder / "ardx-gate.xml").exists()
 
 
+def test_names_that_begin_as_options_do_are_taken_as_files(
+    invoke: Invoke, measured_project: tuple[Path, Report]
+) -> None:
+    folder, report = measured_project
+    (folder / "models/student.onnx").rename(folder / "-m.onnx")
+    (folder / "sets").rename(folder / "-s")
+    write_json(folder / "-b.json", baseline_of(report), False)
+    assert invoke("init", "ci", "--dir", folder)[0] == 0
+    env: dict[str, str] = {"PATH": "/usr/bin:/bin"}
+    for step in written(folder)["jobs"]["gate"]["steps"]:
+        if step.get("name") not in ("Replay the stored attacks", "Gate"):
+            continue
+        env |= step["env"]
+        run = step["run"].replace("ardx ", f"{sys.executable} -m edge_bench ", 1)
+        run = run.replace("--out ", "--seconds 0 --runs 5 --out ")
+        command = ["bash", "-euo", "pipefail", "-c", run]
+        ended = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        told = ended.stdout + ended.stderr
+        # The baseline was made by hand; it was read.
+        assert ended.returncode == 0 or "was measured on other clean images" in told, told
+
+
+@pytest.mark.parametrize("uses", [None, "OWNER/ardx@v0.2.0"])
+def test_of_a_folder_in_a_repository_the_workflow_goes_where_github_looks(
+    invoke: Invoke, measured_project: tuple[Path, Report], uses: str | None
+) -> None:
+    folder, _ = measured_project
+    (folder / ".git").mkdir()
+    (folder / "sets").rename(folder / "models/sets")
+    more = ("--uses", uses) if uses else ()
+    code, stdout, _ = invoke("init", "ci", "--dir", folder / "models", *more)
+    assert code == 0
+    assert f"wrote {folder / WORKFLOW}: measures student.onnx, by sets" in stdout
+    assert f"wrote {folder / 'models/gate.toml'}" in stdout
+    assert not (folder / "models/.github").exists()
+    assert is_workflow(folder / WORKFLOW).returncode == 0
+    job = written(folder)["jobs"]["gate"]
+    if uses:
+        used = next(step for step in job["steps"] if step.get("uses") == uses)
+        assert used["with"]["working-directory"] == "models"
+    else:
+        assert job["defaults"] == {"run": {"working-directory": "models"}}
+    assert "models/ardx-report.json" in job["steps"][-1]["with"]["path"]
+    code, _, stderr = invoke("init", "ci", "--dir", folder / "models", *more)
+    assert code == 2
+    assert f"{folder / WORKFLOW} exists already" in stderr
+
+
+def test_a_project_without_a_repository_is_told_where_github_looks(
+    invoke: Invoke, project: Path
+) -> None:
+    sentence = "GitHub looks for it at the root of a git repository"
+    assert sentence in invoke("init", "ci", "--dir", project)[1]
+    for name in ("gate.toml", WORKFLOW):
+        (project / name).unlink()
+    (project / ".git").write_text("gitdir: elsewhere\n", encoding="utf-8")
+    assert sentence not in invoke("init", "ci", "--dir", project)[1]
+
+
 def test_a_baseline_is_compared_with(invoke: Invoke, measured_project: tuple[Path, Report]) -> None:
     folder, report = measured_project
     write_json(folder / "base-line.json", baseline_of(report), False)
@@ -139,7 +198,7 @@ def test_a_baseline_is_compared_with(invoke: Invoke, measured_project: tuple[Pat
     assert '"drop(worst_case) <= 1%", # against' in (folder / "gate.toml").read_text()
     gate = next(s for s in written(folder)["jobs"]["gate"]["steps"] if s.get("name") == "Gate")
     assert gate["env"] == {"BASELINE": "base-line.json"}
-    assert '--baseline "$BASELINE"' in gate["run"]
+    assert '--baseline="$BASELINE"' in gate["run"]
 
 
 def test_without_report_and_sets_it_says_what_to_do_next(invoke: Invoke, project: Path) -> None:
