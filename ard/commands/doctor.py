@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_bench import devices
 from edge_bench.backends import BACKENDS
-from edge_bench.core.errors import CapabilityError, InputError, first_line
+from edge_bench.core.errors import CapabilityError, first_line
 from edge_bench.core.version import __version__
 from edge_bench.pictures.pipelines import PIPELINES
 
@@ -54,12 +54,11 @@ def examine() -> list[Finding]:
 
 def _module(capability: str, name: str, mend: str) -> Finding:
     try:
-        module = importlib.import_module(name)
+        version = getattr(importlib.import_module(name), "__version__", "present")
     except Exception as error:
         # A package that is there but broken raises anything; that is what a doctor looks for.
         reason = None if isinstance(error, ModuleNotFoundError) else f"broken: {first_line(error)}"
         return Finding(capability=capability, found=reason, mend=mend)
-    version = getattr(module, "__version__", "present")
     return Finding(capability=capability, found=str(version), mend=None)
 
 
@@ -67,10 +66,12 @@ def _cuda() -> Finding:
     capability = "  training on a GPU: CUDA"
     try:
         import torch
-    except ImportError:
+
+        here = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    except Exception:  # As in `_module`, whose line for torch says what is wrong.
         return Finding(capability=capability, found=None, mend="install torch first")
-    if torch.cuda.is_available():
-        return Finding(capability=capability, found=torch.cuda.get_device_name(0), mend=None)
+    if here is not None:
+        return Finding(capability=capability, found=here, mend=None)
     return Finding(
         capability=capability, found=None, mend="none needed: the CPU works, only slower"
     )
@@ -102,7 +103,7 @@ def _target() -> Finding:
         from deploy.quantization.targets import target_here
 
         target, seen = target_here()
-    except (ImportError, InputError):
+    except Exception:  # As in `_module`: a broken onnx, or a processor that no target is for.
         return Finding(capability=capability, found=None, mend="name a --target")
     return Finding(capability=capability, found=f"{target} ({seen})", mend=None)
 
@@ -114,7 +115,7 @@ def _parser() -> Finding:
         from deploy.quantization.targets import parser_of
 
         found = parser_of("tensorrt-rtx")
-    except ImportError:
+    except Exception:  # As in `_module`.
         found = None
     if found is None:
         return Finding(capability=capability, found=None, mend=mend)

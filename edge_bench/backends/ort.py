@@ -38,12 +38,21 @@ def require_provider(name: str) -> Any:
     """
     try:
         import onnxruntime as ort
+
+        here = ort.get_available_providers()
     except ImportError as error:
         raise CapabilityError(
             f"--backend {name} needs onnxruntime ({first_line(error)}); "
             "install it: pip install 'ardx[edge]'"
         ) from None
-    provider, here = PROVIDERS[name], ort.get_available_providers()
+    except Exception as error:
+        # One that is there but broken raises anything: half of it was removed with onnxruntime-gpu,
+        # or a library that it needs is not there.
+        raise CapabilityError(
+            f"--backend {name} needs onnxruntime, and the one here is broken "
+            f"({first_line(error)}); install it anew: pip install --force-reinstall onnxruntime"
+        ) from None
+    provider = PROVIDERS[name]
     if provider not in here:
         raise CapabilityError(
             f"--backend {name} needs ONNX Runtime's {provider}, but onnxruntime {ort.__version__} "

@@ -132,6 +132,7 @@ def _refuse_what_is_read(flags: BenchFlags) -> None:
         read += [Path(folder, module) for folder in sys.path]
     if model.is_file() and not is_bundle(model):
         read += [*model_files(model), fingerprint_path(model), reference_path(model)]
+        read.append(model.with_name(f"{model.name}.json"))  # An engine's record.
     for out in outs:
         refuse_read("--out", out, read)
         if pictures is not None and out.resolve().is_relative_to(pictures.resolve()):

@@ -18,6 +18,10 @@ from edge_bench.devices.sensors import (
 )
 from edge_bench.devices.vcgencmd import flag_names
 
+FLAGS_S = 0.5
+"""Older kernels ask the firmware for the throttling bits at every read, which is not worth 10 Hz;
+newer ones show what their driver heard last, and hears every 2 s, so a bit may be there so long."""
+
 
 def probe(root: Path) -> DeviceProfile | None:
     """The profile of a Raspberry Pi, or None on any other machine."""
@@ -30,8 +34,7 @@ def probe(root: Path) -> DeviceProfile | None:
 def sources(root: Path) -> list[Source]:
     """Temperatures and clocks from sysfs, and what only the firmware tells from vcgencmd."""
     found_here: list[Source] = [FileSource([*temperatures(root), *cpu_clocks(root)])]
-    # The kernel asks the firmware for these bits at every read, which is not worth 10 Hz.
-    flags = FileSource(_throttle_files(root), period_s=vcgencmd.STATE_S)
+    flags = FileSource(_throttle_files(root), period_s=FLAGS_S)
     if all(value is None for value in flags.read()):
         flags.close()
         found_here.append(vcgencmd.throttle_source())

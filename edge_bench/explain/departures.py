@@ -102,18 +102,8 @@ def explain(model: Path, options: BenchOptions) -> Explanation:
         InputError: no probe beside it, or that of another artefact.
         CapabilityError: the runtime is not here.
     """
-    reference = read_reference(reference_path(model))
-    sha256, _ = identity(model_files(model))
+    reference, sha256 = require_probe(model)
     about, probe = reference.about, graph_path(model)
-    for path, found, expected in (
-        (model, sha256, about.artifact_sha256),
-        (probe, sha256_file(probe) if probe.exists() else "none", about.probe_sha256),
-    ):
-        if found != expected:
-            raise InputError(
-                f"{path}: sha256 {found[:12]}, but {reference_path(model)} is of {expected[:12]}; "
-                "copy all of what ardx export --probe wrote, or export it again"
-            )
     with open_backend(
         options.backend, probe, options.threads, options.engine, output=OUTPUT
     ) as backend:
@@ -131,6 +121,27 @@ def explain(model: Path, options: BenchOptions) -> Explanation:
             validated_with=about.backend,
             same_logits=about.same_logits,
         )
+
+
+def require_probe(model: Path) -> tuple[Reference, str]:
+    """What the probe of an artefact showed where it was made, and the artefact's sha256.
+
+    Raises:
+        InputError: no probe beside it, or that of another artefact.
+    """
+    reference = read_reference(reference_path(model))
+    sha256, _ = identity(model_files(model))
+    about, probe = reference.about, graph_path(model)
+    for path, found, expected in (
+        (model, sha256, about.artifact_sha256),
+        (probe, sha256_file(probe) if probe.exists() else "none", about.probe_sha256),
+    ):
+        if found != expected:
+            raise InputError(
+                f"{path}: sha256 {found[:12]}, but {reference_path(model)} is of {expected[:12]}; "
+                "copy all of what ardx export --probe wrote, or export it again"
+            )
+    return reference, sha256
 
 
 def differences(reference: Reference, shown: Shown, precision: str) -> tuple[Difference, ...]:

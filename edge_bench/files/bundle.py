@@ -215,6 +215,12 @@ def lock_file(*, with_engines: bool = False) -> str:
 
 def _model_members(model: Path) -> dict[str, Path]:
     """The ONNX file, the files of its external data, and its fingerprint where there is one."""
+    if kind_of(model) is Kind.ENGINE:
+        raise InputError(
+            f"{model}: is an engine of TensorRT, program code for one kind of GPU, which no bundle "
+            "has as its model; give the ONNX file that it was built of (--for packs engines beside "
+            "it), or run ardx bench on the engine where it lies"
+        )
     files = model_files(model)
     require_as_sealed(model)
     members: dict[str, Path] = {}

@@ -91,7 +91,8 @@ def follow(folder: Path, offset: int) -> int:
         ENDED, or DIED where the process is gone without an exit code.
     """
     with (folder / LOG).open("rb") as log:
-        log.seek(offset)
+        # After a power cut the log may be shorter than what was read of it before.
+        log.seek(min(offset, os.fstat(log.fileno()).st_size))
         sys.stdout.buffer.write(BEGIN)
         while True:
             # In this order: what was logged before the end is read after the end was seen.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from edge_bench.core.series import EVENTS, FLAGS, STATE, Series, Telemetry, decode_series
 from edge_bench.devices.vcgencmd import FLAG_NAMES, OCCURRED
@@ -79,11 +80,13 @@ def _happened(series: Series, values: list[int | None]) -> tuple[list[str], list
 
 def _flags(values: list[int]) -> tuple[list[str], list[str]]:
     seen, hidden = [], []
-    before, after = values[0] >> OCCURRED, values[-1] >> OCCURRED
+    # From one reading to the next: the kernel's driver has the firmware clear these bits whenever
+    # it asks, every 2 s, so one that came may be gone again at the end.
+    come = [after & ~before for before, after in pairwise(value >> OCCURRED for value in values)]
     for bit, name in enumerate(FLAG_NAMES):
         mask = 1 << bit
-        if any(value & mask for value in values) or after & ~before & mask:
+        if any(value & mask for value in (*values, *come)):
             seen.append(name)
-        elif before & mask:
+        elif values[0] >> OCCURRED & mask:
             hidden.append(f"{name} (had occurred since boot)")
     return seen, hidden

@@ -20,7 +20,8 @@ def explanation_path(report: Path) -> Path:
 
 def require_probe(flags: BenchFlags) -> None:
     """Refuse what cannot be explained before anything is measured."""
-    from edge_bench.explain.probe_file import read_reference, reference_path
+    from edge_bench.backends.registry import BACKENDS
+    from edge_bench.explain import departures
     from edge_bench.files.bundle import is_bundle
     from edge_bench.files.store import refuse_existing_file
 
@@ -37,7 +38,13 @@ def require_probe(flags: BenchFlags) -> None:
             f"--explain: {flags.model} is a bundle, which brings no probe; give the artefact "
             "beside which ardx export --probe wrote one"
         )
-    read_reference(reference_path(flags.model))
+    if BACKENDS[flags.backend].builds:
+        shown = ", ".join(name for name, entry in BACKENDS.items() if not entry.builds)
+        raise InputError(
+            f"--explain with --backend {flags.backend}: an engine of TensorRT shows no layers; "
+            f"give one of {shown}"
+        )
+    departures.require_probe(flags.model)
     refuse_existing_file(explanation_path(flags.out), flags.force)
 
 

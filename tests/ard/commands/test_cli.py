@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import onnx
@@ -281,6 +283,19 @@ def test_doctor_names_every_capability_and_its_mend() -> None:
     assert "doctor" in ardx("--help")
     told = json.loads(ardx("doctor", "--json"))
     assert {name.strip() for name in told} == set(findings)
+
+
+def test_doctor_finds_what_is_there_but_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            raise OSError("libcurand.so.10: cannot open shared object file")
+
+    for name in ("torch", "onnx", "deploy.quantization.targets"):
+        monkeypatch.setitem(sys.modules, name, Broken(name))
+    findings = {finding.capability.strip(): finding for finding in examine()}
+    assert findings["training on a GPU: CUDA"].mend == "install torch first"
+    assert findings["export --int8 --target auto"].mend == "name a --target"
+    assert findings["bench --backend ort"].found
 
 
 @pytest.mark.parametrize("name", [command.name for command in app.registered_commands])

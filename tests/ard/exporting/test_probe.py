@@ -227,12 +227,27 @@ def test_a_probe_of_something_else_is_refused(artifacts: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "words", [["--host", "board"], ["--backend", "all"]], ids=["host", "every backend"]
+    "words",
+    [["--host", "board"], ["--backend", "all"], ["--backend", "trt"]],
+    ids=["host", "every backend", "engine"],
 )
 def test_what_cannot_be_explained_here_is_refused(artifacts: Path, words: list[str]) -> None:
     refused = RUNNER.invoke(app, ["bench", str(artifacts / "x86.onnx"), "--explain", *words])
     assert refused.exit_code == 2
     assert "--explain with" in refused.stderr
+
+
+def test_a_probe_that_is_not_there_is_told_before_anything_is_measured(
+    artifacts: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "x.onnx"
+    for path in (Path, reference_path):
+        path(model).write_bytes(path(artifacts / "x86.onnx").read_bytes())
+    asked = ["bench", str(model), "--explain", "--out", str(tmp_path / "report.json")]
+    refused = RUNNER.invoke(app, asked)
+    assert refused.exit_code == 2
+    assert "x.probe.onnx: sha256 none" in refused.stderr
+    assert not (tmp_path / "report.json").exists()
 
 
 def test_the_sentence_names_the_first_layer(artifacts: Path) -> None:

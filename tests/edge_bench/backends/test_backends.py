@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -214,6 +215,15 @@ def test_a_missing_runtime_is_met_with_the_command_that_installs_it(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(CapabilityError, match=r"needs onnxruntime .*pip install 'ardx\[edge\]'"):
         open_ort(path)
+
+
+def test_a_broken_runtime_is_met_with_the_command_that_mends_it(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What a half-removed package is: a folder that imports, with nothing in it.
+    monkeypatch.setitem(sys.modules, "onnxruntime", ModuleType("onnxruntime"))
+    with pytest.raises(CapabilityError, match=r"is broken .*pip install --force-reinstall onnxru"):
+        open_ort(make_model())
 
 
 def test_an_unknown_backend_is_refused_with_those_that_exist(tmp_path: Path) -> None:

@@ -66,6 +66,10 @@ def recorded(
         (FLAGS, (0x50000, 0x50000), (), ("under-voltage", "throttled")),
         (FLAGS, (0x50000, 0x50004), ("throttled",), ("under-voltage",)),
         (FLAGS, (0x80008, 0x80008), ("soft temperature limit",), ()),
+        # What was cleared in between, as the kernel's driver has it done.
+        (FLAGS, (0, 0x50000, 0), ("under-voltage", "throttled"), ()),
+        (FLAGS, (0x10000, 0, 0x10000, 0), ("under-voltage",), ()),
+        (FLAGS, (0x10000, 0, 0), (), ("under-voltage",)),
     ],
 )
 def test_only_what_happened_during_the_run_counts(
@@ -103,6 +107,8 @@ def test_every_sensor_is_heard() -> None:
         (FLAGS, (0, 0x40004, 0x40000, 0x40000, 0x40000, 0x40000), False),
         (FLAGS, (0, 0x40004, 0x40000, 0x40004, 0x40000, 0x40000), True),
         (FLAGS, (0, 0, 0, 0, 0x20000, 0x20000), True),
+        (FLAGS, (0, 0, 0, 0x20000, 0, 0), True),
+        (FLAGS, (0, 0x20000, 0, 0, 0, 0), False),
     ],
 )
 @pytest.mark.parametrize("name", ["latency", "soak"])

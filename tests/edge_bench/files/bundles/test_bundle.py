@@ -216,6 +216,7 @@ def test_packing_and_running_need_neither_torch_nor_onnx(bundle: Path, tmp_path:
         (("student.onnx", "--baseline", "odd.toml"), "expected both or neither"),
         (("other.onnx",), "came that of another"),
         (("student.onnx", "--sets", "hidden"), "do not begin with a dot; rename it"),
+        (("gpu.engine",), "an engine of TensorRT, program code for one kind of GPU"),
     ],
 )
 def test_what_cannot_be_packed_ends_with_one_sentence_and_no_bundle(
@@ -231,6 +232,7 @@ def test_what_cannot_be_packed_ends_with_one_sentence_and_no_bundle(
     monkeypatch.chdir(model.parent)
     other = make_model("other.onnx", weight=2 * weight)
     fingerprint_path(other).write_bytes(fingerprint_path(model).read_bytes())
+    Path("gpu.engine").write_bytes(b"code")
     Path("torn.toml").write_text("a =", encoding="utf-8")
     Path("odd.toml").write_text("min_accuracy = 1", encoding="utf-8")
     Path("text.toml").write_text("min_clean_accuracy = '1'", encoding="utf-8")
