@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,6 +16,7 @@ from ard.attacks.differential import Pair
 from ard.attacks.pace import reported
 from ard.attacks.registry import attack_label, expand, named_parts
 from ard.attacks.run import run_attack
+from ard.attacks.steps.grid import round_to_grid
 from ard.data.splits import Split, as_float
 from ard.models.deployed import Deployed
 from ard.models.folding import for_attack
@@ -23,6 +24,7 @@ from ard.models.predict import predict
 from ard.processes.world import ALONE, World
 from edge_bench.core.progress import Monitor, ProgressCallback, no_progress, silent
 from edge_bench.core.spec import AttackSpec
+from edge_bench.files.sets import grid_radius
 from edge_bench.statistics.metrics import BoolArray
 
 # That of the reference implementation: its batches of what is left are ours too, so that with one
@@ -112,7 +114,9 @@ class _Judge:
             end = min(begin + self.batch_size * self.world.size, len(alive))
             with reported(self.cheaper, spec, begin, end, len(alive), self.report_progress):
                 if spec is not None:
-                    images = attacked(self.model, self.cheaper, images, labels, spec, number)
+                    clean, aimed = images, within_reach(self.model, spec)
+                    images = attacked(self.model, self.cheaper, clean, labels, aimed, number)
+                    images = as_given(self.model, images, clean, spec)
             robust[index.numpy()] = (predict(self.model, images) == labels).cpu().numpy()
             if self.found is not None:
                 self.found[index] = images.cpu()
@@ -151,7 +155,9 @@ def told_apart_mask(
         batch = split.part(begin, end)
         clean, labels = as_float(batch.images).to(torch_device), batch.labels.to(torch_device)
         with reported(pair, spec, begin, end, len(split), report_progress):
-            images = run_attack(pair, clean, labels, spec, number, stop_when_fooled=True)
+            aimed = within_reach(pair.artefact, spec)
+            images = run_attack(pair, clean, labels, aimed, number, stop_when_fooled=True)
+            images = as_given(pair.artefact, images, clean, spec)
         for judged in (clean, images):
             parent, artefact = predict(pair.parent, judged), predict(pair.artefact, judged)
             errs, right = (parent, artefact) if spec.direction == "parent" else (artefact, parent)
@@ -160,6 +166,30 @@ def told_apart_mask(
     found = ~world.all_of(~found)
     report_progress(len(split), len(split), f"{attack_label(spec)} {found.mean():.1%}")
     return found
+
+
+def within_reach(model: nn.Module, spec: AttackSpec) -> AttackSpec:
+    """The attack with the whole 8-bit steps inside its budget, on what is given no others.
+
+    Rounding what lies between two steps to the nearer one would leave the budget.
+    """
+    steps = grid_radius(spec.epsilon)
+    if not _reads_levels(model) or spec.norm != "linf" or steps == 0:
+        return spec
+    return replace(spec, epsilon=steps / 255)
+
+
+def as_given(model: nn.Module, images: Tensor, clean: Tensor, spec: AttackSpec) -> Tensor:
+    """What the model is given of adversarial images (B, C, H, W): where it reads 8-bit levels, the
+    levels near them that lie inside the budget around `clean`."""
+    if not _reads_levels(model):
+        return images
+    levels = (clean * 255).round().to(torch.uint8)
+    return as_float(round_to_grid(images, levels, spec.epsilon, spec.norm))
+
+
+def _reads_levels(model: nn.Module) -> bool:
+    return isinstance(model, Deployed) and model.reads_levels
 
 
 def attacked(

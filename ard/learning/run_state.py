@@ -18,7 +18,8 @@ from ard.learning.config import TrainConfig, as_saved, dotted
 from ard.learning.pace import Clock, Pace
 from ard.models.folding import Compiler, FoldedTwin, as_it_is
 from ard.models.weight_files import SETTINGS_KEY, load_state, load_tensors, save_tensors
-from ard.processes.world import ALONE, World, in_parallel
+from ard.processes.parallel import in_parallel
+from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError, first_line
 from edge_bench.core.formats import KEY, WRITER, Change, Format
 from edge_bench.core.parse import json_of

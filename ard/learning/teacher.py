@@ -125,9 +125,10 @@ def measure(
     if teacher.card is not None:
         dataset = matched(Path("teacher"), teacher.card, dataset)
     held_out = training_and_validation(dataset)[1]
-    right = evaluate_attack(teacher.model, held_out, None, torch_device=torch_device)
+    model = teacher.model.to(torch_device).eval()
+    right = evaluate_attack(model, held_out, None, torch_device=torch_device)
     some = take_limit(held_out, attacked).loaded()
-    heard = teacher.model if temperature == 1 else Tempered(teacher.model, temperature)
+    heard = model if temperature == 1 else Tempered(model, temperature)
     logits = _said_under_attack(heard, some, epsilon, torch_device)
     said, own = logits.softmax(dim=1), (temperature * logits).softmax(dim=1)
     entropy = torch.special.entr(said).sum(dim=1) / log(dataset.classes)

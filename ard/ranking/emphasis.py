@@ -13,7 +13,8 @@ from torch.nn import functional as F
 if TYPE_CHECKING:
     from ard.ranking.levels import RankingOptions
 
-TINY = 1e-12
+LEAST_TRUST = 1e-6
+"""Mean trust of a batch, below which it is what rounding leaves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ def reliability(teacher: Tensor, labels: Tensor | None, kind: str) -> Tensor | N
         labels: (B,); only `label` asks for them.
         kind: `label`, its probability of the label; `entropy`, 1 - H / log C of its prediction;
             `none` trusts all alike, which is None.
+
+    A batch in which it trusts none is trusted alike.
     """
     if kind == "none":
         return None
@@ -106,4 +109,7 @@ def reliability(teacher: Tensor, labels: Tensor | None, kind: str) -> Tensor | N
         trust = -F.nll_loss(logs.exp(), labels, reduction="none")
     else:
         trust = 1 + (logs.exp() * logs).sum(dim=1) / math.log(logs.shape[1])
-    return trust / trust.mean().clamp_min(TINY)
+    # A prediction of nothing leaves no entropy but that of rounding, which is no trust in anything.
+    trust = trust.clamp_min(0.0)
+    mean = trust.mean()
+    return torch.where(mean > LEAST_TRUST, trust / mean.clamp_min(LEAST_TRUST), 1.0)

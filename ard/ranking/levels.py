@@ -15,7 +15,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-from ard.ranking.emphasis import EVERY_PAIR, TINY, Emphasis, class_emphasis, hub_sums, reliability
+from ard.ranking.emphasis import EVERY_PAIR, Emphasis, class_emphasis, hub_sums, reliability
 from ard.ranking.pairs import pair_sums, soft_ranks
 from edge_bench.core.errors import InputError
 
@@ -38,6 +38,9 @@ WEIGHTS = (
 # Below this variance (a deviation of 1e-4) a row of scores has no order worth learning: its
 # z-scores and their gradients are 0, where dividing by the deviation would blow both up.
 FLAT = 1e-8
+
+TINY = 1e-12
+"""Below this sum of squared comparisons all scores of a row are equal, at a steepness of 1."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -119,7 +119,8 @@ def _one_start(
         gradient, logits = gradient_and_logits(attempt.model, adversarial, climbed)
         best.update(index, adversarial, logits)
         if momentum is not None:
-            mean = gradient.flatten(1).abs().sum(dim=1).clamp(min=1e-12)
+            tiny = torch.finfo(gradient.dtype).tiny  # However small, each counts as much.
+            mean = gradient.flatten(1).abs().sum(dim=1).clamp(min=tiny)
             direction = momentum * direction + gradient / mean.view(-1, 1, 1, 1)
             gradient = direction
         kept = best.worth_attacking(index)

@@ -7,6 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+SMALL = 1e-6
+"""Gradients of no larger value are scaled up before their length is taken."""
+
 
 def project(adversarial: Tensor, images: Tensor, epsilon: float, norm: str = "linf") -> Tensor:
     """Bring images back into the ball of radius epsilon around `images`, and into [0, 1].
@@ -43,7 +46,11 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     """The direction of unit length that increases a linear function most: sign, or unit vector."""
     if norm == "linf":
         return gradient.sign()
-    return gradient / _lengths(gradient)
+    # A network that is sure of itself has gradients whose squares are no floats any more.
+    largest = gradient.flatten(1).abs().amax(dim=1).view(-1, *[1] * (gradient.dim() - 1))
+    tiny = torch.finfo(gradient.dtype).tiny
+    scaled = gradient / torch.where(largest < SMALL, largest.clamp(min=tiny), 1.0)
+    return scaled / _lengths(scaled)
 
 
 def random_start(images: Tensor, epsilon: float, norm: str, generator: torch.Generator) -> Tensor:

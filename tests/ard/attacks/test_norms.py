@@ -108,3 +108,12 @@ def test_l2_rounding_goes_to_the_nearest_level_where_the_ball_allows_it() -> Non
     tight = round_to_grid(adversarial, levels, 3.2 / 255, "l2").int() - 100
     assert tight.flatten().tolist() in ([1, 2, -1, 0], [1, 3, 0, 0])
     assert float(tight.double().norm()) <= 3.2
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("size", [1.0, 1e-7, 1e-13, 1e-25, 1e-36])
+def test_a_direction_has_length_one_however_small_the_gradient(norm: str, size: float) -> None:
+    gradient = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(3))
+    direction = steepest(size * gradient, norm)
+    torch.testing.assert_close(direction, steepest(gradient, norm), rtol=1e-5, atol=1e-6)
+    assert not steepest(torch.zeros(1, 3, 2, 2), norm).any()

@@ -121,6 +121,25 @@ def test_confidence_and_entropy_are_those_of_what_is_said(margin: float, digits:
     assert (doubt is None) == (margin == 1.0)
 
 
+def test_a_teacher_is_asked_where_the_images_are(digits: Dataset) -> None:
+    """On a GPU images go there batch by batch; the teacher comes from a file, on the CPU."""
+    calls: list[str] = []
+
+    class Moved(Says):
+        def to(self, *given: object, **named: object) -> Moved:
+            calls.append(f"to {given[0]}")
+            return self
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            calls.append("asked")
+            return super().forward(images)
+
+    labels = digits.train.labels % 2
+    two = replace(digits, classes=2, train=replace(digits.train, labels=labels), class_names=None)
+    measure(Teacher(model=Moved(1.0), sha256=""), two, "cpu", 0.1, attacked=8)
+    assert calls[0] == "to cpu"
+
+
 def test_a_teacher_is_measured_as_its_student_hears_it(digits: Dataset) -> None:
     labels = digits.train.labels % 2
     two = replace(digits, classes=2, train=replace(digits.train, labels=labels), class_names=None)

@@ -18,7 +18,7 @@ from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
 from ard.attacks.victims import attacked_for, open_victim, threat_named, weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
-from ard.data.splits import Dataset, as_float, take_limit
+from ard.data.splits import Dataset, Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
 from ard.models.deployed import Deployed
 from ard.models.weight_files import load_model
@@ -156,6 +156,29 @@ def test_a_graph_that_reads_levels_is_given_the_nearest_ones() -> None:
     (batch,) = runtime.batches
     assert batch.dtype == np.uint8
     assert np.abs(batch / 255 - images.numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 7.65 / 255), ("linf", 0.049), ("l2", 0.05)])
+def test_an_attack_on_a_graph_that_reads_levels_stays_within_its_budget(
+    norm: str, epsilon: float
+) -> None:
+    levels = torch.randint(0, 256, (12, 3, 4, 4), generator=torch.Generator().manual_seed(0))
+    smooth = two_layers()
+    labels = smooth(levels / 255).argmax(1)
+    split = Split(levels.to(torch.uint8), labels)
+    runtime = Steps(smooth, (3, 4, 4), dtype="uint8")
+    found = as_float(split.images)
+    spec = parse_attack("pgd10", epsilon=epsilon, norm=norm)
+    right = evaluate_attack(Deployed(runtime, smooth, 5), split, spec, found=found)
+    given = (found * 255).round()
+    torch.testing.assert_close(found, given / 255)
+    order = torch.inf if norm == "linf" else 2
+    change = torch.linalg.vector_norm((given - levels).double().flatten(1), ord=order, dim=1)
+    assert float(change.max()) <= 255 * epsilon + 1e-9
+    assert float(change.max()) > 0
+    # Judged by what it was given.
+    alone = Deployed(Steps(smooth, (3, 4, 4), dtype="uint8"), None, 5)
+    assert (alone(found).argmax(1) == labels).tolist() == right.tolist()
 
 
 def test_logits_that_are_no_numbers_end_the_attack() -> None:

@@ -123,6 +123,17 @@ def test_weights_that_came_apart_are_refused(measured: Measured) -> None:
         assert found["equal"] == ""
 
 
+def test_a_network_of_timm_s_normalises_by_the_whole_batch(measured: Measured) -> None:
+    for found in (measured.first, measured.second):
+        for ours, expected in zip(found["timm"], measured.alone["timm"], strict=True):
+            assert ours == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_what_cannot_normalise_by_the_whole_batch_is_refused_by_name(measured: Measured) -> None:
+    for found in (measured.first, measured.second):
+        assert found["by part"].startswith("1: normalises by the batch as BatchNorm1d does")
+
+
 def teaching(out: Path) -> list[str]:
     data = ["--dataset", "digits", "--arch", "resnet8:4", "--epochs", "2", "--batch-size", "64"]
     attack = ["--method", "pgd_at", "--epsilon", "0.15", "--inner-steps", "1"]

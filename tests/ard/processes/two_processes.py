@@ -26,6 +26,7 @@ from ard.learning.learn import learn
 from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
 from ard.models.architectures import Classifier, build_model
+from ard.processes.parallel import in_parallel
 from ard.processes.torchrun import joined
 from ard.processes.world import World
 from edge_bench.core.errors import ArdxError
@@ -88,6 +89,19 @@ def first_updates(method: str, data: Split, world: World) -> dict[str, Any]:
     return {"names": list(run.student.state_dict()), "first": states[0], "last": states[-1]}
 
 
+def of_timm(data: Split, world: World) -> list[list[float]]:
+    """What one pass of training gives for a batch, and the statistics after it, where timm's layer
+    activates what it normalises."""
+    from timm.layers.norm_act import BatchNormAct2d
+
+    torch.manual_seed(0)
+    norm = BatchNormAct2d(4, act_layer=nn.SiLU)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.Flatten(), nn.Linear(4 * 36, 10)).train()
+    given = world.part(as_float(data.at(torch.arange(16)).images))
+    logits = world.whole(in_parallel(model, world)(given))
+    return [flat([logits]), flat([b for b in model.buffers() if b.is_floating_point()])]
+
+
 def refused(action: Any) -> str:
     try:
         action()
@@ -109,6 +123,7 @@ def measure(out: Path, world: World) -> None:
     )
     learned = learn(config(), small, None, weights, world=world)
     found["learned"] = [learned.sha256, asdict(learned.validation)]
+    found["timm"] = of_timm(data.train, world)
     if world.size > 1:
         # What `ardx teach` does with the arguments that test_distributed.py gives it.
         teaching = config(method="pgd_at", learning_rate=0.1, ema_decay=0.995, step_size=0.0375)
@@ -117,6 +132,8 @@ def measure(out: Path, world: World) -> None:
         found["seeds"] = refused(lambda: world.check_agreement({"seed": world.rank}))
         apart = nn.Parameter(torch.tensor([1.0, 1.0 + world.rank / 100]))
         found["apart"] = refused(lambda: world.check_weights([apart]))
+        by_part = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4))
+        found["by part"] = refused(lambda: in_parallel(by_part, world))
         found["equal"] = refused(lambda: world.check_weights([nn.Parameter(torch.ones(3))]))
     text = json.dumps(found)
     (out / f"rank{world.rank}.json").write_text(text, encoding="utf-8")

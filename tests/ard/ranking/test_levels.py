@@ -461,3 +461,14 @@ def test_a_fooled_teacher_is_heard_less() -> None:
     by_entropy = reliability(unsure, None, "entropy")
     assert by_entropy is not None
     assert by_entropy.tolist() == pytest.approx([2, 0])
+
+
+@pytest.mark.parametrize("kind", ["entropy", "label"])
+def test_a_batch_in_which_the_teacher_is_trusted_nowhere_is_trusted_alike(kind: str) -> None:
+    """By entropy rounding leaves 1e-7 of either sign; a probability may be too small a float."""
+    says_nothing = torch.zeros(4, 7)
+    certain = torch.tensor([[0.0, 300, 0]] * 4)
+    labels = torch.zeros(4, dtype=torch.long)
+    trust = reliability(says_nothing if kind == "entropy" else certain, labels, kind)
+    assert trust is not None
+    assert trust.tolist() == [1.0] * 4
