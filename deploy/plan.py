@@ -96,6 +96,10 @@ class ExportPlan:
             raise InputError(
                 "--max-robust-drop: fp32 gives nothing up; add --int8 or --fp16, or leave it out"
             )
+        if not 0 <= self.least_agreement <= 1:
+            raise InputError(
+                f"--min-agreement {self.least_agreement:g}: expected a fraction from 0 to 1"
+            )
         if self.input not in INPUTS:
             raise InputError(f"--input {self.input}: expected {' or '.join(INPUTS)}")
         if self.batch_size is not None and self.batch_size < 1:

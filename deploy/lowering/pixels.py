@@ -57,15 +57,19 @@ class Grid:
 def put_on_grid(model: onnx.ModelProto) -> Grid | None:
     """Centre the image of a float graph by 128/255, in place; what it computes stays the same.
 
-    Returns None, and leaves the graph as it is, where no convolution is the first to read the
-    image (centred by `clean` or as it is).
+    Returns None, and leaves the graph as it is, where no convolution with constant weights is the
+    first to read the image (centred by `clean` or as it is), channel by channel.
     """
     graph = model.graph
     images, known = image_tensor(graph), constants(graph)
     chain, conv = way_to_convolution(graph, images)
     if conv is None or [node.name for node in chain] not in ([], [CENTRE]):
         return None
+    if conv.input[1] not in known:
+        return None
     weight = known[conv.input[1]].astype(np.float64)
+    if _channels(model, images) not in (None, weight.shape[1]):
+        return None  # A mean of three channels makes three of a grey image.
     mean = known[chain[0].input[1]].astype(np.float64) if chain else np.zeros((1, 1, 1, 1))
     missing = (weight * (MIDDLE / HIGHEST - mean)).sum(axis=1, keepdims=True)
     nodes = [_centre(graph, images)]
@@ -82,6 +86,16 @@ def put_on_grid(model: onnx.ModelProto) -> Grid | None:
     change_weights(graph, conv, weight.astype(np.float32))
     tidy(graph)
     return Grid(tensor=tensor, float_nodes=tuple(node.name for node in nodes))
+
+
+def _channels(model: onnx.ModelProto, images: str) -> int | None:
+    """How many the images (B, C, H, W) have; None where the graph leaves it open."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    for value in (*graph.input, *graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        if value.name == images and len(dims) == 4 and dims[1].HasField("dim_value"):
+            return int(dims[1].dim_value)
+    return None
 
 
 def _centre(graph: onnx.GraphProto, images: str) -> onnx.NodeProto:

@@ -63,9 +63,13 @@ def lay_biases_in_rows(model: onnx.ModelProto) -> None:
 
 
 def _refuse_statistics_of_the_batch(graph: onnx.GraphProto) -> None:
-    known = constants(graph)
+    known, of_images = constants(graph), {value.name for value in graph.input}
     for node in graph.node:
-        if node.op_type == "BatchNormalization" and not known.keys() >= {*node.input[3:5]}:
+        if of_images & {*node.input}:
+            of_images.update(node.output)
+        # One of weights, as standardised convolutions have, is the same for every batch.
+        is_of_batch = node.op_type == "BatchNormalization" and node.input[0] in of_images
+        if is_of_batch and not known.keys() >= {*node.input[3:5]}:
             name = node.input[1].removesuffix(".weight") if node.input[1] in known else node.name
             raise InputError(
                 f"export: the batch normalisation {name} takes mean and variance from the batch, "
@@ -86,10 +90,14 @@ def _convolve_instead_of_normalising(model: onnx.ModelProto) -> None:
     for node in [n for n in graph.node if n.op_type == "BatchNormalization"]:
         if node.input[0] not in pictures or not known.keys() >= {*node.input[1:5]}:
             continue
+        if known[node.input[1]].dtype != np.float32:
+            continue  # Of float64 ONNX Runtime has this operator, and no convolution.
         scale, bias, mean, variance = (known[name].astype(np.float64) for name in node.input[1:5])
         factor = scale / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
-        weight = set_constant(graph, f"{node.name}.weight", _float32(factor.reshape(-1, 1, 1, 1)))
-        offset = set_constant(graph, f"{node.name}.bias", _float32(bias - mean * factor))
+        kernel = factor.reshape(-1, 1, 1, 1).astype(np.float32)
+        weight = set_constant(graph, f"{node.name}.weight", kernel)
+        shift = (bias - mean * factor).astype(np.float32)
+        offset = set_constant(graph, f"{node.name}.bias", shift)
         node.CopyFrom(
             helper.make_node(
                 "Conv",
@@ -121,8 +129,9 @@ def _scale_in_the_first_convolution(graph: onnx.GraphProto) -> None:
     known = constants(graph)
     images = image_tensor(graph)
     chain, conv = way_to_convolution(graph, images)
-    if conv is None or not chain:
-        return
+    if conv is None or not chain or conv.input[1] not in known:
+        return  # Weights may be made in the graph, as those of weight normalisation.
+    kind = known[conv.input[1]].dtype
     weight = known[conv.input[1]].astype(np.float64)
     slope, offset = np.ones(weight.shape[1]), np.zeros(weight.shape[1])
     name = images
@@ -133,8 +142,8 @@ def _scale_in_the_first_convolution(graph: onnx.GraphProto) -> None:
         slope, offset, name = slope * step[0], offset * step[0] + step[1], node.output[0]
     if not slope.all():
         return
-    change_weights(graph, conv, _float32(weight * _by_channel(slope)))
-    mean = set_constant(graph, f"{CENTRE}.mean", _float32(_by_channel(-offset / slope)))
+    change_weights(graph, conv, (weight * _by_channel(slope)).astype(kind))
+    mean = set_constant(graph, f"{CENTRE}.mean", _by_channel(-offset / slope).astype(kind))
     centre = helper.make_node("Sub", [images, mean], [chain[-1].output[0]], name=CENTRE)
     chain[0].CopyFrom(centre)
     for node in chain[1:]:
@@ -195,7 +204,3 @@ def _is_by_channel(constant: NDArray[Any], channels: int) -> bool:
 
 def _by_channel(values: Float64) -> Float64:
     return values.reshape(1, -1, 1, 1)
-
-
-def _float32(values: Float64) -> NDArray[np.float32]:
-    return values.astype(np.float32)

@@ -156,10 +156,10 @@ def _plain(tensor: onnx.TensorProto) -> Host:
 
 def _computed(step: Step, constants: dict[str, Host], where: str) -> dict[str, Host]:
     """The outputs of a step of constants alone."""
-    if step.operator == "Constant":
-        return {step.outputs[0]: _constant(step.attributes)}
-    given = [constants[name] if name else None for name in step.inputs]
     try:
+        if step.operator == "Constant":
+            return {step.outputs[0]: _constant(step.attributes)}
+        given = [constants[name] if name else None for name in step.inputs]
         with torch.no_grad():
             found = apply(step, given)
     except Exception as error:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from deploy.reading.ending import without_softmax
 from deploy.reading.graph import Step, UnreadError, apply, read_graph, unread
 from deploy.reading.pointwise import as_host
-from deploy.reading.values import Host, keys_of
+from deploy.reading.values import Host, NotReadError, keys_of
 from edge_bench.backends.base import ImageInput
 
 
@@ -129,8 +129,11 @@ class GraphNetwork(nn.Module):
                 given.append(values[name])
             elif step.takes_numbers(at):
                 given.append(self._numbers[name])
-            else:
+            elif name in self._keys:
                 given.append(self.weights.get_buffer(self._keys[name]))
+            else:
+                # A second output of an operator that has one here, or a sparse constant.
+                raise unread(step, NotReadError(f"nothing that is read makes {name}"), self._where)
         try:
             return apply(step, given)
         except Exception as error:

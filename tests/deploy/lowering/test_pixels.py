@@ -132,3 +132,27 @@ def test_a_network_without_a_first_convolution_reads_levels_too(tmp_path: Path) 
     np.testing.assert_allclose(logits(as_uint8(path), camera), logits(path, FLOATS), atol=1e-5)
     int8 = quantised(path, "x86-vnni")
     np.testing.assert_allclose(logits(as_uint8(int8), camera), logits(int8, FLOATS), atol=1e-2)
+
+
+class OfGrey(nn.Module):
+    """A normalisation by three channels, which makes three of a grey image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.small = Small()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.small(x)
+        return logits
+
+
+@pytest.mark.parametrize("target", ["x86", "tensorrt"])
+def test_a_grey_image_that_becomes_three_channels_is_quantised(target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    path, grey = tmp_path / "grey.onnx", FLOATS[:, :1]
+    export_fp32(OfGrey().eval(), (1, 8, 8), path)
+    assert put_on_grid(onnx.load(path)) is None
+    int8 = tmp_path / f"{target}.onnx"
+    quantize_int8(path, int8, grey, target)
+    expected = logits(path, grey)
+    assert np.abs(logits(int8, grey) - expected).max() < 0.1 * np.ptp(expected)

@@ -134,3 +134,53 @@ def test_the_bias_of_a_gemm_becomes_a_row(shape: tuple[int, ...], transposed: in
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     rows = [tuple(held.dims) for held in model.graph.initializer if held.name != "w"]
     assert rows == [shape if shape == (1,) else (5,)]
+
+
+class Standardised(nn.Conv2d):
+    """Weight standardisation (Qiao et al. 2019, arXiv 1903.10520), by torch's batch_norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = self.weight.reshape(1, self.out_channels, -1)
+        weight = nn.functional.batch_norm(rows, None, None, training=True)
+        return nn.functional.conv2d(x, weight.reshape_as(self.weight), padding=self.padding)
+
+
+def test_weights_that_are_made_in_the_graph_stay_so(tmp_path: Path) -> None:
+    """The exporter folds small ones alone; and their statistics are not of a batch of images."""
+    torch.manual_seed(0)
+    made: dict[str, nn.Conv2d] = {
+        "normalised": nn.utils.parametrizations.weight_norm(nn.Conv2d(3, 256, 7, padding=3)),
+        "standardised": Standardised(3, 64, 7, padding=3),
+    }
+    for name, conv in made.items():
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        model = Prepared(nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels), head))
+        exported(model, tmp_path / f"{name}.onnx")
+
+
+class Prepared(nn.Module):
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network((x - MEAN) / STD)
+        return logits
+
+
+class InDoubles(nn.Module):
+    """Float64 within, and a batch normalisation that no convolution takes up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(192, 4)
+        self.network = nn.Sequential(*layers).double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network((x.double() - 0.5) / 0.25)
+        return logits.float()
+
+
+def test_a_part_in_float64_is_left_as_it_is(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    exported(InDoubles(), tmp_path / "doubles.onnx")

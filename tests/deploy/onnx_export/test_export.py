@@ -295,6 +295,11 @@ def test_a_plan_that_cannot_be_is_refused(
         plan(model, **changes)
 
 
+def test_an_agreement_that_is_no_number_is_refused(model: nn.Module) -> None:
+    with pytest.raises(InputError, match="--min-agreement nan: expected a fraction from 0 to 1"):
+        replace(plan(model, target=None), least_agreement=float("nan"))
+
+
 def test_classes_that_torch_holds_for_equal_within_the_resolution_are_the_same(
     model: nn.Module, artifacts: dict[str, Path]
 ) -> None:

@@ -239,6 +239,38 @@ def test_what_an_operator_does_not_cover_is_told(
         network_of(classifier_around([operator], constants, opset=18))
 
 
+SPARSE = helper.make_sparse_tensor(
+    helper.make_tensor("v", onnx.TensorProto.FLOAT, [1], [0.5]),
+    helper.make_tensor("i", onnx.TensorProto.INT64, [1], [0]),
+    [1],
+)
+SQUARED = node("ReduceSumSquare", "images", "y", noop_with_empty_axes=1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "said"),
+    [
+        (
+            [node("Constant", "", "c", sparse_value=SPARSE), node("Mul", "images c", "y")],
+            "Constant",
+        ),
+        (
+            [
+                helper.make_node("Dropout", ["images"], ["d", "m"]),
+                node("Cast", "m", "c", to=1),
+                node("Mul", "d c", "y"),
+            ],
+            "Cast .*nothing that is read makes m",
+        ),
+        ([SQUARED], "ReduceSumSquare .*over no axes"),
+    ],
+    ids=["sparse constant", "second output", "no axes"],
+)
+def test_what_is_made_nowhere_is_told_in_a_sentence(nodes: list[onnx.NodeProto], said: str) -> None:
+    with pytest.raises(UnreadError, match=f"the operator {said}"):
+        network_of(classifier_around(nodes, {}, opset=18))
+
+
 def test_an_opset_before_broadcasting_is_refused() -> None:
     model = classifier_around([node("Relu", "images", "y")], {}, opset=9)
     model.opset_import[0].version = 6
