@@ -96,7 +96,7 @@ class ExportPlan:
             raise InputError(
                 "--max-robust-drop: fp32 gives nothing up; add --int8 or --fp16, or leave it out"
             )
-        if not 0 <= self.least_agreement <= 1:
+        if not self.least_agreement >= 0:  # Nor is anything that is no number.
             raise InputError(
                 f"--min-agreement {self.least_agreement:g}: expected a fraction from 0 to 1"
             )

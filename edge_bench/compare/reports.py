@@ -83,10 +83,10 @@ def compare_reports(
         InputError: they have nothing in common to compare.
     """
     is_paired = old.images_sha256 is not None and old.images_sha256 == new.images_sha256
-    common = [name for name in _attacks(old) if _attacks(new).get(name) == _attacks(old)[name]]
+    common, alike = _common(old, new)
     if old.clean_mask is not None and new.clean_mask is not None and not is_paired:
         _require_same_task(old, new)
-    accuracies = tuple(_accuracies(old, new, common, margin, is_paired))
+    accuracies = tuple(_accuracies(old, new, common, alike, margin, is_paired))
     latencies = [compare_latency(old.latency, new.latency, p, latency_margin) for p in PERCENTILES]
     told = tuple(change for change in latencies if change is not None)
     apart = why_apart(old.pictures, new.pictures)
@@ -105,8 +105,8 @@ def compare_reports(
         accuracies=accuracies,
         classes=_classes(old, new, common, margin, is_paired),
         latencies=told,
-        only_old=tuple(name for name in _attacks(old) if name not in common),
-        only_new=tuple(name for name in _attacks(new) if name not in common),
+        only_old=tuple(name for name in _attacks(old) if name not in alike),
+        only_new=tuple(name for name in _attacks(new) if name not in alike),
         labels=None if labels is None else tuple(labels.tolist()),
         class_names=class_names(new),
         pictures=pictures,
@@ -115,9 +115,22 @@ def compare_reports(
 
 
 def _attacks(report: Report) -> dict[str, object]:
-    """By name what was run; the same name with another budget, or on other images (all of them or
-    the survivors of others), is another attack."""
-    return {s.name: (s.manifest.attack, s.manifest.attacked) for s in report.sets}
+    """By name what was run; the same name with another budget is another attack."""
+    return {s.name: s.manifest.attack for s in report.sets}
+
+
+def _common(old: Report, new: Report) -> tuple[list[str], list[str]]:
+    """Attacks of both, for the worst case and one by one.
+
+    One that attacked all images here and the survivors of others there is the same in a worst case
+    with all of those others, and no more than that.
+    """
+    before, now = _attacks(old), _attacks(new)
+    common = [name for name, attack in before.items() if now.get(name) == attack]
+    whom = [{s.name: s.manifest.attacked for s in report.sets} for report in (old, new)]
+    alike = [name for name in common if whom[0][name] == whom[1][name]]
+    has_all = len(common) == len(before) == len(now)
+    return (common if has_all else alike), alike
 
 
 def _in_worst_case(report: Report, names: list[str]) -> list[str]:
@@ -151,7 +164,7 @@ def worst_case(report: Report, names: list[str]) -> BoolArray | None:
 
 
 def _accuracies(
-    old: Report, new: Report, common: list[str], margin: float, is_paired: bool
+    old: Report, new: Report, common: list[str], alike: list[str], margin: float, is_paired: bool
 ) -> Iterator[AccuracyChange]:
     if old.clean_mask is None or new.clean_mask is None:
         return
@@ -163,7 +176,7 @@ def _accuracies(
     if worst[0] is not None and worst[1] is not None:
         yield compare_accuracy("worst_case", worst[0], worst[1], margin, at)
     masks = [{s.name: decode_mask(s.mask) for s in report.sets} for report in (old, new)]
-    for name in common:
+    for name in alike:
         yield compare_accuracy(f"attack:{name}", masks[0][name], masks[1][name], margin, at)
 
 

@@ -52,11 +52,11 @@ def check_comparable(report: Report, baseline: Baseline, conditions: list[Condit
 
 
 def other_attacks(report: Report, baseline: Baseline, *, named: bool = False) -> list[str]:
-    """Names of the sets whose attack, or whose attacked images, are others; none where either of
-    the two was not attacked.
+    """Names of the sets whose attack is another; none where either of the two was not attacked.
 
     Args:
-        named: differential sets and corruptions, too.
+        named: differential sets and corruptions, too, and those that attacked other images (all, or
+            survivors), which changes what one of them keeps and not the worst case of all.
     """
     new = {s.name: s.manifest for s in (report.sets if named else adversarial(report))}
     old = {s.name: s for s in baseline.sets if named or s.threat not in COMPARED}
@@ -65,7 +65,7 @@ def other_attacks(report: Report, baseline: Baseline, *, named: bool = False) ->
     found = set(new) ^ set(old)
     for name in set(new) & set(old):
         manifest, before = new[name], old[name]
-        is_alike = before.attacked in (None, manifest.attacked)
+        is_alike = not named or before.attacked in (None, manifest.attacked)
         if manifest.attack != before.attack or not is_alike:
             found.add(name)
     return sorted(found)

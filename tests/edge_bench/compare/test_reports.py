@@ -123,6 +123,9 @@ def test_attacks_that_differ_are_left_out_and_said(make_report: MakeReport) -> N
     left = replace(result, manifest=replace(result.manifest, attacked="survivors"))
     survivors = replace(new, sets=(left,))
     assert compare_reports(old, survivors).only_new == ("pgd",)
+    # But in a worst case with the same others it is.
+    whole = compare_reports(make_report("1" * 100, {"pgd": "1" * 100}), survivors)
+    assert [each.metric for each in whole.accuracies] == ["clean", "worst_case"]
 
 
 def test_classes_of_other_images_are_compared_by_their_names(make_report: MakeReport) -> None:

@@ -100,9 +100,9 @@ def test_json_never_holds_nan() -> None:
     ("change", "sentence"),
     [
         (lambda d: d.update(schema_version=99), "schema version 99 of a report of ardx bench"),
-        (lambda d: d.update(schema_version=0), "schema version 1 to 5, came 0"),
-        (lambda d: d.update(schema_version=True), "schema version 1 to 5, came True"),
-        (lambda d: d.update(schema_version="1"), "schema version 1 to 5, came '1'"),
+        (lambda d: d.update(schema_version=0), "schema version 1 to 6, came 0"),
+        (lambda d: d.update(schema_version=True), "schema version 1 to 6, came True"),
+        (lambda d: d.update(schema_version="1"), "schema version 1 to 6, came '1'"),
         (lambda d: d.pop("schema_version"), "without a schema_version"),
         (lambda d: d.pop("artifact"), "field 'artifact' is missing"),
         (lambda d: d["device"].pop("cores"), "device: field 'cores' is missing"),
