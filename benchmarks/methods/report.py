@@ -47,9 +47,6 @@ PAGES = [RESULTS / f"{name}.md" for name in ("methods", "methods_search", "metho
 CHOSEN = "ard, on igdm"
 """The settings of ARD that the search chose."""
 
-SAME_RATE = "ard, learning rate 0.8"
-"""ARD at the rate that the search of `frontiers.toml` chose for IGDM."""
-
 ASIDE = {
     "ard, attack of adaad": ((0, -24), "center"),
     "igdm, alpha 8": ((-5, 5), "right"),
@@ -137,12 +134,6 @@ def main_table(groups: Groups) -> list[list[str]]:
             ]
         )
     return rows
-
-
-def same_rate_table(groups: Groups) -> list[list[str]]:
-    """ARD and IGDM at one rate, so that they differ in the ranking alone."""
-    named = {OURS: SAME_RATE, "igdm": "igdm"}
-    return main_table({name: groups[label] for name, label in named.items() if label in groups})
 
 
 def rivals_table(groups: Groups) -> list[list[str]]:
@@ -280,7 +271,6 @@ def deployed_table(groups: Groups) -> list[list[str]]:
 
 TABLES: dict[str, Callable[[Groups], list[list[str]]]] = {
     "main": main_table,
-    "rate": same_rate_table,
     "rivals": rivals_table,
     "search": search_table,
     "ablation": ablation_table,

@@ -237,20 +237,6 @@ def test_the_chosen_settings_are_compared_with_every_rival_beside_the_pooled_dev
     assert rows[0][4] == ""
 
 
-def test_at_one_rate_the_other_runs_of_ard_stand_aside() -> None:
-    masks = [np.arange(10) < count for count in (4, 7, 6)]
-    groups = {
-        label: [line(label, 0, mask)]
-        for label, mask in zip(("ard", report.SAME_RATE, "igdm"), masks, strict=True)
-    }
-    rows = report.same_rate_table(groups | {"trades": groups["ard"]})
-    assert [(row[0], row[4], row[7]) for row in rows[1:]] == [
-        ("**ard**", "70.0", ""),
-        ("igdm", "60.0", "+10.0 (one seed)"),
-    ]
-    assert [row[0] for row in report.same_rate_table({"igdm": groups["igdm"]})[1:]] == ["igdm"]
-
-
 def test_seeds_that_only_one_method_has_are_not_compared() -> None:
     mask = np.ones(8, dtype=np.bool_)
     ours, theirs = [line("ard", 0, mask)], [line("rslad", 1, mask)]
