@@ -45,6 +45,8 @@ LINES, PAGE = RESULTS / "weights.jsonl", ROOT / "weights" / "README.md"
 PART = 500
 """Test images of a line."""
 
+NOTHING = "AutoAttack was not measured yet."
+
 ENSEMBLE = ["apgd_ce", "apgd_t", "fab_t", "square"]
 """The standard version of AutoAttack, in its order."""
 
@@ -95,8 +97,8 @@ def one(file: Path, split: Split, attacks: list[str]) -> Line:
 
 
 def maker(lines: list[Line]) -> Maker:
-    """How the table of the page is made."""
-    return lambda kind, name: markdown(table(lines))
+    """How the table of the page is made; before the first line it says that there is none."""
+    return lambda kind, name: markdown(table(lines)) if lines else NOTHING
 
 
 def table(lines: list[Line]) -> Rows:

@@ -63,9 +63,9 @@ def put_on_grid(model: onnx.ModelProto) -> Grid | None:
     graph = model.graph
     images, known = image_tensor(graph), constants(graph)
     chain, conv = way_to_convolution(graph, images)
-    if conv is None or [node.name for node in chain] not in ([], [CENTRE]):
+    if conv is None or conv.input[1] not in known:
         return None
-    if conv.input[1] not in known:
+    if [node.name for node in chain] not in ([], [CENTRE]):
         return None
     weight = known[conv.input[1]].astype(np.float64)
     if _channels(model, images) not in (None, weight.shape[1]):

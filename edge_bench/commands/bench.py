@@ -108,6 +108,7 @@ def _refuse_what_does_not_fit(flags: BenchFlags) -> None:
 
 def _refuse_what_is_read(flags: BenchFlags) -> None:
     """With --force a report would take the place of the artefact, or of what lies beside it."""
+    from edge_bench.backends.engine_cache import record_path
     from edge_bench.backends.registry import BACKENDS
     from edge_bench.core.errors import InputError
     from edge_bench.explain.probe_file import reference_path
@@ -115,6 +116,7 @@ def _refuse_what_is_read(flags: BenchFlags) -> None:
     from edge_bench.files.code.own_function import names_function
     from edge_bench.files.external_data import model_files
     from edge_bench.files.fingerprint import fingerprint_path
+    from edge_bench.files.kinds import Kind, kind_of
     from edge_bench.files.sets import set_files
     from edge_bench.files.store import refuse_read
     from edge_bench.runs.every_backend import ALL, report_path
@@ -132,7 +134,8 @@ def _refuse_what_is_read(flags: BenchFlags) -> None:
         read += [Path(folder, module) for folder in sys.path]
     if model.is_file() and not is_bundle(model):
         read += [*model_files(model), fingerprint_path(model), reference_path(model)]
-        read.append(model.with_name(f"{model.name}.json"))  # An engine's record.
+    if kind_of(model) is Kind.ENGINE:
+        read.append(record_path(model))
     for out in outs:
         refuse_read("--out", out, read)
         if pictures is not None and out.resolve().is_relative_to(pictures.resolve()):

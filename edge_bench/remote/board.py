@@ -91,8 +91,8 @@ def follow(folder: Path, offset: int) -> int:
         ENDED, or DIED where the process is gone without an exit code.
     """
     with (folder / LOG).open("rb") as log:
-        # After a power cut the log may be shorter than what was read of it before.
-        log.seek(min(offset, os.fstat(log.fileno()).st_size))
+        # After a power cut the log may be shorter than what was read of it: then all of it is new.
+        log.seek(offset if offset <= os.fstat(log.fileno()).st_size else 0)
         sys.stdout.buffer.write(BEGIN)
         while True:
             # In this order: what was logged before the end is read after the end was seen.

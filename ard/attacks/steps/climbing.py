@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ard.attacks.attempt import Attempt, margin
 from ard.attacks.steps.ascent import cross_entropy, gradient_and_logits
-from ard.attacks.steps.norms import projection, random_start, steepest
+from ard.attacks.steps.norms import of_sum_one, projection, random_start, steepest
 
 Judge = Callable[[Tensor, Tensor], Tensor]
 """(logits, labels (B,)) to a value per sample that is positive exactly where the attack won."""
@@ -119,9 +119,7 @@ def _one_start(
         gradient, logits = gradient_and_logits(attempt.model, adversarial, climbed)
         best.update(index, adversarial, logits)
         if momentum is not None:
-            tiny = torch.finfo(gradient.dtype).tiny  # However small, each counts as much.
-            mean = gradient.flatten(1).abs().sum(dim=1).clamp(min=tiny)
-            direction = momentum * direction + gradient / mean.view(-1, 1, 1, 1)
+            direction = momentum * direction + of_sum_one(gradient)
             gradient = direction
         kept = best.worth_attacking(index)
         if len(kept) < len(index):

@@ -53,6 +53,13 @@ def steepest(gradient: Tensor, norm: str) -> Tensor:
     return scaled / _lengths(scaled)
 
 
+def of_sum_one(gradient: Tensor) -> Tensor:
+    """Each sample's gradient over the sum of its absolute values, however small that is."""
+    tiny = torch.finfo(gradient.dtype).tiny
+    sums = gradient.flatten(1).abs().sum(dim=1).clamp(min=tiny)
+    return gradient / sums.view(-1, *[1] * (gradient.dim() - 1))
+
+
 def random_start(images: Tensor, epsilon: float, norm: str, generator: torch.Generator) -> Tensor:
     """A point drawn uniformly from the ball around each image, clamped to [0, 1].
 

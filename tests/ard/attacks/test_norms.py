@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ard.attacks.steps.grid import round_to_grid
-from ard.attacks.steps.norms import project, random_start, steepest
+from ard.attacks.steps.norms import of_sum_one, project, random_start, steepest
 
 NORMS = ["linf", "l2"]
 
@@ -117,3 +117,12 @@ def test_a_direction_has_length_one_however_small_the_gradient(norm: str, size: 
     direction = steepest(size * gradient, norm)
     torch.testing.assert_close(direction, steepest(gradient, norm), rtol=1e-5, atol=1e-6)
     assert not steepest(torch.zeros(1, 3, 2, 2), norm).any()
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-7, 1e-13, 1e-25, 1e-35])
+def test_a_gradient_of_any_size_has_the_sum_one(size: float) -> None:
+    gradient = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(4))
+    found = of_sum_one(size * gradient)
+    torch.testing.assert_close(found.abs().sum(dim=(1, 2, 3)), torch.ones(4))
+    torch.testing.assert_close(found, of_sum_one(gradient), rtol=1e-5, atol=1e-6)
+    assert not of_sum_one(torch.zeros(1, 3, 2, 2)).any()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from ard.data.datasets import load_dataset
 from ard.learning.learn import learn
@@ -19,24 +18,9 @@ from benchmarks.methods.again import students
 from edge_bench.core.errors import InputError
 from edge_bench.files.store import sha256_file
 
-SETTINGS = {
-    "dataset": "digits",
-    "architecture": "resnet8:4",
-    "method": "pgd_at",
-    "epsilon": 8 / 255,
-    "inner_steps": 1,
-    "epochs": 4,
-    "train_fraction": 0.3,
-}
+from .conftest import SETTINGS
+
 LINE = {"id": "main pgd_at 0", "stage": "main", "label": "pgd_at", "seed": 0, "weights": "pgd_at-0"}
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """The scripts take one, which is not to last."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,7 @@ from benchmarks.methods import order, report
 from benchmarks.methods.order import among_likeliest, label_pairs, likeliest, shared_order, taus
 from benchmarks.methods.tables.order import FIGURES, order_table
 
-from .test_again import SETTINGS
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """The script takes one, which is not to last."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+from .conftest import SETTINGS
 
 
 def test_pairs_of_the_label_are_those_of_both_sides() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ard.data.datasets import load_dataset
 from ard.learning.learn import learn
@@ -18,23 +16,7 @@ from benchmarks.lines import pack, read_lines, recorded, unpack
 from benchmarks.methods import weights
 from edge_bench.core.errors import InputError
 
-SETTINGS = {
-    "dataset": "digits",
-    "architecture": "resnet8:4",
-    "method": "pgd_at",
-    "epsilon": 8 / 255,
-    "inner_steps": 1,
-    "epochs": 4,
-    "train_fraction": 0.3,
-}
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """The script takes one, which is not to last."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
+from .conftest import SETTINGS
 
 
 def test_parts_are_attacked_by_turns_and_none_twice(
@@ -102,6 +84,8 @@ def test_the_published_table_is_what_its_lines_say() -> None:
     text = weights.PAGE.read_text(encoding="utf-8")
     lines = [*recorded(weights.LINES).values()]
     assert filled(text, weights.maker(lines)) == text
+    assert text.count("<!-- table weights -->") == 1
+    assert filled(text, weights.maker([])).count(weights.NOTHING) == 1
     sums = {line["file"]: line["weights_sha256"] for line in lines}
     for file, digest in sums.items():
         assert f"{digest}  {file}" in text

@@ -17,7 +17,7 @@ import pytest
 from edge_bench.backends.packages import Package
 from edge_bench.remote import environment
 from edge_bench.remote import receive as receive_module
-from edge_bench.remote.layout import BUNDLE, JOB, Job
+from edge_bench.remote.layout import BUNDLE, EXIT, JOB, LOG, Job
 
 ONE = ("--threads", "1")
 QUICK = ("--runs", "3", "--seconds", "0", "--warmup", "0", "--settle-seconds", "0", *ONE)
@@ -69,6 +69,23 @@ def assert_one_error(stderr: str, sentence: str) -> None:
 
 def test_what_answers_the_client_needs_no_package() -> None:
     subprocess.run([sys.executable, "-B", "-c", BLOCKED], check=True)
+
+
+@pytest.mark.parametrize(("heard", "told"), [(0, True), (20, False), (500, True)])
+def test_a_log_that_a_power_cut_shortened_is_heard_anew(
+    tmp_path: Path, heard: int, told: bool
+) -> None:
+    """`heard` bytes of it were read before; of 500 there are no more than 20 left."""
+    (tmp_path / LOG).write_text("error: no room left\n", encoding="utf-8")
+    (tmp_path / EXIT).write_text('{"code": 3, "error": null}', encoding="utf-8")
+    follow = [sys.executable, "-m", "edge_bench.remote.board", "follow", str(tmp_path)]
+    with subprocess.Popen(
+        [*follow, str(heard)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as listening:
+        assert listening.stdout is not None
+        came = listening.stdout.read()
+    assert came.endswith(b"error: no room left\n") == told
+    assert listening.returncode == 0
 
 
 def test_a_python_that_is_not_there(board: Any, invoke: Any, words: Any) -> None:

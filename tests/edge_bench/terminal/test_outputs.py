@@ -106,6 +106,18 @@ def test_two_texts_for_one_file_are_refused(
     assert contents() == before
 
 
+def test_a_report_takes_the_place_of_no_engine_s_record(invoke: Invoke, files: Path) -> None:
+    for name in ("gpu.engine", "gpu.engine.json", "model.onnx.json"):
+        Path(name).write_text("{}", encoding="utf-8")
+    before = contents()
+    asked = ("bench", "gpu.engine", "--backend", "trt", "--out", "gpu.engine.json", "--force")
+    code, _, stderr = invoke(*asked)
+    assert (code, contents()) == (2, before)
+    assert stderr.startswith("error: --out gpu.engine.json: expected a file to write, came ")
+    # Beside an ONNX file that is the name of any report.
+    assert invoke(*BENCH, "--out", "model.onnx.json", "--runs", "5", "--seconds", "0")[0] == 0
+
+
 def test_a_report_takes_the_place_of_no_picture(invoke: Invoke, files: Path) -> None:
     before = contents()
     out = "history/a/report.json"
