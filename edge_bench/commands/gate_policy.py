@@ -89,7 +89,7 @@ def policy_of(flags: PolicyFlags, options: dict[str, Any]) -> Policy:
     check_conditions(given, str(flags.policy or "the options"))
     if flags.confidence is not None:
         if not is_confidence(flags.confidence):
-            raise InputError(f"--confidence {flags.confidence:g}: expected {CONFIDENCES}")
+            raise InputError(f"--confidence {flags.confidence}: expected {CONFIDENCES}")
         policy = replace(policy, confidence=flags.confidence)
     return replace(policy, conditions=given)
 

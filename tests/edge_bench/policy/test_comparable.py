@@ -179,7 +179,8 @@ def test_a_policy_of_wrong_kinds_is_refused_in_a_sentence(tmp_path: Path, invoke
     asked = ("gate", "none.json", "--min-clean-accuracy", 0.5, "--confidence")
     code, _, error = invoke(*asked, "0.9999999999999999")
     assert code == 2
-    assert "expected a number between 0.5 and 1, such as 0.95 (0.999999 at most)" in error
+    expected = "expected a number between 0.5 and 1, such as 0.95 (0.999999 at most)"
+    assert f"--confidence 0.9999999999999999: {expected}" in error
 
 
 def test_a_baseline_of_before_these_fields_is_read(make_report: MakeReport, tmp_path: Path) -> None:
