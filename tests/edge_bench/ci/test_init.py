@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from check_jsonschema.cli import main as check_jsonschema
+from click.testing import CliRunner, Result
 
 from edge_bench.core.spec import Artifact, Report
 from edge_bench.files.store import sha256_file, write_json
@@ -58,11 +60,9 @@ def written(folder: Path) -> dict[str, Any]:
     return loaded
 
 
-def is_workflow(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
-    return subprocess.run(
-        [*command, "vendor.github-workflows", str(path)], capture_output=True, text=True
-    )
+def is_workflow(path: Path) -> Result:
+    asked = ["--builtin-schema", "vendor.github-workflows", str(path)]
+    return CliRunner().invoke(check_jsonschema, asked)
 
 
 def test_limits_stand_a_little_beside_what_was_measured(
@@ -82,7 +82,7 @@ def test_limits_stand_a_little_beside_what_was_measured(
     steps = written(folder)["jobs"]["gate"]["steps"]
     assert {"ARTIFACT": "models/student.onnx", "SETS": "sets"} in [s.get("env") for s in steps]
     ended = is_workflow(folder / WORKFLOW)
-    assert ended.returncode == 0, ended.stdout
+    assert ended.exit_code == 0, ended.output
 
 
 def test_of_several_artefacts_the_measured_one_is_taken(
@@ -167,7 +167,7 @@ def test_of_a_folder_in_a_repository_the_workflow_goes_where_github_looks(
     assert f"wrote {folder / WORKFLOW}: measures student.onnx, by sets" in stdout
     assert f"wrote {folder / 'models/gate.toml'}" in stdout
     assert not (folder / "models/.github").exists()
-    assert is_workflow(folder / WORKFLOW).returncode == 0
+    assert is_workflow(folder / WORKFLOW).exit_code == 0
     job = written(folder)["jobs"]["gate"]
     if uses:
         used = next(step for step in job["steps"] if step.get("uses") == uses)
@@ -214,7 +214,7 @@ def test_without_report_and_sets_it_says_what_to_do_next(invoke: Invoke, project
     assert steps[0]["with"]["lfs"] is True
     used = next(step for step in steps if step.get("uses") == "OWNER/ardx@v0.2.0")
     assert used["with"] == {"artifact": "models/other.onnx", "policy": "gate.toml"}
-    assert is_workflow(project / WORKFLOW).returncode == 0
+    assert is_workflow(project / WORKFLOW).exit_code == 0
 
 
 def test_an_app_s_manifest_is_no_set(

@@ -59,9 +59,17 @@ class Seen(HTMLParser):
         self.text += data
 
 
+@pytest.fixture(scope="module")
+def drawn_once() -> list[Page]:
+    """The page of `written`, which is the same for every test, once one has drawn it."""
+    return []
+
+
 @pytest.fixture
-def page(written: Written) -> Page:
-    return page_of([written.report], open_sets(written.sets))
+def page(written: Written, drawn_once: list[Page]) -> Page:
+    if not drawn_once:
+        drawn_once.append(page_of([written.report], open_sets(written.sets)))
+    return drawn_once[0]
 
 
 # --- what is told ----------------------------------------------------------------------------
