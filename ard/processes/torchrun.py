@@ -102,7 +102,10 @@ def _store() -> Store:
             f"the processes that torchrun started cannot reach each other ({first_line(error)}); "
             "check --rdzv-endpoint and the network between the machines"
         ) from None
-    ours: Store = _prefixed("ardx", store)
+    # With --max-restarts it outlives an attempt, too, whose processes are not those of the next: a
+    # sentence that they told is not one of the next, and nobody listens where they listened.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    ours: Store = _prefixed(f"ardx/{attempt}", store)
     return ours
 
 

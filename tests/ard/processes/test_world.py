@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,31 +21,10 @@ from ard.processes.torchrun import _is_first_to_speak, _terminable, _TerminatedE
 from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
 
-from .two_processes import METHODS, measure
+from .conftest import Jobs
+from .two_processes import METHODS
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
 LOST = "in epoch 2; start the same command again with --resume"
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A job that torchrun ran with two processes."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def torchrun(*arguments: str | Path) -> Ended:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    found = subprocess.run(
-        [*command, "--nproc-per-node", "2", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    return Ended(found.returncode, found.stdout, found.stderr)
 
 
 def losses(folder: Path) -> list[float]:
@@ -60,24 +36,16 @@ def losses(folder: Path) -> list[float]:
 class Measured:
     """What one process alone found, and what each of two found."""
 
-    out: Path
+    jobs: Jobs
     alone: dict[str, Any]
     first: dict[str, Any]
     second: dict[str, Any]
-    ended: Ended
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Measured:
-    out = tmp_path_factory.mktemp("measured")
-    (out / "alone").mkdir()
-    (out / "two").mkdir()
-    measure(out / "alone", ALONE)
-    ended = torchrun(SCRIPT, "measure", out / "two")
-    assert (out / "two" / "rank0.json").exists(), ended.stderr
-    names = ("alone/rank0", "two/rank0", "two/rank1")
-    found = [json.loads((out / f"{name}.json").read_text(encoding="utf-8")) for name in names]
-    return Measured(out, found[0], found[1], found[2], ended)
+def measured(jobs: Jobs) -> Measured:
+    found = [jobs.found(name) for name in ("alone/updates0", "two/updates0", "two/updates1")]
+    return Measured(jobs, found[0], found[1], found[2])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -95,13 +63,13 @@ def test_both_processes_hold_the_same_bits(measured: Measured, method: str) -> N
 
 
 def test_the_loss_curve_is_that_of_one_process(measured: Measured) -> None:
-    alone, two = losses(measured.out / "alone/of-rank-0"), losses(measured.out / "two/of-rank-0")
+    alone, two = (losses(each / "of-rank-0") for each in (measured.jobs.alone, measured.jobs.two))
     assert len(alone) == 2
     assert two == pytest.approx(alone, rel=1e-3)
 
 
 def test_only_the_first_process_writes(measured: Measured) -> None:
-    first, second = measured.out / "two/of-rank-0", measured.out / "two/of-rank-1"
+    first, second = (measured.jobs.two / f"of-rank-{rank}" for rank in (0, 1))
     names = {"checkpoint.safetensors", "config.toml", "metrics.jsonl", "w.safetensors"}
     assert {path.name for path in first.iterdir()} == names
     assert not second.exists()
@@ -134,16 +102,10 @@ def test_what_cannot_normalise_by_the_whole_batch_is_refused_by_name(measured: M
         assert found["by part"].startswith("1: normalises by the batch as BatchNorm1d does")
 
 
-def teaching(out: Path) -> list[str]:
-    data = ["--dataset", "digits", "--arch", "resnet8:4", "--epochs", "2", "--batch-size", "64"]
-    attack = ["--method", "pgd_at", "--epsilon", "0.15", "--inner-steps", "1"]
-    return ["teach", *data, *attack, "--json", "--out", str(out)]
-
-
 def test_a_lost_worker_ends_the_job_with_a_sentence_and_it_resumes_to_the_same_bits(
-    measured: Measured, tmp_path: Path
+    jobs: Jobs,
 ) -> None:
-    cut = torchrun(SCRIPT, "die", *teaching(tmp_path))
+    cut, out = jobs.first, jobs.folder / "teaching"
     assert cut.code != 0
     sentences = [line for line in cut.stderr.splitlines() if line.startswith("error: ")]
     assert len(sentences) == 1, cut.stderr
@@ -151,24 +113,19 @@ def test_a_lost_worker_ends_the_job_with_a_sentence_and_it_resumes_to_the_same_b
     assert sentences[0].endswith(LOST)
     assert "exitcode  : 3" in cut.stderr
     assert "ard/train.py" not in cut.stderr
-    assert len(losses(tmp_path)) == 1
 
-    resumed = torchrun("-m", "ard", *teaching(tmp_path), "--resume")
-    assert resumed.code == 0, resumed.stderr
-    # One process speaks: one summary, and one line of the epoch.
-    weights = Path(json.loads(resumed.stdout)["weights"])
-    assert resumed.stderr.count("epoch 2 loss") == 1
-    undisturbed = measured.out / "two" / "taught"
-    assert losses(tmp_path) == losses(undisturbed)
+    resumed, other = jobs.found("teaching0"), jobs.found("teaching1")
+    assert (resumed["code"], other) == (0, {"code": 0, "stdout": "", "stderr": ""}), resumed
+    # One process speaks: one summary, and one line of the epoch that was left.
+    weights = Path(json.loads(resumed["stdout"])["weights"])
+    assert resumed["stderr"].count("epoch 2 loss") == 1
+    assert "epoch 1 loss" not in resumed["stderr"]
+    undisturbed = jobs.two / "taught"
+    assert losses(out) == losses(undisturbed)
     ours, _ = load_tensors(weights, "weights")
     theirs, _ = load_tensors(undisturbed / "teacher.safetensors", "weights")
     assert ours.keys() == theirs.keys()
     assert all(ours[name].equal(theirs[name]) for name in ours)
-
-
-def test_an_error_of_all_processes_is_told_once(measured: Measured) -> None:
-    assert measured.ended.code != 0
-    assert measured.ended.stderr.count("error: all processes end with this") == 1
 
 
 def test_a_usage_error_is_told_by_the_first_process(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,4 @@
-"""What the processes of test_shared_attacks.py run, below torchrun or alone.
-
-`share OUT WEIGHTS ARTEFACT` attacks in batches of 40 and leaves what came of it in OUT; `die BATCH
-FILE TEXT ARGUMENTS` is ardx with the arguments, whose second process is killed by the system when
-it attacks its batch number BATCH (from 0), as soon as the first has written TEXT into FILE.
-"""
+"""What processes that attack do, below torchrun or alone."""
 
 from __future__ import annotations
 
@@ -31,7 +26,6 @@ from ard.data.datasets import load_dataset
 from ard.data.sources import SplitSource
 from ard.data.splits import Split, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack, told_apart_mask
-from ard.processes.torchrun import joined
 from ard.processes.world import World
 from edge_bench.core.errors import ArdxError
 from edge_bench.files.sets import open_set
@@ -80,6 +74,7 @@ def crafted(victim: Victim, deployed: Victim, source: SplitSource, out: Path, wo
 
 
 def share(out: Path, weights: Path, artefact: Path, world: World) -> None:
+    """Attack in batches of 40, and leave what came of it in `out`."""
     data = load_dataset("digits", Path("unused"))
     split = take_limit(data.test, SAMPLES)
     victim = weights_victim(weights)
@@ -98,7 +93,7 @@ def share(out: Path, weights: Path, artefact: Path, world: World) -> None:
         found["other images"] = _refused(
             lambda: craft_set(victim, elsewhere, pgd, out / "other", batch_size=BATCH, world=world)
         )
-    (out / f"rank{world.rank}.json").write_text(json.dumps(found), encoding="utf-8")
+    (out / f"attacks{world.rank}.json").write_text(json.dumps(found), encoding="utf-8")
 
 
 def _refused(action: Any) -> str:
@@ -117,6 +112,8 @@ def written(file: Path, text: str) -> bool:
 
 
 def die(batch: int, file: Path, text: str, arguments: list[str]) -> None:
+    """Be ardx with the arguments, whose second process is killed by the system when it attacks its
+    batch of that number (from 0), as soon as the first has written `text` into `file`."""
     attacked = 0
 
     def killed(*values: Any, **more: Any) -> torch.Tensor:
@@ -133,11 +130,3 @@ def die(batch: int, file: Path, text: str, arguments: list[str]) -> None:
     ard.evaluation.accuracy.run_attack = killed  # type: ignore[attr-defined]
     sys.argv[1:] = arguments
     main("ardx")
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "die":
-        die(int(sys.argv[2]), Path(sys.argv[3]), sys.argv[4], sys.argv[5:])
-    else:
-        with joined() as joint:
-            share(Path(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]), joint)

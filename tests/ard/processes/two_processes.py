@@ -1,7 +1,6 @@
-"""What the processes of test_distributed.py run, below torchrun or alone.
+"""What processes that train do, below torchrun or alone.
 
-`measure OUT` trains and leaves what came of it in OUT/rankN.json; `die ARGUMENTS` is ardx with the
-arguments, whose second process is killed by the system in its second epoch.
+As a script this is ardx, whose second process is killed by the system in its second epoch.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,12 +25,12 @@ from ard.learning.run_state import Run
 from ard.learning.step import Teachers, update
 from ard.models.architectures import Classifier, build_model
 from ard.processes.parallel import in_parallel
-from ard.processes.torchrun import joined
 from ard.processes.world import World
 from edge_bench.core.errors import ArdxError
 
 METHODS = ("natural", "ard", "mtard", "dist_adv", "mart")
 STEPS = 3
+"""Of natural training; one less of the others, of which the first alone is held to one process."""
 
 
 def config(**changes: object) -> TrainConfig:
@@ -73,7 +71,7 @@ def first_updates(method: str, data: Split, world: World) -> dict[str, Any]:
     teachers = Teachers(robust=network(2).eval(), clean=network(3).eval())
     generator = torch.Generator().manual_seed(0)
     states: list[dict[str, Any]] = []
-    for step in range(STEPS):
+    for step in range(STEPS if method == "natural" else STEPS - 1):
         batch = data.at(torch.arange(16 * step, 16 * (step + 1)))
         images = as_float(batch.images)
         terms = update(settings, run, teachers, images, batch.labels, generator, 0.0)
@@ -111,12 +109,13 @@ def refused(action: Any) -> str:
 
 
 def measure(out: Path, world: World) -> None:
+    """Train, and leave what came of it in `out`."""
     data = load_dataset("digits", Path("unused"))
     found: dict[str, Any] = {m: first_updates(m, data.train, world) for m in METHODS}
     weights = out / f"of-rank-{world.rank}" / "w.safetensors"
     small = Dataset(
         name="digits",
-        train=Split(data.train.images[:600], data.train.labels[:600]),
+        train=Split(data.train.images[:320], data.train.labels[:320]),
         test=data.test,
         classes=10,
         flips=False,
@@ -125,8 +124,14 @@ def measure(out: Path, world: World) -> None:
     found["learned"] = [learned.sha256, asdict(learned.validation)]
     found["timm"] = of_timm(data.train, world)
     if world.size > 1:
-        # What `ardx teach` does with the arguments that test_distributed.py gives it.
-        teaching = config(method="pgd_at", learning_rate=0.1, ema_decay=0.995, step_size=0.0375)
+        # What `ardx teach` does with the arguments that conftest.py gives it.
+        teaching = config(
+            method="pgd_at",
+            learning_rate=0.1,
+            ema_decay=0.995,
+            step_size=0.0375,
+            train_fraction=0.2,
+        )
         learn(teaching, data, None, out / "taught" / "teacher.safetensors", world=world)
         found["missing"] = refused(lambda: world.from_first(lambda: _raise_on_first(world)))
         found["seeds"] = refused(lambda: world.check_agreement({"seed": world.rank}))
@@ -136,14 +141,14 @@ def measure(out: Path, world: World) -> None:
         found["by part"] = refused(lambda: in_parallel(by_part, world))
         found["equal"] = refused(lambda: world.check_weights([nn.Parameter(torch.ones(3))]))
     text = json.dumps(found)
-    (out / f"rank{world.rank}.json").write_text(text, encoding="utf-8")
+    (out / f"updates{world.rank}.json").write_text(text, encoding="utf-8")
 
 
 def _raise_on_first(world: World) -> None:
     raise ArdxError(f"said by process {world.rank}")
 
 
-def die(arguments: list[str]) -> None:
+def die() -> None:
     validate = ard.learning.train._validate
 
     def killed_in_the_second_epoch(*values: Any) -> Any:
@@ -152,18 +157,8 @@ def die(arguments: list[str]) -> None:
         return validate(*values)
 
     ard.learning.train._validate = killed_in_the_second_epoch  # type: ignore[assignment]
-    sys.argv[1:] = arguments
     main("ardx")
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "die":
-        die(sys.argv[2:])
-    else:
-        try:
-            with joined() as world:
-                measure(Path(sys.argv[2]), world)
-                raise ArdxError("all processes end with this")
-        except ArdxError as error:
-            print(f"error: {error}", file=sys.stderr)
-            sys.exit(error.exit_code)
+    die()
