@@ -126,7 +126,9 @@ def test_a_student_has_the_classes_of_its_teacher_in_their_order(
     turned = tuple(reversed(NUMBERS[:10]))
     path = as_teacher(small_models, tmp_path / "t.safetensors", class_names=turned)
     teacher = load_teacher(path, None, digits)
-    config = small_config(method="ard", epochs=1, inner_steps=1)
+    config = small_config(
+        method="ard", architecture="resnet8:4", epochs=1, inner_steps=1, train_fraction=0.1
+    )
     student = learn(config, digits, teacher, tmp_path / "s" / "student.safetensors")
     card = load_model(student.weights)[1]
     assert card.class_names == turned
@@ -151,7 +153,9 @@ def test_a_teacher_of_folders_sorted_as_text_teaches_their_order(
     data = replace(digits, name="imagefolder:d", class_names=there)
     changes = {"class_names": None, "dataset": "imagefolder:d"}
     path = as_teacher(small_models, tmp_path / "t.safetensors", **changes)
-    config = small_config(method="ard", epochs=1, inner_steps=1)
+    config = small_config(
+        method="ard", architecture="resnet8:4", epochs=1, inner_steps=1, train_fraction=0.1
+    )
     teacher = load_teacher(path, None, data)
     student = learn(config, data, teacher, tmp_path / "s" / "student.safetensors")
     assert load_model(student.weights)[1].class_names == tuple(sorted(there))

@@ -149,9 +149,13 @@ def test_a_truncated_cifar10_is_refused(real_data: Path, tmp_path: Path) -> None
         load_dataset("cifar10", tmp_path)
 
 
-def test_real_cifar100_part_loads_as_an_image_folder(real_data: Path) -> None:
-    dataset = load_dataset(f"imagefolder:{real_data / 'cifar-100-folder'}", Path("unused"))
-    assert (len(dataset.train), len(dataset.test), dataset.classes) == (10_000, 5_000, 100)
+def test_real_cifar100_part_loads_as_an_image_folder(real_data: Path, tmp_path: Path) -> None:
+    whole = real_data / "cifar-100-folder"
+    for name in sorted(path.name for path in (whole / "test").iterdir())[::5]:
+        for part in ("train", "test"):
+            shutil.copytree(whole / part / name, tmp_path / part / name)
+    dataset = load_dataset(f"imagefolder:{tmp_path}", Path("unused"))
+    assert (len(dataset.train), len(dataset.test), dataset.classes) == (2_000, 1_000, 20)
     assert dataset.image_shape == (3, 32, 32)
 
 

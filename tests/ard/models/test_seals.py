@@ -29,6 +29,7 @@ CARD = ModelCard(
     recipe={"beta": 6},
 )
 FLIPS = 300
+"""In a header, where every byte means something else; the rest is hashed as one."""
 
 
 def network(seed: int = 0) -> nn.Module:
@@ -76,7 +77,8 @@ def test_flipped_files_are_refused_or_are_the_same(
     header = 8 + int.from_bytes(whole[:8], "little")
     draw = random.Random(0)
     refused: list[str] = []
-    for _ in range(FLIPS):
+    flips = FLIPS if in_header else 60
+    for _ in range(flips):
         path.write_bytes(whole)
         place = draw.randrange(header) if in_header else draw.randrange(header, len(whole))
         try:
@@ -86,8 +88,8 @@ def test_flipped_files_are_refused_or_are_the_same(
         else:
             assert found == sound or (kind == "checkpoint" and in_header and found[0] == sound[0])
     assert all(sentence.startswith(f"{path}: ") for sentence in refused)
-    assert len(refused) > 0.9 * FLIPS
-    assert in_header or len(refused) == FLIPS
+    assert len(refused) > 0.9 * flips
+    assert in_header or len(refused) == flips
 
 
 def test_the_refusal_names_file_and_remedy(weights: Path) -> None:

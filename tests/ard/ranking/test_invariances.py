@@ -121,18 +121,18 @@ for changes in ({}, {"agreement": "spearman"}, {"form": "distance", "space": "te
     options = RankingOptions(**changes)
     step(8, 10, options)
     before = peak()
-    step(256, 1000, options)
+    step(128, 1000, options)
     print(peak() - before)
 """
 
 
 def test_memory_at_1000_classes_is_far_from_one_value_per_pair() -> None:
-    """B = 256, C = 1000: the pairs of one level alone would take 512 MB in float32."""
+    """B = 128, C = 1000: the pairs of one level alone would take 256 MB in float32."""
     out = subprocess.run(
         [sys.executable, "-c", MEMORY_PROBE], capture_output=True, text=True, check=True
     )
     growths = [int(line) for line in out.stdout.split()]
-    one_tensor = 256 * 1000 * 4
+    one_tensor = 128 * 1000 * 4
     assert len(growths) == 3
     assert max(growths) < 150 * one_tensor
 
