@@ -40,6 +40,8 @@ def qat_config(**changes: object) -> TrainConfig:
         "method": "ard",
         "qat": TARGET,
         "epochs": 2,
+        "inner_steps": 1,
+        "train_fraction": 0.4,
         "learning_rate": 0.01,
     }
     return small_config(**(settings | changes))
@@ -147,7 +149,7 @@ def test_a_run_that_was_killed_resumes_to_the_same_bits(
     tmp_path: Path,
 ) -> None:
     def kill(done: int, total: int, text: str) -> None:
-        if done == total * epoch // 2 - 1:
+        if done == total * epoch // 2 - 3:
             raise KilledError
 
     def run(**more: object) -> Learned:
@@ -262,7 +264,7 @@ def test_fine_tuning_needs_a_start_and_more_digits_than_bf16(
         learn(qat_config(method="pgd_at"), digits, None, tmp_path / "w.safetensors")
     with pytest.raises(InputError, match=r"--precision bf16: --qat needs fp32"):
         qat_config(precision="bf16")
-    config = qat_config(method="pgd_at", precision="auto", epochs=1, train_fraction=0.2)
+    config = qat_config(method="pgd_at", precision="auto", epochs=1)
     found = learn(config, digits, None, tmp_path / "w.safetensors", start=start)
     assert found.config.precision == "fp32"
 

@@ -333,6 +333,7 @@ def test_a_run_takes_a_recipe_sets_and_flags_and_leaves_a_recipe_that_repeats_it
     path = recipe(
         tmp_path,
         'dataset = "digits"\narchitecture = "resnet8:4"\nepsilon = "38/255"\ninner_steps = 1\n'
+        "train_fraction = 0.2\n"
         'minutes = 600\nbatch_size = 64\nseed = 3\n[loss]\nanchor = "ce"\n[loss.ranking]\nk = 3\n'
         "hard_teacher = true\n",
     )

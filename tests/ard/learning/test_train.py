@@ -64,7 +64,7 @@ def test_every_level_of_the_objective_is_logged(small_models: SmallModels) -> No
 
 
 def test_a_teacher_at_half_its_temperature_is_one_of_twice_its_logits(
-    digits: Dataset, small_models: SmallModels, tmp_path: Path
+    few: Dataset, small_models: SmallModels, tmp_path: Path
 ) -> None:
     """In the attack, too; doubling is exact, so the students are the same to the bit."""
     model, card = load_model(small_models.teacher.weights)
@@ -78,10 +78,10 @@ def test_a_teacher_at_half_its_temperature_is_one_of_twice_its_logits(
     def student(teacher: Path, temperature: float) -> Tensor:
         loss = LossOptions(anchor="igdm", teacher_temperature=temperature)
         config = small_config(
-            method="ard", inner="adaad", epochs=1, train_fraction=0.2, loss=loss, validate_every=9
+            method="ard", inner="adaad", architecture="resnet8:4", epochs=1, loss=loss
         )
         out = tmp_path / f"{teacher.stem}-{temperature}" / "student.safetensors"
-        learn(config, digits, load_teacher(teacher, None, digits), out)
+        learn(config, few, load_teacher(teacher, None, few), out)
         return torch.cat([each.flatten() for each in load_model(out)[0].parameters()])
 
     halved = student(small_models.teacher.weights, 0.5)
@@ -96,15 +96,13 @@ class KilledError(Exception):
 @pytest.mark.parametrize("method", ["ard", "trades", "natural"])
 def test_a_run_killed_in_any_epoch_resumes_to_the_same_bits(
     method: str,
-    digits: Dataset,
+    few: Dataset,
     small_models: SmallModels,
     tmp_path: Path,
 ) -> None:
-    config = small_config(
-        method=method, architecture="resnet8:4", inner_steps=1, train_fraction=0.3
-    )
-    teacher = load_teacher(small_models.teacher.weights, None, digits) if method == "ard" else None
-    whole = learn(config, digits, teacher, tmp_path / "whole" / "w.safetensors")
+    config = small_config(method=method, architecture="resnet8:4", inner_steps=1)
+    teacher = load_teacher(small_models.teacher.weights, None, few) if method == "ard" else None
+    whole = learn(config, few, teacher, tmp_path / "whole" / "w.safetensors")
     steps = 0
 
     def kill_in_second_epoch(done: int, total: int, text: str) -> None:
@@ -115,47 +113,60 @@ def test_a_run_killed_in_any_epoch_resumes_to_the_same_bits(
 
     weights = tmp_path / "cut" / "w.safetensors"
     with pytest.raises(KilledError):
-        learn(config, digits, teacher, weights, report_progress=kill_in_second_epoch)
+        learn(config, few, teacher, weights, report_progress=kill_in_second_epoch)
     assert steps > 0
     assert not weights.exists()
     torch.manual_seed(99)
-    resumed = learn(config, digits, teacher, weights, resume=True)
+    resumed = learn(config, few, teacher, weights, resume=True)
     assert resumed.sha256 == whole.sha256
     first, second = metrics(weights.parent), metrics(whole.weights.parent)
     assert [line["loss"] for line in first] == [line["loss"] for line in second]
 
 
-def test_a_run_from_before_a_setting_existed_resumes(digits: Dataset, tmp_path: Path) -> None:
-    config = small_config(epochs=1, train_fraction=0.2)
+def test_a_run_from_before_a_setting_existed_resumes(few: Dataset, tmp_path: Path) -> None:
+    config = small_config(epochs=1, architecture="resnet8:4")
     weights = tmp_path / "w.safetensors"
-    first = learn(config, digits, None, weights)
+    first = learn(config, few, None, weights)
     tensors, metadata = load_tensors(tmp_path / "checkpoint.safetensors", "a checkpoint")
     saved = json.loads(metadata["config"])
     del saved["patience"], saved["loss"]["ranking"]["priority"]
     metadata["config"] = json.dumps(saved)
     save_tensors(tmp_path / "checkpoint.safetensors", tensors, metadata, force=True)
-    assert learn(config, digits, None, weights, resume=True).sha256 == first.sha256
+    assert learn(config, few, None, weights, resume=True).sha256 == first.sha256
     changed = replace(config, loss=LossOptions(ranking=RankingOptions(priority="teacher")))
     with pytest.raises(InputError, match=r"loss\.ranking\.priority 'uniform', but now"):
-        learn(changed, digits, None, weights, resume=True)
+        learn(changed, few, None, weights, resume=True)
 
 
 def test_automatic_precision_stays_what_it_was_when_the_run_began(
-    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = small_config(epochs=1, train_fraction=0.2, precision="auto")
+    config = small_config(epochs=1, architecture="resnet8:4", precision="auto")
     monkeypatch.setattr(stages, "fast_precision", lambda device: "bf16")
-    learn(config, digits, None, tmp_path / "w.safetensors")
+    learn(config, few, None, tmp_path / "w.safetensors")
     monkeypatch.setattr(stages, "fast_precision", lambda device: "fp32")
-    resumed = learn(config, digits, None, tmp_path / "w.safetensors", resume=True)
+    resumed = learn(config, few, None, tmp_path / "w.safetensors", resume=True)
     assert resumed.config.precision == "bf16"
 
 
-def test_dropout_resumes_to_the_same_bits(digits: Dataset, tmp_path: Path) -> None:
-    config = small_config(
-        method="natural", architecture="mobilenet_v2", epochs=2, train_fraction=0.1
+def test_dropout_and_a_version_of_the_weights_resume_to_the_same_bits(
+    few: Dataset, tmp_path: Path
+) -> None:
+    """Both of which this network of torchvision's has, whose images have colours."""
+    colours = replace(
+        few,
+        train=Split(few.train.images.repeat(1, 3, 1, 1), few.train.labels),
+        test=Split(few.test.images.repeat(1, 3, 1, 1), few.test.labels),
     )
-    whole = learn(config, digits, None, tmp_path / "whole" / "w.safetensors")
+    config = small_config(
+        method="natural",
+        architecture="mnasnet0_5",
+        epochs=2,
+        batch_size=128,
+        learning_rate=0.01,
+        validate_every=2,
+    )
+    whole = learn(config, colours, None, tmp_path / "whole" / "w.safetensors")
 
     def kill_after_first_epoch(done: int, total: int, text: str) -> None:
         if text:
@@ -164,50 +175,53 @@ def test_dropout_resumes_to_the_same_bits(digits: Dataset, tmp_path: Path) -> No
     weights = tmp_path / "cut" / "w.safetensors"
     torch.manual_seed(5)
     with pytest.raises(KilledError):
-        learn(config, digits, None, weights, report_progress=kill_after_first_epoch)
+        learn(config, colours, None, weights, report_progress=kill_after_first_epoch)
     torch.manual_seed(99)
-    assert learn(config, digits, None, weights, resume=True).sha256 == whole.sha256
+    assert learn(config, colours, None, weights, resume=True).sha256 == whole.sha256
+    model, card = load_model(weights)
+    assert card.architecture == "mnasnet0_5"
+    assert model(torch.rand(1, 3, 8, 8)).shape == (1, 10)
 
 
-def test_the_seed_decides_the_weights(digits: Dataset, tmp_path: Path) -> None:
+def test_the_seed_decides_the_weights(few: Dataset, tmp_path: Path) -> None:
     config = small_config(epochs=1, architecture="resnet8:4", inner_steps=1)
     found = [
-        learn(replace(config, seed=seed), digits, None, tmp_path / name / "w.safetensors").sha256
+        learn(replace(config, seed=seed), few, None, tmp_path / name / "w.safetensors").sha256
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
     ]
     assert found[0] == found[1] != found[2]
 
 
-def test_resuming_with_other_settings_names_the_setting(digits: Dataset, tmp_path: Path) -> None:
+def test_resuming_with_other_settings_names_the_setting(few: Dataset, tmp_path: Path) -> None:
     config = small_config(epochs=1, method="natural", architecture="resnet8:4")
-    learn(config, digits, None, tmp_path / "w.safetensors")
+    learn(config, few, None, tmp_path / "w.safetensors")
     before = (tmp_path / "w.safetensors").read_bytes()
     other = replace(config, learning_rate=0.1)
     with pytest.raises(InputError, match=r"learning_rate 0\.2, but now learning_rate is 0\.1"):
-        learn(other, digits, None, tmp_path / "w.safetensors", resume=True)
+        learn(other, few, None, tmp_path / "w.safetensors", resume=True)
     assert (tmp_path / "w.safetensors").read_bytes() == before
 
 
 def test_resuming_with_another_teacher_or_other_data_is_refused(
-    digits: Dataset, small_models: SmallModels, tmp_path: Path
+    few: Dataset, small_models: SmallModels, tmp_path: Path
 ) -> None:
     config = small_config(epochs=1, method="ard", architecture="resnet8:4", inner_steps=1)
-    teacher = load_teacher(small_models.teacher.weights, None, digits)
-    other_teacher = load_teacher(small_models.student.weights, None, digits)
+    teacher = load_teacher(small_models.teacher.weights, None, few)
+    other_teacher = load_teacher(small_models.student.weights, None, few)
     weights = tmp_path / "w.safetensors"
-    learn(config, digits, teacher, weights)
+    learn(config, few, teacher, weights)
     with pytest.raises(InputError, match="was made with teacher_sha256"):
-        learn(config, digits, other_teacher, weights, resume=True)
-    other_data = replace(digits, train=Split(255 - digits.train.images, digits.train.labels))
+        learn(config, few, other_teacher, weights, resume=True)
+    other_data = replace(few, train=Split(255 - few.train.images, few.train.labels))
     with pytest.raises(InputError, match="was made with data_sha256"):
         learn(config, other_data, teacher, weights, resume=True)
 
 
-def test_a_run_resumes_without_its_metrics(digits: Dataset, tmp_path: Path) -> None:
+def test_a_run_resumes_without_its_metrics(few: Dataset, tmp_path: Path) -> None:
     config = small_config(epochs=1, method="natural", architecture="resnet8:4")
-    first = learn(config, digits, None, tmp_path / "w.safetensors")
+    first = learn(config, few, None, tmp_path / "w.safetensors")
     (tmp_path / "metrics.jsonl").unlink()
-    again = learn(config, digits, None, tmp_path / "w.safetensors", resume=True)
+    again = learn(config, few, None, tmp_path / "w.safetensors", resume=True)
     assert again.sha256 == first.sha256
 
 
@@ -219,14 +233,14 @@ def test_narrow_networks_train_on_large_images(digits: Dataset, tmp_path: Path) 
     assert learn(config, large, None, tmp_path / "w.safetensors").weights.is_file()
 
 
-def test_existing_runs_are_not_overwritten(digits: Dataset, tmp_path: Path) -> None:
+def test_existing_runs_are_not_overwritten(few: Dataset, tmp_path: Path) -> None:
     config = small_config(epochs=1, method="natural", architecture="resnet8:4")
-    learn(config, digits, None, tmp_path / "w.safetensors")
+    learn(config, few, None, tmp_path / "w.safetensors")
     before = (tmp_path / "w.safetensors").read_bytes()
     with pytest.raises(InputError, match="--resume to go on, --force to start over"):
-        learn(replace(config, seed=5), digits, None, tmp_path / "w.safetensors")
+        learn(replace(config, seed=5), few, None, tmp_path / "w.safetensors")
     assert (tmp_path / "w.safetensors").read_bytes() == before
-    learn(replace(config, seed=5), digits, None, tmp_path / "w.safetensors", force=True)
+    learn(replace(config, seed=5), few, None, tmp_path / "w.safetensors", force=True)
     assert (tmp_path / "w.safetensors").read_bytes() != before
 
 
