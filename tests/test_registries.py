@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from pathlib import Path
@@ -35,6 +36,7 @@ from edge_bench.pictures.pipelines import PIPELINES, Wish, open_way
 SUPPORT = {"__init__", "base", "inner", "registry"}
 
 
+@functools.cache
 def help_of(*command: str) -> str:
     """The help of a command as words, whatever the width of a terminal."""
     ended = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "300"})
