@@ -55,8 +55,10 @@ def activations(graph: Path, images: NDArray[np.uint8]) -> dict[str, NDArray[np.
     )
 
 
-def ranges(graph: Path, images: NDArray[Any], method: str) -> dict[str, tuple[float, float]]:
-    found = calibrate(graph, images, method, OP_TYPES)
+def ranges(
+    graph: Path, images: NDArray[Any], method: str, op_types: tuple[str, ...] = OP_TYPES
+) -> dict[str, tuple[float, float]]:
+    found = calibrate(graph, images, method, op_types)
     return {
         name: (np.asarray(data.range_value[0]).item(), np.asarray(data.range_value[1]).item())
         for name, data in found.items()
@@ -106,13 +108,15 @@ def test_ranges_do_not_depend_on_how_images_are_handed_out(
     images = levels(40)
     images[:8] //= 4
     found = []
-    for size in (40, 8, 7):
+    for size in (40, 7):
         monkeypatch.setattr(calibration, "LARGEST_BATCH", size)
-        found.append(ranges(graph, images, method))
-    # The runtime rounds otherwise at another batch size.
-    for other in found[1:]:
-        for name, both in found[0].items():
-            assert other[name] == pytest.approx(both, abs=1e-6)
+        # Of two tensors: entropy takes long for each.
+        found.append(ranges(graph, images, method, ("Gemm",)))
+    whole, parts = found
+    assert len(whole) == 2
+    for name, both in whole.items():
+        # The runtime rounds otherwise at another batch size.
+        assert parts[name] == pytest.approx(both, abs=1e-6)
 
 
 def test_levels_and_floats_of_the_same_images_give_the_same_ranges(graph: Path) -> None:
@@ -157,7 +161,7 @@ images = np.random.default_rng(0).integers(0, 256, (300, 3, 64, 64), dtype=np.ui
 peaks = []
 for count in (40, 300):
     for method in METHODS:
-        calibrate(Path(sys.argv[1]), images[:count], method, ("Conv", "Relu"))
+        calibrate(Path(sys.argv[1]), images[:count], method, ("Conv",))
     peaks.append(peak_memory_bytes())
 print(*peaks)
 """
@@ -175,5 +179,5 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path: Path) -> None:
         env=os.environ | {"PYTHONPATH": str(Path(calibration.__file__).parents[2])},
     )
     few, many = map(int, done.stdout.split())
-    # 260 more images have 135 MB of activations, and the collector would copy some of them.
+    # 260 more images have 77 MB of activations, and the collector would copy some of them.
     assert many - few < 30e6
