@@ -42,7 +42,7 @@ def _in_this_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def taught(name: str, digits: Dataset, folder: Path) -> Path:
     # A transformer begins slowly.
-    rate, epochs = {"attention": (0.5, 20), "convnext": (0.05, 4)}.get(name, (0.2, 4))
+    rate, epochs = (0.5, 15) if name == "attention" else (0.2, 2)
     config = small_config(
         architecture=f"families:{name}",
         method="natural",

@@ -281,7 +281,8 @@ def test_a_budget_decides_for_its_target_on_a_machine_that_would_saturate(
             digits,
             tmp_path / f"{name}.onnx",
             int8_target="x86-vnni",
-            budget=DropOptions(max_drop=0.5, images=40),
+            calibration_images=64,
+            budget=DropOptions(max_drop=0.5, images=24),
             root=root,
         )
         assert done.budget is not None
@@ -353,6 +354,7 @@ def test_export_within_a_budget_tells_what_each_choice_bought(
     picture = tmp_path / "p.svg"
     options = ("--max-robust-drop", "0.5", "--budget-images", "40", "--pareto", picture)
     choices = ("--calibration", "mixed", "--calibration-method", "percentile")
+    choices += ("--calibration-images", "64")
     code, out, err = run(
         small_models.student.weights, "--target", "auto", *options, *choices, "--json"
     )
@@ -386,7 +388,8 @@ def test_a_budget_that_cannot_be_met_writes_nothing_and_exits_1(
     save_model(weights, model, card, force=False)
     out = tmp_path / "out.onnx"
     out.write_bytes(b"the artefact from before")
-    options = ("--max-robust-drop", "0", "--max-float-layers", "1", "--force")
+    options = ("--max-robust-drop", "0", "--max-float-layers", "1", "--budget-images", "40")
+    options += ("--calibration-images", "64", "--force")
     code, table, err = run(weights, *options, "--pareto", tmp_path / "p.png")
     assert code == 1
     assert "so nothing was written" in err.splitlines()[-1]
