@@ -47,6 +47,15 @@ def _exporters_memory() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def brief_doubts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doubts after an evaluation ask the model little: what they find has its own tests."""
+    from ard.evaluation import doubts
+
+    monkeypatch.setattr(doubts, "STEPS", 4)
+    monkeypatch.setattr(doubts, "QUERIES", 10)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder with CIFAR-10, a part of CIFAR-100 and a part of Tiny-ImageNet."""

@@ -26,6 +26,9 @@ from edge_bench.statistics.stats import mcnemar_p_value
 PROBED = 200
 """Images that an extra attack looks at, at most."""
 
+STEPS = 100
+"""Of the attacks that are to show that more steps find nothing more."""
+
 QUERIES = 300
 """Of the black-box probe."""
 
@@ -168,7 +171,7 @@ def not_converged(
     if not len(probe):
         return []
     robust = np.ones(len(probe), dtype=np.bool_)
-    for name in ("pgd100", "cw100"):
+    for name in (f"pgd{STEPS}", f"cw{STEPS}"):
         more = parse_attack(
             name, epsilon=spec.epsilon, norm=spec.norm, restarts=2, seed=spec.seed + 1
         )
@@ -177,7 +180,7 @@ def not_converged(
         robust,
         left,
         name="not converged",
-        what="100 steps from two new starts, on cross-entropy and on the margin",
+        what=f"{STEPS} steps from two new starts, on cross-entropy and on the margin",
         remedy="use autoattack, or more steps and --restarts",
     )
 

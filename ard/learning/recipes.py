@@ -204,8 +204,14 @@ def build_config(settings: Layer) -> TrainConfig:
     return config
 
 
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a class's fields, which Python parses anew whenever it is asked."""
+    return get_type_hints(kind)
+
+
 def _build(kind: Any, settings: Layer, prefix: str) -> Any:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     arguments: Layer = {}
     for field in fields(kind):
         name = prefix + field.name
@@ -303,7 +309,7 @@ def setting_types() -> dict[str, Any]:
 
 
 def _types(kind: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    hints = get_type_hints(kind)
+    hints = _hints(kind)
     for field in fields(kind):
         if is_dataclass(hints[field.name]):
             yield from _types(hints[field.name], f"{prefix}{field.name}.")

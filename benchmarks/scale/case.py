@@ -17,7 +17,6 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models import resnet18
 
 from ard.attacks.registry import parse_attack
 from ard.attacks.victims import Victim
@@ -138,6 +137,9 @@ def ranking(size: int, world: World, folder: Path) -> Work:
 
 def passes(size: int, world: World, folder: Path) -> Work:
     """A pass of ResNet-18 over images of ImageNet's size: 0 forward, 1 and back to the image."""
+    # Importing it takes as long as torch itself, which no other case has to.
+    from torchvision.models import resnet18
+
     model = resnet18().eval().requires_grad_(False)
     images = torch.rand(LARGE_BATCH, 3, LARGE, LARGE, requires_grad=bool(size))
 

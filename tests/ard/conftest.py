@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ard.data.datasets import load_dataset
-from ard.data.splits import Dataset
+from ard.data.splits import Dataset, as_float
 from ard.exporting.export import export
 from ard.learning.config import TrainConfig
 from ard.learning.learn import Learned, learn
@@ -41,6 +44,42 @@ def small_config(**changes: object) -> TrainConfig:
         "ema_decay": 0.9,
     }
     return TrainConfig(**(settings | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def dense(digits: Dataset) -> nn.Module:
+    """Two dense layers, trained against FGSM: each of an attack's many steps takes next to nothing.
+
+    About half of what it gets right it loses to an attack of EPSILON.
+    """
+    images, labels = as_float(digits.train.images), digits.train.labels
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
+        optimizer = torch.optim.Adam(model.parameters(), 0.02)
+        for _ in range(5):
+            for part in torch.randperm(len(labels)).split(64):
+                clean = images[part].requires_grad_()
+                loss = F.cross_entropy(model(clean), labels[part])
+                (gradient,) = torch.autograd.grad(loss, clean)
+                attacked = (clean.detach() + EPSILON * gradient.sign()).clamp(0, 1)
+                optimizer.zero_grad()
+                F.cross_entropy(model(attacked), labels[part]).backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+    optimizer.zero_grad()
+    return model.eval().requires_grad_(False)
+
+
+class FirstClasses(nn.Module):
+    """The first four classes of a network alone: targeted attacks aim at three, not at nine."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.network(images)[:, :4]
+        return logits
 
 
 @dataclass(frozen=True)

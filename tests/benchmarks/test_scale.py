@@ -10,15 +10,16 @@ import pytest
 from ard.processes.world import ALONE
 from benchmarks.documents import filled
 from benchmarks.lines import recorded
-from benchmarks.scale import hosts, report, run
-from benchmarks.scale.case import measured
+from benchmarks.scale import case, hosts, report, run
 
 from ..loopback import SSHD
 
 
 @pytest.mark.parametrize("what", ["evaluate", "attack", "step", "ranking"])
-def test_a_case_is_measured(what: str, tmp_path: Path) -> None:
-    found = measured(what, 4, ALONE, tmp_path, 2)
+def test_a_case_is_measured(what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(case, "STEPS", 2)
+    monkeypatch.setattr(case, "STEP_BATCH", 16)
+    found = case.measured(what, 4, ALONE, tmp_path, 2)
     assert all(len(values) == 2 for values in found.values())
     assert min(found["cpu_s"]) > 0
     assert min(found["peak_mib"]) > 10

@@ -35,7 +35,7 @@ def draw_pictures(folder: Path) -> None:
 
 
 def test_the_tutorial_ends_at_a_gate_that_passes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, brief_doubts: None
 ) -> None:
     draw_pictures(tmp_path / "pictures")
     monkeypatch.chdir(tmp_path)

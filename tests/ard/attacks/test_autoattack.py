@@ -23,7 +23,7 @@ from ..conftest import EPSILON
 from .test_attacks import few_queries
 
 
-@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.02), ("l2", 0.2)])
+@pytest.mark.parametrize(("norm", "epsilon"), [("linf", 0.07), ("l2", 0.7)])
 @pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "fab_t", "square40"])
 def test_a_part_of_the_ensemble_is_the_reference_on_every_sample(
     name: str, norm: str, epsilon: float, monkeypatch: pytest.MonkeyPatch
@@ -31,10 +31,13 @@ def test_a_part_of_the_ensemble_is_the_reference_on_every_sample(
     """The same seed, model and batches: the package called by hand, as its README says."""
     from pyautoattack import AutoAttack
 
+    if name == "square40":
+        # So few queries find nothing within what is enough for gradients.
+        epsilon *= 5
     torch.manual_seed(0)
-    layers = nn.Flatten(), nn.Linear(192, 24), nn.Tanh(), nn.Linear(24, 6)
+    layers = nn.Flatten(), nn.Linear(192, 24), nn.Tanh(), nn.Linear(24, 4)
     model = nn.Sequential(*layers).requires_grad_(False).eval()
-    split = Split(torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8), torch.zeros(40).long())
+    split = Split(torch.randint(0, 256, (24, 3, 8, 8), dtype=torch.uint8), torch.zeros(24).long())
     split = Split(split.images, model(as_float(split.images)).argmax(1))
     by_hand = AutoAttack(
         model,
@@ -44,9 +47,9 @@ def test_a_part_of_the_ensemble_is_the_reference_on_every_sample(
         attacks=[re.sub(r"\d+", "", name).replace("_", "-")],
         seed=0,
     )
-    # What the version `standard` sets for six classes.
+    # What the version `standard` sets for four classes.
     by_hand.apgd.n_restarts = by_hand.fab.n_restarts = 1
-    by_hand.apgd_targeted.n_target_classes = by_hand.fab.n_target_classes = 5
+    by_hand.apgd_targeted.n_target_classes = by_hand.fab.n_target_classes = 3
     by_hand.square.n_queries = 40
     few_queries(monkeypatch, 40)
     clean = as_float(split.images)
@@ -55,7 +58,7 @@ def test_a_part_of_the_ensemble_is_the_reference_on_every_sample(
     spec = parse_attack(name, epsilon=epsilon, norm=norm)
     found = evaluate_attack(model, split, spec, batch_size=16)
     assert np.array_equal(found, expected)
-    assert 0 < int(found.sum()) < 40
+    assert 0 < int(found.sum()) < 24
 
 
 @pytest.mark.parametrize("name", ["apgd_ce", "apgd_t", "fab_t", "square"])
@@ -142,8 +145,8 @@ def test_other_attack_names_are_refused(text: str) -> None:
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_a_part_of_the_ensemble_leaves_no_graph_behind(
     name: str,
-    network: nn.Module,
-    images_and_labels: tuple[Tensor, Tensor],
+    four_classes: nn.Module,
+    of_four_classes: tuple[Tensor, Tensor],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # With gradients on, every step would hang another node on its best images so far.
@@ -162,7 +165,7 @@ def test_a_part_of_the_ensemble_leaves_no_graph_behind(
 
     monkeypatch.setattr(ensemble, "configured", watched)
     few_queries(monkeypatch, 20)
-    run_attack(network, *images_and_labels, parse_attack(name, epsilon=EPSILON), 0)
+    run_attack(four_classes, *of_four_classes, parse_attack(name, epsilon=EPSILON), 0)
     assert [tensor.requires_grad for tensor in found] == [False]
 
 

@@ -10,6 +10,11 @@ from ..conftest import SmallModels
 from .typed import QUICK_BENCH, ardx
 
 
+@pytest.fixture(autouse=True)
+def doubts(brief_doubts: None) -> None:
+    """Every evaluation by a command here is followed by short ones."""
+
+
 @pytest.fixture(scope="package")
 def shipped(small_models: SmallModels, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with student.onnx, student-int8.onnx, sets/ and report.json, made by commands."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 from typer.testing import CliRunner
 
 from ard.attacks.registry import ATTACKS, parse_attack
@@ -28,7 +29,7 @@ from edge_bench.options.bench import BenchOptions
 from edge_bench.runs.one_run import run as run_bench
 from edge_bench.statistics.metrics import BoolArray, decode_mask, worst_case_mask
 
-from ..conftest import EPSILON, SmallModels
+from ..conftest import EPSILON, FirstClasses, SmallModels
 
 
 def ardx(*arguments: object) -> tuple[int, str, str]:
@@ -56,13 +57,12 @@ def test_one_after_another_comes_to_the_worst_case_of_each_alone(
 
 
 def test_the_ensemble_shows_its_parts_and_ends_where_they_do(
-    small_models: SmallModels, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    dense: nn.Module, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ATTACKS, "square", replace(ATTACKS["square"], steps=20))
-    model, _ = load_model(small_models.student.weights)
-    found = evaluate_all(
-        model, take_limit(digits.test, 20), [parse_attack("autoattack", epsilon=EPSILON)]
-    )
+    split = digits.test.at((digits.test.labels < 4).nonzero().squeeze(1)[:20])
+    spec = parse_attack("autoattack", epsilon=EPSILON)
+    found = evaluate_all(FirstClasses(dense).eval(), split, [spec])
     assert list(found) == [
         "clean",
         "autoattack: apgd_ce",
@@ -149,7 +149,7 @@ def test_the_worst_case_lists_what_went_into_it(small_models: SmallModels, digit
 
 
 def test_an_artefact_is_evaluated_through_its_runtime_along_its_parents_gradients(
-    small_models: SmallModels, small_int8: Path, tmp_path: Path
+    small_models: SmallModels, small_int8: Path, tmp_path: Path, brief_doubts: None
 ) -> None:
     out = tmp_path / "e.json"
     code, stdout, stderr = ardx(
@@ -233,11 +233,13 @@ def test_a_budget_of_l2_is_told_without_levels(small_models: SmallModels) -> Non
     assert "510/255" not in stdout
 
 
-def test_doubts_are_printed_with_their_remedy(small_models: SmallModels) -> None:
+def test_doubts_are_printed_with_their_remedy(
+    small_models: SmallModels, brief_doubts: None
+) -> None:
     weak = ("--attacks", "pgd1", "--step-size", "0.001", "--limit", 60)
     code, stdout, stderr = ardx("evaluate", small_models.student.weights, *weak, "--json")
     assert code == 0
-    assert "warning: 100 steps from two new starts" in stderr
+    assert "warning: 4 steps from two new starts" in stderr
     assert json.loads(stdout)["doubts"][0]["name"] == "not converged"
     _, _, stderr = ardx("evaluate", small_models.student.weights, *weak, "--no-doubts")
     assert "warning" not in stderr
@@ -299,13 +301,12 @@ def test_crafting_by_command_for_every_threat(
 
 @pytest.mark.parametrize("name", ["pgd10", "apgd_ce", "apgd_t", "fab_t", "square60"])
 def test_a_long_attack_on_one_batch_tells_how_far_it_is(
-    name: str, small_models: SmallModels, digits: Dataset
+    name: str, dense: nn.Module, digits: Dataset
 ) -> None:
-    model, _ = load_model(small_models.student.weights)
     told: list[tuple[int, int]] = []
     spec = parse_attack(name, epsilon=0.05)
     evaluate_attack(
-        model,
+        dense,
         take_limit(digits.test, 40),
         spec,
         report_progress=lambda done, total, text: told.append((done, total)),
@@ -321,8 +322,6 @@ def test_a_long_attack_on_one_batch_tells_how_far_it_is(
 def test_too_few_classes_for_the_ensemble_are_said_before_anything_runs(
     small_models: SmallModels, digits: Dataset
 ) -> None:
-    from torch import nn
-
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     specs = [parse_attack(name, epsilon=EPSILON) for name in ("pgd5", "autoattack")]
     told: list[str] = []

@@ -47,7 +47,9 @@ def added(lines: Path) -> list[Any]:
     return [json.loads(text) for text in lines.read_text(encoding="utf-8").splitlines()][1:]
 
 
-def test_a_student_is_judged_without_its_gradients_and_as_int8(lines: Path) -> None:
+def test_a_student_is_judged_without_its_gradients_and_as_int8(
+    lines: Path, brief_doubts: None
+) -> None:
     weights = weights_beside(lines)
     learn(build_config(SETTINGS), load_dataset("digits", Path("unused")), None, weights)
     deploy(lines)

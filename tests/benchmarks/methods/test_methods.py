@@ -305,13 +305,13 @@ def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings(
     lines: str, grids: list[str]
 ) -> None:
     """Those that the run had, too: a default that has changed since is in the grid."""
-    path = RESULTS / f"{lines}.jsonl"
+    published = recorded(RESULTS / f"{lines}.jsonl")
     known = {}
     for grid in grids:
         table = read_toml(Path(run.__file__).parent / f"{grid}.toml")
-        for each in plan.expand(table, lambda: recorded(path)):
+        for each in plan.expand(table, lambda: published):
             known[each["id"]] = table, each
-    for name, line in recorded(path).items():
+    for name, line in published.items():
         # A student that was judged once more, by something else, is a run of the grid too.
         for again in ("blackbox ", "deployed ", "order "):
             name = name.removeprefix(again)
