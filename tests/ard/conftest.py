@@ -58,7 +58,7 @@ def dense(digits: Dataset) -> nn.Module:
         model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
         optimizer = torch.optim.Adam(model.parameters(), 0.02)
         for _ in range(5):
-            for part in torch.randperm(len(labels)).split(64):
+            for part in torch.split(torch.randperm(len(labels)), 64):
                 clean = images[part].requires_grad_()
                 loss = F.cross_entropy(model(clean), labels[part])
                 (gradient,) = torch.autograd.grad(loss, clean)
@@ -101,6 +101,16 @@ def small_models(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> S
         folder / "student" / "student.safetensors",
     )
     return SmallModels(teacher, student)
+
+
+@pytest.fixture(scope="session")
+def small_fp32(
+    small_models: SmallModels, digits: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The student as an FP32 artefact."""
+    out = tmp_path_factory.mktemp("artifacts") / "student.onnx"
+    export(small_models.student.weights, digits, out)
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,6 @@ from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_all, evaluate_attack
-from ard.exporting.export import export
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import AttackSpec
@@ -108,12 +107,11 @@ def test_images_that_are_wrong_already_are_attacked_too(
 
 
 def test_crafting_and_replay_agree_on_every_sample_of_the_source(
-    sets: Path, small_models: SmallModels, digits: Dataset, tmp_path: Path
+    sets: Path, small_fp32: Path
 ) -> None:
-    export(small_models.student.weights, digits, tmp_path / "student.onnx")
     opened = [open_set(sets / name) for name in ("cw5", "fgsm", "pgd5")]
     options = BenchOptions(settle_seconds=0, min_runs=2, min_seconds=0, warmup_runs=0)
-    report = run_bench(tmp_path / "student.onnx", opened, options)
+    report = run_bench(small_fp32, opened, options)
     assert len(report.sets) == 3
     for result, crafted in zip(report.sets, opened, strict=True):
         assert np.array_equal(decode_mask(result.mask), ~np.asarray(crafted.source_success))

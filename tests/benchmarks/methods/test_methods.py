@@ -168,7 +168,7 @@ def test_a_run_that_diverges_has_a_line_and_the_next_one_is_made(tmp_path: Path)
 
 def test_students_are_judged_at_the_budget_of_the_grid(grid: Path) -> None:
     # Long enough that there is something to lose.
-    longer = GRID.replace("epochs = 1", "epochs = 8")
+    longer = GRID.replace("epochs = 1", "epochs = 5")
     weak = longer.replace("images = 60", 'images = 60\nepsilon = "1/255"')
     grid.write_text(longer, encoding="utf-8")
     strong = launch(grid, "--stage", "later").read_text()
