@@ -144,9 +144,9 @@ def on_boards(work: Path, kind: str, system: Path) -> dict[str, Layers]:
             for name in CORES
         }
         out = Path(folder) / "out"
-        bench_on(boards, out, (work / f"{kind}.onnx").absolute(), "--explain")
+        bench_on(boards, [((work / f"{kind}.onnx").absolute(), "--explain")], out)
         return {
-            name: read_json(out / f"{name}.explain.json", Explanation, "an explanation").layers
+            name: read_json(out / f"{name}-0.explain.json", Explanation, "an explanation").layers
             for name in boards
         }
 

@@ -354,10 +354,8 @@ def test_export_within_a_budget_tells_what_each_choice_bought(
     picture = tmp_path / "p.svg"
     options = ("--max-robust-drop", "0.5", "--budget-images", "40", "--pareto", picture)
     choices = ("--calibration", "mixed", "--calibration-method", "percentile")
-    choices += ("--calibration-images", "64")
-    code, out, err = run(
-        small_models.student.weights, "--target", "auto", *options, *choices, "--json"
-    )
+    few = ("--calibration-images", "64", "--json")
+    code, out, err = run(small_models.student.weights, "--target", "auto", *options, *choices, *few)
     assert code == 0, err
     found = json.loads(out)
     assert "--target auto: " in err
@@ -388,9 +386,9 @@ def test_a_budget_that_cannot_be_met_writes_nothing_and_exits_1(
     save_model(weights, model, card, force=False)
     out = tmp_path / "out.onnx"
     out.write_bytes(b"the artefact from before")
-    options = ("--max-robust-drop", "0", "--max-float-layers", "1", "--budget-images", "40")
-    options += ("--calibration-images", "64", "--force")
-    code, table, err = run(weights, *options, "--pareto", tmp_path / "p.png")
+    options = ("--max-robust-drop", "0", "--max-float-layers", "1", "--force")
+    few = ("--budget-images", "40", "--calibration-images", "64")
+    code, table, err = run(weights, *options, *few, "--pareto", tmp_path / "p.png")
     assert code == 1
     assert "so nothing was written" in err.splitlines()[-1]
     assert "network.layer1.0.conv" in table

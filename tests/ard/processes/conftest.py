@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,14 +38,21 @@ class Ended:
 
 def torchrun(*arguments: str | Path) -> Ended:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    found = subprocess.run(
+    with subprocess.Popen(
         [*command, "--nproc-per-node", "2", *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=480,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    return Ended(found.returncode, found.stdout, found.stderr)
+        start_new_session=True,
+    ) as job:
+        try:
+            stdout, stderr = job.communicate(timeout=480)
+        except BaseException:
+            # Of a job that hangs no process may stay behind, neither torchrun's nor its workers.
+            os.killpg(job.pid, signal.SIGKILL)
+            raise
+    return Ended(job.returncode, stdout, stderr)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
