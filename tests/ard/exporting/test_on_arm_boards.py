@@ -190,3 +190,4 @@ def test_boards_that_run_other_integers_than_were_validated_are_told(
         assert re.search(r"validated with ort .*x86_64.*, here ort .*aarch64, Cortex-A7", warning)
         # All of the difference is the option's: under Arm's default it is the very same here.
         assert found.largest_difference == here.largest_difference
+        assert found.same_class == here.same_class < SAMPLES
