@@ -5,8 +5,8 @@
 
 One line for each file, attack of the ensemble and part of the test images, so what is cut off loses
 one of these at most, and the same command goes on. An attack has all images before the next one
-begins: the first two take a quarter of the time, and so far left nothing to the others. Several
-processes may share the work if each has files of its own. The table is in `weights/README.md`.
+begins: the first two left nothing to the slow others wherever all were run. Several processes may
+share the work if each has files of its own. The table is in `weights/README.md`.
 """
 
 from __future__ import annotations

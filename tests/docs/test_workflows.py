@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from check_jsonschema.cli import main as check_jsonschema
-from click.testing import CliRunner, Result
 
+from ..tools.schemas import check
 from .pages import ROOT
 from .test_command_lines import parse
 
@@ -30,11 +29,6 @@ COMMANDS = [
     for path in sorted(EXAMPLES.iterdir())
     for line in LINE.findall(path.read_text(encoding="utf-8"))
 ]
-
-
-def check(path: Path, schema: str) -> Result:
-    """Hold a file against a schema that check-jsonschema brings; no network."""
-    return CliRunner().invoke(check_jsonschema, ["--builtin-schema", f"vendor.{schema}", str(path)])
 
 
 @pytest.mark.parametrize(("name", "schema"), FILES.items(), ids=str)

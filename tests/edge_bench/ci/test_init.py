@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from check_jsonschema.cli import main as check_jsonschema
-from click.testing import CliRunner, Result
 
 from edge_bench.core.spec import Artifact, Report
 from edge_bench.files.store import sha256_file, write_json
@@ -22,6 +20,8 @@ from edge_bench.policy.baseline import baseline_of
 from edge_bench.policy.evaluate import Circumstances, evaluate
 from edge_bench.policy.policy_file import read_policy
 from edge_bench.report.doubts import doubts_in
+
+from ...tools.schemas import check
 
 Invoke = Callable[..., tuple[int, str, str]]
 WORKFLOW = Path(".github/workflows/robustness.yml")
@@ -60,11 +60,6 @@ def written(folder: Path) -> dict[str, Any]:
     return loaded
 
 
-def is_workflow(path: Path) -> Result:
-    asked = ["--builtin-schema", "vendor.github-workflows", str(path)]
-    return CliRunner().invoke(check_jsonschema, asked)
-
-
 def test_limits_stand_a_little_beside_what_was_measured(
     invoke: Invoke, measured_project: tuple[Path, Report]
 ) -> None:
@@ -81,7 +76,7 @@ def test_limits_stand_a_little_beside_what_was_measured(
     assert evaluate(report, read_policy(folder / "gate.toml"), doubts).status == "passed"
     steps = written(folder)["jobs"]["gate"]["steps"]
     assert {"ARTIFACT": "models/student.onnx", "SETS": "sets"} in [s.get("env") for s in steps]
-    ended = is_workflow(folder / WORKFLOW)
+    ended = check(folder / WORKFLOW, "github-workflows")
     assert ended.exit_code == 0, ended.output
 
 
@@ -167,7 +162,7 @@ def test_of_a_folder_in_a_repository_the_workflow_goes_where_github_looks(
     assert f"wrote {folder / WORKFLOW}: measures student.onnx, by sets" in stdout
     assert f"wrote {folder / 'models/gate.toml'}" in stdout
     assert not (folder / "models/.github").exists()
-    assert is_workflow(folder / WORKFLOW).exit_code == 0
+    assert check(folder / WORKFLOW, "github-workflows").exit_code == 0
     job = written(folder)["jobs"]["gate"]
     if uses:
         used = next(step for step in job["steps"] if step.get("uses") == uses)
@@ -214,7 +209,7 @@ def test_without_report_and_sets_it_says_what_to_do_next(invoke: Invoke, project
     assert steps[0]["with"]["lfs"] is True
     used = next(step for step in steps if step.get("uses") == "OWNER/ardx@v0.2.0")
     assert used["with"] == {"artifact": "models/other.onnx", "policy": "gate.toml"}
-    assert is_workflow(project / WORKFLOW).exit_code == 0
+    assert check(project / WORKFLOW, "github-workflows").exit_code == 0
 
 
 def test_an_app_s_manifest_is_no_set(
