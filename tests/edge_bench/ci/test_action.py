@@ -364,6 +364,36 @@ def test_of_a_bundle_s_conditions_and_the_policy_the_worse_verdict_decides(
     assert "\nThe policy: " in comment
 
 
+@pytest.mark.parametrize(
+    ("own", "options", "status", "code"),
+    [
+        (CLEAN, "", "passed", 0),
+        (CLEAN, "\n--json", "passed", 0),
+        (TOO_MUCH, "", "failed", 1),
+        ((), "", "error", 3),
+    ],
+)
+def test_the_conditions_of_a_bundle_are_enough(
+    act: Act,
+    workspace: Path,
+    a_bundle: Callable[..., dict[str, str]],
+    own: tuple[str, ...],
+    options: str,
+    status: str,
+    code: int,
+) -> None:
+    asked = a_bundle(*own)
+    asked["bench_options"] += options
+    ended = act(**asked, markdown="out/comment.md")
+    assert (ended.outputs["status"], ended.code) == (status, code), ended.log
+    assert ended.outputs["junit"] == ""
+    comment = (workspace / "out" / "comment.md").read_text(encoding="utf-8")
+    assert comment.startswith(f"### ardx gate: {status}\n")
+    assert "The policy" not in comment
+    assert comment == ended.summary
+    assert ("nothing to check" in comment) == (own == ())
+
+
 def test_a_bench_that_breaks_is_no_verdict_of_a_bundle(
     workspace: Path, act: Act, a_bundle: Callable[..., dict[str, str]]
 ) -> None:
