@@ -12,6 +12,9 @@ from ard.methods.parts.base import (
     kl_divergence,
 )
 
+LEAST = 1e-7
+"""A loss of less is what rounding leaves of none, as of a student that starts from its teacher's
+weights; nothing can fall further, nor be divided by."""
 MTARD_RATE = 0.025
 """How fast MTARD's weights follow the losses, per step (its published value)."""
 
@@ -31,6 +34,7 @@ def balance(memory: Tensor, terms: Terms) -> tuple[dict[str, float], Tensor]:
     lower the rate together with their learning rate; here it stays.
     """
     values = torch.stack([term.detach().double().cpu() for term in terms.values()])
+    values = values.clamp_min(LEAST)
     first, weights = (values, torch.full((2,), 0.5)) if memory.numel() == 0 else memory.chunk(2)
     relative = values / first
     weights = weights + MTARD_RATE * (relative / relative.sum() - weights)

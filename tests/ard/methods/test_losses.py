@@ -227,6 +227,18 @@ def test_mtard_follows_the_relative_losses_from_a_half_each() -> None:
         assert found == pytest.approx({"kl_adversarial": weight, "kl_clean": 1 - weight})
 
 
+def test_mtard_weighs_a_term_that_was_nothing_at_first() -> None:
+    # A student that starts from its clean teacher's weights says what that does, up to rounding.
+    for first in (0.0, -2e-9, 2e-9):
+        found, memory = balance(torch.empty(0), mtard_terms(2.0, first))
+        assert found == pytest.approx({"kl_adversarial": 0.5, "kl_clean": 0.5})
+        found, memory = balance(memory, mtard_terms(1.0, 0.0))
+        assert found["kl_clean"] > found["kl_adversarial"] > 0
+        for _ in range(400):
+            found, memory = balance(memory, mtard_terms(1.0, 0.3))
+        assert found == pytest.approx({"kl_adversarial": 0.0, "kl_clean": 1.0}, abs=1e-3)
+
+
 def test_mtard_moves_weight_to_the_term_that_falls_more_slowly() -> None:
     _, memory = balance(torch.empty(0), mtard_terms(2.0, 4.0))
     weights = [0.5]
