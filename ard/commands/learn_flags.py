@@ -173,7 +173,8 @@ class DistillFlags(LearningFlags):
     unlabelled: str | None = o.setting(
         "unlabelled",
         "Pictures without labels to learn from, too: a folder, an .npz file of uint8 images, or "
-        "rest: what --train-fraction leaves. An epoch is a pass over all.",
+        "rest: what --train-fraction leaves; none takes back what a recipe or the weights of "
+        "--init had. An epoch is a pass over all.",
         "none",
         panel=o.Data,
     )

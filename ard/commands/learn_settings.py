@@ -101,7 +101,7 @@ def _refuse_what_has_no_effect(said: dict[str, str], settings: Layer) -> None:
         settings: all that are in force.
     """
     option = said.get("unlabelled_min_confidence")
-    if option is not None and "unlabelled" not in settings:
+    if option is not None and settings.get("unlabelled") is None:
         raise InputError(
             f"{option}: chooses among the pictures of --unlabelled, and none were given; add "
             "--unlabelled, or leave it out"
@@ -149,15 +149,18 @@ def chosen_for(
     """What follows from pictures, weights and machine; nothing where a recipe was chosen."""
     from ard.data.splits import training_images
     from ard.learning.chosen import Given, chosen
+    from ard.learning.unlabelled import further_images
 
     if not asked.chooses:
         return {}
+    fraction = asked.given.get("train_fraction", 1.0)
     given = Given(
-        images=training_images(data, asked.given.get("train_fraction", 1.0)),
+        images=training_images(data, fraction),
         image_shape=data.image_shape,
         trained=flags.pretrained is not None or getattr(flags, "init", None) is not None,
         on_gpu=device.startswith("cuda"),
         teacher=teacher.card if teacher else None,
+        unlabelled=further_images(asked.given.get("unlabelled"), data, fraction),
     )
     found = chosen(given, asked.given)
     if asked.settings()["method"] != "ard":

@@ -148,11 +148,15 @@ def training_and_validation(dataset: Dataset) -> tuple[Split, Split]:
 
 
 def training_images(dataset: Dataset, fraction: float) -> int:
-    """How many images about that part of the training data has, without reading any."""
-    if dataset.validation is not None:
-        return round(fraction * len(dataset.train))
-    held_out = min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(dataset.train)))
+    """How many images that part of the training data has, without reading any."""
+    held_out = 0 if dataset.validation is not None else _held_out(dataset.train)
     return round(fraction * (len(dataset.train) - held_out))
+
+
+def _held_out(train: Split) -> int:
+    """How many training images `hold_out_validation` sets apart."""
+    classes = len(torch.unique(train.labels))
+    return max(min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(train))), classes)
 
 
 def hold_out_validation(train: Split) -> tuple[Split, Split]:
@@ -163,18 +167,32 @@ def hold_out_validation(train: Split) -> tuple[Split, Split]:
     The split depends on the data alone, so that a teacher has not seen its student's validation
     images either.
     """
-    classes = len(torch.unique(train.labels))
-    count = max(min(VALIDATION_MOST, round(VALIDATION_FRACTION * len(train))), classes)
-    validation = stratified_subset(train, count, SPLIT_SEED, "the validation split")
+    labels, counts = torch.unique(train.labels, return_counts=True)
+    if len(counts) and counts.min() < 2:
+        raise InputError(
+            f"--dataset: expected 2 training images or more of each class, one of which is held "
+            f"out to choose the weights by, came 1 of class {labels[counts.argmin()]}; add some, "
+            "or a folder valid beside train"
+        )
+    validation = stratified_subset(train, _held_out(train), SPLIT_SEED, "the validation split")
     rest = torch.ones(len(train), dtype=torch.bool)
     rest[validation] = False
     return train.at(rest.nonzero().squeeze(1)), train.at(validation)
 
 
-def take_fraction(train: Split, fraction: float, seed: int) -> Split:
-    """A stratified, seeded part of the training data."""
+def check_fraction(fraction: float) -> None:
+    """Refuse what is no part of the training data.
+
+    Raises:
+        InputError: 0 or less, more than 1, or no number.
+    """
     if not 0 < fraction <= 1:
         raise InputError(f"--train-fraction {fraction:g}: expected a value above 0 and at most 1")
+
+
+def take_fraction(train: Split, fraction: float, seed: int) -> Split:
+    """A stratified, seeded part of the training data."""
+    check_fraction(fraction)
     if fraction == 1:
         return train
     count = round(fraction * len(train))

@@ -49,6 +49,17 @@ def load_unlabelled(
     )
 
 
+def count_unlabelled(path: Path) -> int:
+    """How many pictures `load_unlabelled` finds, none of which is read; 0 where it refuses."""
+    if path.is_dir():
+        return len(sorted_pictures(path)[0])
+    if path.suffix.lower() != ".npz":
+        return 0
+    key = next((key for key in KEYS if key in npz.keys_of(path)), None)
+    shape = npz.open_member(path, key).shape if key else ()
+    return shape[0] if shape else 0
+
+
 def _folder(
     path: Path, image_shape: tuple[int, int, int], option: str, preprocessing: Preprocessing | None
 ) -> Split:

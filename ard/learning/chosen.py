@@ -46,11 +46,13 @@ class Given:
     """What decides.
 
     Attributes:
-        images: to train on.
+        images: with labels, to train on.
         image_shape: (channels, height, width).
         trained: the student starts from trained weights.
         on_gpu: whether it trains there.
         teacher: card of the teacher; None of a published one, and where none is needed.
+        unlabelled: further images of an epoch, as far as they are known before the teacher is
+            asked which of them it is sure of.
     """
 
     images: int
@@ -58,6 +60,7 @@ class Given:
     trained: bool
     on_gpu: bool
     teacher: ModelCard | None = None
+    unlabelled: int = 0
 
 
 def chosen(given: Given, asked: Mapping[str, Any]) -> Settings:
@@ -95,7 +98,7 @@ def _for_pictures(given: Given, asked: Mapping[str, Any]) -> Settings:
         found["learning_rate"] = RATE * batch / RATE_BATCH
     if "minutes" not in asked:
         fewest, most = EPOCHS[given.trained]
-        wanted = ceil(UPDATES[given.trained] * batch / max(given.images, 1))
+        wanted = ceil(UPDATES[given.trained] * batch / max(given.images + given.unlabelled, 1))
         found["epochs"] = min(most, max(fewest, wanted))
     return found
 

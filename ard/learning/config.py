@@ -7,6 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from math import inf, isfinite
 from typing import Any
 
+from ard.data.splits import check_fraction
 from ard.methods.parts.base import LossOptions
 from ard.methods.registry import INNER, METHODS, own_attack
 from edge_bench.core.errors import InputError
@@ -103,6 +104,7 @@ class TrainConfig:
                 name = "--" + option.replace("_", "-")
                 raise InputError(f"{name} {getattr(self, option)}: expected {bound} or more")
         self._check_optimizer()
+        check_fraction(self.train_fraction)
         if not 0 <= self.seed < 2**31:
             raise InputError(f"--seed {self.seed}: expected 0 or more and below 2**31")
         if not 0 <= self.unlabelled_min_confidence <= 1:
@@ -113,7 +115,7 @@ class TrainConfig:
         if self.unlabelled == REST and self.train_fraction == 1:
             raise InputError(
                 f"--unlabelled {REST}: all images are trained on with their labels already; give "
-                "--train-fraction below 1, or a folder of pictures"
+                "--train-fraction below 1, a folder of pictures, or --unlabelled none"
             )
         self._check_schedule()
         if self.precision not in PRECISIONS:

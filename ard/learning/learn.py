@@ -215,7 +215,8 @@ def _refuse_what_does_not_fit(
     if config.cuda_graphs and not torch_device.startswith("cuda"):
         raise InputError(
             f"--cuda-graphs: needs a CUDA device, but training is on {torch_device}; leave it out, "
-            "or give --torch-device cuda"
+            "give --no-cuda-graphs where a recipe or the weights of --init have it, or "
+            "--torch-device cuda"
         )
 
 

@@ -42,6 +42,9 @@ BUDGETS = ("epsilon", "step_size")
 BESIDE = {"description": str, "minutes": float}
 """What a recipe may say beside the config: a line for people, and a time to plan epochs for."""
 
+NONE = {"unlabelled": "none"}
+"""What takes a setting back that a recipe, or the card of weights, has."""
+
 PLANNED = ("epoch_steps", "validate_every")
 """Settings that a time plans for one run: another one's --init does not take them over."""
 
@@ -257,9 +260,14 @@ def _budget(value: float) -> str | float:
 
 
 def convert(key: str, value: Any, where: str) -> Any:
-    """The value of a setting, in its type; `where` names it in a sentence."""
+    """The value of a setting, in its type; `where` names it in a sentence.
+
+    None where `NONE` says that it takes the setting back.
+    """
     if key not in setting_types():
         raise InputError(f"{where}: {_unknown(key)}")
+    if key in NONE and value == NONE[key]:
+        return None
     if key in BUDGETS and isinstance(value, str | float | int) and not isinstance(value, bool):
         return parse_epsilon(str(value), where)
     found = _convert(value, setting_types()[key], where)

@@ -14,8 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ard.data.picture_files import loaded_ahead
-from ard.data.splits import Dataset, Split, as_float, rest_of, training_and_validation
-from ard.data.unlabelled import load_unlabelled
+from ard.data.splits import (
+    Dataset,
+    Split,
+    as_float,
+    rest_of,
+    training_and_validation,
+    training_images,
+)
+from ard.data.unlabelled import count_unlabelled, load_unlabelled
 from ard.learning.config import REST, TrainConfig
 from edge_bench.core.errors import InputError
 
@@ -83,6 +90,20 @@ def unlabelled_of(
         unsure=len(fresh) - len(used),
         used=used,
     )
+
+
+def further_images(where: str | None, dataset: Dataset, fraction: float) -> int:
+    """How many pictures the setting `unlabelled` adds to an epoch at most, none of which is read.
+
+    Args:
+        where: its value; None adds none.
+        fraction: that of the training data, by `train_fraction`.
+    """
+    if where is None:
+        return 0
+    if where != REST:
+        return count_unlabelled(Path(where))
+    return training_images(dataset, 1) - training_images(dataset, fraction)
 
 
 def _pictures(config: TrainConfig, dataset: Dataset) -> Split:

@@ -21,6 +21,8 @@ from ard.data.splits import (
     stratified_subset,
     take_fraction,
     take_limit,
+    training_and_validation,
+    training_images,
 )
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
@@ -50,6 +52,29 @@ def test_validation_does_not_depend_on_a_seed(digits: Dataset) -> None:
     first = hold_out_validation(digits.train)[1]
     torch.manual_seed(2)
     assert torch.equal(first.images, hold_out_validation(digits.train)[1].images)
+
+
+def few_of_each(images: int, classes: int = 10) -> Dataset:
+    """So many training images of each class."""
+    pixels = torch.arange(images * classes, dtype=torch.uint8).view(-1, 1, 1, 1)
+    train = Split(pixels, torch.arange(images * classes) % classes)
+    return Dataset(name="few", train=train, test=train, classes=classes, flips=False)
+
+
+@pytest.mark.parametrize("images", [3, 40])
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_the_images_to_train_on_are_counted_as_they_are_drawn(images: int, fraction: float) -> None:
+    # Of few, more than a tenth is held out: one of each class.
+    few = few_of_each(images)
+    drawn = take_fraction(training_and_validation(few)[0], fraction, seed=0)
+    assert training_images(few, fraction) == len(drawn)
+    apart = replace(few, validation=few.test)
+    assert training_images(apart, fraction) == round(fraction * len(few.train))
+
+
+def test_one_image_of_a_class_is_too_few_to_hold_one_out() -> None:
+    with pytest.raises(InputError, match=r"--dataset: expected 2 .* came 1 of class 0; add some"):
+        training_and_validation(few_of_each(1))
 
 
 @pytest.mark.parametrize("fraction", [0.1, 0.3])

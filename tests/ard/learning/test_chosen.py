@@ -35,6 +35,14 @@ def test_from_random_weights_the_rate_follows_the_batch_and_there_are_more_epoch
     assert (most["batch_size"], most["epochs"]) == (128, 5)
 
 
+def test_an_epoch_is_as_long_as_all_its_pictures_are_many() -> None:
+    # Fewer passes do where pictures without labels are a part of each.
+    alone = chosen(replace(PICTURES, trained=False), {})
+    more = chosen(replace(PICTURES, trained=False, unlabelled=3600), {})
+    assert (alone["epochs"], more["epochs"]) == (100, 36)
+    assert more["batch_size"] == alone["batch_size"]
+
+
 def test_a_gpu_has_the_longer_attack() -> None:
     found = chosen(replace(PICTURES, on_gpu=True), {})
     assert "inner_steps" not in found

@@ -20,7 +20,7 @@ from ard.data.unlabelled import NO_LABEL, joined, load_unlabelled
 from ard.learning.learn import learn
 from ard.learning.teacher import load_teacher
 from ard.learning.train import training_data
-from ard.learning.unlabelled import unlabelled_of
+from ard.learning.unlabelled import further_images, unlabelled_of
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 
@@ -127,6 +127,42 @@ def test_pictures_in_files_join_those_in_memory(tmp_path: Path) -> None:
     assert chosen.images[:, 0, 0, 0].tolist() == [5, 1, 3]
     assert chosen.labels.tolist() == [1, 0, 1]
     assert both.sha256 != both.at(torch.tensor([1, 0, 2, 3, 4])).sha256
+
+
+def test_further_pictures_are_counted_unread(digits: Dataset, tmp_path: Path) -> None:
+    left = rest_of(hold_out_validation(digits.train)[0], 0.3, 0)
+    assert further_images("rest", digits, 0.3) == len(left)
+    assert further_images(None, digits, 0.3) == 0
+    file = npz(tmp_path / "x.npz", x=np.zeros((7, 8, 8), np.uint8), labels=np.zeros(7))
+    assert further_images(str(file), digits, 1) == 7
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "torn.png").write_bytes(b"")
+    assert further_images(str(tmp_path / "deep"), digits, 1) == 1
+    # What is no place of pictures is refused where they are read.
+    for nothing in (tmp_path / "gone", npz(tmp_path / "y.npz", labels=np.zeros(7))):
+        assert further_images(str(nothing), digits, 1) == 0
+
+
+def test_what_the_weights_learnt_from_can_be_taken_back(
+    small_models: SmallModels, tmp_path: Path
+) -> None:
+    words = ["distill", "--teacher", str(small_models.teacher.weights), "--epochs", "1"]
+    words += ["--inner-steps", "1", "--torch-device", "cpu", "--method", "rslad"]
+    first = ["--dataset", "digits", "--student", "resnet8:4", "--train-fraction", "0.2"]
+    told = RUNNER.invoke(
+        app, [*words, *first, "--unlabelled", "rest", "--out", str(tmp_path / "a")]
+    )
+    assert told.exit_code == 0, told.output
+    # Its card asks for what a fraction leaves, of which now there is none.
+    words += ["--init", str(tmp_path / "a" / "student.safetensors"), "--out", str(tmp_path / "b")]
+    refused = RUNNER.invoke(app, [*words, "--train-fraction", "1"])
+    assert refused.exit_code == 2
+    assert "or --unlabelled none" in refused.output
+    told = RUNNER.invoke(app, [*words, "--train-fraction", "0.3", "--unlabelled", "none"])
+    assert told.exit_code == 0, told.output
+    assert "unlabelled: " not in told.stdout
+    card = load_model(tmp_path / "b" / "student.safetensors")[1]
+    assert card.recipe["unlabelled"] is None
 
 
 def test_a_student_learns_from_both_and_its_card_says_so(
