@@ -121,7 +121,7 @@ def open_victim(
         InputError: not a model, or `parent` is not what the artefact says it was made from.
     """
     if not is_artifact(path):
-        _refuse_beside_weights(path, parent, output)
+        _refuse_beside_weights(path, parent, backend, output)
         yield weights_victim(path, torch_device)
         return
     if is_foreign(path):
@@ -156,11 +156,18 @@ def open_victim(
         )
 
 
-def _refuse_beside_weights(path: Path, parent: Path | None, output: str | None) -> None:
+def _refuse_beside_weights(
+    path: Path, parent: Path | None, backend: str, output: str | None
+) -> None:
     if parent is not None:
         raise InputError(
             f"--parent {parent}: {path.name} is no artefact but weights, which have gradients "
             "of their own; leave --parent out"
+        )
+    if backend != "ort":
+        raise InputError(
+            f"--backend {backend}: {path.name} is no artefact but weights, which torch computes; "
+            "leave --backend out"
         )
     if output is not None:
         raise InputError(

@@ -12,6 +12,7 @@ import typer
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
 from ard.commands.datasets import dataset_for, load_named
+from ard.commands.unread import refuse_unread
 from edge_bench.terminal.console import (
     muted,
     print_json,
@@ -244,6 +245,7 @@ def _specs(flags: EvaluateFlags, epsilon: float) -> tuple[list[AttackSpec], list
         for name in flags.attacks.split(",")
         if name.strip() != "clean"
     ]
+    refuse_unread(specs, flags.step_size, flags.restarts)
     differential = [
         replace(spec, direction=direction)
         for spec in specs

@@ -13,6 +13,7 @@ from ard.commands.attacking.told import (
     print_transfer,
     warn_of_the_grid,
 )
+from ard.commands.unread import refuse_unread
 from edge_bench.terminal.console import progress, warn
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def craft(job: Job) -> None:
         target=flags.target_class,
         direction=flags.direction,
     )
+    refuse_unread([spec], flags.step_size, flags.restarts)
     clean = clean_images(job)
     if threat in ("white-box", "bpda"):
         victim = compared(victim, threat, clean, spec, device)

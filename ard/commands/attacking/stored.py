@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ard.commands.attacking.flags import OF_CRAFTING, OF_IMAGES, refuse
 from ard.commands.attacking.images import test_images
 from ard.commands.attacking.told import compared, print_set
+from ard.commands.unread import refuse_unread
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import progress
 
@@ -39,6 +40,7 @@ def refresh(job: Job, folder: Path) -> None:
             seed=flags.seed,
             direction=made.direction,
         )
+        refuse_unread([spec], None, flags.restarts)
     victim = compared(job.victim, job.victim.threat, StoredClean(old), spec or made, job.device)
     with progress(f"refresh {folder.name}") as report_progress:
         refresh_set(

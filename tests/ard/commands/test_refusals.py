@@ -107,6 +107,45 @@ def test_what_only_an_import_reads_is_refused_without_one(
 
 
 @pytest.mark.parametrize(
+    ("attacks", "options", "named"),
+    [
+        ("fgsm", ("--step-size", "1/255"), "--step-size 1/255: fgsm would not read it"),
+        ("autoattack", ("--restarts", "2"), "--restarts 2: autoattack would not read it"),
+        ("mi_fgsm3", ("--restarts", "2"), "--restarts 2: mi_fgsm3 would not read it"),
+        ("square9", ("--backend", "openvino"), "is no artefact but weights, which torch computes"),
+    ],
+)
+def test_what_no_attack_would_read_is_refused(
+    attacks: str, options: tuple[str, ...], named: str, small_models: SmallModels, tmp_path: Path
+) -> None:
+    weights = small_models.student.weights
+    evaluate = ("evaluate", weights, "--out", tmp_path / "e.json", "--attacks", attacks)
+    attack = ("attack", weights, "--out", tmp_path / "s", "--attack", attacks)
+    for command in (evaluate, attack):
+        error = sentence(*command, *options)
+        assert named in error
+        assert "leave" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_attack_that_reads_an_option_is_enough(small_models: SmallModels) -> None:
+    both = ("--attacks", "clean,fgsm,pgd1", "--step-size", "1/255", "--restarts", "2")
+    assert "pgd1" in ardx("evaluate", small_models.student.weights, *both, "--limit", 9)
+    clean = ("--attacks", "clean", "--restarts", "2")
+    assert "--restarts 2: clean" in sentence("evaluate", small_models.student.weights, *clean)
+
+
+@pytest.mark.parametrize("fraction", ["nan", "inf", "0", "-1", "1.5"])
+def test_a_train_fraction_that_is_none_is_refused_before_data_are_read(
+    fraction: str, tmp_path: Path
+) -> None:
+    teach = ("teach", "--dataset", "cifar10", "--arch", "resnet8:4", "--data-dir", tmp_path)
+    error = sentence(*teach, "--train-fraction", fraction, "--out", tmp_path / "t")
+    assert f"--train-fraction {fraction}: expected a value above 0 and at most 1" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("epsilon", "named"),
     [("8", "8/255"), ("-8/255", "above 0"), ("0", "above 0"), ("eight", "fraction")],
 )

@@ -1,0 +1,38 @@
+"""Options of attacks that none of those which are asked for reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from ard.attacks.registry import AT_RANDOM, ATTACKS, attack_label
+from edge_bench.core.errors import InputError
+
+if TYPE_CHECKING:
+    from edge_bench.core.spec import AttackSpec
+
+
+def refuse_unread(specs: Iterable[AttackSpec], step_size: str | None, restarts: int) -> None:
+    """Refuse a length of steps and a number of starts that would change nothing.
+
+    One attack of several that reads an option is enough.
+
+    Args:
+        step_size, restarts: the values of --step-size and --restarts.
+
+    Raises:
+        InputError: names the option.
+    """
+    specs = list(specs)
+    asked = ", ".join(dict.fromkeys(map(attack_label, specs))) or "clean"
+    if step_size is not None and all(spec.step_size is None for spec in specs):
+        able = ", ".join(f"{name}N" for name, attack in ATTACKS.items() if attack.step_size)
+        raise InputError(
+            f"--step-size {step_size}: {asked} would not read it; leave it out, or choose among "
+            f"{able}"
+        )
+    if restarts > 1 and not any(ATTACKS[spec.name].restarts for spec in specs):
+        raise InputError(
+            f"--restarts {restarts}: {asked} would not read it; leave it out, or choose among "
+            f"{AT_RANDOM}"
+        )
