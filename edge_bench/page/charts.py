@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WIDTH = 4.7
 """Inches of 72 points: about the width of a phone, so that letters are as large as the text's."""
+LONGEST_TICK, LONGEST_LEGEND = 24, 56
+"""Letters of a name beside an axis, and below one."""
 # Stand-ins that matplotlib draws with, and what each becomes.
 INK, SOFT, GRID, GROUND = "#010101", "#020202", "#030303", "#040404"
 TONES = tuple(f"#0501{index:02d}" for index in range(6))
@@ -224,7 +226,7 @@ def trade_off(
                 fmt="osD^vP"[index % 6],
                 color=TONES[index % len(TONES)],
                 capsize=3,
-                label=_short(name),
+                label=_short(name, LONGEST_LEGEND),
             )
         axes.set_xlabel("median latency, ms a call (95% interval)")
         axes.set_ylabel("worst-case accuracy, %")
@@ -235,8 +237,12 @@ def trade_off(
     return drawn.svg
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"
+def _short(name: str, longest: int = LONGEST_TICK) -> str:
+    """Both ends of a name that is too long: names of one kind differ at either of them."""
+    if len(name) <= longest:
+        return name
+    end = (longest - 1) // 2
+    return f"{name[: longest - 1 - end]}…{name[-end:]}"
 
 
 def _inline(text: str, title: str, description: str, key: str) -> str:

@@ -84,14 +84,18 @@ def _told(them: list[Named]) -> str:
     sentence = _fastest(them)
     if not robust:
         return f"No report has a robust accuracy. {sentence}"
-    value, name, fact = max(robust, key=lambda item: item[0])
-    near = [
-        other
-        for _, other, them_fact in robust
-        if other != name and (them_fact.high or 0) >= (fact.low or 0)
-    ]
-    apart = f"; its interval overlaps that of {', '.join(near)}" if near else ""
-    return f"{name} is most robust, with {percent(value)} in the worst case{apart}. {sentence}"
+    value = max(found for found, _, _ in robust)
+    names = [name for found, name, _ in robust if found == value]
+    low = min(fact.low or 0 for found, _, fact in robust if found == value)
+    near = [name for found, name, fact in robust if found < value and (fact.high or 0) >= low]
+    near_told = ", ".join(near)
+    if len(names) == 1:
+        first = f"{names[0]} is most robust"
+        apart = f"; its interval overlaps that of {near_told}" if near else ""
+    else:
+        first = f"{', '.join(names[:-1])} and {names[-1]} are equally robust"
+        apart = f"; their intervals overlap that of {near_told}" if near else ""
+    return f"{first}, with {percent(value)} in the worst case{apart}. {sentence}"
 
 
 def _fastest(them: list[Named]) -> str:

@@ -61,3 +61,32 @@ def test_the_fastest_is_told_of_one_batch_size(make_report: MakeReport) -> None:
     assert comparison.figures[0].table.rows[2][1] == "10 ms, batch 32"
     alike = page_of([one, other], []).sections[0]
     assert f"{names[0]} is fastest, with a median of 2 ms a call." in alike.paragraphs[0]
+
+
+def test_reports_that_are_alike_are_equally_robust(make_report: MakeReport) -> None:
+    one, other = (
+        make_report("1110", {"pgd": "1100"}, latency_ms=[ms] * 200, precision=precision)
+        for ms, precision in ((2.0, "fp32"), (3.0, "int8"))
+    )
+    lower = make_report("1110", {"pgd": "1000"}, latency_ms=[4.0] * 200)
+    comparison = page_of([one, lower, other], []).sections[0]
+    first, second, third = (row[0] for row in comparison.tables[0].rows)
+    assert (
+        f"{first} and {third} are equally robust, with 50.0 % in the worst case; their intervals "
+        f"overlap that of {second}. "
+    ) in comparison.paragraphs[0]
+    told = page_of([one, lower], []).sections[0].paragraphs[0]
+    assert " is most robust, with 50.0 % in the worst case; its interval overlaps that of" in told
+
+
+def test_long_names_that_end_otherwise_are_told_apart_below_the_drawing(
+    make_report: MakeReport,
+) -> None:
+    report = make_report("1110", {"pgd": "1100"}, latency_ms=[2.0] * 200)
+    boards = [
+        replace(report, artifact=replace(report.artifact, path=f"{'student-' * 7}{board}.onnx"))
+        for board in ("pi-4", "pi-5")
+    ]
+    (figure,) = page_of(boards, []).sections[0].figures
+    assert "pi-4.onnx</text>" in figure.svg
+    assert "pi-5.onnx</text>" in figure.svg
