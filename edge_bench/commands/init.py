@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edge_bench.core.version import __version__
 from edge_bench.terminal.console import print_json, say
 from edge_bench.terminal.flags import Json, command
 
@@ -77,11 +78,11 @@ def run_init(flags: InitFlags) -> None:
             }
         )
         return
-    for line in _told(found, targets):
+    for line in _told(found, targets, flags.uses):
         say(line)
 
 
-def _told(found: Found, targets: list[Path]) -> Iterator[str]:
+def _told(found: Found, targets: list[Path], uses: str | None) -> Iterator[str]:
     """What was written from what, and what to do next."""
     yield f"wrote {targets[0]}: measures {found.artifact}, by {found.sets or 'no sets'}"
     if found.repository is None:
@@ -97,6 +98,11 @@ def _told(found: Found, targets: list[Path]) -> Iterator[str]:
         steps.append("craft a set to replay, and name it in the workflow: ardx attack --help")
     if not found.report:
         steps.append(f"measure, then set the floors: ardx bench {_pasted(found.artifact)}{sets}")
+    if uses is None and ".dev" in __version__:
+        steps.append(
+            f"ardx {__version__} is on no package index: put a wheel (make wheel) into the project "
+            f"and name it, with [edge,report] after it, at Install ardx in {targets[0]}"
+        )
     steps.append("read gate.toml: the limits are yours to choose; then commit both files")
     for number, step in enumerate(steps, start=1):
         yield f"next {number}: {step}"

@@ -196,6 +196,25 @@ def test_a_baseline_is_compared_with(invoke: Invoke, measured_project: tuple[Pat
     assert '--baseline="$BASELINE"' in gate["run"]
 
 
+@pytest.mark.parametrize(
+    ("version", "uses", "said"),
+    [("0.3.0.dev1", None, True), ("0.3.0.dev1", "OWNER/ardx@main", False), ("0.3.0", None, False)],
+)
+def test_a_version_that_no_index_has_is_told_with_what_to_install(
+    invoke: Invoke,
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    version: str,
+    uses: str | None,
+    said: bool,
+) -> None:
+    monkeypatch.setattr("edge_bench.commands.init.__version__", version)
+    options = [] if uses is None else ["--uses", uses]
+    code, stdout, _ = invoke("init", "ci", "--dir", project, *options)
+    assert code == 0
+    assert (f"ardx {version} is on no package index" in stdout) == said
+
+
 def test_without_report_and_sets_it_says_what_to_do_next(invoke: Invoke, project: Path) -> None:
     (project / ".gitattributes").write_text("*.onnx filter=lfs\n", encoding="utf-8")
     (project / "models/other.onnx").write_bytes((project / "models/student.onnx").read_bytes())
