@@ -39,11 +39,11 @@ OWN_EPOCHS, OWN_BATCH, OWN_RATE = 3, 32, 1e-3
 MODELS = ("adopted", "hardened", "random")
 LINES = "ten_minutes.jsonl"
 REMARK = """Nothing else ran while the two were trained. Some six hundred updates of 32 pictures, of
-one attack step each, are enough that a network which every attack fooled keeps a quarter of its
-answers under attack, for a point of clean accuracy, and that its INT8 file passes the gate. From
-random weights the same time leaves as much under attack, as far as 200 pictures can tell (22.5 and
-24.5), and less than half of the clean accuracy: that is what trained weights bring. The worst case
-is of PGD-20 and CW-20; 100 steps from two new starts broke 6 more of the 49 pictures that the
+one attack step each, are enough that a network which every attack fooled is right on a quarter of
+the pictures under attack, for a point of clean accuracy, and that its INT8 file passes the gate.
+From random weights the same time leaves as much under attack, as far as 200 pictures can tell (22.5
+and 24.5), and less than half of the clean accuracy: that is what trained weights bring. The worst
+case is of PGD-20 and CW-20; 100 steps from two new starts broke 6 more of the 49 pictures that the
 hardened network had kept, as `evaluate` said.
 
 The settings were chosen on the validation pictures, one seed, for about the same processor time.
