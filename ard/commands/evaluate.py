@@ -11,8 +11,8 @@ import typer
 
 from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
+from ard.commands.attacking.unread import refuse_unread
 from ard.commands.datasets import dataset_for, load_named
-from ard.commands.unread import refuse_unread
 from edge_bench.terminal.console import (
     muted,
     print_json,

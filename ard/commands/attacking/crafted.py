@@ -13,7 +13,7 @@ from ard.commands.attacking.told import (
     print_transfer,
     warn_of_the_grid,
 )
-from ard.commands.unread import refuse_unread
+from ard.commands.attacking.unread import refuse_unread
 from edge_bench.terminal.console import progress, warn
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ard.commands.attacking.flags import OF_CRAFTING, OF_IMAGES, refuse
 from ard.commands.attacking.images import test_images
 from ard.commands.attacking.told import compared, print_set
-from ard.commands.unread import refuse_unread
+from ard.commands.attacking.unread import refuse_unread
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import progress
 
