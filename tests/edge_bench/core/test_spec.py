@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.gate import Gate
-from edge_bench.core.spec import AttackSpec, ModelCard, Report, parse_epsilon
+from edge_bench.core.spec import AttackSpec, ModelCard, Report, parse_epsilon, usual_epsilon
 from edge_bench.core.timings import Measurement
 
 
@@ -97,6 +98,7 @@ def test_an_impossible_attack_is_refused(field: str, value: object, what: str) -
         ("input_shape", (8, 8), r"came \(8, 8\)"),
         ("input_shape", (3, 0, 8), r"came \(3, 0, 8\)"),
         ("precision", "int4", "came 'int4'"),
+        ("session_options", {"session.disable_quant_qdq": "2"}, "of 0 or 1, came .* = '2'"),
     ],
 )
 def test_an_impossible_model_card_is_refused(
@@ -121,9 +123,9 @@ def test_a_gate_refuses_percent_where_it_reads_fractions(name: str, value: float
         Gate(**{name: value})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
-@pytest.mark.parametrize("name", ["max_latency_p95_ms", "max_size_bytes"])
-def test_a_gate_refuses_limits_that_nothing_can_meet(name: str, value: float) -> None:
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["max_latency_p95_ms", "max_size_bytes", "max_energy_mj"])
+def test_a_gate_refuses_limits_that_nothing_or_everything_meets(name: str, value: float) -> None:
     option = "--" + name.replace("_", "-")
     with pytest.raises(InputError, match=f"^{option} .*above 0"):
         Gate(**{name: value})  # type: ignore[arg-type]
@@ -151,6 +153,33 @@ def test_a_report_refuses_masks_that_no_run_writes(
 ) -> None:
     with pytest.raises(InputError, match="mask"):
         make_report(clean_mask, sets)
+
+
+@pytest.mark.parametrize("counts", [(3, 0), (0, 2), (-1, 0), (0, -1)])
+def test_a_set_refuses_counts_beside_its_source_that_its_mask_does_not_have(
+    make_report: Callable[..., Report], counts: tuple[int, int]
+) -> None:
+    (result,) = make_report("111", {"pgd": "110"}).sets
+    assert replace(result, beside_source=(2, 1)).beside_source == (2, 1)
+    with pytest.raises(InputError, match="expected beside_source to count samples"):
+        replace(result, beside_source=counts)
+
+
+@pytest.mark.parametrize("severity", [0, 6])
+def test_a_corruption_has_one_of_five_severities(severity: int) -> None:
+    fog = AttackSpec(name="fog", epsilon=1, step_size=None, steps=None, severity=5)
+    assert replace(fog, severity=1).severity == 1
+    with pytest.raises(InputError, match="expected 1 to 5"):
+        replace(fog, severity=severity)
+
+
+@pytest.mark.parametrize(
+    ("shape", "steps"), [((3, 32, 32), 8), ((3, 63, 200), 8), ((3, 64, 64), 4), ((3, 224, 224), 4)]
+)
+def test_small_images_have_the_budget_of_cifar_and_others_that_of_imagenet(
+    shape: tuple[int, int, int], steps: int
+) -> None:
+    assert usual_epsilon(shape) == steps / 255
 
 
 @pytest.mark.parametrize(("batch_size", "latency_ns"), [(0, (1,)), (1, ()), (1, (5, -1))])

@@ -88,6 +88,15 @@ def test_a_time_on_another_machine_of_the_kind_decides_nothing(
     # Of a baseline that does not tell them nothing is known.
     untold = replace(old, board=None, cpu=None, power_mode=None, threads=None, images_a_call=None)
     assert decided(new, LATENCY, untold).status == "failed"
+    assert decided(new, THROUGHPUT, untold).status == "failed"
+
+
+def test_a_figure_of_0_is_nothing_to_compare_with(make_report: MakeReport) -> None:
+    old = baseline_of(make_report(latency_ms=[10.0] * 200))
+    nothing = replace(old, figures=old.figures | {"latency_p50_ms": 0.0})
+    found = decided(make_report(latency_ms=[20.0] * 200), LATENCY, nothing)
+    assert found.status == "failed"
+    assert "was not measured in the baseline" in found.sentence
 
 
 def test_throughput_at_other_images_a_call_is_refused(make_report: MakeReport) -> None:
@@ -125,6 +134,9 @@ def test_what_broke_is_not_told_across_other_attacks(make_report: MakeReport) ->
     found = broken(strong, baseline_of(weak))
     assert found is not None
     assert found.lost == ()
+    # Nor does that keep anybody from comparing what was not attacked.
+    assert decided(strong, "drop(clean) <= 0%", baseline_of(weak)).status == "passed"
+    assert "they differ in pgd" in refused(strong, "drop(worst_case) <= 0%", baseline_of(weak))
     clean_lost = make_report("0" + "1" * 9, {"pgd": "0" + "1" * 4 + "0" * 5})
     across = broken(clean_lost, baseline_of(weak))
     assert across is not None
@@ -172,6 +184,10 @@ def test_a_policy_of_wrong_kinds_is_refused_in_a_sentence(tmp_path: Path, invoke
         "device = {a = 1}",
         'inconclusive = ["pass"]',
         "confidence = 0.9999999999999999",
+        "confidence = 0.5",
+        "schema_version = true",
+        "max_age_days = inf",
+        "max_age_days = 0",
     ):
         policy.write_text(f'{wrong}\ncritical = ["clean >= 10%"]', encoding="utf-8")
         with pytest.raises(InputError, match="expected"):

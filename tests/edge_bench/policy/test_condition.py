@@ -27,6 +27,9 @@ ROOT = Path(__file__).parents[3]
         ("relative_rise(latency_p50_ms) <= 10%", "latency_p50_ms", "relative_rise", "<=", 0.1),
         ("images_per_second >= 100", "images_per_second", "value", ">=", 100.0),
         ("worst_case <= 99%", "worst_case", "value", "<=", 0.99),
+        ("clean >= 1", "clean", "value", ">=", 1.0),
+        ("drop(clean) <= 0", "clean", "drop", "<=", 0.0),
+        ("relative_rise(size_bytes) <= 150%", "size_bytes", "relative_rise", "<=", 1.5),
     ],
 )
 def test_a_condition_is_read_as_it_is_written(
@@ -47,6 +50,8 @@ def test_a_condition_is_read_as_it_is_written(
         ("attack: >= 0.4", "expected a metric of"),
         ("fall(clean) <= 0.1", "expected one of drop, relative_drop"),
         ("clean >= 45", "or percent with its sign"),
+        # Whatever was measured, it cannot fall by more than all of it.
+        ("relative_drop(images_per_second) <= 5", "or percent with its sign"),
         ("clean >= nan", "expected a limit of 0 or more"),
         ("clean >= -1", "expected a limit of 0 or more"),
         ("latency_p95_ms >= 3", "expected latency_p95_ms <= LIMIT"),

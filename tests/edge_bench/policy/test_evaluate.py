@@ -6,60 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from edge_bench.core.errors import InputError
-from edge_bench.core.series import encode_series
 from edge_bench.core.spec import AttackSpec, Report
 from edge_bench.core.timings import Measurement
 from edge_bench.files.store import write_json
-from edge_bench.policy.baseline import Baseline, baseline_of, read_baseline
-from edge_bench.policy.broken import broken
+from edge_bench.policy.baseline import baseline_of, read_baseline
 from edge_bench.policy.condition import parse_condition
 from edge_bench.policy.evaluate import Circumstances, evaluate
 from edge_bench.policy.measured import throughput_interval
-from edge_bench.policy.outcome import Verdict
 from edge_bench.policy.policy_file import Policy
 from edge_bench.statistics.stats import wilson_interval
 
-from ..walks import SAMPLES, walked
+from .judging import mask, verdict
 
 MakeReport = Callable[..., Report]
-
-
-def mask(right: int, wrong: int) -> str:
-    return "1" * right + "0" * wrong
-
-
-def verdict(
-    report: Report,
-    *conditions: str,
-    baseline: Report | None = None,
-    confidence: float | None = None,
-    inconclusive: str = "exit",
-    tier: str = "critical",
-) -> Verdict:
-    policy = Policy(
-        conditions=tuple(parse_condition(text, tier) for text in conditions),
-        confidence=confidence,
-        inconclusive=inconclusive,
-    )
-    given = Circumstances(baseline=baseline_of(baseline) if baseline else None)
-    return evaluate(report, policy, given)
-
-
-@pytest.fixture
-def report(make_report: MakeReport) -> Report:
-    """1,000 images, 10 classes in turn; 900 right, 500 under attack; class 9 the worst."""
-    clean = np.arange(1000) % 10 != 9
-    attacked = (np.arange(1000) < 560) & clean
-    found = make_report(
-        "".join("01"[int(c)] for c in clean), {"pgd": "".join("01"[int(a)] for a in attacked)}
-    )
-    return replace(found, labels=encode_series(int(i) % 10 for i in range(1000)))
 
 
 # --- values ------------------------------------------------------------------------------------
@@ -92,6 +56,13 @@ def test_only_the_critical_tier_decides(report: Report) -> None:
     for tier in ("supporting", "advisory"):
         found = verdict(report, "worst_case >= 0.99", tier=tier)
         assert (found.status, found.outcomes[0].status) == ("passed", "failed")
+
+
+def test_what_failed_is_no_less_failed_beside_what_is_undecided(report: Report) -> None:
+    asked = ("worst_case >= 0.5", "clean >= 0.99")
+    found = verdict(report, *asked, confidence=0.95)
+    assert [outcome.status for outcome in found.outcomes] == ["inconclusive", "failed"]
+    assert found.status == "failed"
 
 
 def test_each_class_and_each_attack_is_a_condition_of_its_own(report: Report) -> None:
@@ -142,6 +113,8 @@ def test_performance_is_held_to_its_limits_with_intervals(make_report: MakeRepor
     }
     found = verdict(report, *decided, confidence=0.95)
     assert [o.status for o in found.outcomes] == list(decided.values())
+    told = [o.sentence for o in found.outcomes if o.unit in ("ms", "1/s")]
+    assert all(" over 1000 runs (interval " in sentence for sentence in told)
 
 
 @pytest.mark.parametrize(
@@ -201,98 +174,6 @@ def test_a_mean_of_corruptions_of_exactly_the_limit_passes(report: Report) -> No
         assert "below" not in found.outcomes[0].sentence
 
 
-# --- changes -----------------------------------------------------------------------------------
-
-
-def changed(report: Report, lost: int, won: int = 0) -> Report:
-    """`report` with samples lost under its attack, and won."""
-    (result,) = report.sets
-    right = np.array(list(result.mask)) == "1"
-    clean = np.array(list(report.clean_mask or "")) == "1"
-    right[np.flatnonzero(right)[:lost]] = False
-    right[np.flatnonzero(~right & clean)[-won:] if won else []] = True
-    mask = "".join("01"[int(r)] for r in right)
-    return replace(report, sets=(replace(result, mask=mask),))
-
-
-@pytest.mark.parametrize(
-    ("lost", "won", "margin", "status"),
-    [
-        (0, 0, "1%", "passed"),  # Nothing changed: even a narrow margin is met.
-        (0, 0, "0.1%", "inconclusive"),  # But not narrower than what 1,000 samples show.
-        (30, 30, "2%", "passed"),
-        (30, 30, "1%", "inconclusive"),
-        (40, 10, "1%", "failed"),
-        (80, 10, "10%", "passed"),
-    ],
-)
-def test_a_drop_is_held_to_non_inferiority(
-    report: Report, lost: int, won: int, margin: str, status: str
-) -> None:
-    new = changed(report, lost, won)
-    found = verdict(new, f"drop(worst_case) <= {margin}", baseline=report, confidence=0.95)
-    (outcome,) = found.outcomes
-    assert found.status == status
-    assert outcome.observed == pytest.approx((lost - won) / 1000)
-    assert f"{lost} samples lost, {won} won" in outcome.sentence
-
-
-def test_a_relative_drop_is_of_what_there_was(report: Report) -> None:
-    new = changed(report, 50)
-    was = 504 / 1000
-    for limit, status in ((0.05 / was + 1e-6, "passed"), (0.05 / was - 1e-4, "failed")):
-        found = verdict(new, f"relative_drop(worst_case) <= {limit:.6f}", baseline=report)
-        assert found.status == status
-        assert found.outcomes[0].observed == pytest.approx(0.05 / was)
-
-
-def test_a_drop_of_a_class_is_of_its_samples(report: Report) -> None:
-    new = changed(report, 9)  # The first nine images: one of each class but 9.
-    found = verdict(new, "drop(class:*) <= 1%", "drop(worst_class) <= 1%", baseline=report)
-    assert [outcome.observed for outcome in found.outcomes] == pytest.approx([0.01] * 9 + [0, 0])
-    assert found.status == "passed"
-    assert verdict(new, "drop(class:4) <= 0.9%", baseline=report).status == "failed"
-
-
-def test_a_rise_is_against_the_baseline_s_figure(make_report: MakeReport) -> None:
-    old, new = make_report(latency_ms=[10.0] * 200), make_report(latency_ms=[10.4] * 200)
-    held = {
-        "rise(latency_p95_ms) <= 0.5": "passed",
-        "rise(latency_p95_ms) <= 0.3": "failed",
-        "relative_rise(latency_p50_ms) <= 5%": "passed",
-        "relative_rise(latency_p50_ms) <= 3%": "failed",
-        "drop(images_per_second) <= 4": "passed",
-        "relative_drop(images_per_second) <= 3%": "failed",
-    }
-    found = verdict(new, *held, baseline=old)
-    assert [outcome.status for outcome in found.outcomes] == list(held.values())
-    assert "p50 latency went from 10.000 ms to 10.400 ms" in found.outcomes[2].sentence
-
-
-@pytest.mark.parametrize("size", [1_234_567, 123_456_789])
-def test_a_report_does_not_rise_against_itself(make_report: MakeReport, size: int) -> None:
-    rng = np.random.default_rng(1)
-    times = (10 + rng.exponential(size=200)).tolist()
-    old = make_report("1", {}, size_bytes=size, latency_ms=times)
-    kept = [f"rise({m}) <= 0" for m in ("size_bytes", "latency_p50_ms", "latency_p95_ms")]
-    assert verdict(old, *kept, "drop(images_per_second) <= 0", baseline=old).status == "passed"
-    grown = make_report("1", {}, size_bytes=size + 1, latency_ms=times)
-    assert verdict(grown, "rise(size_bytes) <= 0", baseline=old).status == "failed"
-    assert verdict(grown, "rise(size_bytes) <= 1", baseline=old).status == "passed"
-
-
-def test_a_change_needs_a_baseline_of_the_same_family(report: Report) -> None:
-    with pytest.raises(InputError, match="compares with a baseline; give --baseline"):
-        verdict(report, "drop(clean) <= 1%")
-    card = report.artifact.card
-    assert card is not None
-    other = replace(
-        report, artifact=replace(report.artifact, card=replace(card, architecture="resnet8"))
-    )
-    with pytest.raises(InputError, match="of the architecture resnet8, but the report is"):
-        verdict(report, "drop(clean) <= 1%", baseline=other)
-
-
 # --- the report itself -------------------------------------------------------------------------
 
 
@@ -316,6 +197,10 @@ def test_a_report_of_another_file_device_or_time_fails(report: Report) -> None:
     assert statuses(-1, "b" * 64)["max_age_days"] == "failed"
     # Two machines' clocks are never quite the same.
     assert statuses(-60 / 86400, "b" * 64)["max_age_days"] == "passed"
+    given = Circumstances(now=created - timedelta(minutes=4))
+    assert evaluate(report, policy, given).outcomes[1].sentence == "the report is 0.0 days old"
+    # To the day: ten of them are not more than ten.
+    assert statuses(10, "b" * 64)["max_age_days"] == "passed"
     assert created.tzinfo == timezone.utc
 
 
@@ -365,75 +250,16 @@ def test_a_spoilt_baseline_is_refused(report: Report, change: dict[str, object])
         replace(values, **change)  # type: ignore[arg-type]
 
 
+def test_a_baseline_may_be_of_a_model_that_nothing_stands(make_report: MakeReport) -> None:
+    values = baseline_of(make_report("0" * 10, {"pgd": "0" * 10}))
+    assert (values.clean_accuracy, values.sets[0].accuracy) == (0, 0)
+    perfect = baseline_of(make_report("1" * 10, {"pgd": "1" * 10}))
+    assert (perfect.clean_accuracy, perfect.sets[0].accuracy) == (1, 1)
+
+
 def test_a_baseline_whose_figures_were_edited_is_refused(report: Report) -> None:
     values = baseline_of(report)
     with pytest.raises(InputError, match=r"of the clean images to be that of its bits, 0\.9, came"):
         replace(values, clean_accuracy=0.8)
     with pytest.raises(InputError, match=r"of pgd to be that of its bits, 0\.504, came"):
         replace(values, sets=(replace(values.sets[0], accuracy=0.4),))
-
-
-def with_pictures(report: Report, wrong: range = range(0), **fields: Any) -> Report:
-    return replace(report, pictures=walked(wrong, **fields))
-
-
-def test_a_baseline_keeps_who_was_right_from_file_to_logits(report: Report, tmp_path: Path) -> None:
-    path = tmp_path / "base.json"
-    write_json(path, baseline_of(with_pictures(report, range(100, 110))), force=False)
-    found = read_baseline(path).pictures
-    assert found is not None
-    assert (found.samples, found.accuracy, found.pipeline) == (SAMPLES, 0.975, "pillow")
-    assert np.flatnonzero(~found.mask).tolist() == list(range(100, 110))
-    with pytest.raises(InputError, match=r"of pictures to be that of its bits, 0\.975, came 0\.98"):
-        replace(found, accuracy=0.98)
-    with pytest.raises(InputError, match="expected the bits of 399 samples"):
-        replace(found, right=found.right[:-4], samples=399)
-
-
-@pytest.mark.parametrize(
-    ("wrong", "confidence", "status"),
-    [
-        (range(4), None, "passed"),
-        (range(5), None, "failed"),
-        (range(4), 0.95, "inconclusive"),
-        (range(0), 0.95, "passed"),
-        (range(40), 0.95, "failed"),
-    ],
-)
-def test_a_drop_from_file_to_logits_is_paired(
-    report: Report, wrong: range, confidence: float | None, status: str
-) -> None:
-    old = with_pictures(report)
-    new = with_pictures(report, wrong, pipeline="opencv")
-    found = verdict(new, "drop(path_accuracy) <= 1%", baseline=old, confidence=confidence)
-    assert found.status == status
-    (outcome,) = found.outcomes
-    assert outcome.samples == SAMPLES
-    assert f"{len(wrong)} samples lost, 0 won" in outcome.sentence
-
-
-def test_a_drop_needs_the_same_pictures_on_both_sides(report: Report) -> None:
-    condition = "relative_drop(path_accuracy) <= 1%"
-    old = with_pictures(report, files_sha256="e" * 64)
-    with pytest.raises(InputError, match="was measured on other pictures than the report"):
-        verdict(with_pictures(report), condition, baseline=old)
-    for new, before, which in (
-        (report, old, "the report"),
-        (old, report, "the baseline"),
-    ):
-        found = verdict(new, condition, baseline=before)
-        assert found.status == "failed"
-        assert f"was not measured in {which}" in found.outcomes[0].sentence
-        assert "run ardx bench with --pictures" in found.outcomes[0].sentence
-    # Other conditions are held whatever the pictures are.
-    assert verdict(with_pictures(report), "drop(clean) <= 1%", baseline=old).status == "passed"
-
-
-def test_what_broke_is_told_by_index_and_class(report: Report) -> None:
-    found = broken(changed(report, 3), baseline_of(report))
-    assert found is not None
-    assert (found.lost, found.won) == ((0, 1, 2), ())
-    assert found.lost_by_class == (("0", 1), ("1", 1), ("2", 1))
-    assert found.sentence().startswith("newly broken: 3 samples (0, 1, 2); by class: 0 1, 1 1")
-    other: Baseline = replace(baseline_of(report), images_sha256="d" * 64)
-    assert broken(report, other) is None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.series import encode_series
@@ -20,6 +21,7 @@ from edge_bench.policy.condition import parse_condition
 from edge_bench.policy.evaluate import evaluate
 from edge_bench.policy.policy_file import Policy
 from edge_bench.report.doubts import doubts_in
+from edge_bench.report.summary import accuracy_rows, compared_rows, summarise
 from edge_bench.runs.one_run import run
 from edge_bench.statistics.apart import (
     apart,
@@ -91,10 +93,12 @@ def test_samples_are_told_apart_by_direction_over_all_sets_and_the_clean_images(
 ) -> None:
     # The clean images: sample 9 by the artefact's error; samples 8 by the parent's.
     ours, theirs = at(9, 0), at(8, 0)
+    both_wrong = at(1, 2, 0)
+    both_wrong[0] = (LABELS[0] + 2) % 4  # Of another class than the parent's error is.
     report = report_of(
         bare,
         ours,
-        result("a", at(1, 2, 0), theirs, at(3, 0)),
+        result("a", both_wrong, theirs, at(3, 0)),
         result("b", at(2, 4), theirs, at(4, 5)),
     )
     found = apart(report)
@@ -103,6 +107,12 @@ def test_samples_are_told_apart_by_direction_over_all_sets_and_the_clean_images(
     assert np.flatnonzero(found.artefact).tolist() == [1, 2, 9]
     assert np.flatnonzero(found.parent).tolist() == [3, 5, 8]
     assert found.either.sum() == 6
+    rows = {row[0]: row[2:] for row in compared_rows(report)}
+    ends = binomtest(6, 10).proportion_ci(method="wilson")
+    interval = f"{100 * ends.low:.1f} to {100 * ends.high:.1f}"
+    assert rows["divergence, either"] == ["60.0 %", interval, "10"]
+    assert rows["divergence, parent"][0] == "30.0 %"
+    assert rows["divergence, unattacked"][0] == "20.0 %"
     assert worst_case_mask(report) is None  # No attack on the artefact itself.
 
 
@@ -110,6 +120,8 @@ def test_a_report_without_a_differential_set_tells_nothing(bare: Report) -> None
     assert apart(report_of(bare, LABELS, fog(1, LABELS, LABELS))) is None
     assert corruption_accuracy(bare) is None
     assert corruption_loss(bare) is None
+    # Of a parent that is right of none there is nothing to lose.
+    assert corruption_loss(report_of(bare, LABELS, fog(1, LABELS, WRONG))) is None
 
 
 def test_corruption_is_the_mean_over_sets_and_the_loss_is_relative_to_the_parent(
@@ -121,6 +133,10 @@ def test_corruption_is_the_mean_over_sets_and_the_loss_is_relative_to_the_parent
     assert loss is not None
     assert mean.value == pytest.approx((8 + 6) / 20)
     assert loss.value == pytest.approx(1 - 14 / 16)
+    told = summarise(report)["corruption"]
+    assert (told["mean_accuracy"], told["relative_loss"]) == (mean.value, loss.value)
+    assert told["mean_accuracy_interval"] == list(mean.interval())
+    assert told["relative_loss_interval"] == list(loss.interval())
     # Against the spread over drawings of the same images, and of the two that are counted besides.
     ours = np.mean([at(0, 1) == LABELS, at(0, 1, 2, 3) == LABELS], axis=0)
     theirs = np.mean([at(0) == LABELS, at(0, 1, 2) == LABELS], axis=0)
@@ -197,9 +213,14 @@ def test_a_differential_set_that_breaks_what_the_worst_case_counts_is_a_doubt(
     found = result("a", at(1, 2, 7), LABELS, LABELS)
     (doubt,) = [d for d in doubts_in(report_of(bare, LABELS, weak, found)) if "leaves out" in d]
     assert "break 2 of 10 images that it counts as robust" in doubt
+    over = {row[0]: row[1] for row in accuracy_rows(report_of(bare, LABELS, weak, found))}
+    assert over["worst case"] == "all attacks on it, per sample"
     wider = replace(attack, epsilon=4 / 255)
     narrow = replace(weak, manifest=replace(weak.manifest, attack=wider))
     assert not [d for d in doubts_in(report_of(bare, LABELS, narrow, found)) if "leaves out" in d]
+    # The widest of several attacks counts, in whichever order they were replayed.
+    both = report_of(bare, LABELS, weak, replace(narrow, name="narrow"), found)
+    assert [d for d in doubts_in(both) if "leaves out" in d] == [doubt]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +229,10 @@ def test_a_differential_set_that_breaks_what_the_worst_case_counts_is_a_doubt(
         ({"threat": "bpda"}, "expected a direction of its attack with the threat differential"),
         ({"parent_sha256": None}, "expected the parent_sha256 of a differential set"),
         ({"threat": "corruption"}, "expected a direction of its attack"),
+        (
+            {"threat": "bpda", "attack": AttackSpec(name="pgd", epsilon=0.1, step_size=1, steps=1)},
+            "expected no parent_sha256 of a set with the threat bpda",
+        ),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(

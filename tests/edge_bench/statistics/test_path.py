@@ -11,7 +11,7 @@ import pytest
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.pictures.answers import Answers
-from edge_bench.core.pictures.walked import Walked
+from edge_bench.core.pictures.walked import CARD, Walked
 from edge_bench.core.series import POWER, Phase, Samples, Series, Telemetry, encode_series
 from edge_bench.core.spec import Report
 from edge_bench.report.device_summary import device_figures, device_rows
@@ -67,12 +67,27 @@ def test_a_gap_is_of_pairs_and_tells_the_class_that_pays() -> None:
     worst = worst_gap(walked)
     assert worst is not None
     assert worst[0] == "ant"
+    # Of several that lose as much, the first by name, whatever its number is.
+    alike = worst_gap(make(class_names=("fly", "bee", "ant", "moth"), card_answers=walked.answers))
+    assert alike is not None
+    assert alike[0] == "ant"
+
+
+def test_the_card_s_own_way_has_no_gap_however_few_the_pictures_are() -> None:
+    own = path_gap(make(pipeline=CARD, card_answers=make().answers))
+    assert own is not None
+    assert (own.same_way, own.gap, own.interval()) == (True, 0, (0, 0))
+    # On another way as many pictures without a change still leave a doubt.
+    other = path_gap(make(card_answers=make().answers))
+    assert other is not None
+    assert other.interval()[0] < other.gap == 0 < other.interval()[1]
 
 
 def test_times_of_all_stages_are_added_picture_by_picture() -> None:
     assert stage_ns(make())[TOTAL].tolist() == list(range(1, 9))
     timed = as_measurement(make())
     assert (timed.latency_ns, timed.batch_size) == (tuple(range(1, 9)), 1)
+    assert timed.first_ns == 1
 
 
 def metered(end_s: float) -> Telemetry:

@@ -62,6 +62,13 @@ def test_the_smallest_loss_of_independent_samples_needs_just_so_many() -> None:
     assert NormalIndPower().power(effect, 2000, 0.05) == pytest.approx(0.8, abs=0.01)
 
 
+@pytest.mark.parametrize("old", [0.3, 0.9])
+def test_what_independent_samples_show_is_a_loss_and_not_a_gain_as_large(old: float) -> None:
+    least = unpaired_detectable(2000, old)
+    assert unpaired_samples(old, old - 1.001 * least) <= 2000
+    assert unpaired_samples(old, old - 0.98 * least) > 2000
+
+
 @pytest.mark.parametrize(("samples", "old"), [(100, 0.0), (50, 0.01), (2000, 0.0)])
 def test_where_no_loss_can_be_shown_a_gain_is(samples: int, old: float) -> None:
     """A model without any robustness is the ordinary case before a defence."""

@@ -36,6 +36,13 @@ def test_the_wilson_interval_is_of_95_percent_unless_asked() -> None:
     assert wilson_interval(40, 100) == wilson_interval(40, 100, 0.95)
 
 
+@pytest.mark.parametrize("trials", [2, 6, 9, 14])
+def test_rounding_takes_no_wilson_interval_out_of_what_a_proportion_can_be(trials: int) -> None:
+    # A hair below 0 would be told as -0.0 %.
+    assert 0 <= wilson_interval(0, trials)[0] < 1e-12
+    assert 1 - 1e-12 < wilson_interval(trials, trials)[1] <= 1
+
+
 @pytest.mark.parametrize(("successes", "trials"), [(0, 0), (-1, 10), (11, 10)])
 def test_the_wilson_interval_of_impossible_counts_is_refused(successes: int, trials: int) -> None:
     with pytest.raises(ValueError, match=f"{successes} successes of {trials} trials"):
@@ -75,6 +82,13 @@ def test_the_paired_interval_adds_one_sample_to_either_discordant_count() -> Non
     expected = (-6 / 23 - half, -6 / 23 + half)
     assert paired_difference_interval(7, 1, 21) == pytest.approx(expected, abs=1e-6)
     assert paired_difference_interval(1, 7, 21) == pytest.approx((-expected[1], -expected[0]))
+
+
+def test_the_paired_interval_ends_where_differences_do() -> None:
+    # By hand, of 5 samples that one alone has right: 5/7 and 1.96 sqrt((1 - 25/49) / 7) beyond.
+    inner = 5 / 7 - 1.959964 * ((1 - 25 / 49) / 7) ** 0.5
+    assert paired_difference_interval(5, 0, 5) == pytest.approx((-1, -inner), abs=1e-6)
+    assert paired_difference_interval(0, 5, 5) == pytest.approx((inner, 1), abs=1e-6)
 
 
 @pytest.mark.parametrize(("lost", "won"), [(0.0, 0.0), (0.01, 0.01), (0.05, 0.02), (0.2, 0.1)])
@@ -164,15 +178,24 @@ def test_mcnemar_is_scipy_s_on_a_thousand_cases_and_statsmodels_too() -> None:
 
 @pytest.mark.parametrize(
     ("lost", "won"),
-    [(250, 251), (200, 400), (1, 900), (0, 600), (5000, 5300), (224_000, 226_000), (100, 100_000)],
+    [
+        (250, 251),
+        (300, 300),
+        (200, 400),
+        (1, 900),
+        (0, 600),
+        (5000, 5300),
+        (224_000, 226_000),
+        (100, 100_000),
+    ],
 )
 def test_mcnemar_of_many_is_scipy_s_too(lost: int, won: int) -> None:
     expected = binomtest(lost, lost + won).pvalue
     assert mcnemar_p_value(lost, won) == pytest.approx(expected, rel=1e-7, abs=1e-300)
 
 
-@pytest.mark.parametrize("quantile", [0.5, 0.95, 0.99])
-@pytest.mark.parametrize("count", [20, 130, 662, 5000])
+@pytest.mark.parametrize("quantile", [0.05, 0.5, 0.95, 0.99])
+@pytest.mark.parametrize("count", [6, 20, 130, 662, 5000])
 def test_the_interval_of_a_quantile_is_made_of_scipy_s_binomial(
     quantile: float, count: int
 ) -> None:
