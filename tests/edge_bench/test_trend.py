@@ -181,6 +181,19 @@ def test_devices_and_runtimes_are_told_apart(write: Write, tmp_path: Path, invok
     assert told[1]["points"][0]["worst_case"] == 0.6
 
 
+def test_a_picture_has_commits_in_time_whichever_series_they_are_of(
+    write: Write, tmp_path: Path, make_report: Callable[..., Report], invoke: Invoke
+) -> None:
+    board = replace(make_report().device, device="jetson")
+    for day, name in enumerate(("one", "two", "three", "four"), start=1):
+        write(name, day, mask(600), **({"device": board} if name in ("two", "three") else {}))
+    out = tmp_path / "trend.svg"
+    assert invoke("trend", tmp_path / "history", "--svg", out)[0] == 0
+    texts = [text.strip() for text in ET.parse(out).getroot().itertext()]
+    shown = [text for text in texts if text in ("one", "two", "three", "four")]
+    assert shown == ["one", "two", "three", "four"]
+
+
 def test_a_latency_on_another_board_is_not_compared(
     write: Write, tmp_path: Path, make_report: Callable[..., Report]
 ) -> None:

@@ -39,6 +39,9 @@ def test_a_slower_way_is_told_of_all_stages_together() -> None:
     assert [each.metric for each in change.latencies] == ["path_p50_ms", "path_p95_ms"]
     assert {each.verdict for each in change.latencies} == {"worse"}
     assert change.latencies[0].ratio[0] == pytest.approx(1.5, rel=0.01)
+    # 3% more are within the margin of latencies, whatever that of accuracies is.
+    little = compare_pictures(walked(), walked(ms=2.06), 0.01, 0.05)
+    assert {each.verdict for each in little.latencies} == {"same"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,7 @@ def test_without_sets_the_verdict_is_that_of_pictures(make_report: MakeReport) -
     # The first is an ant, taken for a bee.
     assert any(s.startswith("newly broken from file to logits: 0 (ant), 1 (bee), ") for s in told)
     assert not any("images" in sentence for sentence in told)
+    assert sum(sentence.startswith("newly broken") for sentence in told) == 1
     assert accuracy_rows(change)[0][:3] == ["path_accuracy", "100.0 %", "90.0 %"]
     assert [row[0] for row in latency_rows(change)][-2:] == ["path_p50_ms", "path_p95_ms"]
 
@@ -95,6 +99,11 @@ def test_beside_sets_the_verdict_is_theirs_and_pictures_are_told(make_report: Ma
         (
             walked(),
             walked(class_names=("ant", "wasp")),
+            "pictures from file to logits are of other classes than before, and left out",
+        ),
+        (
+            walked(),
+            walked(class_names=("bee", "ant")),
             "pictures from file to logits are of other classes than before, and left out",
         ),
     ],

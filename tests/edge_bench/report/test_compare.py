@@ -73,6 +73,15 @@ def test_a_faster_backend_that_loses_robust_accuracy_is_no_candidate(verdicts: V
     assert found[1].difference is not None
     assert found[1].difference[0] == -12 / SAMPLES
     assert "openvino is no candidate, -3.0 (" in conclusion(found)
+    # Which says nothing of how equal the candidates are.
+    assert conclusion(found).endswith("a loss above 0.69 points is ruled out (95%)")
+
+
+def test_candidates_come_before_whatever_is_faster_than_they_are(verdicts: Verdicts) -> None:
+    kept, lossy = mask(0, 40), mask(0, 60)
+    found, words = verdicts(a=(lossy, 1.0), b=(kept, 3.0), c=(lossy, 0.5), d=(kept, 2.0))
+    assert [s.backend for s in found] == ["d", "b", "c", "a"]
+    assert words[:2] == ["fastest", "slower"]
 
 
 def test_a_loss_that_chance_explains_leaves_a_candidate_and_is_shown(verdicts: Verdicts) -> None:
@@ -102,6 +111,15 @@ def test_backends_within_noise_are_both_named(make_report: MakeReport) -> None:
     assert "are the fastest at equal worst-case robust accuracy, and within noise" in conclusion(
         found
     )
+
+
+def test_no_backend_that_loses_robust_accuracy_is_among_the_fastest(
+    make_report: MakeReport,
+) -> None:
+    noisy = {"ort": (10, 12, 9, 11, 10, 13, 9), "openvino": (11, 9, 12, 10, 11, 8, 10)}
+    masks = {"ort": mask(0, 40), "openvino": mask(0, 60)}
+    found = judge({name: report(make_report, right) for name, right in masks.items()}, noisy)
+    assert conclusion(found).startswith("ort is the fastest at equal worst-case robust accuracy:")
 
 
 def test_a_slowdown_that_hit_both_in_the_same_rounds_changes_nothing(
@@ -142,4 +160,7 @@ def test_reports_of_other_images_are_not_compared(make_report: MakeReport) -> No
         "openvino": make_report("11", {"pgd": "11"}, images_sha256="d" * 64),
     }
     with pytest.raises(InputError, match="saw other images"):
+        judge(reports, {"ort": (1,), "openvino": (1,)})
+    reports["openvino"] = make_report("11", {"pgd": "11"}, epsilon=4 / 255)
+    with pytest.raises(InputError, match="other images or attacks"):
         judge(reports, {"ort": (1,), "openvino": (1,)})

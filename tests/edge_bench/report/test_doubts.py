@@ -9,10 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_bench.core.spec import AttackSpec, ModelCard, Report, SetManifest, SetResult
+from edge_bench.core.spec import (
+    AttackSpec,
+    ModelCard,
+    Report,
+    SetManifest,
+    SetResult,
+    Source,
+)
 from edge_bench.files.sets import AdversarialSet
 from edge_bench.report.doubts import doubts_in
 from edge_bench.robustness.replay import beside_source
+from edge_bench.statistics.generations import generations
 from edge_bench.statistics.metrics import BoolArray, encode_mask
 
 N = 400
@@ -130,6 +138,10 @@ def test_no_attack_on_survivors_is_blamed_for_what_the_ones_before_it_broke(
     rays = replace(square, name="rays", manifest=manifest, mask=encode_mask(mask(left)))
     told = doubts_in(replace(found, sets=(pgd, square, rays)))
     assert told[0].startswith("Square, which sees scores alone, breaks 50 of 400 images")
+    # What stands one attack, and fell to another before it, was not left for the next one either.
+    missed = replace(square, name="missed", mask=encode_mask(mask(300)))
+    if attacked == "survivors":
+        assert doubts_in(replace(found, sets=(pgd, square, missed, rays))) == told
     if by_rays:
         assert f"RayS, which sees the class alone, breaks {by_rays} of 400 images" in told[1]
     assert len(told) == (2 if by_rays else 1)
@@ -154,3 +166,35 @@ def test_sets_of_the_parent_bound_nothing_beside_gradients_of_the_artefact(
     made = report([(one, "its parent", 200), (own, "this artefact", 200)], precision="int8")
     found = doubts_in(made)
     assert [sentence.partition(":")[0] for sentence in found] == (["pgd"] if bound else [])
+
+
+def crafted_on(name: str, source: str, *before: str) -> AdversarialSet:
+    """A set of a source that was refreshed from sets of the sources before, the oldest first."""
+    one = opened(name, 200)
+    refreshed = tuple(Source(sha256=sha256, name=sha256) for sha256 in before)
+    manifest = replace(one.manifest, source_sha256=source, refreshed=refreshed)
+    return replace(one, manifest=manifest)
+
+
+def test_sources_are_as_old_as_the_card_says_else_as_the_sets_tell_in_any_order(
+    report: Callable[..., Report],
+) -> None:
+    artefact = "a" * 64
+    sets = [
+        crafted_on("older", "first"),
+        crafted_on("old", "second", "first"),  # Of what age is told by the next one.
+        crafted_on("new", artefact, "second"),
+        crafted_on("taught", "teacher"),
+        # A set of the teacher that was refreshed at once: the student between is not in it.
+        crafted_on("anew", artefact, "teacher"),
+        crafted_on("strange", "another"),
+    ]
+    found = report([(one, "another model", 200) for one in sets])
+    card = found.artifact.card
+    assert card is not None
+    taught = replace(card, parent_sha256="student", recipe={"teacher_sha256": "teacher"})
+    found = replace(found, artifact=replace(found.artifact, sha256=artefact, card=taught))
+    ages = {"older": 2, "old": 1, "new": 0, "taught": 2, "anew": 0, "strange": None}
+    assert generations(found) == ages
+    (doubt,) = [text for text in doubts_in(found) if "generations back" in text]
+    assert "older (2 generations back), taught (2 generations back);" in doubt
