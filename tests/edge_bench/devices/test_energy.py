@@ -10,7 +10,16 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InconclusiveError
-from edge_bench.core.series import POWER, Phase, Samples, Series, Telemetry, encode_series
+from edge_bench.core.series import (
+    CLOCK,
+    POWER,
+    TEMPERATURE,
+    Phase,
+    Samples,
+    Series,
+    Telemetry,
+    encode_series,
+)
 from edge_bench.core.spec import Report
 from edge_bench.core.timings import Measurement
 from edge_bench.report.device_summary import device_rows
@@ -117,6 +126,14 @@ def test_the_rails_of_a_total_are_summed() -> None:
     assert (found.idle_mw, found.power_mw) == pytest.approx((6000, 9000))
 
 
+def test_a_rail_within_the_total_is_not_counted_twice() -> None:
+    times = np.arange(0.03, 8, 0.1)
+    whole = [round(v) for v in steps(times)]
+    both = recorded(times, {"VDD_IN": whole, "VDD_CPU": [2_000_000] * len(times)})
+    found = energy(replace(both, total_rails=("VDD_IN",)))
+    assert (found.idle_mw, found.power_mw) == pytest.approx((5000, 8000))
+
+
 def test_a_reading_that_lacks_a_rail_is_left_out_whole() -> None:
     times = np.arange(0.03, 8, 0.1)
     low: list[int | None] = [round(v) for v in steps(times)]
@@ -186,6 +203,23 @@ def test_a_latency_too_short_for_a_reading_has_no_rails(
     assert not [name for name in rows if "rails" in name]
 
 
+def test_a_clock_is_told_by_its_ends_while_timed_and_a_temperature_by_its_highest(
+    make_report: Callable[..., Report],
+) -> None:
+    times = np.arange(0.03, 8, 0.1)
+    whole = recorded(times, {"VDD_IN": [round(v) for v in steps(times)]})
+    # 2 GHz before the load, 1,500 MHz in it, and 1,499 at its end.
+    clock = np.where(times < LOAD[0], 2_000_000, np.where(times < 6.9, 1_500_000, 1_499_000))
+    told = Series(quantity=CLOCK, name="cpu", values=encode_series(clock.tolist()))
+    warming = encode_series(range(40_000, 40_000 + 100 * len(times), 100))
+    heat = Series(quantity=TEMPERATURE, name="soc", values=warming)
+    (block,) = whole.samples
+    telemetry = replace(whole, samples=(replace(block, series=(*block.series, told, heat)),))
+    rows = dict(device_rows(replace(make_report(), telemetry=telemetry)))
+    assert rows["clock while timed (cpu)"] == "1499 to 1500 MHz"
+    assert rows["highest temperature (soc)"] == "47.9 °C"
+
+
 def test_without_an_idle_phase_there_is_no_baseline() -> None:
     whole = sampled(steps)
     phases = tuple(phase for phase in whole.phases if phase.name != "idle")
@@ -205,7 +239,9 @@ def test_a_sensor_that_falls_silent_gives_no_energy(silent: tuple[float, float],
         energy(recorded(times, {"VDD_IN": power}))
 
 
-def test_one_failed_reading_is_bridged() -> None:
+@pytest.mark.parametrize("failed", [(55, 60), (61, 62, 63, 64)])
+def test_failed_readings_are_bridged(failed: tuple[int, ...]) -> None:
+    """Up to five periods from one reading to the next."""
     times = np.arange(0.03, 8, 0.1)
-    power = [None if i in (55, 60) else round(v) for i, v in enumerate(steps(times))]
+    power = [None if i in failed else round(v) for i, v in enumerate(steps(times))]
     assert energy(recorded(times, {"VDD_IN": power})).per_image_mj == pytest.approx(60)

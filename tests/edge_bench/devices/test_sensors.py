@@ -141,6 +141,11 @@ def test_a_zone_speaks_again_once_its_unit_has_power(make_board: MakeBoard) -> N
     assert readings(sources, TEMPERATURE)["gpu-thermal"] is None
     zone.write_text("44000\n", encoding="utf-8")
     assert readings(sources, TEMPERATURE)["gpu-thermal"] == 44000
+    # From what a board stands in the cold to what no chip survives.
+    for told in (-55_001, -55_000, 150_000, 150_001):
+        zone.write_text(f"{told}\n", encoding="utf-8")
+        known = told if -55_000 <= told <= 150_000 else None
+        assert readings(sources, TEMPERATURE)["gpu-thermal"] == known
 
 
 def test_zones_of_one_type_keep_apart(make_board: MakeBoard) -> None:

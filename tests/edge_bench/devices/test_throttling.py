@@ -121,6 +121,13 @@ def test_throttling_during_the_replay_is_told_from_that_while_something_is_timed
     assert len(found.while_timed) == timed
 
 
+def test_readings_at_the_ends_of_what_is_timed_tell_all_of_it() -> None:
+    """Nothing from before such a reading, or after it, was still so, or was so already."""
+    at_its_ends = (("latency", 2, 4),)
+    found = throttling(recorded(STATE, 0, 1, 0, 0, 0, 1, phases=at_its_ends))
+    assert found == Throttling(seen=("sensor",), hidden=())
+
+
 def test_throttling_while_idle_is_not_while_timed() -> None:
     found = throttling(recorded(STATE, 0, 1, 0, 0, phases=(("idle", 0.5, 1.5), ("soak", 2, 3))))
     assert found == Throttling(seen=("sensor",), hidden=())

@@ -90,15 +90,27 @@ def test_a_vcgencmd_that_hangs_is_asked_once(
     assert (tmp_path / "log").read_text(encoding="utf-8") == "asked\n"
 
 
+@pytest.mark.parametrize("failure", ["exit 1", "echo 'error=1 error_msg=\"unknown\"'"])
 def test_a_vcgencmd_that_keeps_failing_is_given_up(
-    make_program: MakeProgram, tmp_path: Path
+    make_program: MakeProgram, tmp_path: Path, failure: str
 ) -> None:
-    make_program("vcgencmd", f"echo asked >> {tmp_path}/log; exit 1")
+    make_program("vcgencmd", f"echo asked >> {tmp_path}/log; {failure}")
     firmware = asking.Vcgencmd()
     for _ in range(10):
         assert firmware.ask("pmic_read_adc") is None
     asked = (tmp_path / "log").read_text(encoding="utf-8").count("asked")
     assert asked == asking.PATIENCE
+
+
+def test_a_vcgencmd_that_fails_now_and_then_is_not_given_up(
+    make_program: MakeProgram, tmp_path: Path
+) -> None:
+    make_program("vcgencmd", f"rm {tmp_path}/fails && exit 1; echo volt=1")
+    firmware = asking.Vcgencmd()
+    for _ in range(asking.PATIENCE + 1):
+        (tmp_path / "fails").touch()
+        assert firmware.ask("measure_volts") is None
+        assert firmware.ask("measure_volts") == "volt=1\n"
 
 
 @pytest.mark.parametrize(

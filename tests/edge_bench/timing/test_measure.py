@@ -9,7 +9,7 @@ import pytest
 
 from edge_bench.core.timings import Measurement
 from edge_bench.statistics.stats import percentile_ms
-from edge_bench.timing.measure import images_per_second, measure
+from edge_bench.timing.measure import images_per_second, measure, settled
 
 MS = 1_000_000
 
@@ -97,6 +97,24 @@ def test_the_warm_up_goes_on_until_three_windows_agree() -> None:
     result = warmed_up(chain([900], repeat(40, 5), repeat(20, 5), repeat(10)))
     assert (result.warmup_runs, result.settled) == (25, True)
     assert result.latency_ns == (10 * MS,)
+
+
+@pytest.mark.parametrize(
+    ("medians", "told"),
+    [
+        ([100, 100], None),
+        # Up to 5% of the last one, whichever of the two before it lies farther away.
+        ([95, 100, 100], True),
+        ([105, 95, 100], True),
+        ([106, 100, 100], False),
+        ([100, 94, 100], False),
+        ([500, 100, 100, 100], True),
+    ],
+)
+def test_three_medians_have_settled_within_a_twentieth_of_the_last(
+    medians: list[int], told: bool | None
+) -> None:
+    assert settled(medians) is told
 
 
 def test_calls_that_are_asked_for_are_dropped_even_where_latency_settled_before() -> None:

@@ -65,9 +65,18 @@ def test_a_machine_that_slows_down_half_way_slows_both() -> None:
     assert sum(ratio == pytest.approx(2) for ratio in ratios) >= ROUNDS - 1
 
 
+def test_each_round_is_told_when_it_is_over() -> None:
+    machine, told = Machine(), list[int]()
+    calls = {"a": machine.rival("a", MS)}
+    race(calls, warmup_runs=0, turn_seconds=0, report_round=told.append, clock=machine.clock)
+    assert told == list(range(1, ROUNDS + 1))
+
+
 def test_calls_that_settle_are_not_timed() -> None:
     machine = Machine()
-    costs = iter(([9 * MS] * SETTLING_CALLS + [MS] * LEAST_CALLS) * ROUNDS)
+    few = LEAST_CALLS // 2  # Of the calls that are timed: too few to move their median.
+    timed = [9 * MS] * few + [MS] * (LEAST_CALLS - few)
+    costs = iter(([9 * MS] * SETTLING_CALLS + timed) * ROUNDS)
 
     def call() -> None:
         machine.now_ns += next(costs)

@@ -131,7 +131,8 @@ def test_a_soak_is_reported_with_its_drift(bench: Callable[..., Any]) -> None:
     summary, report = bench("--soak", "0.005")
     assert report.soak is not None
     assert summary["soak"]["samples"] == len(report.soak.latency_ns.split())
-    assert len(summary["soak"]["median_ms"]) == 10
+    # A machine that stood still for a tenth of this short time made no call then.
+    assert 1 <= len(summary["soak"]["median_ms"]) <= 10
 
 
 def test_people_see_what_was_timed(invoke: Invoke, make_model: MakeModel, tmp_path: Path) -> None:

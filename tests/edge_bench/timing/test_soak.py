@@ -38,6 +38,22 @@ def soaked(minutes: float, growth_ns: int) -> Soak:
 def test_every_call_is_kept_for_as_long_as_was_asked() -> None:
     result = soaked(0.05, growth_ns=0)
     assert series_array(result.latency_ns).tolist() == [10 * MS] * 300
+    # A report needs a call, however short the time was.
+    assert series_array(soaked(1e-12, growth_ns=0).latency_ns).tolist() == [10 * MS]
+
+
+def test_progress_is_told_by_tenths_and_ends_with_the_last() -> None:
+    told: list[tuple[int, int]] = []
+    board = Heating(0)
+    # 7 calls of 10 ms are the first to fill 61 ms, and end beyond it.
+    soak(
+        board.call,
+        0.061 / 60,
+        nullcontext(),
+        lambda done, total, _: told.append((done, total)),
+        board.clock,
+    )
+    assert told == [(part, PARTS) for part in (1, 3, 4, 6, 8, 9, 10)]
 
 
 def test_a_steady_device_has_no_drift() -> None:
