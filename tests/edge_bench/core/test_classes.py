@@ -14,6 +14,7 @@ from edge_bench.core.errors import InputError
         (["10", "9", "1"], ["1", "9", "10"]),
         (["b", "10", "9"], ["10", "9", "b"]),
         (["02", "10", "1"], ["1", "02", "10"]),
+        (["1", "01", "0"], ["0", "01", "1"]),
         ([], []),
     ],
 )
@@ -41,7 +42,7 @@ def test_a_class_is_found_by_its_name(
     "found",
     [
         *(["ant", "cat"], ["0", "cat"], ["Katze"], ["Cat"], ["test", "train"]),
-        *(["0", "3"], ["1", "2"], ["1", "2", "3"], ["0", "2"], ["0", "00", "1"]),
+        *(["0", "1"], ["0", "3"], ["1", "2"], ["1", "2", "3"], ["0", "2"], ["0", "00", "1"]),
     ],
 )
 def test_a_class_that_the_model_does_not_know_is_refused_with_both_lists(found: list[str]) -> None:

@@ -79,6 +79,7 @@ def test_a_fingerprint_lies_beside_its_artefact() -> None:
         ("fp32", 1e-6, False),
         ("fp32", 5e-4, True),
         ("fp16", 5e-4, False),
+        ("fp16", 2e-2, True),
         ("int8", 1 / 255, False),
         ("int8", 2 / 255, True),
     ],

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -65,10 +67,18 @@ def test_the_journal_tells_how_it_began(report: Path) -> None:
         journal.answer(lambda: b"one")
     with Journal(report) as journal:
         assert journal.begin(ASKED) == "goes on where it was interrupted"
+    # Killed before the first answer: there is nothing to go on with.
+    whole = journal_path(report).read_bytes()
+    journal_path(report).write_bytes(whole[: -8 - len(b"one")])
+    with Journal(report) as journal:
+        assert journal.begin(ASKED) == ""
 
 
 @pytest.mark.parametrize("name", ASKED)
 def test_the_answers_of_another_run_are_not_taken_over(report: Path, name: str) -> None:
+    write(report, asked={other: told for other, told in ASKED.items() if other != name})
+    with Journal(report) as journal:
+        assert journal.begin(ASKED).endswith(f"was of another {name}")
     write(report, asked=ASKED | {name: "another"})
     with Journal(report) as journal:
         begun = journal.begin(ASKED)
@@ -78,6 +88,17 @@ def test_the_answers_of_another_run_are_not_taken_over(report: Path, name: str) 
     with Journal(report) as journal:
         journal.begin(ASKED)
         assert journal.answer(lambda: b"asked again") == b"mine"
+
+
+def test_a_journal_is_written_as_it_is_described(report: Path) -> None:
+    """Else that of an interrupted run is lost with the next ardx."""
+    write(report, 3)
+    found, check = b"", 0
+    for recorded in (json.dumps(ASKED, sort_keys=True).encode(), *ANSWERS[:3]):
+        length = len(recorded).to_bytes(4, "little")
+        check = zlib.crc32(length + recorded, check)
+        found += length + check.to_bytes(4, "little") + recorded
+    assert journal_path(report).read_bytes() == found
 
 
 def test_every_torn_tail_is_cut_off(report: Path) -> None:

@@ -12,7 +12,16 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_bench.core.errors import InputError
-from edge_bench.files.sets import ARRAYS, MANIFEST, AdversarialSet, open_set, open_sets
+from edge_bench.files.sets import (
+    ARRAYS,
+    MANIFEST,
+    AdversarialSet,
+    grid_radius,
+    is_set,
+    open_set,
+    open_sets,
+    told_apart,
+)
 
 MakeSet = Callable[..., Path]
 
@@ -28,10 +37,29 @@ def test_a_set_opens_with_the_arrays_that_were_written(
     np.testing.assert_array_equal(opened.labels, labels)
 
 
+def test_a_budget_on_the_grid_is_of_whole_steps_within_it() -> None:
+    assert [grid_radius(steps / 255) for steps in range(256)] == list(range(256))
+    # 7.65, 0.99 and 12.75 steps: one more would be beyond the budget.
+    assert [grid_radius(epsilon) for epsilon in (0.03, 0.99 / 255, 0.05)] == [7, 0, 12]
+
+
+def test_two_numbers_that_differ_are_told_by_digits_that_do() -> None:
+    assert told_apart(0.2, 0.1, "beyond") == "0.2000 beyond 0.1000"
+    assert told_apart(0.100000004, 0.1, "beyond") == "0.100000004 beyond 0.100000000"
+
+
 def test_a_set_s_arrays_are_read_only_memory_maps(opened: AdversarialSet) -> None:
     for array in (opened.images, opened.clean, opened.labels, opened.source_success):
         assert isinstance(array, np.memmap)
         assert not array.flags.writeable
+
+
+def test_a_folder_with_more_in_it_is_no_set(make_set: MakeSet, tmp_path: Path) -> None:
+    folder = make_set()
+    assert is_set(folder)
+    assert not is_set(tmp_path / "none")
+    (folder / "thesis.txt").write_text("mine", encoding="utf-8")
+    assert not is_set(folder)
 
 
 def test_a_set_is_called_after_its_folder(opened: AdversarialSet) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.spec import Report
-from edge_bench.files.report_file import write_report
+from edge_bench.files.report_file import read_report, write_report
 from edge_bench.signing.openssh import sign, signature_path, verify
 from edge_bench.signing.statement import OUTCOME, PREDICATE, STATEMENT
 
@@ -210,6 +210,11 @@ def test_a_statement_says_what_was_held_against_what(invoke: Invoke, evidence: P
     (threat,) = data["predicate"]["urn:ardx:evidence:v0.1"]["threatModels"]
     assert threat["attack"]["name"] == "pgd"
     assert float(threat["attack"]["epsilon"]) == pytest.approx(8 / 255)
+    report = read_report(Path("report.json"))
+    named = {what: told["value"] for what, told in data["predicate"]["commitments"].items()}
+    assert named == {"model": report.artifact.sha256, "dataset": report.images_sha256}
+    assert data["predicate"]["evaluatedAt"] == "2025-01-01T00:00:00+00:00"
+    assert data["predicate"]["sampleSize"] == 1000
     text = Path("verdict.intoto.json").read_bytes()
     assert invoke(*ATTEST, "--force")[0] == 0
     assert Path("verdict.intoto.json").read_bytes() == text
