@@ -41,6 +41,15 @@ def test_every_flipped_bit_is_refused_or_takes_the_seal_alone(sealed_model: Path
             assert abs(bit // 8 - key) < len(KEY) + 2 + len(BLANK)
 
 
+def test_what_stands_behind_the_seal_is_sealed_too(sealed_model: Path) -> None:
+    content = sealed_model.read_bytes()
+    # One field more, which any reader of protobuf takes: the name of its producer.
+    sealed_model.write_bytes(content + b"\x12\x01x")
+    assert onnx.load(sealed_model).producer_name == "x"
+    with pytest.raises(InputError, match="its content is not what was exported"):
+        require_as_sealed(sealed_model)
+
+
 def test_a_changed_file_is_not_run_and_one_without_a_seal_is(
     sealed_model: Path, make_model: Callable[..., Path]
 ) -> None:

@@ -197,6 +197,23 @@ def test_each_bit_that_is_new_marks_a_moment(flags: list[int], began: list[float
     assert throttle_times(Telemetry(samples=(samples,), phases=())) == began
 
 
+@pytest.mark.parametrize(
+    ("quantity", "values", "began"),
+    [
+        # What was counted before the first reading is of any time since boot; a state is of now.
+        ("events", [3, 3, 5, 5, 6], [2.0, 4.0]),
+        ("state", [1, 1, 0, 2, 3, 1], [0.0, 3.0, 4.0]),
+    ],
+)
+def test_more_events_and_a_higher_state_mark_a_moment(
+    quantity: str, values: list[int], began: list[float]
+) -> None:
+    times = encode_series(1_000_000 * index for index in range(len(values)))
+    series = Series(quantity=quantity, name="oc1", values=encode_series(values))
+    samples = Samples(period_us=1_000_000, time_us=times, series=(series,))
+    assert throttle_times(Telemetry(samples=(samples,), phases=())) == began
+
+
 def test_every_figure_has_a_title_a_description_and_a_table(page: Page) -> None:
     seen = Seen(as_html(page))
     figures = [figure for section in page.sections for figure in section.figures]
