@@ -39,6 +39,8 @@ class Change:
         classes: worst case (clean where nothing was replayed under attack) of each class.
         latencies: percentiles that both reports can give.
         only_old, only_new: attacks that the other did not see.
+        in_worst_case: attacks that count there alone: on all images in one of the two, on what
+            the other attacks left in the other.
         labels: class of each sample, of paired reports that tell it.
         class_names: of the classes, by number.
         pictures: from file to logits, where both walked pictures of the same classes.
@@ -52,6 +54,7 @@ class Change:
     latencies: tuple[LatencyChange, ...]
     only_old: tuple[str, ...]
     only_new: tuple[str, ...]
+    in_worst_case: tuple[str, ...]
     labels: tuple[int, ...] | None
     class_names: dict[int, str]
     pictures: PicturesChange | None
@@ -105,8 +108,9 @@ def compare_reports(
         accuracies=accuracies,
         classes=_classes(old, new, common, margin, is_paired),
         latencies=told,
-        only_old=tuple(name for name in _attacks(old) if name not in alike),
-        only_new=tuple(name for name in _attacks(new) if name not in alike),
+        only_old=tuple(name for name in _attacks(old) if name not in common),
+        only_new=tuple(name for name in _attacks(new) if name not in common),
+        in_worst_case=tuple(name for name in common if name not in alike),
         labels=None if labels is None else tuple(labels.tolist()),
         class_names=class_names(new),
         pictures=pictures,

@@ -79,6 +79,11 @@ def sentences(change: Change) -> list[str]:
                 f"only {which}, and left out: {', '.join(map(plain, names))} (other attacks, or "
                 "other settings)"
             )
+    if change.in_worst_case:
+        told.append(
+            f"in the worst case alone: {', '.join(map(plain, change.in_worst_case))} (of all images "
+            "in one report, of what other attacks left in the other)"
+        )
     if not change.is_same_device:
         told.append(
             "latencies are of other devices, runtimes or threads: their ratio is that of machines"

@@ -146,6 +146,10 @@ def test_attacks_that_differ_are_left_out_and_said(make_report: MakeReport) -> N
     # But in a worst case with the same others it is.
     whole = compare_reports(make_report("1" * 100, {"pgd": "1" * 100}), survivors)
     assert [each.metric for each in whole.accuracies] == ["clean", "worst_case"]
+    told = "\n".join(sentences(whole))
+    assert "in the worst case alone: pgd" in told
+    assert "left out" not in told
+    assert "in the worst case alone" not in "\n".join(sentences(apart))
 
 
 def test_classes_of_other_images_are_compared_by_their_names(make_report: MakeReport) -> None:
