@@ -34,6 +34,19 @@ def test_latency_is_told_apart_by_bootstrap(
     assert median.ratio[0] == pytest.approx(factor, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("new", "verdict"),
+    # A margin of 5 % lets pass a ratio of 1.05, and its inverse 0.952.
+    [(9.5, "better"), (9.55, "same"), (10.45, "same"), (10.55, "worse")],
+)
+def test_a_margin_is_as_wide_for_what_became_faster(
+    make_report: MakeReport, new: float, verdict: str
+) -> None:
+    old, made = (make_report(latency_ms=[ms] * 200) for ms in (10.0, new))
+    change = compare_reports(old, made, latency_margin=0.05).latencies[0]
+    assert change.verdict == verdict
+
+
 def test_a_drawn_percentile_is_a_sample_and_the_higher_of_two() -> None:
     # A block is as long as both, so that each draw is of both.
     drawn = drawn_percentiles(np.array([3, 8]), 0.5, 0)

@@ -120,15 +120,27 @@ def test_an_attack_on_survivors_turned_only_what_it_tried(make_report: MakeRepor
     assert told[1].endswith("counted together with them: square.")
 
 
-def test_scores_of_this_very_artefact_are_no_gradients_of_it(make_report: MakeReport) -> None:
+@pytest.mark.parametrize(
+    ("relation", "threat", "has_gradients"),
+    [
+        ("its parent", "white-box", False),
+        ("this artefact", "white-box", True),
+        ("this artefact", "bpda", True),
+        ("another model", "bpda", False),
+    ],
+)
+def test_scores_of_this_very_artefact_are_no_gradients_of_it(
+    make_report: MakeReport, relation: str, threat: str, has_gradients: bool
+) -> None:
     report = make_report("1111", {"pgd": "1110", "square": "1100"})
-    kinds = (("its parent", "white-box"), ("this artefact", "black-box"))
+    kinds = ((relation, threat), ("this artefact", "black-box"))
     sets = tuple(
         replace(s, relation=relation, manifest=replace(s.manifest, threat=threat))
         for s, (relation, threat) in zip(report.sets, kinds, strict=True)
     )
     points = page_of([replace(report, sets=sets)], []).sections[ORDER.index("threats")].points
-    assert "none of the sets was crafted so" in points[0]
+    assert ("none of the sets was crafted so" in " ".join(points)) != has_gradients
+    assert "by scores alone" not in " ".join(points)
     assert "another model" not in " ".join(points)
 
 
