@@ -81,8 +81,8 @@ def sentences(change: Change) -> list[str]:
             )
     if change.in_worst_case:
         told.append(
-            f"in the worst case alone: {', '.join(map(plain, change.in_worst_case))} (of all images "
-            "in one report, of what other attacks left in the other)"
+            f"in the worst case alone: {', '.join(map(plain, change.in_worst_case))} (of all "
+            "images in one report, of what other attacks left in the other)"
         )
     if not change.is_same_device:
         told.append(
