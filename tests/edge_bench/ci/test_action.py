@@ -22,34 +22,11 @@ from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
 from edge_bench.files.store import write_json
 
-from ...tools.action_runner import Ended, run_action
+from ...tools.action_runner import run_action
+from .conftest import ACTION, EXCUSED, Act, policy
 
 ROOT = Path(__file__).parents[3]
-ACTION = ROOT / "action.yml"
 CHANGE_OF_A_POINT = 'confidence = 0.95\ncritical = ["drop(worst_case) <= 1%"]\n'
-EXCUSED = 'excuse = ["timing of", "accuracy is an upper bound", "no black-box"]\n'
-
-Act = Callable[..., Ended]
-
-
-@pytest.fixture
-def workspace(tmp_path: Path) -> Path:
-    """The checkout of a pull request."""
-    folder = tmp_path / "workspace"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def act(workspace: Path, tmp_path: Path) -> Act:
-    """Run the action with this environment's Python; what stands in a secret stays outside."""
-
-    def run(**inputs: str) -> Ended:
-        given = {"install": "false", "python": sys.executable}
-        given |= {name.replace("_", "-"): value for name, value in inputs.items()}
-        return run_action(ACTION, given, workspace, tmp_path / "temp", {"HOME": str(tmp_path)})
-
-    return run
 
 
 @pytest.fixture
@@ -68,11 +45,6 @@ def reports(workspace: Path, make_report: Callable[..., Report]) -> Callable[[in
             write_json(workspace / f"{name}.json", report, True)
 
     return write
-
-
-def policy(workspace: Path, text: str) -> str:
-    (workspace / "gate.toml").write_text(text, encoding="utf-8")
-    return "gate.toml"
 
 
 def test_a_pull_request_is_measured_and_passes(
@@ -300,120 +272,11 @@ def test_a_gate_that_breaks_is_no_verdict(
     assert "it broke; the log of this job says where" in ended.summary
 
 
-@pytest.fixture
-def a_bundle(
-    workspace: Path,
-    make_model: Callable[..., Path],
-    make_set: Callable[..., Path],
-    invoke: Callable[..., Any],
-) -> Callable[..., dict[str, str]]:
-    """Pack conditions into workspace/student.ardx; the inputs that measure it."""
-
-    def pack(*conditions: str) -> dict[str, str]:
-        out = workspace / "student.ardx"
-        sets = make_set().parent
-        packed = invoke("bundle", make_model(), "--sets", sets, *conditions, "--out", out)
-        assert packed[0] == 0, packed
-        quick = "--runs=5\n--seconds=0\n--settle-seconds=0\n--warmup=1\n--threads=1"
-        return {"artifact": "student.ardx", "device": "local", "bench_options": quick}
-
-    return pack
-
-
-CLEAN, TOO_MUCH, TOO_FEW = (
-    ("--min-clean-accuracy", "0.1"),
-    ("--min-clean-accuracy", "0.99"),
-    ("--max-latency-p95-ms", "1000"),
-)
-
-
-@pytest.mark.parametrize(
-    ("own", "critical", "status", "code"),
-    [
-        (TOO_MUCH, "clean >= 60%", "failed", 1),
-        (TOO_MUCH, "latency_p95_ms <= 1000", "failed", 1),
-        (TOO_FEW, "clean >= 60%", "inconclusive", 4),
-        (TOO_FEW, "clean >= 99%", "failed", 1),
-    ],
-)
-def test_of_a_bundle_s_conditions_and_the_policy_the_worse_verdict_decides(
-    act: Act,
-    workspace: Path,
-    a_bundle: Callable[..., dict[str, str]],
-    own: tuple[str, ...],
-    critical: str,
-    status: str,
-    code: int,
-) -> None:
-    asked = a_bundle(*own)
-    text = f'{EXCUSED}critical = ["{critical}"]\n'
-    (workspace / "ardx-report.json").write_text("of an earlier file", encoding="utf-8")
-    # One page is enough: drawing it takes as long as all else.
-    page = "page.html" if status == "inconclusive" else ""
-    ended = act(**asked, policy=policy(workspace, text), page=page)
-    assert ended.outputs["status"] == status, ended.log
-    assert ended.outcomes["bench"] == ended.outcomes["gate"] == "success"
-    assert ended.outcomes["page"] == ("success" if page else "skipped")
-    assert ended.code == code
-    comment = (workspace / "ardx-gate.md").read_text(encoding="utf-8")
-    assert comment.startswith(f"### ardx gate: {status}\n")
-    assert comment.count("###") == 1
-    named = "latency" if own == TOO_FEW else "clean accuracy"
-    assert named in comment.split("```")[1]
-    assert named in next(x for x in ended.log.splitlines() if "of the bundle::" in x)
-    assert "\nThe policy: " in comment
-
-
-@pytest.mark.parametrize(
-    ("own", "options", "status", "code"),
-    [
-        (CLEAN, "", "passed", 0),
-        (CLEAN, "\n--json", "passed", 0),
-        (TOO_MUCH, "", "failed", 1),
-        ((), "", "error", 3),
-    ],
-)
-def test_the_conditions_of_a_bundle_are_enough(
-    act: Act,
-    workspace: Path,
-    a_bundle: Callable[..., dict[str, str]],
-    own: tuple[str, ...],
-    options: str,
-    status: str,
-    code: int,
-) -> None:
-    asked = a_bundle(*own)
-    asked["bench_options"] += options
-    ended = act(**asked, markdown="out/comment.md")
-    assert (ended.outputs["status"], ended.code) == (status, code), ended.log
-    assert ended.outputs["junit"] == ""
-    comment = (workspace / "out" / "comment.md").read_text(encoding="utf-8")
-    assert comment.startswith(f"### ardx gate: {status}\n")
-    assert "The policy" not in comment
-    assert comment == ended.summary
-    assert ("nothing to check" in comment) == (own == ())
-
-
-def test_a_bench_that_breaks_is_no_verdict_of_a_bundle(
-    workspace: Path, act: Act, a_bundle: Callable[..., dict[str, str]]
-) -> None:
-    """Neither where it ends as a failed gate does, nor where an earlier report lies there."""
-    asked = a_bundle(*TOO_MUCH) | {"policy": policy(workspace, 'critical = ["clean >= 60%"]\n')}
-    act(**asked)
-    broken = workspace / "python"
-    for said, code in (("Traceback", 1), ("gate: failed", 1), ("error: too few", 4)):
-        script = f'[ "$3" = bench ] && echo "{said}" && exit {code}\nexec {sys.executable} "$@"\n'
-        broken.write_text(f"#!/bin/sh\n{script}")
-        broken.chmod(0o755)
-        ended = act(**asked, python=str(broken))
-        assert (ended.outputs["status"], ended.outcomes["gate"]) == ("error", "skipped"), ended.log
-
-
 def test_nothing_of_the_checkout_is_imported(
     act: Act, workspace: Path, a_bundle: Callable[..., dict[str, str]]
 ) -> None:
     """As of a Python 3.10, which knows no PYTHONSAFEPATH."""
-    asked = a_bundle(*CLEAN)
+    asked = a_bundle("--min-clean-accuracy", "0.1")
     for name in ("edge_bench", "statistics", "json", "typer"):
         (workspace / f"{name}.py").write_text('raise SystemExit("of the checkout")\n')
     older = workspace / "python"
