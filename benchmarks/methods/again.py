@@ -51,5 +51,6 @@ def students(
                 continue
             weights = require_file(folder / "student.safetensors", "a student that run.py trained")
             told = {key: one[key] for key in ("label", "seed", "settings", "weights")}
-            told |= {"id": name, "stage": stage, "weights_sha256": sha256_file(weights)}
+            told |= {"id": name, "stage": stage, "of": of}
+            told["weights_sha256"] = sha256_file(weights)
             yield Student(weights=weights, line=told)

@@ -58,7 +58,6 @@ def main(
         model, card = load_model(student.weights)
         told = student.line | {
             "order": shared_order(model, taught, split, recipe_epsilon(card)),
-            "of": stage,
             "images": len(split),
             "seconds": {"judging": round(time.perf_counter() - begin, 1)},
         }

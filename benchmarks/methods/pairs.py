@@ -4,7 +4,8 @@
     python -m benchmarks.methods.pairs blackbox ard igdm
     python -m benchmarks.methods.pairs deployed "ard int8" "ard fp32"
 
-For each seed and attack that both have lines of. It says what other images would make of these two
+For each seed and attack that both have lines of, and of students that were judged once more, each
+stage that they are of. It says what other images would make of these two
 networks, and nothing of other seeds.
 """
 
@@ -25,6 +26,15 @@ from edge_bench.statistics.stats import mcnemar_p_value
 PRECISIONS = ("fp32", "int8")
 """Whose masks stand apart in lines of deployed students."""
 
+HEAD = (
+    "students of",
+    "attack",
+    "seed",
+    "only the first",
+    "only the second",
+    "first minus second",
+)
+
 
 def main(
     stage: Annotated[str, typer.Argument(help="The stage of both.")],
@@ -44,29 +54,32 @@ def main(
     typer.echo(markdown(rows))
 
 
-def judged(found: list[Line], name: str) -> dict[int, Line]:
-    """The lines of a label by seed, each with the masks that its name asks for."""
+def judged(found: list[Line], name: str) -> dict[tuple[str, int], Line]:
+    """The lines of a label by the stage of its students and their seed, each with the masks that
+    its name asks for."""
     label, _, precision = name.rpartition(" ")
     if precision in PRECISIONS:
-        return {
-            line["seed"]: line | line[precision]
-            for line in found
-            if line["label"] == label and precision in line
-        }
-    return {line["seed"]: line for line in found if line["label"] == name and "masks" in line}
+        named = [line | line[precision] for line in of_label(found, label) if precision in line]
+    else:
+        named = [line for line in of_label(found, name) if "masks" in line]
+    return {(line.get("of", line["stage"]), line["seed"]): line for line in named}
 
 
-def paired(first: dict[int, Line], second: dict[int, Line]) -> Rows:
-    """A row for each seed and attack that both have."""
-    rows = [["attack", "seed", "only the first", "only the second", "first minus second"]]
-    for seed in sorted(first.keys() & second.keys()):
-        ours, theirs = first[seed], second[seed]
+def of_label(found: list[Line], label: str) -> list[Line]:
+    return [line for line in found if line["label"] == label]
+
+
+def paired(first: dict[tuple[str, int], Line], second: dict[tuple[str, int], Line]) -> Rows:
+    """A row for each stage, attack and seed that both have."""
+    rows = []
+    for stage, seed in first.keys() & second.keys():
+        ours, theirs = first[stage, seed], second[stage, seed]
         for attack in ours["masks"].keys() & theirs["masks"].keys():
             a, b = unpack(ours, attack), unpack(theirs, attack)
             alone = int((a & ~b).sum()), int((b & ~a).sum())
             lead = lead_and_p((alone[0] - alone[1]) / len(a), mcnemar_p_value(*alone))
-            rows.append([attack, str(seed), *map(str, alone), lead])
-    return [rows[0], *sorted(rows[1:])]
+            rows.append([stage, attack, str(seed), *map(str, alone), lead])
+    return [[*HEAD], *sorted(rows)]
 
 
 if __name__ == "__main__":

@@ -19,8 +19,10 @@ import typer
 from benchmarks import command
 from benchmarks.documents import Maker, markdown, update
 from benchmarks.lines import LINES, RESULTS, Line, read_lines, unpack
+from benchmarks.methods.tables.attacks import blackbox_table, deployed_table, ensemble_table
 from benchmarks.methods.tables.figures import (
     OURS,
+    Groups,
     accuracies,
     clean,
     deviation,
@@ -53,9 +55,6 @@ ASIDE = {
     "igdm": ((-7, -14), "right"),
 }
 """Where the picture puts names that would lie over others."""
-
-Groups = dict[str, list[Line]]
-"""Lines of one stage by label, each list in the order of its seeds."""
 
 
 def main(
@@ -198,27 +197,6 @@ def ablation_table(groups: Groups) -> list[list[str]]:
     return rows
 
 
-PARTS = {
-    "clean": "clean",
-    "apgd_ce": "APGD-CE",
-    "apgd_t": "+ APGD-T",
-    "fab_t": "+ FAB-T",
-    "square": "+ Square",
-    "autoattack": "+ rest",
-}
-"""Of the standard ensemble, each on what the earlier ones left, and how they are headed."""
-
-
-def ensemble_table(groups: Groups) -> list[list[str]]:
-    """What the whole standard ensemble takes off APGD-CE and APGD-T."""
-    judged = [name for name in PARTS if any(name in runs[0]["test"] for runs in groups.values())]
-    rows = [["method", "seeds", *(PARTS[name] for name in judged)]]
-    for label, runs in groups.items():
-        cells = [spread(runs, lambda line, n=name: line["test"][n]) for name in judged]
-        rows.append([label, str(len(runs)), *cells])
-    return rows
-
-
 def validation_table(groups: Groups) -> list[list[str]]:
     """Figures on the 1,000 held-out validation images, in the order of the labels."""
     rows = [["setting", "seeds", "clean", "PGD-10"]]
@@ -228,44 +206,6 @@ def validation_table(groups: Groups) -> list[list[str]]:
             for name in ("clean", "pgd10")
         ]
         rows.append([label, str(len(runs)), *figures])
-    return rows
-
-
-def blackbox_table(groups: Groups) -> list[list[str]]:
-    """Robust accuracy under attacks without gradients of the student."""
-    attacks = sorted({name for runs in groups.values() for line in runs for name in line["test"]})
-    attacks.sort(key=lambda name: (name != "clean", name))
-    rows = [["method", "seeds", *attacks]]
-    for label, runs in groups.items():
-        cells = [spread(runs, lambda line, name=name: line["test"][name]) for name in attacks]
-        rows.append([label, str(len(runs)), *cells])
-    return rows
-
-
-ALONE = {
-    "clean": "clean",
-    "apgd_ce": "APGD-CE",
-    "apgd_t": "APGD-T",
-    "square1000": "Square 1000",
-    "worst case": "worst case",
-}
-"""Attacks on every image, from the weakest claim to the strongest, and how they are headed."""
-
-
-def deployed_table(groups: Groups) -> list[list[str]]:
-    """Students and their INT8 artefacts, under attacks by gradients and by scores."""
-    parts = {
-        (label, precision): [run[precision] for run in runs]
-        for label, runs in groups.items()
-        for precision in ("fp32", "int8")
-    }
-    judged = {name for part in parts.values() for name in part[0]["test"]}
-    attacks = [*(name for name in ALONE if name in judged), *sorted(judged - ALONE.keys())]
-    rows = [["method", "precision", "seeds", *(ALONE.get(n, n) for n in attacks), "doubts"]]
-    for (label, precision), part in parts.items():
-        cells = [spread(part, lambda one, n=name: one["test"][n]) for name in attacks]
-        doubts = str(sum(len(one["doubts"]) for one in part))
-        rows.append([label, precision, str(len(part)), *cells, doubts])
     return rows
 
 

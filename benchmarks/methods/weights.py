@@ -41,7 +41,7 @@ from benchmarks.lines import (
     recorded,
     unpack,
 )
-from benchmarks.methods.report import PARTS
+from benchmarks.methods.tables.attacks import PARTS
 from edge_bench.files.store import sha256_file
 from edge_bench.statistics.metrics import BoolArray
 from edge_bench.statistics.stats import wilson_interval

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,18 @@ from benchmarks.lines import Line
 OURS = "ard"
 
 FloatArray = NDArray[np.float64]
+
+Groups = dict[str, list[Line]]
+"""Lines of one stage by label, each list in the order of its seeds."""
+
+
+def by_stage(groups: Groups) -> dict[str, Groups]:
+    """Lines of students that were judged once more, by the stage that these are of."""
+    found: dict[str, Groups] = defaultdict(lambda: defaultdict(list))
+    for label, runs in groups.items():
+        for line in runs:
+            found[line["of"]][label].append(line)
+    return found
 
 
 def is_ours(label: str) -> bool:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections import defaultdict
 
 from benchmarks.lines import Line
-from benchmarks.methods.tables.figures import OURS, deviation, lead_and_p, p_value
+from benchmarks.methods.tables.figures import OURS, Groups, by_stage, deviation, lead_and_p, p_value
 
 TAUS = {
     "clean": "Kendall's tau",
@@ -20,13 +19,11 @@ SHARES = {
 }
 FIGURES = TAUS | SHARES
 
-Runs = dict[str, list[Line]]
 
-
-def order_table(groups: Runs) -> list[list[str]]:
+def order_table(groups: Groups) -> list[list[str]]:
     """A row for each figure of each stage that was asked, a column for each method: ours, then the
     others from the nearest on, in tau under attack, with whose seeds ours are compared."""
-    stages = _by_stage(groups)
+    stages = by_stage(groups)
     nearness = [_ranked(runs) for runs in stages.values()]
     methods = max(nearness, key=len, default=[])
     rows = [["students of", "", *methods, *(f"{OURS} minus {m}" for m in methods[1:2])]]
@@ -38,15 +35,7 @@ def order_table(groups: Runs) -> list[list[str]]:
     return rows
 
 
-def _by_stage(groups: Runs) -> dict[str, Runs]:
-    found: dict[str, Runs] = defaultdict(lambda: defaultdict(list))
-    for label, runs in groups.items():
-        for line in runs:
-            found[line["of"]][label].append(line)
-    return found
-
-
-def _ranked(runs: Runs) -> list[str]:
+def _ranked(runs: Groups) -> list[str]:
     return sorted(
         runs, key=lambda name: (name != OURS, -statistics.fmean(_values(runs[name], "adversarial")))
     )

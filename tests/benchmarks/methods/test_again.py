@@ -15,6 +15,7 @@ from ard.learning.recipes import build_config
 from benchmarks.lines import unpack
 from benchmarks.methods import blackbox, deployed, report
 from benchmarks.methods.again import students
+from benchmarks.methods.tables.attacks import blackbox_table, deployed_table
 from edge_bench.core.errors import InputError
 from edge_bench.files.store import sha256_file
 
@@ -65,17 +66,21 @@ def test_a_student_is_judged_without_its_gradients_and_as_int8(
         assert found["test"]["clean"] > found["test"]["worst case"]
     assert pair["weights_sha256"] == sha256_file(weights)
     assert pair["artefact_sha256"] == sha256_file(weights.with_name("student-int8.onnx"))
-    head, *rows = report.deployed_table(report.read(lines)["deployed"])
+    head, *rows = deployed_table(report.read(lines)["deployed"])
     # Those that have no other name for readers come last.
     attacks = ["clean", "worst case", "pgd4", "square20"]
-    assert head[3:] == [*attacks, "doubts"]
-    assert [row[:3] for row in rows] == [["pgd_at", "fp32", "1"], ["pgd_at", "int8", "1"]]
-    assert rows[0][3:7] == [f"{100 * pair['fp32']['test'][name]:.1f}" for name in attacks]
+    assert head[4:] == [*attacks, "doubts"]
+    named = [["main", "pgd_at", precision, "1"] for precision in ("fp32", "int8")]
+    assert [row[:4] for row in rows] == named
+    assert rows[0][4:8] == [f"{100 * pair['fp32']['test'][name]:.1f}" for name in attacks]
 
     # What is crafted on a student itself transfers whole.
     ours, theirs = (scores["test"][f"transfer from {name}"] for name in ("teacher", "independent"))
     assert ours == theirs < scores["test"]["clean"] == pair["fp32"]["test"]["clean"]
     assert scores["test"]["Square 20"] == pair["fp32"]["test"]["square20"]
+    _, row = blackbox_table(report.read(lines)["blackbox"])
+    told = [f"{100 * share:.1f}" for share in (scores["test"]["Square 20"], theirs, ours)]
+    assert row == ["main", "pgd_at", "1", f"{100 * scores['test']['clean']:.1f}", *told]
 
     before = lines.read_text(encoding="utf-8")
     deploy(lines)

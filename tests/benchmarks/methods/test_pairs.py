@@ -44,7 +44,8 @@ def test_each_seed_of_both_is_tested_exactly(
     ]
     lines.write_text("".join(json.dumps(each) + "\n" for each in found), encoding="utf-8")
     pairs.main("s", "a, b", "c", lines)
-    ((attack, seed, first, second, lead),) = printed(capsys)
+    ((of, attack, seed, first, second, lead),) = printed(capsys)
+    assert of == "s"
     alone = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     assert (attack, seed, int(first), int(second)) == ("pgd", "0", *alone)
     p = binomtest(alone[0], sum(alone)).pvalue
@@ -69,7 +70,7 @@ def test_the_page_says_what_the_lines_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     pairs.main(*asked, LINES)
-    rows = [row for row in printed(capsys) if row[:2] == [attack, "0"]]
-    assert [row[2:4] for row in rows] == [alone]
+    rows = [row for row in printed(capsys) if row[:3] == ["ensemble", attack, "0"]]
+    assert [row[3:5] for row in rows] == [alone]
     page = LINES.with_name("methods_attacks.md").read_text(encoding="utf-8")
     assert said in " ".join(page.split())
