@@ -8,7 +8,8 @@ Runs whose line is there already are skipped, so the same command goes on after 
 ones. Several processes may share one grid: each takes what no other is at.
 
 A processor without bf16 instructions emulates them, many times slower than fp32. There what a
-grid asks for in bf16 is computed in fp32; the line tells it (`config`, `gradients`).
+grid asks for in bf16 is computed in fp32; the line tells it (`config`, `gradients`). A stage that was
+begun on such a processor goes on alike on any with `--fp32`.
 """
 
 from __future__ import annotations
@@ -59,6 +60,9 @@ def main(
     label: Annotated[list[str] | None, typer.Option(help="Only this method; several.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Start no run after this time.")] = None,
     threads: Annotated[int, typer.Option(help="Threads of this process.")] = 1,
+    fp32: Annotated[
+        bool, typer.Option("--fp32", help="Nothing in bf16, as where it would be emulated.")
+    ] = False,
 ) -> None:
     """Train and judge every run of GRID that has no line yet."""
     torch.set_num_threads(threads)
@@ -80,9 +84,10 @@ def main(
                 continue
             dataset = loaded(run["settings"]["dataset"])
             try:
-                config, judge = at_full_speed(
-                    build_config(in_force(table, run["settings"])), judge_of(table, run["stage"])
-                )
+                config = build_config(in_force(table, run["settings"]))
+                judge = judge_of(table, run["stage"])
+                if fp32 or fast_precision("cpu") != "bf16":
+                    config, judge = in_fp32(config, judge)
                 line = one_run(run, config, judge, dataset, teacher, clean_teacher, folder)
             except DivergedError as error:
                 # As much of a finding as a figure: nothing is gained by trying it again.
@@ -101,10 +106,8 @@ def is_asked_for(table: dict[str, Any], stage: str, asked: str | None) -> bool:
     return stage == asked if asked is not None else not stage_of(table, stage).get("apart", False)
 
 
-def at_full_speed(config: TrainConfig, judge: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
-    """How a run is trained and judged here: in fp32 for bf16 where that would be emulated."""
-    if fast_precision("cpu") == "bf16":
-        return config, judge
+def in_fp32(config: TrainConfig, judge: dict[str, Any]) -> tuple[TrainConfig, dict[str, Any]]:
+    """How a run is trained and judged where nothing is to be computed in bf16."""
     return replace(config, precision="fp32"), judge | {"gradients": "fp32"}
 
 

@@ -82,16 +82,19 @@ def test_a_line_tells_config_seed_commit_machine_and_masks(grid: Path) -> None:
     assert first["test"]["cw2"] <= first["test"]["pgd2"] <= first["test"]["clean"]
 
 
-@pytest.mark.parametrize("fast", ["bf16", "fp32"])
+@pytest.mark.parametrize(
+    ("fast", "asked", "used"),
+    [("bf16", [], "bf16"), ("fp32", [], "fp32"), ("bf16", ["--fp32"], "fp32")],
+)
 def test_what_a_processor_would_emulate_is_computed_in_fp32_and_the_line_tells_it(
-    grid: Path, fast: str, monkeypatch: pytest.MonkeyPatch
+    grid: Path, fast: str, asked: list[str], used: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = grid.read_text(encoding="utf-8")
     text = text.replace("[common]", '[common]\nprecision = "bf16"')
     grid.write_text(text.replace("[judge]", '[judge]\ngradients = "bf16"'), encoding="utf-8")
     monkeypatch.setattr(run, "fast_precision", lambda device: fast)
-    (line,) = recorded(launch(grid, "--stage", "later")).values()
-    assert line["config"]["precision"] == line["gradients"] == fast
+    (line,) = recorded(launch(grid, "--stage", "later", *asked)).values()
+    assert line["config"]["precision"] == line["gradients"] == used
     # Of the same run, which the other processor does not make again.
     assert line["settings"]["precision"] == "bf16"
 
@@ -325,7 +328,7 @@ def test_every_published_line_is_a_run_of_a_grid_with_the_same_settings(
                 # What that meant whatever the anchor was.
                 then["inner"] = "kl_clean"
             if then["precision"] == "fp32":
-                # The processor had no bf16, see `at_full_speed`.
+                # The processor had no bf16, see `in_fp32`.
                 now["precision"] = "fp32"
             # Settings that came later, or are gone, are not in both; others do not rank.
             common = [k for k in now.keys() & then.keys() if not k.endswith("sha256")]
