@@ -14,6 +14,7 @@ from ard.commands.attacking.told import (
     warn_of_the_grid,
 )
 from ard.commands.attacking.unread import refuse_unread
+from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import progress, warn
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def craft(job: Job) -> None:
     from edge_bench.files.sets import open_set
 
     flags, victim, device, world = job.flags, job.victim, job.device, job.world
+    if flags.off_grid and victim.reads_levels:
+        raise InputError(
+            f"--off-grid: {victim.path} reads uint8 levels, which images between two of them "
+            "could not be given to; leave --off-grid out"
+        )
     threat = threat_named(flags.threat, victim, flags.source)
     budget = budget_of(flags.epsilon, flags.norm, victim.card)
     if threat != "differential":

@@ -244,6 +244,25 @@ def test_a_set_is_crafted_on_it_and_replayed(
     assert 0 < kept.mean() < 0.8
 
 
+@pytest.mark.parametrize("threat", [(), ("--threat", "transfer", "--from")])
+def test_no_images_between_levels_are_made_for_what_reads_levels(
+    threat: tuple[str, ...], original: Normalised, tmp_path: Path
+) -> None:
+    """Bench could give them to no such model, whatever they were crafted on."""
+    foreign = keras_style(original, tmp_path)
+    source = [half(original, tmp_path).path] if threat else []
+
+    code, _, stderr = ardx(
+        *("attack", foreign.path, *DIGITS, "--limit", 8, "--attack", "pgd2", *threat, *source),
+        *("--epsilon", "25/255", "--off-grid", "--out", tmp_path / "set"),
+    )
+
+    assert code == 2
+    assert "keras.onnx reads uint8 levels" in sentence(stderr)
+    assert sentence(stderr).startswith("error: --off-grid: ")
+    assert not (tmp_path / "set").exists()
+
+
 @pytest.mark.parametrize("kind", ["old_exporter", "fixed_batch", "keras_style"])
 def test_it_is_quantised_into_an_artefact_of_ardx(
     kind: str, original: Normalised, digits: Dataset, tmp_path: Path
