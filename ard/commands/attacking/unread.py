@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ard.attacks.registry import AT_RANDOM, ATTACKS, attack_label
+from ard.attacks.registry import ATTACKS, attack_label
 from edge_bench.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,14 +25,18 @@ def refuse_unread(specs: Iterable[AttackSpec], step_size: str | None, restarts: 
     """
     specs = list(specs)
     asked = ", ".join(dict.fromkeys(map(attack_label, specs))) or "clean"
+    # The attacks that would take their place: no other threat is named.
+    differential = any(ATTACKS[spec.name].differential for spec in specs)
+    others = {n: a for n, a in ATTACKS.items() if a.differential == differential}
     if step_size is not None and all(spec.step_size is None for spec in specs):
-        able = ", ".join(f"{name}N" for name, attack in ATTACKS.items() if attack.step_size)
+        able = ", ".join(f"{name}N" for name, attack in others.items() if attack.step_size)
         raise InputError(
             f"--step-size {step_size}: {asked} would not read it; leave it out, or choose among "
             f"{able}"
         )
     if restarts > 1 and not any(ATTACKS[spec.name].restarts for spec in specs):
+        able = ", ".join(name for name, attack in others.items() if attack.restarts)
         raise InputError(
             f"--restarts {restarts}: {asked} would not read it; leave it out, or choose among "
-            f"{AT_RANDOM}"
+            f"{able}"
         )

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ard.attacks.registry import parse_attack
+from ard.commands.attacking.unread import refuse_unread
+from edge_bench.core.errors import InputError
 from edge_bench.core.spec import SetManifest
 from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import sha256_file
@@ -125,7 +128,15 @@ def test_what_no_attack_would_read_is_refused(
         error = sentence(*command, *options)
         assert named in error
         assert "leave" in error
+        # What asks for another threat could not take its place.
+        assert "diva" not in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_attacks_of_the_same_threat_are_named_in_place_of_one_that_reads_no_steps() -> None:
+    spec = parse_attack("apgd_diva2", epsilon=0.1)
+    with pytest.raises(InputError, match="leave it out, or choose among divaN$"):
+        refuse_unread([spec], "1/255", 1)
 
 
 def test_one_attack_that_reads_an_option_is_enough(small_models: SmallModels) -> None:
