@@ -8,8 +8,8 @@ Runs whose line is there already are skipped, so the same command goes on after 
 ones. Several processes may share one grid: each takes what no other is at.
 
 A processor without bf16 instructions emulates them, many times slower than fp32. There what a
-grid asks for in bf16 is computed in fp32; the line tells it (`config`, `gradients`). A stage that was
-begun on such a processor goes on alike on any with `--fp32`.
+grid asks for in bf16 is computed in fp32; the line tells it (`config`, `gradients`). A stage that
+was begun on such a processor goes on alike on any with `--fp32`.
 """
 
 from __future__ import annotations

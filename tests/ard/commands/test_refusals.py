@@ -135,7 +135,7 @@ def test_what_no_attack_would_read_is_refused(
 
 def test_attacks_of_the_same_threat_are_named_in_place_of_one_that_reads_no_steps() -> None:
     spec = parse_attack("apgd_diva2", epsilon=0.1)
-    with pytest.raises(InputError, match="leave it out, or choose among divaN$"):
+    with pytest.raises(InputError, match=r"leave it out, or choose among divaN$"):
         refuse_unread([spec], "1/255", 1)
 
 
