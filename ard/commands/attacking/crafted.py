@@ -33,11 +33,7 @@ def craft(job: Job) -> None:
     from edge_bench.files.sets import open_set
 
     flags, victim, device, world = job.flags, job.victim, job.device, job.world
-    if flags.off_grid and victim.reads_levels:
-        raise InputError(
-            f"--off-grid: {victim.path} reads uint8 levels, which images between two of them "
-            "could not be given to; leave --off-grid out"
-        )
+    _refuse_between_levels(job)
     threat = threat_named(flags.threat, victim, flags.source)
     budget = budget_of(flags.epsilon, flags.norm, victim.card)
     if threat != "differential":
@@ -88,3 +84,12 @@ def craft(job: Job) -> None:
     if source is not victim:
         print_transfer(flags.out, victim, device)
     print_set(flags.out, source.path, flags.json_summary)
+
+
+def _refuse_between_levels(job: Job) -> None:
+    """Refuse images off the 8-bit grid for what reads its levels."""
+    if job.flags.off_grid and job.victim.reads_levels:
+        raise InputError(
+            f"--off-grid: {job.victim.path} reads uint8 levels, which images between two of them "
+            "could not be given to; leave --off-grid out"
+        )
