@@ -33,11 +33,9 @@ def craft(job: Job) -> None:
     from edge_bench.files.sets import open_set
 
     flags, victim, device, world = job.flags, job.victim, job.device, job.world
-    _refuse_between_levels(job)
     threat = threat_named(flags.threat, victim, flags.source)
+    _refuse_what_does_not_fit(job, threat)
     budget = budget_of(flags.epsilon, flags.norm, victim.card)
-    if threat != "differential":
-        o.refuse_beside("it belongs to --threat differential", {"--direction": flags.direction})
     name = flags.attack_name or DEFAULT_ATTACKS.get(threat, "pgd20")
     spec = parse_attack(
         name,
@@ -86,8 +84,10 @@ def craft(job: Job) -> None:
     print_set(flags.out, source.path, flags.json_summary)
 
 
-def _refuse_between_levels(job: Job) -> None:
-    """Refuse images off the 8-bit grid for what reads its levels."""
+def _refuse_what_does_not_fit(job: Job, threat: str) -> None:
+    """Refuse a direction of one network alone, and images between levels for what reads levels."""
+    if threat != "differential":
+        o.refuse_beside("it belongs to --threat differential", {"--direction": job.flags.direction})
     if job.flags.off_grid and job.victim.reads_levels:
         raise InputError(
             f"--off-grid: {job.victim.path} reads uint8 levels, which images between two of them "
