@@ -74,11 +74,6 @@ class Victim:
         """Can it be attacked by gradients?"""
         return self.why_blind is None
 
-    @property
-    def reads_levels(self) -> bool:
-        """Is it an artefact that rounds what it is given to the 8-bit grid?"""
-        return isinstance(self.module, Deployed) and self.module.reads_levels
-
     def blind(self, why: str) -> Victim:
         """The same artefact without the gradients of its own graph, and the reason."""
         assert isinstance(self.module, Deployed)

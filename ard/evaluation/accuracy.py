@@ -18,7 +18,7 @@ from ard.attacks.registry import attack_label, expand, named_parts
 from ard.attacks.run import run_attack
 from ard.attacks.steps.grid import round_to_grid
 from ard.data.splits import Split, as_float
-from ard.models.deployed import Deployed
+from ard.models.deployed import Deployed, reads_levels
 from ard.models.folding import for_attack
 from ard.models.predict import predict
 from ard.processes.world import ALONE, World
@@ -174,7 +174,7 @@ def within_reach(model: nn.Module, spec: AttackSpec) -> AttackSpec:
     Rounding what lies between two steps to the nearer one would leave the budget.
     """
     steps = grid_radius(spec.epsilon)
-    if not _reads_levels(model) or spec.norm != "linf" or steps == 0:
+    if not reads_levels(model) or spec.norm != "linf" or steps == 0:
         return spec
     return replace(spec, epsilon=steps / 255)
 
@@ -182,14 +182,10 @@ def within_reach(model: nn.Module, spec: AttackSpec) -> AttackSpec:
 def as_given(model: nn.Module, images: Tensor, clean: Tensor, spec: AttackSpec) -> Tensor:
     """What the model is given of adversarial images (B, C, H, W): where it reads 8-bit levels, the
     levels near them that lie inside the budget around `clean`."""
-    if not _reads_levels(model):
+    if not reads_levels(model):
         return images
     levels = (clean * 255).round().to(torch.uint8)
     return as_float(round_to_grid(images, levels, spec.epsilon, spec.norm))
-
-
-def _reads_levels(model: nn.Module) -> bool:
-    return isinstance(model, Deployed) and model.reads_levels
 
 
 def attacked(

@@ -86,9 +86,11 @@ def craft(job: Job) -> None:
 
 def _refuse_what_does_not_fit(job: Job, threat: str) -> None:
     """Refuse a direction of one network alone, and images between levels for what reads levels."""
+    from ard.models.deployed import reads_levels
+
     if threat != "differential":
         o.refuse_beside("it belongs to --threat differential", {"--direction": job.flags.direction})
-    if job.flags.off_grid and job.victim.reads_levels:
+    if job.flags.off_grid and reads_levels(job.victim.module):
         raise InputError(
             f"--off-grid: {job.victim.path} reads uint8 levels, which images between two of them "
             "could not be given to; leave --off-grid out"

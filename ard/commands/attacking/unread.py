@@ -27,16 +27,16 @@ def refuse_unread(specs: Iterable[AttackSpec], step_size: str | None, restarts: 
     asked = ", ".join(dict.fromkeys(map(attack_label, specs))) or "clean"
     # The attacks that would take their place: no other threat is named.
     differential = any(ATTACKS[spec.name].differential for spec in specs)
-    others = {n: a for n, a in ATTACKS.items() if a.differential == differential}
+    others = {name: it for name, it in ATTACKS.items() if it.differential == differential}
     if step_size is not None and all(spec.step_size is None for spec in specs):
-        able = ", ".join(f"{name}N" for name, attack in others.items() if attack.step_size)
-        raise InputError(
-            f"--step-size {step_size}: {asked} would not read it; leave it out, or choose among "
-            f"{able}"
-        )
+        able = [f"{name}N" for name, attack in others.items() if attack.step_size]
+        raise _unread(f"--step-size {step_size}", asked, able)
     if restarts > 1 and not any(ATTACKS[spec.name].restarts for spec in specs):
-        able = ", ".join(name for name, attack in others.items() if attack.restarts)
-        raise InputError(
-            f"--restarts {restarts}: {asked} would not read it; leave it out, or choose among "
-            f"{able}"
-        )
+        able = [name for name, attack in others.items() if attack.restarts]
+        raise _unread(f"--restarts {restarts}", asked, able)
+
+
+def _unread(option: str, asked: str, able: list[str]) -> InputError:
+    return InputError(
+        f"{option}: {asked} would not read it; leave it out, or choose among {', '.join(able)}"
+    )
