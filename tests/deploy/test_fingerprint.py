@@ -41,7 +41,7 @@ INT8_ALLOWED = "session.qdqisint8allowed"
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The deep network as fp32 and for Arm."""
-    # Of other seeds, too, but not of all: a value has to lie near a tie that the two ways break apart.
+    # Not of all seeds: some value has to lie near a tie, which the two ways break apart.
     model, images = network(16, 12, seed=4)
     folder = tmp_path_factory.mktemp("deep")
     targets = {"fp32": None, "arm": "arm"}
