@@ -8,7 +8,14 @@ from typing import Any
 
 from torch import nn
 
-from ard.models.graphs import NOTHING_SAID, Said, foreign_card, network_of, open_logits
+from ard.models.graphs import (
+    NOTHING_SAID,
+    Said,
+    foreign_card,
+    is_foreign,
+    network_of,
+    open_logits,
+)
 from ard.models.weight_files import load_model
 from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
@@ -19,6 +26,22 @@ from edge_bench.files.store import identity, sha256_file
 
 OUTPUT = "onnx_output"
 """Key of a card's recipe: the output of the parent that gave the logits, where it was named."""
+
+OF_ITS_FILE = {
+    OUTPUT,
+    "mean",
+    "std",
+    "fp16_keeps_float32",
+    "max_robust_drop",
+    "float_layers",
+    "robust_drop_decided",
+    "robust_drop",
+}
+"""Keys of a card's recipe that say how its own file was made, so that nothing made of it has them.
+
+The normalisation of a file without a card is inside of the graph that was made of it: what took it
+from there would normalise twice.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +67,7 @@ def open_parent(path: Path, said: Said = NOTHING_SAID, output: str | None = None
         return Parent(path=path, module=module, card=card, sha256=sha256_file(path))
     sha256 = identity(model_files(path))[0]
     with open_logits(path, "ort", None, output) as (opened, _):
-        own = read_card(path)
-        card = own or foreign_card(path, opened, said, sha256)
+        card = _as_a_source(read_card(path)) or foreign_card(path, opened, said, sha256)
     network = network_of(path, output, replace(said, image_shape=card.input_shape))
     if network.rounds:
         raise InputError(
@@ -64,9 +86,20 @@ def open_parent(path: Path, said: Said = NOTHING_SAID, output: str | None = None
     )
 
 
+def _as_a_source(card: ModelCard | None) -> ModelCard | None:
+    """The card of a file of ardx, for what is made of that file."""
+    if card is None:
+        return None
+    kept = {key: value for key, value in card.recipe.items() if key not in OF_ITS_FILE}
+    return replace(card, recipe=kept)
+
+
 def parent_of(path: Path, card: ModelCard) -> Parent:
     """The parent of an artefact with that card, read as it was when the artefact was made of it."""
     recipe, output = card.recipe, card.recipe.get(OUTPUT)
+    if kind_of(path) is Kind.ONNX and not is_foreign(path):
+        # It normalises by itself and has one output, whatever cards of an older ardx inherited.
+        return open_parent(path)
     said = Said(
         image_shape=card.input_shape,
         mean=_floats(recipe.get("mean"), path),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ard.attacks.registry import parse_attack
 from ard.cli import app
 from ard.data.splits import Dataset, as_float, take_limit
 from ard.evaluation.accuracy import evaluate_attack
+from ard.models.parents import parent_of
 from edge_bench.files.onnx_file import read_card
 from edge_bench.files.sets import open_set
 from edge_bench.files.store import sha256_file
@@ -292,6 +293,43 @@ def test_it_is_quantised_into_an_artefact_of_ardx(
     assert told["threat"] == "bpda"
     assert told["surrogate_sha256"] == card.parent_sha256
     assert told["accuracy"]["clean"] > 0.9 > told["accuracy"]["pgd5"]
+
+
+def test_what_is_made_of_its_artefact_normalises_once(
+    original: Normalised, digits: Dataset, tmp_path: Path
+) -> None:
+    foreign = fixed_batch(original, tmp_path)
+    first, second = tmp_path / "first.onnx", tmp_path / "second.onnx"
+    assert ardx("export", foreign.path, *DIGITS, *foreign.told, "--out", first)[0] == 0
+
+    code, _, stderr = ardx("export", first, *foreign.told, "--out", second)
+    assert code == 2
+    assert f"error: --mean {MEAN}: is inside of the graph of {first}" in sentence(stderr)
+    assert not second.exists()
+
+    code, _, stderr = ardx(
+        *("export", first, "--int8", "--max-robust-drop", 0.3, "--budget-images", 40),
+        *("--calibration-images", 32, "--out", second),
+    )
+    assert code == 0, stderr
+    one, two = read_card(first), read_card(second)
+    assert one is not None
+    assert two is not None
+    assert (one.recipe["mean"], two.recipe.get("mean")) == ([MEAN], None)
+    assert two.recipe["onnx_sha256"] == one.recipe["onnx_sha256"]
+    # An older ardx left on the second card what belongs to the first; it makes no difference.
+    old = replace(two, recipe=two.recipe | {"mean": [MEAN], "std": [STD], "onnx_output": "out"})
+    images = as_float(digits.test.images[:32])
+    for card in (two, old):
+        assert torch.allclose(parent_of(first, card).module(images), original(images), atol=1e-4)
+
+    third = tmp_path / "third.onnx"
+    assert ardx("export", second, "--out", third)[0] == 2  # in integers
+    assert ardx("export", first, "--fp16", "--out", third)[0] == 0
+    found = read_card(third)
+    assert found is not None
+    assert "max_robust_drop" in two.recipe
+    assert not {"mean", "std", "max_robust_drop", "float_layers"} & set(found.recipe)
 
 
 def test_a_budget_is_searched_for_a_foreign_file(original: Normalised, tmp_path: Path) -> None:
