@@ -17,7 +17,7 @@ from edge_bench.compare.accuracies import (
 from edge_bench.compare.latencies import PERCENTILES, LatencyChange, compare_latency
 from edge_bench.compare.pictures import PicturesChange, compare_pictures, why_apart
 from edge_bench.core.errors import InputError
-from edge_bench.core.spec import Report
+from edge_bench.core.spec import Report, SetManifest
 from edge_bench.options.margins import LATENCY_MARGIN, MARGIN
 from edge_bench.statistics.metrics import (
     BoolArray,
@@ -126,15 +126,21 @@ def _attacks(report: Report) -> dict[str, object]:
 def _common(old: Report, new: Report) -> tuple[list[str], list[str]]:
     """Attacks of both, for the worst case and one by one.
 
-    One that attacked all images here and the survivors of others there is the same in a worst case
-    with all of those others, and no more than that.
+    One on what other attacks had left met other images where those others differ. In a worst case
+    with all of those others it is the same as one on all images, and no more than that.
     """
-    before, now = _attacks(old), _attacks(new)
-    common = [name for name, attack in before.items() if now.get(name) == attack]
-    whom = [{s.name: s.manifest.attacked for s in report.sets} for report in (old, new)]
-    alike = [name for name in common if whom[0][name] == whom[1][name]]
-    has_all = len(common) == len(before) == len(now)
+    before, now = ({s.name: s.manifest for s in report.sets} for report in (old, new))
+    common = [name for name in before if name in now and before[name].attack == now[name].attack]
+    names = [{s.name for s in adversarial(report)} for report in (old, new)]
+    has_all = names[0] == names[1] and names[0] <= set(common)
+    alike = [name for name in common if _met_the_same(before[name], now[name], has_all)]
     return (common if has_all else alike), alike
+
+
+def _met_the_same(before: SetManifest, now: SetManifest, has_all: bool) -> bool:
+    """Did an attack see the same images in both reports; `has_all` as the attacks before it did?"""
+    is_stored = bool(now.arrays) and before.arrays == now.arrays
+    return is_stored or (before.attacked == now.attacked and (has_all or now.attacked == "all"))
 
 
 def _in_worst_case(report: Report, names: list[str]) -> list[str]:

@@ -76,8 +76,8 @@ def sentences(change: Change) -> list[str]:
     for which, names in (("before", change.only_old), ("after", change.only_new)):
         if names:
             told.append(
-                f"only {which}, and left out: {', '.join(map(plain, names))} (other attacks, or "
-                "other settings)"
+                f"only {which}, and left out: {', '.join(map(plain, names))} (other attacks, other "
+                "settings, or on what other sets had left)"
             )
     if change.in_worst_case:
         told.append(

@@ -7,7 +7,7 @@ first, which shows a decline too slow for any single step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -93,8 +93,9 @@ def read_history(folder: Path) -> list[Point]:
             f"{folder}: expected reports (FILE.json or COMMIT/FILE.json), found none; keep what "
             "ardx bench writes there, one a commit"
         )
-    points = [_point(folder, path) for path in sorted(files)]
-    found = [point for point in points if point is not None]
+    # The shorter name first: what `bench --backend all` writes is also there under its own.
+    files.sort(key=lambda path: (len(path.name), path))
+    found = _once(point for path in files if (point := _point(folder, path)) is not None)
     if not found:
         raise InputError(
             f"{folder}: expected reports, found only what ardx bench lays beside them; keep the "
@@ -117,6 +118,15 @@ def _point(folder: Path, path: Path) -> Point | None:
         if _is_beside(path):
             return None
         raise
+
+
+def _once(points: Iterable[Point]) -> list[Point]:
+    """The first of all reports of one content in one folder: a copy is no second measurement."""
+    found: dict[tuple[Path, str], Point] = {}
+    for point in points:
+        content = point.report.content_sha256 or str(point.path)
+        found.setdefault((point.path.parent, content), point)
+    return list(found.values())
 
 
 def _is_beside(path: Path) -> bool:

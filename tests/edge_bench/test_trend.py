@@ -19,7 +19,7 @@ from statsmodels.stats.multitest import multipletests
 from edge_bench.compare.accuracies import INCONCLUSIVE, WORSE
 from edge_bench.core.spec import Report
 from edge_bench.explain.departures import Explanation
-from edge_bench.files.report_file import read_report
+from edge_bench.files.report_file import read_report, write_report
 from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import write_json
 from edge_bench.history.series import latency_p_value, read_history, series_of
@@ -99,6 +99,22 @@ def test_a_history_of_pictures_alone_is_of_the_way_from_file_to_logits(
     assert [point["path_accuracy"] for point in points["points"]] == [1.0, 0.9975, 0.9]
     text = invoke("trend", tmp_path / "history", "--md", "-")[1]
     assert "| file to logits |" in text
+
+
+def test_a_copy_beside_a_report_is_no_second_measurement(write: Write, tmp_path: Path) -> None:
+    for day, commit in enumerate("ab", start=1):
+        path = write(commit, day, mask(600))
+        # As `bench --backend all` writes that of the fastest backend twice.
+        write_report(path, read_report(path), True)
+        (path.parent / "report-ort.json").write_bytes(path.read_bytes())
+    # Equal answers at another time are one: what is counted once is a file, in its folder.
+    path = write("c", 3, mask(600))
+    write_report(path, read_report(path), True)
+    (tmp_path / "history" / "d").mkdir()
+    (tmp_path / "history" / "d" / "report.json").write_bytes(path.read_bytes())
+    points = read_history(tmp_path / "history")
+    assert [point.label for point in points] == ["a", "b", "c", "d"]
+    assert {point.path.name for point in points} == {"report.json"}
 
 
 def test_a_slow_decline_shows_from_the_first_to_the_last(write: Write, tmp_path: Path) -> None:

@@ -152,6 +152,50 @@ def test_attacks_that_differ_are_left_out_and_said(make_report: MakeReport) -> N
     assert "in the worst case alone" not in "\n".join(sentences(apart))
 
 
+def of_survivors(report: Report, name: str, **changes: Any) -> Report:
+    """The report, whose attack `name` met what the others had left."""
+    made = [
+        replace(each, manifest=replace(each.manifest, attacked="survivors", **changes))
+        if each.name == name
+        else each
+        for each in report.sets
+    ]
+    return replace(report, sets=tuple(made))
+
+
+def test_an_attack_on_what_others_left_is_alike_beside_the_same_others(
+    make_report: MakeReport,
+) -> None:
+    clean, half = "1" * 100, "0" * 50 + "1" * 50
+    few = make_report(clean, {"cw": clean, "square": "1" * 60 + "0" * 40})
+    many = make_report(clean, {"cw": clean, "pgd": half, "square": "0" * 50 + "1" * 40 + "0" * 10})
+
+    # What PGD broke, Square did not try in one of them: of its own it says nothing there.
+    change = compare_reports(of_survivors(few, "square"), of_survivors(many, "square"))
+    assert [each.metric for each in change.accuracies] == ["clean", "worst_case", "attack:cw"]
+    assert (change.only_old, change.only_new) == (("square",), ("pgd", "square"))
+    assert change.headline is not None
+    assert (change.headline.old, change.headline.new) == (1.0, 1.0)
+
+    # Of the same others it is their worst case with it, and a set in files is the same anywhere.
+    same = compare_reports(of_survivors(few, "square"), of_survivors(few, "square"))
+    stored = {"arrays": {"images.npy": "d" * 64}}
+    kept = [of_survivors(each, "square", **stored) for each in (few, many)]
+    for change in (same, compare_reports(*kept)):
+        assert change.accuracies[-1].metric == "attack:square"
+
+    # A corruption or a differential set beside them is no part of a worst case.
+    extra = make_report(clean, {"cw": clean, "square": "1" * 60 + "0" * 40, "fog": half})
+    told = extra.sets[-1].manifest
+    attack = replace(told.attack, severity=3, epsilon=1)
+    fog = replace(told, threat="corruption", attack=attack)
+    extra = replace(extra, sets=(*extra.sets[:-1], replace(extra.sets[-1], manifest=fog)))
+    change = compare_reports(of_survivors(few, "square"), of_survivors(extra, "square"))
+    assert change.only_new == ("fog",)
+    assert change.headline is not None
+    assert (change.headline.old, change.headline.new) == (0.6, 0.6)
+
+
 def test_classes_of_other_images_are_compared_by_their_names(make_report: MakeReport) -> None:
     def of(names: tuple[str, ...], images: str) -> Report:
         made = make_report("1" * 50 + "0" * 50, images_sha256=images * 64)
