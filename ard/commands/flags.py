@@ -228,7 +228,9 @@ def foreign_of(
     # A file that is no ONNX model says so first, whatever it lacks besides.
     read_onnx(model)
     if not is_foreign(model):
-        refuse_beside(f"is inside of the graph of {model}, which has a model card", {"--mean": mean})
+        refuse_beside(
+            f"is inside of the graph of {model}, which has a model card", {"--mean": mean}
+        )
         return Foreign(said=NOTHING_SAID)
     if dataset is None:
         if needs_dataset:

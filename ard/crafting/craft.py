@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ard.attacks.differential import Pair, pair_of
-from ard.attacks.registry import ATTACKS, KNOWN_DIFFERENTIAL
+from ard.attacks.registry import ATTACKS, KNOWN_DIFFERENTIAL, needs_gradients
 from ard.attacks.run import run_attack
-from ard.attacks.steps.grid import round_to_grid
+from ard.attacks.steps.grid import levels_of, round_to_grid
 from ard.attacks.victims import Victim
 from ard.crafting.batches import Batch, Made, told_apart, write_set
 from ard.data.sources import Source
 from ard.data.splits import Split, as_float
+from ard.models.deployed import reads_levels
 from ard.models.predict import predict
 from ard.processes.world import ALONE, World
 from edge_bench.core.errors import InputError
@@ -66,7 +67,8 @@ def craft_set(
 
     Args:
         threat: how the victim is attacked, in the words of a manifest; `black-box` asks it for
-            scores alone, everything else for gradients too.
+            scores alone, everything else for gradients too. The set of an attack that reads no
+            gradients is told as `black-box` where the victim has them as well.
         world: processes that share the work (see `write_set`); the set is the same.
     """
     _refuse_what_finds_nothing(spec, threat, on_grid)
@@ -188,14 +190,15 @@ def keep_set(
 ) -> SetManifest:
     """Write images (N, C, H, W) in [0, 1] that an evaluation ended with to the folder `out`.
 
-    They are kept as they were judged, off the 8-bit grid. Samples that the evaluation had seen
-    broken before were not attacked, which the manifest says.
+    They are kept as they were judged: off the 8-bit grid, but of a victim that reads levels.
+    Samples that the evaluation had seen broken before were not attacked, which the manifest says.
     """
     channels, height, width = found.shape[1:]
     shape = (channels, height, width)
     manifest = replace(
         _manifest(victim, spec, len(split), shape, dataset, threat=victim.threat),
         attacked="survivors",
+        on_grid=reads_levels(victim.module),
     )
     plan = SetPlan(manifest=manifest, batch_size=BATCH_SIZE, made_from={"images": split.sha256})
     with SetWriter(out, plan, force=force) as writer:
@@ -203,7 +206,8 @@ def keep_set(
             clean = split.part(begin, begin + BATCH_SIZE)
             images = found[begin : begin + BATCH_SIZE].to(torch_device)
             fooled = predict(victim.module, images).cpu() != clean.labels
-            arrays = (images.cpu(), clean.images, clean.labels, fooled)
+            stored = levels_of(images) if manifest.on_grid else images
+            arrays = (stored.cpu(), clean.images, clean.labels, fooled)
             writer.append(*(array.numpy() for array in arrays))
         return writer.finish()
 
@@ -218,6 +222,9 @@ def _manifest(
     threat: str,
 ) -> SetManifest:
     """Of images off the grid, all attacked, whose labels are the victim's classes."""
+    if threat in ("white-box", "bpda") and not needs_gradients(spec):
+        # Whatever the victim would have told: a doubt about gradients rests on who read them.
+        threat = "black-box"
     return SetManifest(
         samples=samples,
         image_shape=image_shape,

@@ -20,6 +20,7 @@ from ard.crafting.craft import BATCH_SIZE, arithmetic
 from ard.crafting.foreign import ImportKeys, open_arrays
 from ard.crafting.foreign_pictures import are_levels
 from ard.data.sources import Source
+from ard.models.deployed import reads_levels
 from ard.models.predict import predict
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
@@ -71,9 +72,14 @@ def import_set(
     arrays = open_arrays(path, keys, card, source)
     n = arrays.labels.shape[0]
     sha256 = sha256_file(path)
-    manifest = replace(
-        _manifest(card, spec, n, path.name, sha256), on_grid=are_levels(arrays.images, batch_size)
-    )
+    on_grid = are_levels(arrays.images, batch_size)
+    if not on_grid and reads_levels(model):
+        raise InputError(
+            f"--import {path}: holds images between 8-bit levels, and the model reads levels alone; "
+            "round them inside of the budget before they are saved, or name a model that reads "
+            "floats"
+        )
+    manifest = replace(_manifest(card, spec, n, path.name, sha256), on_grid=on_grid)
     made_from = {"file": sha256, "keys": str(keys), "model": model_sha256}
     if source is not None:
         made_from["clean"] = source.identity

@@ -22,6 +22,8 @@ from ard.attacks.victims import Victim
 from ard.crafting.batches import Batch, Made, told_apart, write_set
 from ard.crafting.craft import BATCH_SIZE, plan_of, versions_of
 from ard.data.splits import Split, as_float
+from ard.models.deployed import reads_levels
+from ard.models.graphs import UNNAMED
 from ard.models.predict import predict
 from ard.processes.world import ALONE, World
 from edge_bench.core.classes import ClassNames, require_same
@@ -174,7 +176,14 @@ def _check(victim: Victim, old: AdversarialSet, spec: AttackSpec) -> None:
             f"--refresh {old.path}: needs gradients, but {victim.why_blind}; give the weights that "
             "it was exported from as --parent"
         )
-    ours = (card.dataset, card.classes, card.input_shape)
+    if not manifest.on_grid and reads_levels(victim.module):
+        raise InputError(
+            f"--refresh {old.path}: holds images between 8-bit levels, and {victim.path} reads "
+            "levels alone; refresh a set that was crafted without --off-grid"
+        )
+    # A file without a card does not say its dataset, and takes that of the set.
+    dataset = manifest.dataset if card.dataset == UNNAMED else card.dataset
+    ours = (dataset, card.classes, card.input_shape)
     theirs = (manifest.dataset, manifest.classes, manifest.image_shape)
     if ours != theirs:
         raise InputError(

@@ -16,7 +16,7 @@ from ard.attacks.differential import Pair
 from ard.attacks.pace import reported
 from ard.attacks.registry import attack_label, expand, named_parts
 from ard.attacks.run import run_attack
-from ard.attacks.steps.grid import round_to_grid
+from ard.attacks.steps.grid import levels_of, round_to_grid
 from ard.data.splits import Split, as_float
 from ard.models.deployed import Deployed, reads_levels
 from ard.models.folding import for_attack
@@ -184,8 +184,7 @@ def as_given(model: nn.Module, images: Tensor, clean: Tensor, spec: AttackSpec) 
     levels near them that lie inside the budget around `clean`."""
     if not reads_levels(model):
         return images
-    levels = (clean * 255).round().to(torch.uint8)
-    return as_float(round_to_grid(images, levels, spec.epsilon, spec.norm))
+    return as_float(round_to_grid(images, levels_of(clean), spec.epsilon, spec.norm))
 
 
 def attacked(

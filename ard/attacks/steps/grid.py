@@ -8,6 +8,11 @@ from torch import Tensor
 from edge_bench.files.sets import grid_radius
 
 
+def levels_of(images: Tensor) -> Tensor:
+    """The uint8 level nearest to each value in [0, 1]."""
+    return (images * 255).round().to(torch.uint8)
+
+
 def round_to_grid(
     adversarial: Tensor, levels: Tensor, epsilon: float, norm: str = "linf"
 ) -> Tensor:

@@ -38,6 +38,7 @@ def refresh(job: Job, folder: Path) -> None:
             norm=made.norm,
             restarts=flags.restarts,
             seed=flags.seed,
+            target=made.target,
             direction=made.direction,
         )
         refuse_unread([spec], None, flags.restarts)

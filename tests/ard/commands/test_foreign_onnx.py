@@ -295,6 +295,52 @@ def test_it_is_quantised_into_an_artefact_of_ardx(
     assert told["accuracy"]["clean"] > 0.9 > told["accuracy"]["pgd5"]
 
 
+def test_sets_for_what_reads_levels_are_levels(original: Normalised, tmp_path: Path) -> None:
+    foreign = keras_style(original, tmp_path)
+    asked = ("evaluate", foreign.path, *DIGITS, "--limit", LIMIT, "--no-doubts", "--json")
+
+    code, stdout, stderr = ardx(
+        *(*asked, "--attacks", "pgd5,square20", "--epsilon", EPSILON, "--sets", tmp_path / "sets")
+    )
+
+    assert code == 0, stderr
+    told = json.loads(stdout)
+    kept = {name: open_set(tmp_path / "sets" / name) for name in ("pgd5", "square20")}
+    assert all(found.manifest.on_grid for found in kept.values())
+    assert kept["pgd5"].images.dtype == np.uint8
+    right = ~kept["pgd5"].source_success
+    assert right.mean() == told["accuracy"]["pgd5"]
+    # Nobody read a gradient for Square, whatever the file would have told.
+    threats = [kept[name].manifest.threat for name in ("pgd5", "square20")]
+    assert threats == ["white-box", "black-box"]
+    levels: Array = np.array(kept["pgd5"].images, np.float32) / np.float32(255)
+    assert np.array_equal(bare_loop(foreign, levels, np.array(kept["pgd5"].labels)), right)
+
+    # It goes on for a file without a card, whose dataset is that of the set.
+    asked = ("attack", "--refresh", tmp_path / "sets" / "pgd5", "--on", foreign.path)
+    code, _, stderr = ardx(*asked, "--attack", "pgd7", "--out", tmp_path / "again")
+    assert code == 0, stderr
+    again = open_set(tmp_path / "again").manifest
+    assert (again.dataset, again.on_grid) == ("digits", True)
+
+    between = tmp_path / "between"
+    code, _, stderr = ardx(
+        *("attack", old_exporter(original, tmp_path).path, *DIGITS, "--attack", "pgd2"),
+        *("--epsilon", EPSILON, "--limit", 8, "--off-grid", "--out", between),
+    )
+    assert code == 0, stderr
+    arrays = open_set(between)
+    np.savez(tmp_path / "other.npz", images=arrays.images, clean=arrays.clean, labels=arrays.labels)
+    for option, path in (("--refresh", between), ("--import", tmp_path / "other.npz")):
+        budget = ("--epsilon", EPSILON) if option == "--import" else ()
+        code, _, stderr = ardx(
+            *("attack", foreign.path, option, path, *budget, "--out", tmp_path / "never")
+        )
+        assert code == 2
+        assert f"error: {option} {path}: holds images between 8-bit levels" in sentence(stderr)
+    assert not (tmp_path / "never").exists()
+
+
 def test_what_is_made_of_its_artefact_normalises_once(
     original: Normalised, digits: Dataset, tmp_path: Path
 ) -> None:

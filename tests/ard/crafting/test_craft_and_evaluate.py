@@ -12,7 +12,7 @@ from torch import nn
 from ard.attacks.registry import parse_attack
 from ard.attacks.run import run_attack
 from ard.attacks.steps.grid import round_to_grid
-from ard.attacks.victims import weights_victim
+from ard.attacks.victims import open_victim, weights_victim
 from ard.crafting.craft import craft_set
 from ard.data.sources import SplitSource
 from ard.data.splits import Dataset, as_float, take_limit
@@ -93,6 +93,21 @@ def test_the_manifest_names_attack_and_source(sets: Path, small_models: SmallMod
     assert manifest.threat == "white-box"
     assert manifest.on_grid
     assert "torch" in manifest.versions
+
+
+def test_an_attack_by_scores_is_told_as_one_whatever_the_victim_would_give(
+    small_models: SmallModels, small_int8: Path, digits: Dataset, tmp_path: Path
+) -> None:
+    images = SplitSource(take_limit(digits.test, 8), digits.name, digits.classes)
+    with open_victim(small_int8, parent=small_models.student.weights, threads=1) as victim:
+        assert victim.threat == "bpda"
+        for name in ("square5", "pgd2"):
+            spec = parse_attack(name, epsilon=EPSILON)
+            craft_set(victim, images, spec, tmp_path / name, threat=victim.threat)
+    found = [open_set(tmp_path / name).manifest for name in ("square5", "pgd2")]
+    assert [manifest.threat for manifest in found] == ["black-box", "bpda"]
+    parent = small_models.student.sha256
+    assert [manifest.surrogate_sha256 for manifest in found] == [None, parent]
 
 
 def test_images_that_are_wrong_already_are_attacked_too(

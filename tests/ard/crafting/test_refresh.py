@@ -174,3 +174,15 @@ def test_the_command_takes_the_model_either_way(
         refused = runner.invoke(app, [*common, str(tmp_path / "c"), *how])
         assert refused.exit_code != 0
         assert sentence in " ".join(refused.stderr.split())
+
+
+def test_another_attack_aims_at_the_class_that_the_set_aims_at(
+    small_models: SmallModels, source: SplitSource, tmp_path: Path
+) -> None:
+    weights, runner = small_models.student.weights, CliRunner()
+    spec = parse_attack("pgd2", epsilon=EPSILON, target="3")
+    craft_set(weights_victim(weights), source, spec, tmp_path / "old")
+    asked = ["attack", "--refresh", str(tmp_path / "old"), "--on", str(weights), "--out"]
+    ended = runner.invoke(app, [*asked, str(tmp_path / "new"), "--attack", "pgd5"])
+    assert ended.exit_code == 0, ended.output
+    assert open_set(tmp_path / "new").manifest.attack == replace(spec, name="pgd", steps=5)
