@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
 from onnxruntime.transformers.onnx_model import OnnxModel
 
-from deploy.lowering.graph import INPUT, OUTPUT, constants
+from deploy.lowering.graph import INPUT, OUTPUT, attributes, constants
 from deploy.lowering.layers import Layer, layers_of, name_nodes
 from deploy.quantization.calibration import calibrate
 
@@ -38,8 +38,9 @@ class HalfMaker:
 
     Attributes:
         too_large: names of the nodes whose values float16 may not hold.
-        in_float32: names of the nodes that stay in float32 in any case: these, and those of kinds
-            that ONNX Runtime's converter takes for unfit for float16 (Min, Max, CumSum).
+        in_float32: names of the nodes that stay in float32 in any case: these, those of kinds that
+            ONNX Runtime's converter takes for unfit for float16 (Min, Max, CumSum), and those that
+            it would crash at.
     """
 
     def __init__(self, fp32: Path, folder: Path, images: NDArray[Any]) -> None:
@@ -48,7 +49,7 @@ class HalfMaker:
         self._named = folder / f"named-{fp32.name}"
         onnx.save(model, self._named)
         self.too_large = _too_large(self._named, model, images)
-        self.in_float32 = self.too_large | _of_blocked_kinds(model)
+        self.in_float32 = self.too_large | _of_blocked_kinds(model) | _that_crash(model)
         # What only names, turns or casts an image has no precision to choose.
         types = {node.op_type for node in model.graph.node} - {"Cast", "Transpose"}
         self.layers: list[Layer] = layers_of(model.graph, types)
@@ -81,6 +82,22 @@ def _of_blocked_kinds(model: onnx.ModelProto) -> set[str]:
         node.name
         for node in graph.node
         if node.op_type in DEFAULT_OP_BLOCK_LIST and floats & {*node.input, *node.output}
+    }
+
+
+def _that_crash(model: onnx.ModelProto) -> set[str]:
+    """Names of the nodes that turn the batch's axis for a MatMul, as self-attention does.
+
+    On x86-64 ONNX Runtime from 1.24 on (1.32, too) fuses the two, where a cast from float16 lies
+    between them alone, and ends with the process (its issue 28392). Turning rounds nothing.
+    """
+    read = {name for node in model.graph.node if node.op_type == "MatMul" for name in node.input}
+    return {
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Transpose"
+        and read & {*node.output}
+        and attributes(node).get("perm", [-1])[0] != 0
     }
 
 

@@ -99,15 +99,18 @@ class Quantiser:
 
 
 def _with_one_scale(graph: onnx.GraphProto) -> dict[str, list[dict[str, Any]]]:
-    """Weights that get one scale for all channels: those of transposed convolutions in groups.
+    """Weights that get one scale for all channels.
 
-    Channels of different groups share an axis there, and ONNX Runtime's quantiser finds too few
-    scales for the bias.
+    Of transposed convolutions in groups channels of different groups share an axis, and ONNX
+    Runtime's quantiser finds too few scales for the bias; of a LayerNorm over several axes it
+    finds none, for it looks for channels where the weight has none.
     """
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
     return {
         node.input[1]: [{"symmetric": True}]
         for node in graph.node
-        if node.op_type == "ConvTranspose" and attributes(node).get("group", 1) != 1
+        if (node.op_type == "ConvTranspose" and attributes(node).get("group", 1) != 1)
+        or (node.op_type == "LayerNormalization" and len(shapes.get(node.input[1], ())) > 1)
     }
 
 

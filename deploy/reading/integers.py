@@ -60,13 +60,13 @@ def _quantize(a: Attributes, x: Tensor, scale: Host, zero: Host | None = None) -
     return quantised(x, _along(scale, x, axis), _along(zero, x, axis), *_range(kind))
 
 
-def _dequantize(a: Attributes, x: Tensor, scale: Any, zero: Host | None = None) -> Tensor:
+def _dequantize(a: Attributes, x: Tensor, scale: Any, zero: Any = None) -> Tensor:
     require(not a.get("block_size", 0), "scales of blocks")
     axis = a.get("axis", 1)
     x = x if x.is_floating_point() else x.float()
-    if isinstance(scale, Tensor):
-        return (x - _along(zero, x, axis)) * scale
-    return (x - _along(zero, x, axis)) * _along(scale, x, axis)
+    # What DynamicQuantizeLinear finds is one number of each, and no constant.
+    shift = zero if isinstance(zero, Tensor) else _along(zero, x, axis)
+    return (x - shift) * (scale if isinstance(scale, Tensor) else _along(scale, x, axis))
 
 
 def _dynamic(_: Attributes, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,7 +40,8 @@ def _resize(
             scale = float(scales.reshape(-1)[i])
             if scale == 1.0:
                 continue
-            new = math.floor(old * scale)
+            # In float32, as ONNX Runtime multiplies: 1.1 as a float is above 1.1.
+            new = math.floor(np.float32(old) * np.float32(scale))
         x = _along(x, axis, weights(a, old, new, scale))
     return x
 

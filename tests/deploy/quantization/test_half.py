@@ -113,3 +113,32 @@ def test_what_the_converter_leaves_in_float32_is_named(tmp_path: Path) -> None:
     }
     assert left == maker.in_float32
     assert len(left) >= 2
+
+
+class Attends(nn.Module):
+    """Self-attention among places, as every vision transformer has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, 16, H, W) to (B, H * W, 16)."""
+        tokens = x.flatten(2).transpose(1, 2)
+        told = self.norm(tokens)
+        found: torch.Tensor = tokens + self.attention(told, told, told, need_weights=False)[0]
+        return found
+
+
+def test_self_attention_runs_and_its_weights_are_float16(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(3, 16, 3, stride=2), Attends(), nn.Flatten(), nn.Linear(144, 4)]
+    fp32, fp16 = tmp_path / "fp32.onnx", tmp_path / "fp16.onnx"
+    export_fp32(nn.Sequential(*parts).eval(), (3, 8, 8), fp32)
+    HalfMaker(fp32, tmp_path, IMAGES).make(fp16)
+    # ONNX Runtime ended the process here.
+    difference = np.abs(logits(fp16) - logits(fp32)).max()
+    assert 0 < difference < 5e-3 * np.ptp(logits(fp32))
+    graph = onnx.load(fp16).graph
+    assert {t.data_type for t in graph.initializer if len(t.dims) == 2} == {FLOAT16}

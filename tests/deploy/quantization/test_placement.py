@@ -270,6 +270,27 @@ def test_placing_twice_changes_nothing(quantised: dict[str, Path], tmp_path: Pat
     assert onnx.load(again) == onnx.load(quantised["tensorrt"])
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_norm_over_several_axes_computes_what_torch_does(target: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    norm = nn.LayerNorm([8, 8, 8])
+    norm.weight.data.uniform_(0.5, 2)
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+    network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), norm, nn.ReLU(), head).eval()
+    fp32, int8 = tmp_path / "fp32.onnx", tmp_path / "int8.onnx"
+    export_fp32(network, (3, 8, 8), fp32)
+    images = np.random.default_rng(0).random((64, 3, 8, 8), dtype=np.float32)
+    quantize_int8(fp32, int8, images, target)
+    # As the graph says, not as this processor's products of 8 bits may saturate.
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    session = onnxruntime.InferenceSession(str(int8), options)
+    (found,) = session.run(None, {"images": images})
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(images)).numpy()
+    assert np.abs(found - expected).max() < 0.01 * np.ptp(expected)
+
+
 @pytest.fixture(scope="module", params=[(4, 4, 1), (3, 2, 1), (4, 2, 2)])
 def transposed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
