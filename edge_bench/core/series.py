@@ -30,6 +30,8 @@ QUANTITIES = {
 }
 MISSING = "x"
 JOINED = 4096
+LIMIT = 1 << 63
+"""Numbers of a series are below it, and so is the sum of its steps: they are kept in 64 bits."""
 
 
 def encode_series(values: Iterable[int | None]) -> str:
@@ -64,7 +66,7 @@ def series_array(text: str) -> NDArray[np.int64]:
     """The numbers of a series without gaps, with no Python object for each.
 
     Raises:
-        InputError: not such a series, or an empty one.
+        InputError: not such a series, an empty one, or one of numbers that 64 bits do not hold.
     """
     import numpy as np
 
@@ -76,9 +78,10 @@ def series_array(text: str) -> NDArray[np.int64]:
                 found = np.fromstring(text, dtype=np.int64, sep=" ")
         except (DeprecationWarning, ValueError):
             found = np.empty(0, dtype=np.int64)
-        if len(found) == words:
+        # What is too large for numpy it reads as the largest that there is.
+        if len(found) == words and np.abs(found, dtype=np.float64).sum() < LIMIT:
             return np.cumsum(found, out=found)
-    raise InputError("a series without gaps: expected whole numbers, one or more")
+    raise InputError("a series without gaps: expected whole numbers of 64 bits, one or more")
 
 
 def decode_series(text: str) -> list[int | None]:
@@ -95,9 +98,13 @@ def decode_series(text: str) -> list[int | None]:
                 values.append(None)
             else:
                 last += int(word)
+                if abs(last) >= LIMIT:
+                    raise ValueError
                 values.append(last)
     except ValueError:
-        raise InputError(f"a series: expected whole numbers or {MISSING}, came {word!r}") from None
+        raise InputError(
+            f"a series: expected whole numbers or {MISSING}, below 2^63, came {word[:40]!r}"
+        ) from None
     return values
 
 

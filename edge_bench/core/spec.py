@@ -47,6 +47,15 @@ def usual_epsilon(image_shape: tuple[int, int, int]) -> float:
     return (4 if min(image_shape[1:]) >= 64 else 8) / 255
 
 
+MOST_CLASSES = 1 << 20
+"""Far above any classifier: figures by class take memory for each."""
+
+
+def _check_count(classes: int, where: str) -> None:
+    if not 2 <= classes <= MOST_CLASSES:
+        raise InputError(f"{where}: expected 2 to {MOST_CLASSES} classes, came {classes}")
+
+
 def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
     if names is not None and (len(names) != classes or len(set(names)) != classes):
         raise InputError(
@@ -108,8 +117,7 @@ class ModelCard:
     ardx_version: str | None = __version__
 
     def __post_init__(self) -> None:
-        if self.classes < 2:
-            raise InputError(f"model card: expected 2 or more classes, came {self.classes}")
+        _check_count(self.classes, "model card")
         _check_names(self.class_names, self.classes, "model card")
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise InputError(
@@ -215,7 +223,7 @@ class SetManifest:
     def __post_init__(self) -> None:
         at_least(0, "set manifest", {"samples": self.samples})
         at_least(1, "set manifest", {"image_shape": min(self.image_shape)})
-        at_least(2, "set manifest", {"classes": self.classes})
+        _check_count(self.classes, "set manifest")
         _check_names(self.class_names, self.classes, "set manifest")
         if self.threat not in THREATS:
             known = " or ".join(THREATS)
@@ -447,6 +455,29 @@ class Report:
                 f"report: expected labels and answers of {samples} images, as many as its clean "
                 f"mask has, came {', '.join(map(str, sorted(lengths)))}"
             )
+        self._check_classes(told)
+
+    def _check_classes(self, told: list[Answers | ParentClasses | None]) -> None:
+        """Refuse a label or an answer that is none of the classes: names are looked up by them."""
+        counts = {s.manifest.classes for s in self.sets}
+        if len(counts) > 1:
+            raise InputError(
+                "report: expected sets of as many classes each, came "
+                f"{', '.join(map(str, sorted(counts)))}"
+            )
+        count = min(counts, default=MOST_CLASSES)
+        series = [] if self.labels is None else [self.labels]
+        for one in told:
+            if isinstance(one, Answers):
+                series.append(one.predicted)
+            elif one is not None:
+                series += [one.clean, one.stored]
+        for values in map(series_array, series):
+            if not 0 <= values.min() <= values.max() < count:
+                raise InputError(
+                    f"report: expected labels and answers among {count} classes, came "
+                    f"{values.min()} to {values.max()}"
+                )
 
     @property
     def made_at(self) -> datetime:

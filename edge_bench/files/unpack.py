@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import shutil
 import stat
 import struct
@@ -42,13 +43,8 @@ from edge_bench.files.store import from_json, identity, require_file
 
 LARGEST_MANIFEST = 4 << 20
 ENCRYPTED = 0x1
-END = struct.Struct("<10sHI")
-"""Of the record at an archive's end: what stands before, the entries, the directory's bytes."""
-END_OF_ARCHIVE = 22 + 0xFFFF
-"""Most bytes of that record, with its comment."""
-ZIP64 = 0xFFFF
-"""The count of an archive with more entries than 16 bits can tell; no bundle has so many."""
 LONGEST_DIRECTORY = 2 << 20
+"""Bytes of an archive's directory: 1,000 for each entry that a bundle may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +101,7 @@ def artifact_sha256(path: Path) -> str:
 
 
 def _extract(bundle: Path, folder: Path) -> BundleManifest:
-    with _reading(bundle), _directory_within_bounds(bundle), zipfile.ZipFile(bundle) as archive:
+    with _reading(bundle), _listed(bundle) as archive:
         entries = _entries(bundle, archive)
         manifest = _manifest(bundle, archive, entries)
         _check_members(bundle, entries, manifest)
@@ -121,24 +117,35 @@ def _extract(bundle: Path, folder: Path) -> BundleManifest:
     return manifest
 
 
-@contextmanager
-def _directory_within_bounds(bundle: Path) -> Iterator[None]:
-    """Refuse a long directory of entries before zipfile makes an object of each of them.
+class _OfABundle(io.BufferedReader):
+    """A file whose directory of entries is within bounds.
 
-    The end of the archive says where the directory begins, and how many entries it has; what it
-    says wrongly, zipfile refuses or does not read.
+    Which bytes are the directory, zipfile finds by the archive's end, the one of 64 bits or the
+    comment behind them; it reads them at once, and makes an object of each entry there.
     """
-    size = bundle.stat().st_size
-    with bundle.open("rb") as file:
-        file.seek(max(0, size - END_OF_ARCHIVE))
-        tail = file.read()
-    at = tail.rfind(b"PK\x05\x06")
-    if 0 <= at <= len(tail) - END.size:
-        _, count, directory = END.unpack_from(tail, at)
-        if count > MOST_MEMBERS or directory > LONGEST_DIRECTORY:
-            many = f"more than {MOST_MEMBERS}" if count == ZIP64 else f"{count}"
-            raise _refused(bundle, f"holds {many} entries, above {MOST_MEMBERS}, or names too long")
-    yield
+
+    is_listed = False
+
+    def __init__(self, bundle: Path) -> None:
+        super().__init__(io.FileIO(bundle))
+        self.bundle = bundle
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if not self.is_listed and size is not None and size > LONGEST_DIRECTORY:
+            raise _refused(
+                self.bundle,
+                f"its directory has {size} bytes: more than {MOST_MEMBERS} entries, or names too "
+                "long",
+            )
+        return super().read(size)
+
+
+@contextmanager
+def _listed(bundle: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive, once its directory has been read."""
+    with _OfABundle(bundle) as file, zipfile.ZipFile(file) as archive:
+        file.is_listed = True
+        yield archive
 
 
 def _entries(bundle: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:

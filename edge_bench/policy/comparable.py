@@ -9,6 +9,8 @@ from edge_bench.policy.condition import PERFORMANCE, Condition, is_fraction
 from edge_bench.statistics.metrics import adversarial
 from edge_bench.statistics.path import PATH_ACCURACY
 
+CLEAN = ("clean", "clean_class")
+"""Metrics that no attack changes."""
 OF_THE_FILE = "size_bytes"
 """The metric of PERFORMANCE that no machine changes."""
 
@@ -37,14 +39,19 @@ def check_comparable(report: Report, baseline: Baseline, conditions: list[Condit
     fractions = [c for c in conditions if is_fraction(c.metric) and c.metric != PATH_ACCURACY]
     if not fractions or report.clean_mask is None or baseline.clean_mask is None:
         return
-    if report.images_sha256 != baseline.images_sha256:
+    if report.images_sha256 != baseline.images_sha256 or report.images_sha256 is None:
+        why = (
+            "it or the report does not tell its clean images (images_sha256)"
+            if None in (report.images_sha256, baseline.images_sha256)
+            else "was measured on other clean images than the report"
+        )
         raise InputError(
-            "--baseline: was measured on other clean images than the report, so a drop per "
-            "sample does not exist; bench both with sets over the same images"
+            f"--baseline: {why}, so a drop per sample does not exist; bench both with sets over "
+            "the same images"
         )
     named = any(c.metric.startswith("attack:") for c in fractions)
     apart = other_attacks(report, baseline, named=named)
-    if apart and any(c.metric != "clean" for c in fractions):
+    if apart and any(c.metric.partition(":")[0] not in CLEAN for c in fractions):
         raise InputError(
             f"--baseline: was measured under other attacks than the report (they differ in "
             f"{', '.join(apart)}); bench both with the same attacks"

@@ -87,4 +87,5 @@ def class_names(report: Report) -> dict[int, str]:
     count = manifests[0].classes if manifests else 0
     if labels is not None and len(labels):
         count = max(count, int(labels.max()) + 1)
-    return {label: names[label] if names else str(label) for label in range(count)}
+    known = dict(enumerate(names or ()))
+    return {label: known.get(label, str(label)) for label in range(count)}

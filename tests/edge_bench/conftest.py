@@ -213,12 +213,15 @@ def make_report() -> Callable[..., Report]:
         images_sha256: str | None = None,
         epsilon: float = 8 / 255,
         precision: str = "fp32",
+        classes: int = CLASSES,
     ) -> Report:
-        results = tuple(_set_result(name, mask, epsilon) for name, mask in (sets or {}).items())
+        results = tuple(
+            _set_result(name, mask, epsilon, classes) for name, mask in (sets or {}).items()
+        )
         card = ModelCard(
             architecture="linear",
             dataset=DATASET,
-            classes=CLASSES,
+            classes=classes,
             input_shape=SHAPE,
             precision=precision,
         )
@@ -286,11 +289,11 @@ def _logits(weight: NDArray[np.float32], images: NDArray[Any]) -> NDArray[np.flo
     return logits
 
 
-def _set_result(name: str, mask: str, epsilon: float) -> SetResult:
+def _set_result(name: str, mask: str, epsilon: float, classes: int) -> SetResult:
     manifest = SetManifest(
         samples=len(mask),
         image_shape=SHAPE,
-        classes=CLASSES,
+        classes=classes,
         dataset=DATASET,
         attack=AttackSpec(name=name, epsilon=epsilon, step_size=None, steps=None),
         source_sha256="b" * 64,

@@ -132,7 +132,10 @@ def open_tree(root: Path) -> PictureTree:
                 f"{root / name}: a class without pictures ({', '.join(PICTURES)}); fill it or take "
                 "it out"
             )
-    return PictureTree(root=root, names=tuple(in_order(names)), skipped=skipped)
+    # As every system orders them, however it writes an accent.
+    places = {composed(name): name for name in names}
+    ordered = tuple(places[name] for name in in_order(list(places)))
+    return PictureTree(root=root, names=ordered, skipped=skipped)
 
 
 def labels_of(names: Sequence[str], card: ModelCard, where: str) -> list[int]:

@@ -39,7 +39,7 @@ def pair(make_report: MakeReport) -> Callable[..., tuple[Report, Report]]:
         old, new = masks(lost, won, both, samples - lost - won - both)
         clean = "1" * samples
         labels = encode_series(i % 10 for i in range(samples))
-        made = [make_report(clean, {"pgd": mask}, **options) for mask in (old, new)]
+        made = [make_report(clean, {"pgd": mask}, classes=10, **options) for mask in (old, new)]
         return replace(made[0], labels=labels), replace(made[1], labels=labels)
 
     return make
@@ -180,8 +180,9 @@ def test_an_attack_on_what_others_left_is_alike_beside_the_same_others(
     # Of the same others it is their worst case with it, and a set in files is the same anywhere.
     same = compare_reports(of_survivors(few, "square"), of_survivors(few, "square"))
     stored = {"arrays": {"images.npy": "d" * 64}}
-    kept = [of_survivors(each, "square", **stored) for each in (few, many)]
-    for change in (same, compare_reports(*kept)):
+    old, new = (of_survivors(each, "square", **stored) for each in (few, many))
+    in_files = compare_reports(old, new)
+    for change in (same, in_files):
         assert change.accuracies[-1].metric == "attack:square"
 
     # A corruption or a differential set beside them is no part of a worst case.

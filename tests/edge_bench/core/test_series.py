@@ -17,6 +17,7 @@ from edge_bench.core.series import (
     encode_array,
     encode_series,
     holds_only,
+    series_array,
 )
 
 
@@ -46,10 +47,12 @@ def test_what_does_not_change_takes_two_bytes_a_reading() -> None:
     assert len(encode_series([48_531] * 1000)) < 2 * 1000 + 5
 
 
-@pytest.mark.parametrize("text", ["1 2 y", "1.5", "1,2", "1 nan"])
+@pytest.mark.parametrize("text", ["1 2 y", "1.5", "1,2", "1 nan", str(2**63), f"{2**62} {2**62}"])
 def test_a_string_that_is_no_series_is_refused(text: str) -> None:
-    with pytest.raises(InputError, match="a series: expected whole numbers or x, came"):
+    with pytest.raises(InputError, match=r"a series: expected whole numbers or x.* came"):
         decode_series(text)
+    with pytest.raises(InputError, match="expected whole numbers of 64 bits"):
+        series_array(text)
 
 
 @pytest.mark.parametrize(

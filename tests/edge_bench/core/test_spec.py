@@ -10,8 +10,10 @@ import pytest
 
 from edge_bench.core.errors import InputError
 from edge_bench.core.gate import Gate
+from edge_bench.core.pictures.answers import Answers, ParentClasses
 from edge_bench.core.spec import AttackSpec, ModelCard, Report, parse_epsilon, usual_epsilon
 from edge_bench.core.timings import Measurement
+from edge_bench.statistics.metrics import class_names
 
 
 @pytest.mark.parametrize(
@@ -95,6 +97,7 @@ def test_an_impossible_attack_is_refused(field: str, value: object, what: str) -
     ("field", "value", "came"),
     [
         ("classes", 1, "came 1"),
+        ("classes", 10**12, "came 1000000000000"),
         ("input_shape", (8, 8), r"came \(8, 8\)"),
         ("input_shape", (3, 0, 8), r"came \(3, 0, 8\)"),
         ("precision", "int4", "came 'int4'"),
@@ -188,3 +191,37 @@ def test_a_measurement_refuses_timings_that_no_run_writes(
 ) -> None:
     with pytest.raises(InputError, match="measurement"):
         Measurement(batch_size=batch_size, warmup_runs=0, first_ns=1, latency_ns=latency_ns)
+
+
+def test_a_report_refuses_classes_that_its_sets_do_not_have(
+    make_report: Callable[..., Report],
+) -> None:
+    report = make_report("11", {"pgd": "10", "cw": "01"})
+    answers = Answers(predicted="0 3", confidence="9 9")
+    (first, *others) = report.sets
+    assert replace(report, labels="3 -3", clean_answers=answers).labels == "3 -3"
+    wrong: list[dict[str, Any]] = [
+        {"labels": "0 4"},
+        {"labels": "1 -2"},
+        {"labels": "0 4000000000000000000"},
+        {"clean_answers": Answers(predicted="4 0", confidence="9 9")},
+        {"sets": (replace(first, answers=Answers(predicted="0 9", confidence="9 9")), *others)},
+        {"sets": (replace(first, parent=ParentClasses(clean="0 1", stored="4 0")), *others)},
+    ]
+    for fields in wrong:
+        with pytest.raises(InputError, match="expected labels and answers among 4 classes"):
+            replace(report, **fields)
+    more = replace(first, manifest=replace(first.manifest, classes=5))
+    with pytest.raises(InputError, match="sets of as many classes each, came 4, 5"):
+        replace(report, sets=(more, *others))
+
+
+def test_a_class_without_a_name_on_the_card_is_called_by_its_number(
+    make_report: Callable[..., Report],
+) -> None:
+    report = make_report("11", {"pgd": "10"})
+    card = report.artifact.card
+    assert card is not None
+    few = replace(card, classes=2, class_names=("cat", "dog"))
+    known = class_names(replace(report, artifact=replace(report.artifact, card=few)))
+    assert known == {0: "cat", 1: "dog", 2: "2", 3: "3"}

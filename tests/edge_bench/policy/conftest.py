@@ -18,6 +18,8 @@ def report(make_report: Callable[..., Report]) -> Report:
     clean = np.arange(1000) % 10 != 9
     attacked = (np.arange(1000) < 560) & clean
     found = make_report(
-        "".join("01"[int(c)] for c in clean), {"pgd": "".join("01"[int(a)] for a in attacked)}
+        "".join("01"[int(c)] for c in clean),
+        {"pgd": "".join("01"[int(a)] for a in attacked)},
+        classes=10,
     )
     return replace(found, labels=encode_series(int(i) % 10 for i in range(1000)))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from edge_bench.core.errors import InputError
+from edge_bench.core.series import encode_series
 from edge_bench.core.spec import Report
 from edge_bench.files.seals.content import sealed
 from edge_bench.files.store import write_json
@@ -136,11 +137,22 @@ def test_what_broke_is_not_told_across_other_attacks(make_report: MakeReport) ->
     assert found.lost == ()
     # Nor does that keep anybody from comparing what was not attacked.
     assert decided(strong, "drop(clean) <= 0%", baseline_of(weak)).status == "passed"
+    new, old = (replace(each, labels=encode_series([0, 1] * 5)) for each in (strong, weak))
+    assert decided(new, "drop(clean_class:0) <= 0%", baseline_of(old)).status == "passed"
+    assert "they differ in pgd" in refused(new, "drop(class:0) <= 0%", baseline_of(old))
     assert "they differ in pgd" in refused(strong, "drop(worst_case) <= 0%", baseline_of(weak))
     clean_lost = make_report("0" + "1" * 9, {"pgd": "0" + "1" * 4 + "0" * 5})
     across = broken(clean_lost, baseline_of(weak))
     assert across is not None
     assert across.lost == (0,)
+
+
+def test_images_that_nobody_tells_are_not_the_same(make_report: MakeReport) -> None:
+    report = make_report("1" * 100, {"pgd": "1" * 100})
+    untold = replace(report, images_sha256=None)
+    for new, old in ((untold, report), (report, untold), (untold, untold)):
+        told = refused(new, "drop(clean) <= 1%", baseline_of(old))
+        assert "does not tell its clean images" in told
 
 
 def test_an_energy_below_idle_is_nothing_to_compare_with(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import stat
+import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -347,21 +348,44 @@ def test_more_files_than_bench_reads_back_are_refused_while_packing(
                 pass
 
 
-@pytest.mark.parametrize(("at", "said"), [(10, b"\x60\xea"), (12, b"\0\0\0\x7f")])
+def with_a_comment(content: bytes) -> bytes:
+    """As long as one may be, and a byte more."""
+    return content[:-2] + b"\xff\xff" + b"x" * (1 << 16)
+
+
+def whose_end_looks_like_another(content: bytes) -> bytes:
+    """The directory's place written so that a search from behind finds an end in it."""
+    return content[:-6] + b"PK\x05\x06" + b"\0\0"
+
+
+def of_64_bits(content: bytes) -> bytes:
+    """The end of 64 bits in front of the usual one, which says little."""
+    end = content.rindex(b"PK\x05\x06")
+    size, offset = struct.unpack_from("<2L", content, end + 12)
+    last = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, offset)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+    few = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, 46, 0, 0)
+    return content[:end] + last + locator + few
+
+
+@pytest.mark.parametrize(
+    "disguised", [bytes, with_a_comment, whose_end_looks_like_another, of_64_bits]
+)
 def test_a_long_directory_is_refused_before_it_is_read(
     invoke: Invoke,
     bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    at: int,
-    said: Any,
+    disguised: Callable[[bytes], bytes],
 ) -> None:
-    content = bytearray(bundle.read_bytes())
-    end = content.rindex(b"PK\x05\x06")
-    content[end + at : end + at + len(said)] = said  # 60,000 entries, or 2 GB of their names
-    bundle.write_bytes(content)
-    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("the directory was read"))
+    with zipfile.ZipFile(bundle, "a") as archive:
+        for i in range(1000):
+            archive.writestr(f"sets/pgd/{i}{'x' * 2200}", b"")
+    bundle.write_bytes(disguised(bundle.read_bytes()))
+    monkeypatch.setattr(
+        zipfile.ZipInfo, "_decodeExtra", lambda *_: pytest.fail("the directory was read")
+    )
     code, _, stderr = invoke("bench", bundle, "--out", tmp_path / "report.json", *QUICK)
     assert code == 2
-    assert "entries, above 2000, or names too long" in stderr
+    assert "bytes: more than 2000 entries, or names too long" in stderr
     assert_one_sentence(stderr)
