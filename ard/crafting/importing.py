@@ -75,9 +75,9 @@ def import_set(
     on_grid = are_levels(arrays.images, batch_size)
     if not on_grid and reads_levels(model):
         raise InputError(
-            f"--import {path}: holds images between 8-bit levels, and the model reads levels alone; "
-            "round them inside of the budget before they are saved, or name a model that reads "
-            "floats"
+            f"--import {path}: holds images between 8-bit levels, and the model reads levels "
+            "alone; round them inside of the budget before they are saved, or name a model that "
+            "reads floats"
         )
     manifest = replace(_manifest(card, spec, n, path.name, sha256), on_grid=on_grid)
     made_from = {"file": sha256, "keys": str(keys), "model": model_sha256}

@@ -154,7 +154,8 @@ def _row(fields: list[str], width: int, places: dict[str, int], file: Path, line
 
 def _parted(rows: list[Row], file: Path) -> tuple[list[Row], str]:
     """The rows with their parts, by the pictures' names, and a line that says so."""
-    root = Path(os.path.commonpath([row.path.parent for row in rows]))
+    # The list's own folder, which no picture that is added later moves.
+    root = file.parent.resolve()
     test: set[Path] = set()
     for label in {row.label for row in rows}:
         paths = [row.path for row in rows if row.label == label]

@@ -150,14 +150,14 @@ def _parted_here(root: Path, name: str, asked: str, preprocessing: Preprocessing
 
 
 def by_name(paths: list[Path], root: Path, count: int) -> set[Path]:
-    """`count` of the paths, by a digest of their names below `root`.
+    """`count` of the paths, by a digest of their names as seen from the folder `root`.
 
     A picture that is added or taken out later moves one other at most to the other side, so that
     a model has hardly ever been trained on what it is judged by.
     """
 
     def digest(path: Path) -> bytes:
-        name = composed(os.fsdecode(path.relative_to(root).as_posix()))
+        name = composed(Path(os.path.relpath(path, root)).as_posix())
         return hashlib.sha256(os.fsencode(name)).digest()
 
     return set(sorted(paths, key=digest)[:count])

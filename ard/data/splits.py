@@ -286,19 +286,20 @@ def as_float(images: Tensor) -> Tensor:
 
 
 def augment(images: Tensor, *, flips: bool, generator: torch.Generator) -> Tensor:
-    """Random shifts by up to an eighth of the side, and mirroring, for a whole batch at once.
+    """Random shifts by up to an eighth of each side, and mirroring, for a whole batch at once.
 
     Args:
         images: (B, C, H, W) uint8.
         generator: a CPU generator.
     """
     count, _, height, width = images.shape
-    pad = max(1, height // 8)
-    padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
-    offsets = torch.randint(0, 2 * pad + 1, (2, count), generator=generator)
+    down, along = (max(1, side // 8) for side in (height, width))
+    padded = torch.nn.functional.pad(images, (along, along, down, down))
+    rows, columns = (
+        torch.randint(0, 2 * pad + 1, (count, 1), generator=generator) + torch.arange(side)
+        for pad, side in ((down, height), (along, width))
+    )
     mirrored = torch.rand(count, generator=generator) < 0.5
-    rows = offsets[0].unsqueeze(1) + torch.arange(height)
-    columns = offsets[1].unsqueeze(1) + torch.arange(width)
     if flips:
         columns = torch.where(mirrored.unsqueeze(1), columns.flip(1), columns)
     device = images.device

@@ -87,7 +87,8 @@ def _for_pictures(given: Given, asked: Mapping[str, Any]) -> Settings:
     """What goes with images that are larger, and mostly fewer, than those of research."""
     epsilon = asked.get("epsilon", usual_epsilon(given.image_shape))
     found: Settings = {"epsilon": epsilon}
-    if not given.on_gpu and "inner_steps" not in asked:
+    # One step as long as the budget: either alone says nothing of the other.
+    if not given.on_gpu and not asked.keys() & {"inner_steps", "step_size"}:
         found |= {"inner_steps": INNER_STEPS, "step_size": epsilon}
     if not given.on_gpu:
         found |= _at_half_the_time(asked)

@@ -30,6 +30,7 @@ from ard.models.imported import source_sha256
 from ard.models.sizes import check_fits
 from ard.models.weight_files import SETTINGS_KEY, save_model
 from ard.processes.world import ALONE, World
+from deploy.qat.qdq_network import QDQNetwork
 from edge_bench.core.classes import ClassNames, require_same
 from edge_bench.core.errors import InputError
 from edge_bench.core.progress import ProgressCallback, no_progress
@@ -207,10 +208,13 @@ def _refuse_what_does_not_fit(
             if needs_clean
             else f"--clean-teacher: {config.method} has one teacher only; leave it out"
         )
-    if config.qat is not None and start is None:
+    if config.qat is not None and not isinstance(_model(start), QDQNetwork):
         raise InputError(
             f"--qat: fine-tunes trained weights for {config.qat}, and none were given; give them "
             "as --init"
+            if start is None
+            else f"--qat: fine-tunes for {config.qat} what ardx has trained or adopted; take the "
+            "weights of --pretrained in by ardx adopt, and give what it writes as --init"
         )
     if config.cuda_graphs and not torch_device.startswith("cuda"):
         raise InputError(
@@ -238,6 +242,10 @@ def _in_their_order(
     (first, ordered), *others = fitted.items()
     for option, other in others:
         require_same(ordered.class_names, other.class_names, option, first)
+    for option, model in given.items():
+        if isinstance(model, Teacher) and model.card is None:
+            # Without names its classes are taken to be in the dataset's own order.
+            require_same(ordered.class_names, dataset.class_names, option, first)
     return ordered
 
 
@@ -259,7 +267,7 @@ def _settled(
     rehearse(config, dataset, resumed, init=init, torch_device=device, world=world)
     # A run that goes on keeps what was planned when it began.
     clock = None if run.resume else run.clock
-    if clock is None:
+    if run.clock is None:
         check_milestones(config)
     run.when_checked()
     if clock is not None:

@@ -240,7 +240,10 @@ def _table(config: Any) -> dict[str, Any]:
     table: dict[str, Any] = {}
     for field in fields(config):
         value = getattr(config, field.name)
-        # TOML has no null: what is left out takes its default, and that is None.
+        if value is None:
+            # TOML has no null: what is left out takes its default, and that is None, unless
+            # weights that training starts from have another.
+            value = NONE.get(field.name)
         if value is None or field.name.endswith(IDENTITY):
             continue
         if is_dataclass(value):

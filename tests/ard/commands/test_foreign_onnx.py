@@ -317,8 +317,8 @@ def test_sets_for_what_reads_levels_are_levels(original: Normalised, tmp_path: P
     assert np.array_equal(bare_loop(foreign, levels, np.array(kept["pgd5"].labels)), right)
 
     # It goes on for a file without a card, whose dataset is that of the set.
-    asked = ("attack", "--refresh", tmp_path / "sets" / "pgd5", "--on", foreign.path)
-    code, _, stderr = ardx(*asked, "--attack", "pgd7", "--out", tmp_path / "again")
+    refresh = ("attack", "--refresh", tmp_path / "sets" / "pgd5", "--on", foreign.path)
+    code, _, stderr = ardx(*refresh, "--attack", "pgd7", "--out", tmp_path / "again")
     assert code == 0, stderr
     again = open_set(tmp_path / "again").manifest
     assert (again.dataset, again.on_grid) == ("digits", True)

@@ -13,6 +13,7 @@ from ard.data.datasets import load_dataset, matched
 from ard.data.sources import open_images
 from ard.data.splits import Dataset
 from ard.learning.learn import learn
+from ard.learning.start import load_start
 from ard.learning.teacher import load_teacher
 from ard.models.weight_files import load_model, save_model
 from edge_bench.core.errors import InputError
@@ -143,6 +144,18 @@ def test_a_student_has_the_classes_of_its_teacher_in_their_order(
             tmp_path / "m" / "student.safetensors",
             clean_teacher=load_teacher(small_models.teacher.weights, None, digits),
         )
+    # A published one has no names: its classes are in the dataset's order, or it teaches others.
+    published = load_teacher(small_models.teacher.weights, None, digits)
+    start = load_start(student.weights, config, digits)
+    with pytest.raises(InputError, match=r"--teacher: classes in another order.*--init"):
+        learn(
+            config,
+            digits,
+            replace(published, card=None, is_ours=False),
+            tmp_path / "i" / "student.safetensors",
+            start=start,
+        )
+    assert not (tmp_path / "i").exists()
 
 
 def test_a_teacher_of_folders_sorted_as_text_teaches_their_order(

@@ -64,6 +64,21 @@ def test_without_parts_a_fifth_of_each_class_is_the_test(root: Path) -> None:
     assert again.test.sha256 == found.test.sha256
 
 
+def test_a_picture_in_another_folder_moves_one_other_at_most(tmp_path: Path) -> None:
+    lines = ["path,label"]
+    for i in range(81):
+        name = f"frames/{i}.png" if i < 80 else "later/new.png"
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / name)
+        lines.append(f"{name},{'ab'[i % 2]}")
+
+    def tests(lines: list[str]) -> set[int]:
+        return set(load(write(tmp_path, lines)).test.images[:, 0, 0, 0].tolist())
+
+    assert len(tests(lines[:-1])) == 16
+    assert len(tests(lines[:-1]) - tests(lines)) <= 1
+
+
 @pytest.mark.parametrize(
     ("lines", "sentence"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -149,3 +150,17 @@ def test_names_in_any_script_and_pictures_of_every_mode_and_size(tmp_path: Path)
     assert (found.classes, len(found.train) + len(found.test)) == (3, 18)
     assert found.preprocessing is not None
     assert found.preprocessing.resize == "pad"
+
+
+def test_accents_of_one_letter_or_of_two_are_in_one_order(tmp_path: Path) -> None:
+    names = ("u", "\u00fcber", "v")  # As two characters it would come before v.
+    draw = np.random.default_rng(0)
+    for part, form in (("train", "NFC"), ("test", "NFD")):
+        for name in names:
+            folder = tmp_path / part / unicodedata.normalize(form, name)  # type: ignore[arg-type]
+            folder.mkdir(parents=True)
+            pixels = draw.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / "a.png")
+    found = load_dataset(f"imagefolder:{tmp_path}", Path("unused"))
+    assert found.class_names == ("u", "v", "\u00fcber")
+    assert found.test.labels.tolist() == [0, 1, 2]

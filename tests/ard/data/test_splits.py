@@ -134,6 +134,19 @@ def test_augmentation_shifts_and_mirrors_each_image_by_itself() -> None:
     assert len(seen) > 9
 
 
+def test_each_side_of_a_picture_moves_by_an_eighth_of_itself() -> None:
+    wide = torch.arange(1, 33, dtype=torch.uint8).repeat(64, 1, 8, 1)
+    generator = torch.Generator().manual_seed(0)
+    for images, axis in ((wide, 3), (wide.transpose(2, 3), 2)):
+        found = augment(images.contiguous(), flips=False, generator=generator)
+        along = found.select(5 - axis, 3).squeeze(1)
+        shifts = {int(line[16]) - 17 for line in along}
+        assert shifts == set(range(-4, 5))
+        # Of the short side a line at most is black.
+        black = (found == 0).all(axis).sum(2)
+        assert int(black.max()) == 1
+
+
 def test_augmentation_without_flips_never_mirrors() -> None:
     images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).repeat(32, 1, 1, 1)
     found = augment(images, flips=False, generator=torch.Generator().manual_seed(0))

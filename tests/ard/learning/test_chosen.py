@@ -68,6 +68,8 @@ def test_what_is_asked_wins_and_the_rest_follows_it() -> None:
     assert chosen(replace(PICTURES, trained=False), asked)["learning_rate"] == 0.1 * 100 / 128
     # Ten steps of the whole budget would be no attack that anybody means.
     assert "step_size" not in chosen(PICTURES, {"inner_steps": 10})
+    # And a short step alone is one of the usual many.
+    assert "inner_steps" not in chosen(PICTURES, {"step_size": 1 / 255})
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,23 @@ def test_a_resumed_run_without_time_or_validation_ends_with_weights_all_the_same
     assert load_model(weights)[1].recipe["validation"]["epoch"] == 2
 
 
+def test_a_run_that_slowed_down_before_its_milestones_goes_on(
+    few: Dataset, tmp_path: Path, clock: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = replace(config(), schedule="steps", milestones=(7,))
+    save = training._save
+
+    def slower(run: Run, *given: object) -> None:
+        clock.step, clock.validation = 3.0, 9.0
+        save(run, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "_save", slower)
+    cut_off(few, tmp_path, 2, monkeypatch, config=late, minutes=3.0, begun=clock.now)
+    weights = tmp_path / "w.safetensors"
+    found = learn(late, few, None, weights, minutes=3.0, begun=clock.now, resume=True)
+    assert 2 < found.epochs < 7
+
+
 def test_a_time_is_refused_for_a_run_that_was_begun_without_one(
     few: Dataset, tmp_path: Path, clock: Time, monkeypatch: pytest.MonkeyPatch
 ) -> None:
