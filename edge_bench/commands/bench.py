@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from edge_bench.core.gate import Gate, Violation
     from edge_bench.core.spec import Report
     from edge_bench.files.unpack import Unpacked
+    from edge_bench.policy.baseline import Baseline
 
 
 SETTINGS = {"allow_extra_args": True}
@@ -61,8 +62,8 @@ def run_bench(flags: BenchFlags) -> None:
 
     A run that was stopped goes on where it was when the same command is given again.
     """
-    from edge_bench.files.report_file import read_report
     from edge_bench.files.sets import open_sets
+    from edge_bench.policy.baseline import read_baseline
 
     _refuse_what_does_not_fit(flags)
     options, square = bench_options(flags), square_of(flags.square)
@@ -79,7 +80,7 @@ def run_bench(flags: BenchFlags) -> None:
             force=flags.force,
             json_summary=flags.json_summary,
         )
-        old = read_report(parts.baseline) if parts.baseline else None
+        old = read_baseline(parts.baseline) if parts.baseline else None
         if flags.there.host:
             from edge_bench.commands.benching.remote import bench_remote
 
@@ -229,7 +230,7 @@ def _judge(
     report: Report,
     summary: dict[str, Any],
     gate: Gate | None,
-    old: Report | None,
+    old: Baseline | None,
 ) -> list[Violation]:
     """Tell what was measured, then what the conditions of a bundle find in it.
 

@@ -63,6 +63,7 @@ def run_bundle(flags: BundleFlags) -> None:
     from edge_bench.files.locks import writing
     from edge_bench.files.store import refuse_existing_file
     from edge_bench.options.engine import EngineOptions
+    from edge_bench.policy.baseline import read_baseline
     from edge_bench.policy.gate import read_conditions
     from edge_bench.signing.openssh import (
         require_key,
@@ -80,6 +81,8 @@ def run_bundle(flags: BundleFlags) -> None:
         require_key(key)
         refuse_existing_file(signature_path(out), flags.force)
     gate, wanted = read_conditions(flags.gate_file, flags.held_to.conditions()), flags.engine_for
+    if gate.max_robust_drop is not None and flags.held_to.baseline is not None:
+        read_baseline(flags.held_to.baseline)
     with (
         writing(out),
         tempfile.TemporaryDirectory() as timings,

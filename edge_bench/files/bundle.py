@@ -33,7 +33,6 @@ from edge_bench.core.version import __version__
 from edge_bench.files.external_data import model_files
 from edge_bench.files.fingerprint import fingerprint_path, read_fingerprint
 from edge_bench.files.kinds import Kind, kind_of
-from edge_bench.files.report_file import read_report
 from edge_bench.files.sbom import sbom
 from edge_bench.files.seals.graph import require_as_sealed
 from edge_bench.files.sets import ARRAYS, open_sets
@@ -125,6 +124,7 @@ def pack(
 ) -> BundleManifest:
     """Check the parts and write them into the bundle `out`, whole or not at all.
 
+    `baseline` is a report, or a baseline, that the caller has read.
     `engines` is a folder of engines that were built of `model` ahead of time, and their records.
     `seal` is given the finished file before it takes the place of `out`; where it raises, nothing
     is written.
@@ -139,7 +139,6 @@ def pack(
     if engines is not None:
         files |= {f"{ENGINES}/{file.name}": file for file in engines.iterdir()}
     if baseline is not None:
-        read_report(baseline)
         files[BASELINE] = baseline
     _check_files(files, model)
     lock = lock_file(with_engines=engines is not None)

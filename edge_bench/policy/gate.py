@@ -10,7 +10,7 @@ from edge_bench.core.errors import InconclusiveError, InputError
 from edge_bench.core.gate import Gate, Violation
 from edge_bench.core.spec import Report
 from edge_bench.files.store import parsed_toml
-from edge_bench.policy.baseline import baseline_of
+from edge_bench.policy.baseline import Baseline, baseline_of
 from edge_bench.policy.condition import AT_LEAST, AT_MOST, DROP, UNTHROTTLED, VALUE, Condition
 from edge_bench.policy.evaluate import Circumstances, evaluate
 from edge_bench.policy.outcome import FAILED, INCONCLUSIVE
@@ -83,7 +83,7 @@ def conditions_of(gate: Gate) -> tuple[Condition, ...]:
     return tuple(found)
 
 
-def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Violation]:
+def check(report: Report, gate: Gate, baseline: Report | Baseline | None = None) -> list[Violation]:
     """Every condition of `gate` that `report` does not meet.
 
     Example:
@@ -102,11 +102,8 @@ def check(report: Report, gate: Gate, baseline: Report | None = None) -> list[Vi
     if (gate.max_robust_drop is None) != (baseline is None):
         raise InputError("--baseline and --max-robust-drop: expected both or neither")
     conditions = conditions_of(gate)
-    verdict = evaluate(
-        report,
-        Policy(conditions=conditions),
-        Circumstances(baseline=baseline_of(baseline) if baseline else None),
-    )
+    old = baseline_of(baseline) if isinstance(baseline, Report) else baseline
+    verdict = evaluate(report, Policy(conditions=conditions), Circumstances(baseline=old))
     decided = list(zip(conditions, verdict.outcomes, strict=True))
     violations = [
         Violation(condition=condition.said.split()[0], sentence=outcome.sentence)

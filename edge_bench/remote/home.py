@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from edge_bench.backends.registry import BACKENDS
 from edge_bench.core.errors import CapabilityError, InputError
 from edge_bench.core.parse import json_of
 from edge_bench.core.spec import Report
@@ -68,6 +69,7 @@ def _all_home(host: str, fetched: Fetched, expected: Expected) -> Returned | Non
     if all_there not in fetched.files:
         return None
     comparison = _read(host, fetched, all_there, Comparison)
+    _refuse_what_never_ran(host, comparison)
     reports = {
         c.backend: _report(host, fetched, report_path(name_there, c.backend).name, expected)
         for c in comparison.contenders
@@ -82,7 +84,10 @@ def _all_home(host: str, fetched: Fetched, expected: Expected) -> Returned | Non
         for c in comparison.contenders
     )
     rounds = {c.backend: c.round_ns for c in contenders if c.report and c.round_ns}
-    standings = judge({name: reports[name] for name in rounds}, rounds) if rounds else []
+    try:
+        standings = judge({name: reports[name] for name in rounds}, rounds) if rounds else []
+    except InputError as error:
+        raise CapabilityError(f"{host}: {all_there}: is not used: {error}") from None
     outcome = Outcome(
         comparison=replace(comparison, contenders=contenders),
         standings=standings,
@@ -92,6 +97,24 @@ def _all_home(host: str, fetched: Fetched, expected: Expected) -> Returned | Non
     write_all(outcome, out, expected.force)
     fastest = reports[standings[0].backend] if standings else None
     return Returned(report=fastest, outcome=outcome, code=fetched.code)
+
+
+def _refuse_what_never_ran(host: str, comparison: Comparison) -> None:
+    """Its names become those of files here, and its rounds are compared one by one.
+
+    Raises:
+        CapabilityError: says what no run of --backend all gives.
+    """
+    names = [contender.backend for contender in comparison.contenders]
+    odd = sorted(set(names) - BACKENDS.keys()) or [n for n in names if names.count(n) > 1]
+    rounds = {len(c.round_ns) for c in comparison.contenders if c.report and c.round_ns}
+    if odd or len(rounds) > 1:
+        told = " and ".join(map(str, sorted(rounds)))
+        came = f"a backend {odd[0]!r}" if odd else f"races of {told} rounds"
+        raise CapabilityError(
+            f"{host}: expected a race of {', '.join(BACKENDS)} over the same rounds, came {came}; "
+            "it is not used, so see that the same ardx is there"
+        )
 
 
 def _report(host: str, fetched: Fetched, name: str, expected: Expected) -> Report:

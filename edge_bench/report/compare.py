@@ -112,7 +112,11 @@ def judge(reports: Mapping[str, Report], rounds: Mapping[str, tuple[int, ...]]) 
         InputError: the reports are not of the same images and attacks.
     """
     seen = {
-        (report.images_sha256, tuple((s.name, s.manifest.attack) for s in report.sets))
+        (
+            report.images_sha256,
+            len(report.clean_mask or ""),
+            tuple((s.name, s.manifest.attack) for s in report.sets),
+        )
         for report in reports.values()
     }
     if len(seen) != 1:

@@ -25,6 +25,7 @@ from edge_bench.core.gate import Gate
 from edge_bench.core.spec import Report
 from edge_bench.files.external_data import model_files
 from edge_bench.files.store import identity, refuse_existing_file
+from edge_bench.policy.baseline import Baseline
 from edge_bench.policy.gate import check
 from edge_bench.remote.client import Client
 from edge_bench.remote.fleet import HEADER, on_all, outputs, row
@@ -74,7 +75,7 @@ def forwarded(context: typer.Context) -> tuple[str, ...]:
 
 
 def bench_remote(
-    context: typer.Context, asked: Asked, old: Report | None
+    context: typer.Context, asked: Asked, old: Baseline | None
 ) -> tuple[Report, dict[str, Any], int]:
     """Benchmark on each host; of one, give what a run here gives: report, summary, exit code.
 
@@ -178,7 +179,7 @@ def _say(prefix: str, line: str) -> None:
 def _tell_fleet(
     results: dict[str, Returned | ArdxError | OSError],
     gate: Gate | None,
-    old: Report | None,
+    old: Baseline | None,
     paths: dict[str, Path],
     json_summary: bool,
 ) -> int:

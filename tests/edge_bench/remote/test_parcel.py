@@ -23,8 +23,10 @@ from edge_bench.files.store import read_json, to_json
 from edge_bench.files.unpack import Unpacked, unpacked
 from edge_bench.remote.client import Fetched
 from edge_bench.remote.home import Expected, bring_home
-from edge_bench.remote.layout import Job
+from edge_bench.remote.layout import REPORT, Job
 from edge_bench.remote.parcel import Parcel, make_parcel
+from edge_bench.report.compare import Comparison, Contender
+from edge_bench.runs.every_backend import ALL, report_path
 
 JOB = Job(python="python3", backend="ort", options=("--threads=1",))
 
@@ -152,6 +154,51 @@ def test_a_report_that_cannot_be_ours_is_not_written(
     assert not out.exists()
     assert bring_home("pi", replace(fetched, files={"report.json": report}), expected)
     assert read_json(out, Report, "a report").artifact.path == "m"
+
+
+@pytest.mark.parametrize(
+    ("names", "rounds", "second", "sentence"),
+    [
+        (("ort", "../../ort"), (3, 3), "10", r"came a backend '\.\./\.\./ort'"),
+        (("ort", "ort"), (3, 3), "10", "came a backend 'ort'"),
+        (("ort", "openvino"), (3, 2), "10", "races of 2 and 3 rounds"),
+        (("ort", "openvino"), (3, 3), "101", "saw other images or attacks"),
+        (("ort", "openvino"), (3, 3), "10", ""),
+    ],
+)
+def test_a_race_that_cannot_be_ours_is_not_written(
+    make_report: Callable[..., Report],
+    tmp_path: Path,
+    names: tuple[str, ...],
+    rounds: tuple[int, ...],
+    second: str,
+    sentence: str,
+) -> None:
+    comparison = Comparison(
+        created="2025-01-01T00:00:00+00:00",
+        ardx_version="0.1.0",
+        artifact_sha256="a" * 64,
+        batch_size=1,
+        contenders=tuple(
+            Contender(backend=name, report="r.json", round_ns=(1000,) * count)
+            for name, count in zip(names, rounds, strict=True)
+        ),
+        absent={},
+    )
+    files = {
+        f"{Path(REPORT).stem}-{name}.json": to_json(make_report(mask, {"pgd": mask}))
+        for name, mask in zip(names, ("10", second), strict=True)
+    }
+    files[report_path(Path(REPORT), ALL).name] = to_json(comparison)
+    out = tmp_path / "r.json"
+    expected = Expected(path="m", sha256="a" * 64, out=out, every_backend=True, force=False)
+    fetched = Fetched(code=0, errors=(), files=files)
+    if not sentence:
+        assert bring_home("pi", fetched, expected)
+        return
+    with pytest.raises(CapabilityError, match=f"^pi: .*{sentence}"):
+        bring_home("pi", fetched, expected)
+    assert not list(tmp_path.iterdir())
 
 
 def test_options_of_a_host_need_one(invoke: Callable[..., Any], tmp_path: Path) -> None:

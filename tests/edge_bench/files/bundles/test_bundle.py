@@ -24,8 +24,9 @@ from edge_bench.core.spec import Report
 from edge_bench.files.fingerprint import fingerprint_path
 from edge_bench.files.locks import writing
 from edge_bench.files.report_file import read_report, write_report
-from edge_bench.files.store import read_json
+from edge_bench.files.store import read_json, write_json
 from edge_bench.files.unpack import unpacked
+from edge_bench.policy.baseline import baseline_of
 from edge_bench.remote.ssh import Disconnected
 from tests.edge_bench.files.bundles.parts import mark, name_data
 
@@ -115,11 +116,19 @@ def test_a_bundle_brings_the_baseline_of_its_gate(
     found = read_report(old)
     better = tuple(replace(result, mask="1" * 30) for result in found.sets)
     write_report(old, replace(found, sets=better), force=True)
-    gate = ("--baseline", old, "--max-robust-drop", 0.1)
-    assert invoke("bundle", model, "--sets", sets, *gate, "--out", out)[0] == 0
-    code, stdout, _ = invoke("bench", out, "--out", report, *QUICK)
-    assert code == 1
-    assert "gate: worst-case robust accuracy fell from 0.8000 to " in stdout
+    # As gate --update-baseline writes one, which people commit.
+    small = tmp_path / "baseline.json"
+    write_json(small, baseline_of(read_report(old)), False)
+    for baseline in (old, small):
+        gate = ("--baseline", baseline, "--max-robust-drop", 0.1)
+        assert invoke("bundle", model, "--sets", sets, *gate, "--out", out, "--force")[0] == 0
+        code, stdout, _ = invoke("bench", out, "--out", report, "--force", *QUICK)
+        assert code == 1
+        assert "gate: worst-case robust accuracy fell from 0.8000 to " in stdout
+    small.write_text("{}", encoding="utf-8")
+    code, _, stderr = invoke("bundle", model, "--sets", sets, *gate, "--out", out, "--force")
+    assert (code, stderr.count("\n")) == (2, 1)
+    assert f"{small}: " in stderr
 
 
 def test_what_was_measured_is_told_where_the_conditions_cannot_be_decided(
