@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ard.commands import flags as o
+from edge_bench.commands.benching.asked import floats_of
 from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import print_json, print_table, say, warn
 
@@ -54,9 +55,33 @@ class TeachersFlags:
         int | None,
         typer.Option(help="Of --measure: held-out images to attack, at most. Default: 200.", min=1),
     ] = None
+    teacher_arch: Annotated[
+        str | None, typer.Option(help="Of --measure: what a published FILE is, as of distill.")
+    ] = None
+    teacher_mean: Annotated[
+        str | None,
+        typer.Option(help="Of --measure: channel means of its normalisation, as of distill."),
+    ] = None
+    teacher_std: Annotated[
+        str | None, typer.Option(help="Of --measure: channel deviations, like --teacher-mean.")
+    ] = None
+    image_size: o.ImageSize = None
+    resize: o.Resize = None
     data_dir: o.DataDir = o.DEFAULT_DATA_DIR
     torch_device: o.TorchDevice = "auto"
     json_summary: o.Json = False
+
+
+OF_MEASURE = (
+    "epsilon",
+    "limit",
+    "teacher_arch",
+    "teacher_mean",
+    "teacher_std",
+    "image_size",
+    "resize",
+    "torch_device",
+)
 
 
 def run_teachers(flags: TeachersFlags) -> None:
@@ -73,11 +98,10 @@ def run_teachers(flags: TeachersFlags) -> None:
     if flags.measured:
         _measure(flags)
         return
-    for option, value in (("--epsilon", flags.epsilon), ("--limit", flags.limit)):
-        if value is not None:
-            raise InputError(f"{option} {value}: is of --measure; add it")
-    if flags.torch_device != "auto":
-        raise InputError(f"--torch-device {flags.torch_device}: is of --measure; add it")
+    for name in OF_MEASURE:
+        value, unless = getattr(flags, name), "auto" if name == "torch_device" else None
+        if value != unless:
+            raise InputError(f"--{name.replace('_', '-')} {value}: is of --measure; add it")
     if flags.key is not None and flags.file is None:
         raise InputError(f"--teacher-key {flags.key}: is a place in FILE; name the file, too")
     listed = teachers_of(flags.dataset)
@@ -165,9 +189,19 @@ def _measure(flags: TeachersFlags) -> None:
 
     if flags.file is None or flags.dataset is None:
         raise InputError("--measure: give the teacher's FILE, and --dataset that it is for")
-    size, resize = o.size_for(flags.dataset, None, None, flags.file)
+    if None not in (flags.name, flags.teacher_arch):
+        raise InputError(
+            f"--name {flags.name}: says what FILE is, and --teacher-arch {flags.teacher_arch} says "
+            "it, too; leave one out"
+        )
+    size, resize = o.size_for(flags.dataset, flags.image_size, flags.resize, flags.file)
     data = load_dataset(flags.dataset, flags.data_dir, image_size=size, resize=resize)
-    teacher = load_teacher(flags.file, flags.name, data, Reading(key=flags.key), warn)
+    reading = Reading(
+        key=flags.key,
+        mean=floats_of(flags.teacher_mean, "--teacher-mean"),
+        std=floats_of(flags.teacher_std, "--teacher-std"),
+    )
+    teacher = load_teacher(flags.file, flags.teacher_arch or flags.name, data, reading, warn)
     budget = parse_epsilon(flags.epsilon or BUDGET)
     torch_device = o.resolve_torch_device(flags.torch_device)
     found = measure(teacher, data, torch_device, budget, flags.limit or ATTACKED)

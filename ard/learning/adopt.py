@@ -19,7 +19,9 @@ from ard.models.pretrained import described_normalisation, load_pretrained
 from ard.models.sizes import check_fits
 from ard.models.weight_files import card_inside, save_model
 from edge_bench.core.classes import require_same
+from edge_bench.core.errors import InputError
 from edge_bench.core.spec import ModelCard
+from edge_bench.files.kinds import Kind, kind_of
 from edge_bench.files.store import refuse_existing_file, sha256_file
 
 ABOVE_CHANCE = 0.1
@@ -64,8 +66,13 @@ def adopt(
 
     Raises:
         InputError: weights of another architecture or of other classes; images that the network
-            does not take; an `out` that exists, without `force`.
+            does not take; an `out` of another suffix, or one that exists, without `force`.
     """
+    if kind_of(out) is not Kind.WEIGHTS:
+        raise InputError(
+            f"--out {out}: expected a file name that ends in .safetensors, by which weights of "
+            f"ardx are known; give {out.with_suffix('.safetensors')}"
+        )
     refuse_existing_file(out, force)
     check_fits(architecture, dataset.image_shape, option="--arch", trains=False)
     model = load_pretrained(

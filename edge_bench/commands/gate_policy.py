@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge_bench.core.errors import InputError
-from edge_bench.terminal.console import put, say_aside
+from edge_bench.terminal.console import annotate, put
 from edge_bench.terminal.outputs import STDOUT, refuse_outputs, write_text
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def write_outputs(
     if os.environ.get("GITHUB_ACTIONS") == "true":
         taken = json_summary or flags.md == STDOUT
         for line in as_github(verdict, what_broke):
-            (say_aside if taken else put)(line)
+            annotate(line, aside=taken)
         if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
             with Path(summary).open("a", encoding="utf-8") as file:
                 file.write(markdown)

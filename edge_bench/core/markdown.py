@@ -18,9 +18,7 @@ no UTF-8 has), what is no character at all (which no XML has), and invisible tag
 
 JOINER = "\u2060"
 """Draws nothing."""
-OWN = r"::(?:error|warning|notice) title=ardx gate"
-"""Begins of the annotations that ardx itself means."""
-COMMAND = re.compile(rf"(?<=##)(?=\[)|(?:^|(?<=\r))[^\S\n\r]*(?!{OWN})(?=::)", re.MULTILINE)
+COMMAND = re.compile(r"(?<=##)(?=\[)|(?:^|(?<=\r))[^\S\n\r]*(?=::)", re.MULTILINE)
 """Where a command of the runner's begins: `##[name]` anywhere, `::name::` first after blanks."""
 
 

@@ -111,14 +111,30 @@ _lost: list[OSError] = []
 
 
 def put(text: str, end: str = "\n") -> None:
-    """Print on stdout, and nothing that GitHub's runner would do, but ardx's own annotations.
+    """Print on stdout, and nothing that GitHub's runner would do.
 
     Where that fails, the command goes on: its work and its exit code count.
     """
+    _put(inert(text), end)
+
+
+def annotate(command: str, *, aside: bool) -> None:
+    """Print a command of ardx's own for GitHub's runner, on stderr where `aside`.
+
+    What it says may be of others, and gives no further command.
+    """
+    told = f"::{inert(command.removeprefix('::'))}"
+    if not aside:
+        _put(told, "\n")
+    elif not _mute:
+        print(told, file=sys.stderr, flush=True)
+
+
+def _put(text: str, end: str) -> None:
     if _mute:
         return
     try:
-        print(inert(text), end=end)
+        print(text, end=end)
     except OSError as error:
         _lose(error)
 

@@ -19,6 +19,7 @@ from ard.data.splits import Dataset, as_float
 from ard.models.architectures import build_model
 from ard.models.weight_files import card_inside, load_model
 
+from ..conftest import SmallModels
 from .typed import RUNNER, ardx, sentence
 
 MODULE = """
@@ -168,6 +169,39 @@ def test_weights_to_start_from_keep_what_they_learnt(own: Own) -> None:
     assert card.recipe["start_sha256"]
 
 
+def test_a_published_file_is_measured_as_it_would_teach(own: Own) -> None:
+    asked = ("teachers", own.weights, "--measure", "--dataset", "digits")
+    said = ("--teacher-arch", ARCH, "--teacher-mean", MEAN, "--teacher-std", STD)
+    told = json.loads(ardx(*asked, *said, "--limit", 20, "--json"))
+    assert told["clean_accuracy"] > 0.85
+    assert "give --teacher-arch" in sentence(*asked)
+    told = sentence(*asked, *said, "--name", "other")
+    assert told.startswith("error: --name other: says what FILE is, and --teacher-arch")
+    told = sentence("teachers", own.weights, *said)
+    assert told.startswith(f"error: --teacher-arch {ARCH}: is of --measure")
+
+
+def test_weights_under_a_name_that_nobody_knows_are_not_written(own: Own) -> None:
+    out = own.folder / "mine.pt"
+    told = sentence("adopt", own.weights, "--arch", ARCH, "--dataset", "digits", "--out", out)
+    assert f"--out {out}: expected a file name that ends in .safetensors" in told
+    assert not out.exists()
+
+
+def test_int8_training_starts_from_weights_of_ours_alone(
+    own: Own, small_models: SmallModels
+) -> None:
+    recipe = own.folder / "qat.toml"
+    recipe.write_text('qat = "arm"\n', encoding="utf-8")
+    start = ("--pretrained", own.weights, "--mean", MEAN, "--std", STD, "--student", ARCH)
+    teacher = ("--teacher", small_models.teacher.weights, "--dataset", "digits")
+    out = own.folder / "int8"
+    told = sentence("distill", *teacher, *start, "--config", recipe, "--out", out)
+    assert "--qat: fine-tunes for arm what ardx has trained or adopted" in told
+    assert "ardx adopt" in told
+    assert not (out / "student.safetensors").exists()
+
+
 def test_another_head_is_made_anew_and_said(own: Own) -> None:
     other = own.folder / "seven.pt"
     state = torch.load(own.weights, weights_only=True)["state_dict"]
@@ -179,7 +213,7 @@ def test_another_head_is_made_anew_and_said(own: Own) -> None:
     assert result.exit_code == 0, result.output
     assert "its head (9.bias, 9.weight) is another, of 7 outputs, and 9.bias" in result.stderr
     told = sentence(
-        "adopt", other, "--arch", ARCH, "--dataset", "digits", "--out", own.folder / "x"
+        "adopt", other, "--arch", ARCH, "--dataset", "digits", "--out", own.folder / "x.safetensors"
     )
     assert "9.weight has shape (7, 128), expected (10, 128)" in told
 

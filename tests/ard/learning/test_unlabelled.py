@@ -163,6 +163,12 @@ def test_what_the_weights_learnt_from_can_be_taken_back(
     assert "unlabelled: " not in told.stdout
     card = load_model(tmp_path / "b" / "student.safetensors")[1]
     assert card.recipe["unlabelled"] is None
+    # The same again, by the recipe that the run has left.
+    words[-1] = str(tmp_path / "c")
+    told = RUNNER.invoke(app, [*words, "--config", str(tmp_path / "b" / "config.toml")])
+    assert told.exit_code == 0, told.output
+    one, two = (tmp_path / run / "student.safetensors" for run in "bc")
+    assert one.read_bytes() == two.read_bytes()
 
 
 def test_a_student_learns_from_both_and_its_card_says_so(

@@ -11,13 +11,14 @@ import pytest
 
 from edge_bench.core.markdown import JOINER, plain
 from edge_bench.core.progress import plain_progress
-from edge_bench.terminal.console import print_json, print_table, put, say, warn
+from edge_bench.terminal.console import annotate, print_json, print_table, put, say, warn
 
 COMMANDS = (
     "##[error]x",
     "a ##[add-mask]x",
     "::error::x",
     " \u3000::stop-commands::x",
+    "::error title=ardx gate%3A clean failed::what a name of a class says",
     "###[group]",
 )
 ACTS = re.compile(r"^\s*::|##\[", re.MULTILINE)
@@ -61,10 +62,15 @@ def test_json_holds_the_same_name_where_a_runner_reads_it(
     assert json.loads(text) == summary
 
 
-def test_annotations_of_the_gate_stay_commands(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("aside", [False, True])
+def test_annotations_of_the_gate_are_commands_and_what_they_tell_is_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], aside: bool
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     told = "::error title=ardx gate%3A clean failed::clean accuracy is 0.5"
-    put(told)
-    assert capsys.readouterr().out == f"{told}\n"
+    annotate(told, aside=aside)
+    out = capsys.readouterr()
+    assert (out.err if aside else out.out) == f"{told}\n"
+    annotate(f"{told} ##[add-mask]5", aside=aside)
+    out = capsys.readouterr()
+    assert (out.err if aside else out.out) == f"{told} ##{JOINER}[add-mask]5\n"
