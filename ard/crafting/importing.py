@@ -73,12 +73,8 @@ def import_set(
     n = arrays.labels.shape[0]
     sha256 = sha256_file(path)
     on_grid = are_levels(arrays.images, batch_size)
-    if not on_grid and reads_levels(model):
-        raise InputError(
-            f"--import {path}: holds images between 8-bit levels, and the model reads levels "
-            "alone; round them inside of the budget before they are saved, or name a model that "
-            "reads floats"
-        )
+    if not on_grid:
+        _refuse_for_levels(model, path)
     manifest = replace(_manifest(card, spec, n, path.name, sha256), on_grid=on_grid)
     made_from = {"file": sha256, "keys": str(keys), "model": model_sha256}
     if source is not None:
@@ -105,6 +101,15 @@ def import_set(
         told += f"; values up to {clipped:.1e} outside [0, 1], as rounding leaves, were clipped"
     report_progress(n, n, told)
     return manifest
+
+
+def _refuse_for_levels(model: nn.Module, path: Path) -> None:
+    if reads_levels(model):
+        raise InputError(
+            f"--import {path}: holds images between 8-bit levels, and the model reads levels "
+            "alone; round them inside of the budget before they are saved, or name a model that "
+            "reads floats"
+        )
 
 
 def _manifest(

@@ -14,6 +14,7 @@ from edge_bench.terminal.console import print_json, progress, say
 from edge_bench.terminal.flags import Force, Json, command
 
 if TYPE_CHECKING:
+    from edge_bench.core.gate import Gate
     from edge_bench.files.bundle import BundleManifest
 
 
@@ -58,13 +59,10 @@ def run_bundle(flags: BundleFlags) -> None:
     import tempfile
 
     from edge_bench.backends.trt_rtx import build_ahead
-    from edge_bench.core.errors import InputError
-    from edge_bench.files.bundle import is_bundle, pack
+    from edge_bench.files.bundle import pack
     from edge_bench.files.locks import writing
     from edge_bench.files.store import refuse_existing_file
     from edge_bench.options.engine import EngineOptions
-    from edge_bench.policy.baseline import read_baseline
-    from edge_bench.policy.gate import read_conditions
     from edge_bench.signing.openssh import (
         require_key,
         signature_of,
@@ -72,17 +70,11 @@ def run_bundle(flags: BundleFlags) -> None:
         write_signature,
     )
 
-    out = flags.out
-    if not is_bundle(out):
-        raise InputError(f"--out {out}: expected a file name that ends in .ardx")
-    refuse_existing_file(out, flags.force)
-    key, signatures = flags.sign, list[str]()
+    out, key, signatures = flags.out, flags.sign, list[str]()
+    gate, wanted = _conditions(flags), flags.engine_for
     if key is not None:
         require_key(key)
         refuse_existing_file(signature_path(out), flags.force)
-    gate, wanted = read_conditions(flags.gate_file, flags.held_to.conditions()), flags.engine_for
-    if gate.max_robust_drop is not None and flags.held_to.baseline is not None:
-        read_baseline(flags.held_to.baseline)
     with (
         writing(out),
         tempfile.TemporaryDirectory() as timings,
@@ -108,6 +100,23 @@ def run_bundle(flags: BundleFlags) -> None:
         )
     signature = write_signature(out, signatures[0], flags.force) if signatures else None
     _tell(out, manifest, signature, flags.json_summary)
+
+
+def _conditions(flags: BundleFlags) -> Gate:
+    """What the bundle is to bring, once its name and its baseline are seen to be what they must."""
+    from edge_bench.core.errors import InputError
+    from edge_bench.files.bundle import is_bundle
+    from edge_bench.files.store import refuse_existing_file
+    from edge_bench.policy.baseline import read_baseline
+    from edge_bench.policy.gate import read_conditions
+
+    if not is_bundle(flags.out):
+        raise InputError(f"--out {flags.out}: expected a file name that ends in .ardx")
+    refuse_existing_file(flags.out, flags.force)
+    gate = read_conditions(flags.gate_file, flags.held_to.conditions())
+    if gate.max_robust_drop is not None and flags.held_to.baseline is not None:
+        read_baseline(flags.held_to.baseline)
+    return gate
 
 
 def _tell(out: Path, manifest: BundleManifest, signature: Path | None, json_summary: bool) -> None:

@@ -13,6 +13,31 @@ from edge_bench.core.errors import InputError
 
 ClassNames = tuple[str, ...]
 SHOWN = 6
+MOST_CLASSES = 1 << 20
+"""Far above any classifier: figures by class take memory for each."""
+
+
+def check_count(classes: int, where: str) -> None:
+    """Refuse a number of classes that no classifier has.
+
+    Raises:
+        InputError: says what came.
+    """
+    if not 2 <= classes <= MOST_CLASSES:
+        raise InputError(f"{where}: expected 2 to {MOST_CLASSES} classes, came {classes}")
+
+
+def check_names(names: ClassNames | None, classes: int, where: str) -> None:
+    """Refuse names that are not one for each class; None where they are not told.
+
+    Raises:
+        InputError: says what came.
+    """
+    if names is not None and (len(names) != classes or len(set(names)) != classes):
+        raise InputError(
+            f"{where}: expected {classes} different class names, came {len(set(names))} in "
+            f"{len(names)}"
+        )
 
 
 def in_order(names: Sequence[str]) -> list[str]:

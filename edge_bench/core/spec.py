@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, ClassVar
 
-from edge_bench.core.classes import ClassNames
+from edge_bench.core.classes import MOST_CLASSES, ClassNames, check_count, check_names
 from edge_bench.core.errors import InputError
 from edge_bench.core.formats import Change, Format, without_writer
 from edge_bench.core.pictures.answers import Answers as Answers
@@ -45,23 +45,6 @@ def usual_epsilon(image_shape: tuple[int, int, int]) -> float:
     The same budget shows less on a small image; 8/255 is CIFAR's, 4/255 ImageNet's.
     """
     return (4 if min(image_shape[1:]) >= 64 else 8) / 255
-
-
-MOST_CLASSES = 1 << 20
-"""Far above any classifier: figures by class take memory for each."""
-
-
-def _check_count(classes: int, where: str) -> None:
-    if not 2 <= classes <= MOST_CLASSES:
-        raise InputError(f"{where}: expected 2 to {MOST_CLASSES} classes, came {classes}")
-
-
-def _check_names(names: ClassNames | None, classes: int, where: str) -> None:
-    if names is not None and (len(names) != classes or len(set(names)) != classes):
-        raise InputError(
-            f"{where}: expected {classes} different class names, came {len(set(names))} in "
-            f"{len(names)}"
-        )
 
 
 def _check_mask(mask: str, name: str) -> None:
@@ -117,8 +100,8 @@ class ModelCard:
     ardx_version: str | None = __version__
 
     def __post_init__(self) -> None:
-        _check_count(self.classes, "model card")
-        _check_names(self.class_names, self.classes, "model card")
+        check_count(self.classes, "model card")
+        check_names(self.class_names, self.classes, "model card")
         if len(self.input_shape) != 3 or min(self.input_shape) < 1:
             raise InputError(
                 "model card: expected input_shape (channels, height, width), "
@@ -223,8 +206,8 @@ class SetManifest:
     def __post_init__(self) -> None:
         at_least(0, "set manifest", {"samples": self.samples})
         at_least(1, "set manifest", {"image_shape": min(self.image_shape)})
-        _check_count(self.classes, "set manifest")
-        _check_names(self.class_names, self.classes, "set manifest")
+        check_count(self.classes, "set manifest")
+        check_names(self.class_names, self.classes, "set manifest")
         if self.threat not in THREATS:
             known = " or ".join(THREATS)
             raise InputError(f"set manifest: expected threat {known}, came {self.threat!r}")
