@@ -85,7 +85,7 @@ def test_sizes_are_refused_before_anything_is_trained_or_written(tmp_path: Path)
 
 
 def test_one_class_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="2 or more classes, came 1"):
+    with pytest.raises(InputError, match="expected 2 to 1048576 classes, came 1"):
         learn(one_step("resnet8:4"), noise(8, classes=1), None, tmp_path / "m.safetensors")
 
 

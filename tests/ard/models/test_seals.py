@@ -138,8 +138,7 @@ def test_a_card_nested_too_deep_is_one_sentence(weights: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"classes": 10**9},
-        {"classes": 10**30},
+        {"classes": 1 << 20},
         {"architecture": "resnet8:100000"},
         {"architecture": "resnet8:" + "9" * 5000},
         {"input_shape": (10**9, 8, 8)},

@@ -131,7 +131,10 @@ def test_json_never_holds_nan() -> None:
             "step_size: expected float, found bool",
         ),
         (lambda d: d["sets"][0]["manifest"]["attack"].update(epsilon=8), "attack epsilon 8"),
-        (lambda d: d["artifact"]["card"].update(classes=1), "2 or more classes, came 1"),
+        (
+            lambda d: d["artifact"]["card"].update(classes=1),
+            "expected 2 to 1048576 classes, came 1",
+        ),
         (lambda d: d.update(clean_mask=""), "expected a mask of .* in clean_mask"),
     ],
 )
