@@ -13,6 +13,7 @@ from ard.attacks.registry import KNOWN, KNOWN_DIFFERENTIAL
 from ard.commands import flags as o
 from ard.commands.attacking.unread import refuse_unread
 from ard.commands.datasets import dataset_for, load_named
+from edge_bench.core.errors import InputError
 from edge_bench.terminal.console import (
     muted,
     print_json,
@@ -246,6 +247,11 @@ def _specs(flags: EvaluateFlags, epsilon: float) -> tuple[list[AttackSpec], list
         if name.strip() != "clean"
     ]
     refuse_unread(specs, flags.step_size, flags.restarts)
+    if flags.target_class is not None and not specs:
+        raise InputError(
+            f"--target-class {flags.target_class}: clean images alone are judged, and no attack "
+            "aims at a class; leave it out, or name attacks by --attacks"
+        )
     differential = [
         replace(spec, direction=direction)
         for spec in specs

@@ -144,6 +144,8 @@ def test_one_attack_that_reads_an_option_is_enough(small_models: SmallModels) ->
     assert "pgd1" in ardx("evaluate", small_models.student.weights, *both, "--limit", 9)
     clean = ("--attacks", "clean", "--restarts", "2")
     assert "--restarts 2: clean" in sentence("evaluate", small_models.student.weights, *clean)
+    clean = ("--attacks", "clean", "--target-class", "3")
+    assert "--target-class 3: clean" in sentence("evaluate", small_models.student.weights, *clean)
 
 
 @pytest.mark.parametrize("fraction", ["nan", "inf", "0", "-1", "1.5"])
